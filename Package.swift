@@ -1,0 +1,56 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target of ours: Swift 6 language mode, warnings are errors, unsafe code must say so.
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let package = Package(
+  name: "LRQK",
+  products: [
+    .library(name: "Tensors", targets: ["Tensors"]),
+    .library(name: "TieredMemory", targets: ["TieredMemory"]),
+    .library(name: "LRQK", targets: ["LRQK"]),
+    .library(name: "Replay", targets: ["Replay"]),
+    .executable(name: "lrqk", targets: ["LRQKTool"]),
+  ],
+  dependencies: [
+    // The only dependency: the tool's command line.
+    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
+  ],
+  // One straight line: a module imports only modules above it.
+  targets: [
+    .systemLibrary(
+      name: "CLinearAlgebra", pkgConfig: "openblas",
+      providers: [.apt(["libopenblas-dev", "liblapacke-dev"])]),
+    .target(name: "CFusedChains"),
+    .target(
+      name: "Tensors", dependencies: ["CLinearAlgebra", "CFusedChains"], swiftSettings: strict),
+    .target(name: "TieredMemory", dependencies: ["Tensors"], swiftSettings: strict),
+    .target(name: "LRQK", dependencies: ["Tensors", "TieredMemory"], swiftSettings: strict),
+    .target(
+      name: "Replay", dependencies: ["Tensors", "TieredMemory", "LRQK"], swiftSettings: strict),
+    .executableTarget(
+      name: "LRQKTool",
+      dependencies: [
+        "Tensors", "TieredMemory", "LRQK", "Replay",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
+    .testTarget(name: "TensorsTests", dependencies: ["Tensors"], swiftSettings: strict),
+    .testTarget(name: "TieredMemoryTests", dependencies: ["TieredMemory"], swiftSettings: strict),
+    .testTarget(
+      name: "LRQKTests", dependencies: ["LRQK", "Tensors", "TieredMemory"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ReplayTests", dependencies: ["Replay", "LRQK", "Tensors", "TieredMemory"],
+      resources: [.copy("Golden"), .copy("Captures")],
+      swiftSettings: strict),
+  ]
+)

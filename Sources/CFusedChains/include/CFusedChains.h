@@ -1,0 +1,1 @@
+void chains_placeholder(void);

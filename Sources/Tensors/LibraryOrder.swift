@@ -1,0 +1,4 @@
+/// Placeholder.
+public protocol LibraryOrder {}
+extension Float: LibraryOrder {}
+extension Double: LibraryOrder {}

@@ -1,0 +1,4 @@
+/// Placeholder.
+public protocol ReferenceOrder {}
+extension Float: ReferenceOrder {}
+extension Double: ReferenceOrder {}
