@@ -1,4 +1,125 @@
-/// Placeholder.
-public protocol LibraryOrder {}
-extension Float: LibraryOrder {}
-extension Double: LibraryOrder {}
+// Library order: the arithmetic of OpenBLAS and LAPACK, for speed.
+//
+// In:  spans of row-major numbers and their sizes.
+// Out: products and decompositions, fast, in whatever order the library adds.
+//
+// OpenBLAS picks its kernels by processor, so its last bits differ from machine to machine.
+// Nothing that is compared exactly may depend on them (see ReferenceOrder.swift). It runs on one
+// thread here: the work is split over heads instead, and then the bits do not depend on how many
+// threads there are.
+//
+// This file meets C, so it is one of the few with unsafe code.
+
+import CLinearAlgebra
+
+/// The operations that OpenBLAS and LAPACK do for an element type.
+public protocol LibraryOrder {
+  /// C (m, n) = op(A) op(B), or C += op(A) op(B); row-major, leading dimensions are row lengths.
+  static func libraryMatmul(
+    m: Int, n: Int, k: Int, a: Span<Self>, lda: Int, transposeA: Bool, b: Span<Self>, ldb: Int,
+    transposeB: Bool, into c: inout MutableSpan<Self>, ldc: Int, accumulate: Bool)
+
+  /// The upper triangle of C (n, n) = AᵀA for A of (rows, n), row-major and contiguous.
+  static func librarySymmetricProduct(
+    rows: Int, n: Int, a: Span<Self>, into c: inout MutableSpan<Self>)
+}
+
+/// One BLAS thread, set before the first product.
+private let singleThreaded: Void = unsafe openblas_set_num_threads(1)
+
+private func checkSizes(
+  m: Int, n: Int, k: Int, a: Int, lda: Int, transposeA: Bool, b: Int, ldb: Int, transposeB: Bool,
+  c: Int, ldc: Int
+) {
+  precondition(m >= 0 && n >= 0 && k >= 0, "matrix sizes are not negative")
+  func check(_ name: String, _ count: Int, rows: Int, columns: Int, stride: Int) {
+    precondition(
+      stride >= columns && (rows == 0 || (rows - 1) * stride + columns <= count),
+      "matrix \(name): \(rows) rows of \(columns) at stride \(stride) in \(count) elements")
+  }
+  check("A", a, rows: transposeA ? k : m, columns: transposeA ? m : k, stride: lda)
+  check("B", b, rows: transposeB ? n : k, columns: transposeB ? k : n, stride: ldb)
+  check("C", c, rows: m, columns: n, stride: ldc)
+}
+
+extension Float: LibraryOrder {
+  /// `cblas_sgemm`.
+  public static func libraryMatmul(
+    m: Int, n: Int, k: Int, a: Span<Float>, lda: Int, transposeA: Bool, b: Span<Float>, ldb: Int,
+    transposeB: Bool, into c: inout MutableSpan<Float>, ldc: Int, accumulate: Bool
+  ) {
+    _ = singleThreaded
+    checkSizes(
+      m: m, n: n, k: k, a: a.count, lda: lda, transposeA: transposeA, b: b.count, ldb: ldb,
+      transposeB: transposeB, c: c.count, ldc: ldc)
+    if m == 0 || n == 0 { return }
+    unsafe a.withUnsafeBufferPointer { a in
+      unsafe b.withUnsafeBufferPointer { b in
+        unsafe c.withUnsafeMutableBufferPointer { c in
+          unsafe cblas_sgemm(
+            CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans,
+            transposeB ? CblasTrans : CblasNoTrans, Int32(m), Int32(n), Int32(k), 1,
+            a.baseAddress, Int32(max(lda, 1)), b.baseAddress, Int32(max(ldb, 1)),
+            accumulate ? 1 : 0, c.baseAddress, Int32(max(ldc, 1)))
+        }
+      }
+    }
+  }
+
+  /// `cblas_ssyrk`.
+  public static func librarySymmetricProduct(
+    rows: Int, n: Int, a: Span<Float>, into c: inout MutableSpan<Float>
+  ) {
+    _ = singleThreaded
+    precondition(a.count >= rows * n && c.count >= n * n, "AᵀA: A is (\(rows), \(n))")
+    if n == 0 { return }
+    unsafe a.withUnsafeBufferPointer { a in
+      unsafe c.withUnsafeMutableBufferPointer { c in
+        unsafe cblas_ssyrk(
+          CblasRowMajor, CblasUpper, CblasTrans, Int32(n), Int32(rows), 1, a.baseAddress,
+          Int32(n), 0, c.baseAddress, Int32(n))
+      }
+    }
+  }
+}
+
+extension Double: LibraryOrder {
+  /// `cblas_dgemm`.
+  public static func libraryMatmul(
+    m: Int, n: Int, k: Int, a: Span<Double>, lda: Int, transposeA: Bool, b: Span<Double>,
+    ldb: Int, transposeB: Bool, into c: inout MutableSpan<Double>, ldc: Int, accumulate: Bool
+  ) {
+    _ = singleThreaded
+    checkSizes(
+      m: m, n: n, k: k, a: a.count, lda: lda, transposeA: transposeA, b: b.count, ldb: ldb,
+      transposeB: transposeB, c: c.count, ldc: ldc)
+    if m == 0 || n == 0 { return }
+    unsafe a.withUnsafeBufferPointer { a in
+      unsafe b.withUnsafeBufferPointer { b in
+        unsafe c.withUnsafeMutableBufferPointer { c in
+          unsafe cblas_dgemm(
+            CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans,
+            transposeB ? CblasTrans : CblasNoTrans, Int32(m), Int32(n), Int32(k), 1,
+            a.baseAddress, Int32(max(lda, 1)), b.baseAddress, Int32(max(ldb, 1)),
+            accumulate ? 1 : 0, c.baseAddress, Int32(max(ldc, 1)))
+        }
+      }
+    }
+  }
+
+  /// `cblas_dsyrk`.
+  public static func librarySymmetricProduct(
+    rows: Int, n: Int, a: Span<Double>, into c: inout MutableSpan<Double>
+  ) {
+    _ = singleThreaded
+    precondition(a.count >= rows * n && c.count >= n * n, "AᵀA: A is (\(rows), \(n))")
+    if n == 0 { return }
+    unsafe a.withUnsafeBufferPointer { a in
+      unsafe c.withUnsafeMutableBufferPointer { c in
+        unsafe cblas_dsyrk(
+          CblasRowMajor, CblasUpper, CblasTrans, Int32(n), Int32(rows), 1, a.baseAddress,
+          Int32(n), 0, c.baseAddress, Int32(n))
+      }
+    }
+  }
+}

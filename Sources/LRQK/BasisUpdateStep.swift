@@ -1,0 +1,25 @@
+// Step 4: the bases follow the newest token.
+//
+// In:  a basis B (r, d), new codes x_hat (n, r) and the exact rows x (n, d); n is 1 for keys, and G
+//      for queries with shared codes.
+// Out: B', after one gradient step with exact line search on 1/2 ‖x_hat B − x‖²:
+//
+//   g = x_hatᵀ (x_hat B − x),   eta = ‖g‖² / (‖x_hat g‖² + 1e-6),   B' = B − eta g
+//
+// ([C:611-626], [C:651-665].) For n = 1, g has rank one and eta is 1/‖x_hat‖² but for the 1e-6, so
+// the step is no small learning step: it projects B onto x_hat B' = x, exactly (quirk Q4). The rows
+// of A_K that were coded in the old basis are never coded again, which is what makes the released
+// update drift over long answers. `.damped` scales eta; `.frozen` does not come here.
+
+public import Tensors
+
+/// B' after a step of length `factor` times the exact line search.
+public func updatedBasis<E: Scalar>(
+  _ basis: Tensor<E>, codes: Tensor<E>, rows: Tensor<E>, factor: Double = 1
+) -> Tensor<E> {
+  let residual = matmul(codes, basis, in: .reference) - rows
+  let gradient = matmul(codes, transposed: true, residual, in: .reference)
+  let alongCodes = matmul(codes, gradient, in: .reference)
+  let eta = E(gradient.squaredNorm) / (E(alongCodes.squaredNorm) + E(1e-6))
+  return basis.adding(gradient, times: -E(factor) * eta)
+}

@@ -1,0 +1,126 @@
+// Step 3: codes for a new token.
+//
+// In:  q (G, d) and k (1, d) of the new token, the bases B_Q, B_K (r, d), and for each query head
+//      what the selected rows Omega contribute: A_OmegaᵀA_Omega (r, r) and q K_Omegaᵀ A_Omega.
+// Out: q_hat (G, r) and k_hat (1, r).
+//
+//   min  1/2 ‖q_hat B_Q − q‖² + 1/2 ‖k_hat B_K − k‖²
+//        + lambda_1/2 (q_hat k_hatᵀ − q kᵀ)² + lambda_2/2 ‖q_hat A_Omegaᵀ − q K_Omegaᵀ‖²
+//
+//   0. k_hat = k B_Kᵀ (B_K B_Kᵀ)⁻¹
+//   1. q_hat = [q B_Qᵀ + lambda_2 q K_Omegaᵀ A_Omega + lambda_1 (q kᵀ) k_hat]
+//              [B_Q B_Qᵀ + lambda_2 A_OmegaᵀA_Omega + lambda_1 k_hatᵀ k_hat]⁻¹
+//   2. k_hat = [k B_Kᵀ + lambda_1 (q kᵀ) q_hat] [B_K B_Kᵀ + lambda_1 q_hatᵀ q_hat]⁻¹
+//   1 and 2 are repeated until k_hat no longer moves, or the limit is reached.
+//
+// ([C:529-609].) With shared codes (ours) the G query heads of a group have one k_hat: step 1 runs
+// for each of them, and step 2 sums over them. For G = 1 it is the released solver to the letter.
+// The next file moves the bases.
+
+public import Tensors
+
+/// What the selected rows contribute to one query head's system.
+public struct SelectedProducts<E: Scalar>: Sendable {
+  /// A_OmegaᵀA_Omega, (r, r).
+  public let gram: Tensor<E>
+  /// q K_Omegaᵀ A_Omega, (1, r).
+  public let cross: Tensor<E>
+
+  /// From A_Omega (n, r) and the exact products s = q K_Omegaᵀ (1, n).
+  public init(codes: Tensor<E>, exactScores: Tensor<E>) {
+    gram = codes.gram(in: .reference)
+    cross = matmul(exactScores, codes, in: .reference)
+  }
+}
+
+/// The alternating solver for one group of heads, between two of its half steps.
+public struct DecodeSolver<E: Scalar>: Sendable {
+  /// q_hat, (G, r); zero before the first alternation.
+  public private(set) var queryCodes: Tensor<E>
+  /// k_hat, (1, r).
+  public private(set) var keyCode: Tensor<E>
+  /// ‖k_hat − k_hat'‖² of the last alternation.
+  public private(set) var change = 0.0
+  /// Worst condition estimate among the systems solved.
+  public private(set) var condition = 1.0
+  /// True when a system needed the pivoted fallback.
+  public private(set) var pivoted = false
+
+  private let rule: SolveRule
+  private let place: Place
+  private let lambda1: E
+  /// B_Q B_Qᵀ + lambda_2 A_OmegaᵀA_Omega and q B_Qᵀ + lambda_2 q K_Omegaᵀ A_Omega, by query head.
+  private let querySystems: [(matrix: Tensor<E>, target: Tensor<E>)]
+  /// B_K B_Kᵀ and k B_Kᵀ.
+  private let keySystem: (matrix: Tensor<E>, target: Tensor<E>)
+  /// q kᵀ, by query head.
+  private let exactSelf: [E]
+
+  /// Step 0, and everything that does not change from alternation to alternation.
+  public init(
+    query q: Tensor<E>, key k: Tensor<E>, queryBasis B_Q: Tensor<E>, keyBasis B_K: Tensor<E>,
+    selected: [SelectedProducts<E>], weights: Weights, rule: SolveRule, place: Place
+  ) throws(LRQKError) {
+    precondition(selected.count == q.rows, "one selected set for each query head")
+    let lambda2 = E(weights.selectedProducts)
+    lambda1 = E(weights.selfProduct)
+    self.rule = rule
+    self.place = place
+    let gramQ = outer(B_Q)
+    let crossQ = matmul(q, B_Q, transposed: true, in: .reference)
+    querySystems = selected.enumerated().map { g, omega in
+      (
+        gramQ.adding(omega.gram, times: lambda2),
+        crossQ.rows(g..<g + 1).adding(omega.cross, times: lambda2)
+      )
+    }
+    keySystem = (outer(B_K), matmul(k, B_K, transposed: true, in: .reference))
+    exactSelf = matmul(q, k, transposed: true, in: .reference).elements
+    queryCodes = Tensor(repeating: 0, shape: [q.rows, B_Q.rows])
+    keyCode = Tensor(repeating: 0, shape: [1, B_Q.rows])
+    keyCode = try row("B_K B_Kᵀ", keySystem.matrix, keySystem.target)
+  }
+
+  /// Steps 1 and 2, once.
+  public mutating func alternate() throws(LRQKError) {
+    var rows: [Tensor<E>] = []
+    var matrix = keySystem.matrix
+    var target = keySystem.target
+    for (system, exact) in zip(querySystems, exactSelf) {
+      let k_hat = keyCode
+      let q_hat = try row(
+        "B_Q B_Qᵀ + lambda_2 A_OmegaᵀA_Omega + lambda_1 k_hatᵀk_hat",
+        system.matrix.adding(k_hat.gram(in: .reference), times: lambda1),
+        system.target.adding(k_hat, times: lambda1 * exact))
+      matrix = matrix.adding(q_hat.gram(in: .reference), times: lambda1)
+      target = target.adding(q_hat, times: lambda1 * exact)
+      rows.append(q_hat)
+    }
+    queryCodes = Tensor(joiningRows: rows)
+    let new = try row("B_K B_Kᵀ + lambda_1 q_hatᵀq_hat", matrix, target)
+    change = (new - keyCode).squaredNorm
+    keyCode = new
+  }
+
+  /// x S⁻¹ for a row x: the transpose of S⁻¹ xᵀ, as S is symmetric.
+  private mutating func row(
+    _ name: String, _ s: Tensor<E>, _ x: Tensor<E>
+  ) throws(LRQKError) -> Tensor<E> {
+    let solution = try solve(name, s, x.reshaped([x.columns, 1]), rule, place)
+    condition = max(condition, solution.condition)
+    pivoted = pivoted || solution.pivoted
+    return solution.x.reshaped(x.shape)
+  }
+}
+
+/// Alternates all solvers in step until the limit, or until their joint mean squared change of
+/// k_hat is below the tolerance (one scalar for all heads, as released: quirk Q11).
+public func alternateAll<E: Scalar>(
+  _ solvers: inout [DecodeSolver<E>], _ iterations: Iterations
+) throws {
+  for _ in 0..<max(iterations.limit, 1) {
+    try updateConcurrently(&solvers) { _, solver in try solver.alternate() }
+    let size = solvers.reduce(0) { $0 + $1.keyCode.count }
+    if solvers.reduce(0, { $0 + $1.change }) / Double(size) < iterations.tolerance { return }
+  }
+}

@@ -1,0 +1,70 @@
+// What can go wrong in the world, each with the place where it did.
+
+public import Tensors
+
+/// Where in the computation something was seen.
+public struct Place: Sendable, Equatable, CustomStringConvertible {
+  /// Layer, from 0.
+  public var layer: Int
+  /// Query head, or key/value head where codes are shared, from 0.
+  public var head: Int
+  /// Decode step from 1; 0 is the prompt.
+  public var step: Int
+
+  /// A place.
+  public init(layer: Int, head: Int, step: Int) {
+    self.layer = layer
+    self.head = head
+    self.step = step
+  }
+
+  /// "layer 0, head 3, step 12".
+  public var description: String { "layer \(layer), head \(head), step \(step)" }
+}
+
+/// An input or a state that LRQK cannot go on from.
+public enum LRQKError: Error, Equatable, CustomStringConvertible {
+  /// A choice that makes no sense; the sentence says which and why.
+  case parameter(String)
+  /// A tensor of the wrong shape.
+  case shape(ShapeError)
+  /// NaN or infinity in the input.
+  case nonFiniteInput(tensor: String, token: Int, column: Int, value: String, Place)
+  /// Fewer tokens than the rank: the Gram matrices are singular whatever the data.
+  case promptTooShort(tokens: Int, rank: Int)
+  /// A Gram matrix without full rank (zero rows, repeated columns, r above the rank of the data).
+  case singular(system: String, SingularSystem, Place)
+  /// Codes that grew beyond what the precision holds (the released update over long answers).
+  case overflow(what: String, largestBefore: Double, Place)
+  /// An eigenvalue or singular value computation that failed.
+  case decomposition(DecompositionError, Place)
+
+  /// One line: what, where, what to do.
+  public var description: String {
+    switch self {
+    case .parameter(let sentence): sentence
+    case .shape(let error): error.description
+    case .nonFiniteInput(let tensor, let token, let column, let value, let place):
+      "\(tensor) holds \(value) at token \(token), column \(column) (\(place)): clean the input"
+    case .promptTooShort(let tokens, let rank):
+      "\(tokens) tokens cannot be factorised at rank r = \(rank): lower the rank"
+    case .singular(let system, let error, let place):
+      "\(system) is singular (\(place)): \(error); lower the rank or add a ridge"
+    case .overflow(let what, let largest, let place):
+      "\(what) is no longer finite (\(place); largest magnitude before: \(largest)): "
+        + "the basis update diverges, choose frozen bases or linear codes"
+    case .decomposition(let error, let place): "\(error) (\(place))"
+    }
+  }
+}
+
+/// Solves S X = B and names the place when S is singular.
+func solve<E: Scalar>(
+  _ system: String, _ s: Tensor<E>, _ b: Tensor<E>, _ rule: SolveRule, _ place: Place
+) throws(LRQKError) -> SymmetricSolution<E> {
+  do {
+    return try solveSymmetric(s, b, rule)
+  } catch {
+    throw .singular(system: system, error, place)
+  }
+}

@@ -1,0 +1,66 @@
+// Step 1: where the sweeps start.
+//
+// In:  the choice, and what it needs of the prompt.
+// Out: A_Q and A_K themselves, or maps X with A_Q = Q X_Q and A_K = K X_K.
+//
+// A start given as a map costs nothing in d by d space: choosing columns of Q is Q times a
+// selection matrix. The next file does one sweep.
+
+public import Tensors
+
+/// A_Q (l_q, r) and A_K (l, r) to start from, for one head or one group of stacked queries.
+public struct InitialCodes<E: Scalar>: Sendable {
+  /// A_Q, (l_q, r); l_q = G l with head 0's rows first where codes are shared.
+  public var queries: Tensor<E>
+  /// A_K, (l, r).
+  public var keys: Tensor<E>
+
+  /// A start handed in, for `Initialization.given`.
+  public init(queries: Tensor<E>, keys: Tensor<E>) {
+    self.queries = queries
+    self.keys = keys
+  }
+
+  /// Standard normals for tokens `tokens` of the prompt ("randn", [C:145-152]).
+  ///
+  /// Element (token, column) depends on the seed, the head and its own place only, so a prompt fed
+  /// in chunks starts from the same numbers as one fed whole.
+  static func gaussian(
+    seed: UInt64, queryHeads: Range<Int>, keyHead: Int, tokens: Range<Int>, rank: Int
+  ) -> InitialCodes {
+    func rows(_ stream: Int) -> Tensor<E> {
+      Tensor.normal(
+        shape: [tokens.count, rank], seed: seed, stream: UInt64(stream),
+        offset: tokens.lowerBound * rank)
+    }
+    return InitialCodes(
+      queries: Tensor(joiningRows: queryHeads.map { rows(2 * $0) }), keys: rows(2 * keyHead + 1))
+  }
+}
+
+/// The columns that `topColumns` and `sharedTopColumns` pick ([C:154-185]).
+///
+/// `magnitudes` are the sums of |Q| and of |K| down each of the d columns. Columns come by falling
+/// magnitude, lower index first where they tie.
+func topColumns(
+  queryMagnitudes: [Double], keyMagnitudes: [Double], rank: Int, shared: Bool
+) -> (queries: [Int], keys: [Int]) {
+  func best(_ magnitudes: [Double]) -> [Int] {
+    Array(
+      magnitudes.indices
+        .sorted { (-magnitudes[$0], $0) < (-magnitudes[$1], $1) }
+        .prefix(rank))
+  }
+  if shared {
+    let common = best(zip(queryMagnitudes, keyMagnitudes).map { $0 + $1 })
+    return (common, common)
+  }
+  return (best(queryMagnitudes), best(keyMagnitudes))
+}
+
+/// The (d, r) matrix X with A X = columns `columns` of A.
+func selectionMap(_ columns: [Int], width: Int) -> Tensor<Double> {
+  var map = Tensor<Double>(repeating: 0, shape: [width, columns.count])
+  for (j, column) in columns.enumerated() { map[column, j] = 1 }
+  return map
+}

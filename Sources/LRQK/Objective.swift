@@ -1,0 +1,153 @@
+// Step 0: what is minimised.
+//
+// In:  one head's Q, K (l, d) and a factorisation A_Q, A_K (l, r), B_Q, B_K (r, d).
+// Out: the value of the objective, its gradient, and the least value its first term can have.
+//
+//   F = 1/2 ‖QKᵀ − A_Q A_Kᵀ‖² + lambda_Q/2 ‖Q − A_Q B_Q‖² + lambda_K/2 ‖K − A_K B_K‖²
+//
+// No softmax, no causal mask, no scale 1/√d: the raw l by l product is fitted (papers: the poster's
+// constrained form; the penalised form is what the released updates solve). The l by l matrix is
+// never formed. With S = AᵀA, C = AᵀX and G = XᵀX for each side (X is Q or K),
+//   ‖QKᵀ − A_Q A_Kᵀ‖² = ⟨G_Q, G_K⟩ − 2⟨C_Q, C_K⟩ + ⟨S_Q, S_K⟩
+//   ‖X − A B‖²        = tr G − 2⟨C, B⟩ + ⟨S, BBᵀ⟩
+//
+// Everything here is in Double and in reference order: it judges the solvers, so it must not share
+// their rounding. The next file says where the sweeps start.
+
+public import Tensors
+
+/// One head's factorisation of Q and K.
+public struct Factorization<E: Scalar>: Sendable {
+  /// A_Q, (l, r): Q's codes. Nil when nobody asked for them (a cache needs only the last row).
+  public var queryCodes: Tensor<E>?
+  /// B_Q, (r, d).
+  public var queryBasis: Tensor<E>
+  /// A_K, (l, r): K's codes.
+  public var keyCodes: Tensor<E>
+  /// B_K, (r, d).
+  public var keyBasis: Tensor<E>
+  /// W_Q, (d, r): A_Q = Q W_Q. Nil if no sweep ran.
+  public var queryMap: Tensor<E>?
+  /// W_K, (d, r): A_K = K W_K. Nil if no sweep ran.
+  public var keyMap: Tensor<E>?
+  /// Sweeps that ran.
+  public var sweeps: Int
+  /// Worst condition estimate among the systems solved (see `SymmetricSolution.condition`).
+  public var condition: Double
+  /// True when a system needed the pivoted fallback.
+  public var pivoted: Bool
+}
+
+/// The prefill objective of one head.
+public struct PrefillObjective: Sendable {
+  /// Q, (l, d).
+  public let queries: Tensor<Double>
+  /// K, (l, d).
+  public let keys: Tensor<Double>
+  /// lambda_Q and lambda_K.
+  public let weights: Weights
+  private let queryGram: Tensor<Double>
+  private let keyGram: Tensor<Double>
+
+  /// The objective for Q (l_q, d) and K (l_k, d); stacked queries make l_q a multiple of l_k.
+  public init<E: Scalar>(queries: Tensor<E>, keys: Tensor<E>, weights: Weights = Weights()) {
+    self.queries = queries.converted()
+    self.keys = keys.converted()
+    self.weights = weights
+    queryGram = self.queries.gram(in: .reference)
+    keyGram = self.keys.gram(in: .reference)
+  }
+
+  /// The parts of F and their weighted sum.
+  public struct Value: Sendable, Equatable {
+    /// ‖QKᵀ − A_Q A_Kᵀ‖².
+    public var product: Double
+    /// ‖Q − A_Q B_Q‖².
+    public var queries: Double
+    /// ‖K − A_K B_K‖².
+    public var keys: Double
+    /// F.
+    public var total: Double
+  }
+
+  /// ‖QKᵀ‖², the scale of the first term.
+  public var productNorm: Double { inner(queryGram, keyGram) }
+
+  /// F at a factorisation.
+  ///
+  /// Differences of large sums: absolute error about 1e-15 ‖QKᵀ‖².
+  public func value<E: Scalar>(
+    _ queryCodes: Tensor<E>, _ queryBasis: Tensor<E>, _ keyCodes: Tensor<E>, _ keyBasis: Tensor<E>
+  ) -> Value {
+    let q = Side(queryCodes.converted(), queryBasis.converted(), queries)
+    let k = Side(keyCodes.converted(), keyBasis.converted(), keys)
+    let product = productNorm - 2 * inner(q.cross, k.cross) + inner(q.gram, k.gram)
+    let fitQ = traceOf(queryGram) - 2 * inner(q.cross, q.basis) + inner(q.gram, q.basisGram)
+    let fitK = traceOf(keyGram) - 2 * inner(k.cross, k.basis) + inner(k.gram, k.basisGram)
+    return Value(
+      product: product, queries: fitQ, keys: fitK,
+      total: 0.5 * (product + weights.queries * fitQ + weights.keys * fitK))
+  }
+
+  /// ∂F/∂A_Q (l_q, r), ∂F/∂B_Q (r, d), ∂F/∂A_K (l_k, r), ∂F/∂B_K (r, d).
+  public func gradient<E: Scalar>(
+    _ queryCodes: Tensor<E>, _ queryBasis: Tensor<E>, _ keyCodes: Tensor<E>, _ keyBasis: Tensor<E>
+  ) -> (
+    queryCodes: Tensor<Double>, queryBasis: Tensor<Double>, keyCodes: Tensor<Double>,
+    keyBasis: Tensor<Double>
+  ) {
+    let q = Side(queryCodes.converted(), queryBasis.converted(), queries)
+    let k = Side(keyCodes.converted(), keyBasis.converted(), keys)
+    // ∂F/∂A_Q = A_Q (S_K + lambda_Q B_Q B_Qᵀ) − Q (C_K + lambda_Q B_Q)ᵀ, and the same for K.
+    func codes(_ own: Side, _ other: Side, _ data: Tensor<Double>, _ weight: Double)
+      -> Tensor<Double>
+    {
+      let system = other.gram.adding(own.basisGram, times: weight)
+      let target = other.cross.adding(own.basis, times: weight)
+      return matmul(own.codes, system, in: .reference)
+        - matmul(data, target, transposed: true, in: .reference)
+    }
+    // ∂F/∂B_Q = lambda_Q (S_Q B_Q − C_Q), and the same for K.
+    func basis(_ own: Side, _ weight: Double) -> Tensor<Double> {
+      (matmul(own.gram, own.basis, in: .reference) - own.cross).map { weight * $0 }
+    }
+    return (
+      codes(q, k, queries, weights.queries), basis(q, weights.queries),
+      codes(k, q, keys, weights.keys), basis(k, weights.keys)
+    )
+  }
+
+  /// A lower bound of ‖QKᵀ − A_Q A_Kᵀ‖² at rank r: what the truncated SVD of QKᵀ leaves.
+  public func optimalProduct(rank: Int) throws(LRQKError) -> Double {
+    let spectrum = try productSpectrum(queryGram: queryGram, keyGram: keyGram)
+    return spectrum.singularValues.dropFirst(rank).reduce(0) { $0 + $1 * $1 }
+  }
+}
+
+/// S, C and the rest for one side, in Double.
+private struct Side {
+  let codes: Tensor<Double>
+  let basis: Tensor<Double>
+  let gram: Tensor<Double>
+  let cross: Tensor<Double>
+  let basisGram: Tensor<Double>
+
+  init(_ codes: Tensor<Double>, _ basis: Tensor<Double>, _ data: Tensor<Double>) {
+    self.codes = codes
+    self.basis = basis
+    gram = codes.gram(in: .reference)
+    cross = matmul(codes, transposed: true, data, in: .reference)
+    basisGram = matmul(basis, basis, transposed: true, in: .reference)
+  }
+}
+
+/// ⟨A, B⟩, the sum of products of equal places.
+func inner(_ a: Tensor<Double>, _ b: Tensor<Double>) -> Double {
+  precondition(a.shape == b.shape, "⟨\(a.shape), \(b.shape)⟩")
+  var sum = 0.0
+  for i in 0..<a.count { sum += a.elements[i] * b.elements[i] }
+  return sum
+}
+
+/// The trace of a square matrix.
+func traceOf(_ a: Tensor<Double>) -> Double { (0..<a.rows).reduce(0) { $0 + a[$1, $1] } }

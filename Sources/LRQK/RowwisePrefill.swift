@@ -1,0 +1,49 @@
+// Step 2, the literal way: sweeps over all l rows.
+//
+// In:  X (l, d), which is Q or K, and codes A (l, r) to start from.
+// Out: S = AᵀA, C = AᵀX and new codes A' = X W, each a pass over l rows.
+//
+// A sweep costs O(l d r). This is the text that the released code runs; the next file does the same
+// in d by d space, where a sweep no longer depends on l.
+
+import Tensors
+
+/// One side, with its l rows at hand.
+struct RowwiseSide<E: Scalar>: Side {
+  /// X, (l, d).
+  let data: Tensor<E>
+  /// A, (l, r).
+  private(set) var codes: Tensor<E>
+  /// Wᵀ, (r, d), of the last update; nil before the first.
+  private(set) var map: Tensor<E>?
+  private(set) var gram: Tensor<E>
+  private(set) var cross: Tensor<E>
+  private let arithmetic: Arithmetic
+
+  init(data: Tensor<E>, codes: Tensor<E>, arithmetic: Arithmetic) {
+    self.data = data
+    self.codes = codes
+    self.arithmetic = arithmetic
+    gram = codes.gram(in: arithmetic)
+    cross = matmul(codes, transposed: true, data, in: arithmetic)
+  }
+
+  /// The codes X W for a start given as a map W (d, r).
+  init(data: Tensor<E>, map: Tensor<Double>, arithmetic: Arithmetic) {
+    self.init(
+      data: data, codes: matmul(data, map.converted(to: E.self), in: arithmetic),
+      arithmetic: arithmetic)
+  }
+
+  var size: Int { codes.count }
+
+  mutating func replaceCodes(map: Tensor<E>) -> Double {
+    let new = matmul(data, map, transposed: true, in: arithmetic)
+    let change = (new - codes).squaredNorm
+    self.map = map
+    codes = new
+    gram = codes.gram(in: arithmetic)
+    cross = matmul(codes, transposed: true, data, in: arithmetic)
+    return change
+  }
+}

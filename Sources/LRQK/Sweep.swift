@@ -1,0 +1,123 @@
+// Step 2: one sweep, the heart of prefill.
+//
+// In:  for each side the two products S = AᵀA (r, r) and C = AᵀX (r, d), where (A, X) is (A_Q, Q)
+//      or (A_K, K).
+// Out: better codes A_Q' = Q W_Q and A_K' = K W_K, in closed form:
+//
+//   1. B_Q = S_Q⁻¹ C_Q,  B_K = S_K⁻¹ C_K
+//   2. W_Qᵀ = (S_K + lambda_Q B_Q B_Qᵀ)⁻¹ (C_K + lambda_Q B_Q),   A_Q' = Q W_Q
+//   3. W_Kᵀ = (S_Q + lambda_K B_K B_Kᵀ)⁻¹ (C_Q + lambda_K B_K),   A_K' = K W_K
+//      with S_Q, C_Q of the new A_Q' (Gauss-Seidel) or of the old A_Q (Jacobi, quirk Q3)
+//
+// Each line sets the objective's gradient in that variable to zero, so with Gauss-Seidel the
+// objective never rises. ([C:249-299], [C:359-413]; KᵀA_K is written C_Kᵀ here.)
+//
+// Only S and C are needed, so the same text runs over l rows (RowwisePrefill.swift) and in d by d
+// space (GramPrefill.swift): a `Side` says how it answers. The next two files are those two.
+
+import Tensors
+
+/// One side of the factorisation: Q with A_Q, or K with A_K.
+protocol Side {
+  associatedtype Number: Scalar
+
+  /// S = AᵀA, (r, r).
+  var gram: Tensor<Number> { get }
+  /// C = AᵀX, (r, d).
+  var cross: Tensor<Number> { get }
+  /// How many elements A has: l r.
+  var size: Int { get }
+  /// A' = X W for `map` = Wᵀ (r, d); returns ‖A − A'‖².
+  mutating func replaceCodes(map: Tensor<Number>) -> Double
+}
+
+/// Both sides of one head, and what the sweeps have seen so far.
+struct Sides<S: Side> {
+  var queries: S
+  var keys: S
+  var sweeps = 0
+  var condition = 1.0
+  var pivoted = false
+  /// ‖A − A'‖² of the last sweep, for Q and K.
+  var change = (queries: 0.0, keys: 0.0)
+}
+
+extension Sides {
+  /// The basis that fits best to codes: B = S⁻¹ C.
+  mutating func basis(
+    of side: S, _ name: String, _ rule: SolveRule, _ place: Place
+  ) throws(LRQKError) -> Tensor<S.Number> {
+    try solved(name, side.gram, side.cross, rule, place)
+  }
+
+  /// One sweep.
+  mutating func sweep(
+    weights: Weights, update: WeightedUpdate, _ rule: SolveRule, _ place: Place, _ trace: TraceScope
+  ) throws(LRQKError) {
+    let lambdaQ = S.Number(weights.queries)
+    let lambdaK = S.Number(weights.keys)
+    let old = queries
+
+    // 1. B = S⁻¹ C
+    let B_Q = try basis(of: queries, "A_QᵀA_Q", rule, place)
+    let B_K = try basis(of: keys, "A_KᵀA_K", rule, place)
+
+    // 2. A_Q' from the old A_K and the new B_Q
+    let systemQ = keys.gram.adding(outer(B_Q), times: lambdaQ)
+    let mapQ = try solved(
+      "A_KᵀA_K + lambda_Q B_Q B_Qᵀ", systemQ, keys.cross.adding(B_Q, times: lambdaQ), rule, place)
+    change.queries = queries.replaceCodes(map: mapQ)
+
+    // 3. A_K' from the new A_Q (or the old one) and the new B_K
+    let seen = update == .gaussSeidel ? queries : old
+    let systemK = seen.gram.adding(outer(B_K), times: lambdaK)
+    let mapK = try solved(
+      "A_QᵀA_Q + lambda_K B_K B_Kᵀ", systemK, seen.cross.adding(B_K, times: lambdaK), rule, place)
+    change.keys = keys.replaceCodes(map: mapK)
+
+    sweeps += 1
+    let inside = trace.inside("sweep\(sweeps)")
+    inside("B_Q", B_Q)
+    inside("B_K", B_K)
+    inside("W_Q", mapQ.transposed())
+    inside("W_K", mapK.transposed())
+  }
+
+  /// Solves, and remembers the worst condition seen.
+  private mutating func solved(
+    _ name: String, _ s: Tensor<S.Number>, _ b: Tensor<S.Number>, _ rule: SolveRule, _ place: Place
+  ) throws(LRQKError) -> Tensor<S.Number> {
+    let solution = try solve(name, s, b, rule, place)
+    condition = max(condition, solution.condition)
+    pivoted = pivoted || solution.pivoted
+    return solution.x
+  }
+}
+
+/// B Bᵀ, (r, r) for B of (r, d), in reference order.
+func outer<E: Scalar>(_ basis: Tensor<E>) -> Tensor<E> {
+  matmul(basis, basis, transposed: true, in: .reference)
+}
+
+/// Sweeps all heads in step until the limit, or until their joint mean squared change is small.
+///
+/// The released stopping rule is one scalar for all heads of a layer, padding included
+/// ([C:289-292], quirk Q11): no head stops before another.
+func sweepAll<S: Side>(
+  _ heads: inout [Sides<S>], _ parameters: Parameters, layer: Int, trace: Trace?
+) throws {
+  let rule = parameters.prefillIterations
+  for _ in 0..<rule.limit {
+    try updateConcurrently(&heads) { h, head in
+      try head.sweep(
+        weights: parameters.weights, update: parameters.weightedUpdate, parameters.solve,
+        Place(layer: layer, head: h, step: 0), TraceScope(trace, "prefill/head\(h)"))
+    }
+    func mean(_ change: (Sides<S>) -> Double, _ size: (Sides<S>) -> Int) -> Double {
+      heads.reduce(0) { $0 + change($1) } / Double(heads.reduce(0) { $0 + size($1) })
+    }
+    let delta = max(
+      mean({ $0.change.queries }, { $0.queries.size }), mean({ $0.change.keys }, { $0.keys.size }))
+    if delta < rule.tolerance { return }
+  }
+}

@@ -1,0 +1,173 @@
+// Matrix products and Gram matrices.
+//
+// In:  tensors whose last two axes are matrices; leading axes are batches.
+// Out: op(A) op(B), where op is the matrix or its transpose.
+//
+// Each product says in which arithmetic it runs. `.reference`: element (i, j) is one chain of
+// fused multiply-adds over the inner axis, first index first. `.library`: OpenBLAS.
+
+/// In which order a product adds (see ReferenceOrder.swift and LibraryOrder.swift).
+public enum Arithmetic: String, Sendable, CaseIterable {
+  /// Fused chains in a written order: the same bits on every machine.
+  case reference
+  /// OpenBLAS: fast, bits differ from processor to processor.
+  case library
+}
+
+/// op(A) op(B) over the last two axes; leading axes must be equal, or absent on one side.
+///
+/// A is (..., m, k) or, transposed, (..., k, m); B is (..., k, n) or (..., n, k); the result is
+/// (..., m, n).
+public func matmul<E: Scalar>(
+  _ a: Tensor<E>, transposed transposeA: Bool = false, _ b: Tensor<E>,
+  transposed transposeB: Bool = false, in arithmetic: Arithmetic
+) -> Tensor<E> {
+  let (m, k) = transposeA ? (a.columns, a.rows) : (a.rows, a.columns)
+  let (inner, n) = transposeB ? (b.columns, b.rows) : (b.rows, b.columns)
+  precondition(k == inner, "inner axes differ: \(a.shape) times \(b.shape)")
+  let batchA = a.shape.dropLast(2)
+  let batchB = b.shape.dropLast(2)
+  precondition(
+    batchA == batchB || batchA.isEmpty || batchB.isEmpty,
+    "leading axes differ: \(a.shape) times \(b.shape)")
+  let batch = Array(batchA.isEmpty ? batchB : batchA)
+  let strideA = batchA.isEmpty ? 0 : m * k
+  let strideB = batchB.isEmpty ? 0 : k * n
+  var parts: [E] = []
+  for i in 0..<batch.reduce(1, *) {
+    var part = [E](repeating: 0, count: m * n)
+    var out = part.mutableSpan
+    multiply(
+      m: m, n: n, k: k, a.elements.span.extracting(i * strideA..<i * strideA + m * k), transposeA,
+      b.elements.span.extracting(i * strideB..<i * strideB + k * n), transposeB, into: &out,
+      arithmetic)
+    if batch.isEmpty { return Tensor(shape: [m, n], elements: part) }
+    parts += part
+  }
+  return Tensor(shape: batch + [m, n], elements: parts)
+}
+
+/// One contiguous product, in either arithmetic.
+private func multiply<E: Scalar>(
+  m: Int, n: Int, k: Int, _ a: Span<E>, _ transposeA: Bool, _ b: Span<E>, _ transposeB: Bool,
+  into out: inout MutableSpan<E>, _ arithmetic: Arithmetic
+) {
+  switch arithmetic {
+  case .library:
+    E.libraryMatmul(
+      m: m, n: n, k: k, a: a, lda: transposeA ? m : k, transposeA: transposeA, b: b,
+      ldb: transposeB ? k : n, transposeB: transposeB, into: &out, ldc: n, accumulate: false)
+  case .reference where transposeB:
+    // The chains run down the columns of B, so B is laid out the other way round first.
+    let straight = transposeElements(b, rows: n, columns: k)
+    E.chainMatmul(
+      m: m, n: n, k: k, a: a, rowStride: transposeA ? 1 : k, columnStride: transposeA ? m : 1,
+      b: straight.span, ldb: n, into: &out, ldc: n, accumulate: false)
+  case .reference:
+    E.chainMatmul(
+      m: m, n: n, k: k, a: a, rowStride: transposeA ? 1 : k, columnStride: transposeA ? m : 1,
+      b: b, ldb: n, into: &out, ldc: n, accumulate: false)
+  }
+}
+
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func transposeElements<E: Scalar>(_ a: Span<E>, rows: Int, columns: Int) -> [E] {
+  var out = [E](repeating: 0, count: rows * columns)
+  for i in 0..<rows {
+    for j in 0..<columns { out[j * rows + i] = a[i * columns + j] }
+  }
+  return out
+}
+
+extension Tensor where Element: Scalar {
+  /// The transpose of a matrix (a copy).
+  public func transposed() -> Tensor {
+    precondition(rank == 2, "transpose of shape \(shape)")
+    return Tensor(
+      shape: [columns, rows], elements: transposeElements(elements.span, rows: rows, columns: columns))
+  }
+
+  /// The Gram matrix AᵀA, (n, n) for A of (l, n).
+  public func gram(in arithmetic: Arithmetic) -> Tensor {
+    matmul(self, transposed: true, self, in: arithmetic)
+  }
+
+  /// The sum of the squares of all elements, ‖A‖²_F, in Double, first element first.
+  public var squaredNorm: Double { sumOfSquares(elements.span) }
+
+  /// This tensor in another precision (Double to Float rounds once).
+  public func converted<Other: Scalar>(to type: Other.Type = Other.self) -> Tensor<Other> {
+    (self as? Tensor<Other>) ?? Tensor<Other>(shape: shape, elements: convert(elements.span))
+  }
+}
+
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func sumOfSquares<E: Scalar>(_ a: Span<E>) -> Double {
+  var sum = 0.0
+  for i in 0..<a.count {
+    let x = Double(a[i])
+    sum += x * x
+  }
+  return sum
+}
+
+@specialized(where E == Float, Other == Double)
+@specialized(where E == Double, Other == Float)
+private func convert<E: Scalar, Other: Scalar>(_ a: Span<E>) -> [Other] {
+  var out: [Other] = []
+  out.reserveCapacity(a.count)
+  for i in 0..<a.count { out.append(Other(a[i])) }
+  return out
+}
+
+/// Element by element: a + b.
+public func + <E: Scalar>(a: Tensor<E>, b: Tensor<E>) -> Tensor<E> { a.adding(b, times: 1) }
+
+/// Element by element: a - b.
+public func - <E: Scalar>(a: Tensor<E>, b: Tensor<E>) -> Tensor<E> { a.adding(b, times: -1) }
+
+extension Tensor where Element: Scalar {
+  /// Element by element: this + factor b (one product, one sum; not fused).
+  public func adding(_ b: Tensor, times factor: Element) -> Tensor {
+    precondition(shape == b.shape, "\(shape) + factor \(b.shape)")
+    return Tensor(shape: shape, elements: sum(elements.span, b.elements.span, factor))
+  }
+}
+
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func sum<E: Scalar>(_ a: Span<E>, _ b: Span<E>, _ factor: E) -> [E] {
+  var out: [E] = []
+  out.reserveCapacity(a.count)
+  for i in 0..<a.count { out.append(a[i] + factor * b[i]) }
+  return out
+}
+
+extension Tensor where Element: Scalar {
+  /// The flat index of the first NaN or infinity; nil when all elements are finite.
+  public var firstNonFinite: Int? {
+    allFinite(elements.span) ? nil : elements.firstIndex { !$0.isFinite }
+  }
+}
+
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func allFinite<E: Scalar>(_ a: Span<E>) -> Bool {
+  // Zero times a finite number is zero; anything else leaves NaN in the sum.
+  var sums = (E.zero, E.zero, E.zero, E.zero)
+  var i = 0
+  while i + 4 <= a.count {
+    sums.0 += 0 * a[i]
+    sums.1 += 0 * a[i + 1]
+    sums.2 += 0 * a[i + 2]
+    sums.3 += 0 * a[i + 3]
+    i += 4
+  }
+  while i < a.count {
+    sums.0 += 0 * a[i]
+    i += 1
+  }
+  return sums.0 + sums.1 + sums.2 + sums.3 == 0
+}
