@@ -1,2 +1,158 @@
+// Compiles chains_template.inc once per element type and instruction set, and dispatches.
+
 #include "CFusedChains.h"
-void chains_placeholder(void) {}
+
+#include <stdatomic.h>
+
+// No product and sum may be fused unless the text says fma, at any level.
+#pragma STDC FP_CONTRACT OFF
+
+#define JOIN_(a, b, c) a##_##b##_##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
+#define UNROLL _Pragma("clang loop unroll(full)")
+
+#if defined(__x86_64__)
+#define HAVE_LEVELS 1
+#else
+#define HAVE_LEVELS 0
+#endif
+
+// ---- Level 0: the compiler's baseline -----------------------------------------------------------
+#define LEVEL plain
+#define TARGET
+#define VECTOR_BYTES 16
+#define TILE_ROWS 4
+
+#define E float
+#define I int32_t
+#define TYPE f32
+#include "chains_template.inc"
+#define E double
+#define I int64_t
+#define TYPE f64
+#include "chains_template.inc"
+
+#undef LEVEL
+#undef TARGET
+#undef VECTOR_BYTES
+#undef TILE_ROWS
+
+#if HAVE_LEVELS
+// ---- Level 1: AVX2 with FMA ---------------------------------------------------------------------
+#define LEVEL avx2
+#define TARGET __attribute__((target("avx2,fma")))
+#define VECTOR_BYTES 32
+#define TILE_ROWS 4
+
+#define E float
+#define I int32_t
+#define TYPE f32
+#include "chains_template.inc"
+#define E double
+#define I int64_t
+#define TYPE f64
+#include "chains_template.inc"
+
+#undef LEVEL
+#undef TARGET
+#undef VECTOR_BYTES
+#undef TILE_ROWS
+
+// ---- Level 2: AVX-512 ---------------------------------------------------------------------------
+#define LEVEL avx512
+#define TARGET __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
+#define VECTOR_BYTES 64
+#define TILE_ROWS 8
+
+#define E float
+#define I int32_t
+#define TYPE f32
+#include "chains_template.inc"
+#define E double
+#define I int64_t
+#define TYPE f64
+#include "chains_template.inc"
+
+#undef LEVEL
+#undef TARGET
+#undef VECTOR_BYTES
+#undef TILE_ROWS
+#endif
+
+// ---- Which level runs ---------------------------------------------------------------------------
+
+int chains_best_level(void) {
+#if HAVE_LEVELS
+  static _Atomic int known = -1;
+  int best = atomic_load_explicit(&known, memory_order_relaxed);
+  if (best < 0) {
+    // These also ask whether the operating system saves the wide registers.
+    __builtin_cpu_init();
+    best = 0;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+      best = 1;
+      if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+        best = 2;
+    }
+    atomic_store_explicit(&known, best, memory_order_relaxed);
+  }
+  return best;
+#else
+  return 0;
+#endif
+}
+
+static _Thread_local int forced_level = -1;
+
+int chains_level(void) {
+  int best = chains_best_level();
+  return forced_level < 0 || forced_level > best ? best : forced_level;
+}
+
+int chains_set_level(int level) {
+  forced_level = level;
+  return chains_level();
+}
+
+// ---- The public functions: the same call at the level in use ------------------------------------
+
+#if HAVE_LEVELS
+#define DISPATCH(name, T, ...)                                                                  \
+  switch (chains_level()) {                                                                     \
+    case 2: return name##_##T##_avx512(__VA_ARGS__);                                            \
+    case 1: return name##_##T##_avx2(__VA_ARGS__);                                              \
+    default: return name##_##T##_plain(__VA_ARGS__);                                            \
+  }
+#else
+#define DISPATCH(name, T, ...) return name##_##T##_plain(__VA_ARGS__);
+#endif
+
+#define CHAINS_DEFINE(E, T)                                                                     \
+  void chains_matmul_##T(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const E *a, ptrdiff_t a_row,   \
+                         ptrdiff_t a_column, const E *b, ptrdiff_t b_row, E *out,               \
+                         ptrdiff_t out_row, int accumulate) {                                   \
+    DISPATCH(matmul, T, m, n, k, a, a_row, a_column, b, b_row, out, out_row, accumulate)        \
+  }                                                                                             \
+  void chains_lane_scores_##T(ptrdiff_t tokens, ptrdiff_t width, const E *blocks, const E *q,  \
+                              E *out) {                                                         \
+    DISPATCH(lane_scores, T, tokens, width, blocks, q, out)                                     \
+  }                                                                                             \
+  void chains_indexed_scores_##T(ptrdiff_t n, ptrdiff_t width, const E *rows,                  \
+                                 const int32_t *slots, const E *q, E scale, E *out) {           \
+    DISPATCH(indexed_scores, T, n, width, rows, slots, q, scale, out)                           \
+  }                                                                                             \
+  void chains_indexed_weighted_sum_##T(ptrdiff_t n, ptrdiff_t width, const E *rows,            \
+                                       const int32_t *slots, const E *weights, E *out) {        \
+    DISPATCH(indexed_weighted_sum, T, n, width, rows, slots, weights, out)                      \
+  }                                                                                             \
+  void chains_exponentials_##T(ptrdiff_t n, E *x) { DISPATCH(exponentials, T, n, x) }           \
+  ptrdiff_t chains_cholesky_##T(ptrdiff_t n, E *a, E threshold, E *smallest, E *largest) {      \
+    DISPATCH(cholesky, T, n, a, threshold, smallest, largest)                                   \
+  }                                                                                             \
+  void chains_cholesky_solve_##T(ptrdiff_t n, ptrdiff_t m, const E *l, E *b) {                  \
+    DISPATCH(cholesky_solve, T, n, m, l, b)                                                     \
+  }
+
+CHAINS_DEFINE(float, f32)
+CHAINS_DEFINE(double, f64)

@@ -1,1 +1,82 @@
-void chains_placeholder(void);
+// Fused chains: the arithmetic of this package's reference order.
+//
+// A chain is one dot product computed as one sequence of fused multiply-adds in index order:
+//
+//     s = 0;  s = fma(x[0], y[0], s);  s = fma(x[1], y[1], s);  ...
+//
+// Every step rounds once, and the order is part of the definition, so a chain has one result, the
+// same on every machine, and a GPU thread that walks the same indices gets the same bits. A chain
+// cannot be split over SIMD lanes, but many chains can run side by side, one per lane; that is how
+// every function here is fast.
+//
+// Each function is compiled for up to three levels of instruction set from one text
+// (chains_template.inc) and picks the best one when called:
+//
+//     0  plain     whatever the compiler's baseline offers; on x86-64 fma is then a call into libm
+//     1  AVX2      with FMA, 32-byte vectors (x86-64 only)
+//     2  AVX-512   F, VL, DQ, BW, 64-byte vectors (x86-64 only)
+//
+// Elements are float (suffix _f32) or double (_f64). Sizes and strides count elements. Nothing
+// allocates; no function checks its arguments (the Swift side does, in ReferenceOrder.swift).
+// Output must not overlap input. NaN results are NaN at every level; the payload and sign of a NaN
+// are not part of the contract.
+
+#ifndef CFUSEDCHAINS_H
+#define CFUSEDCHAINS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// The best level that this machine runs: 0, 1 or 2.
+int chains_best_level(void);
+
+// The level that calls from this thread use now.
+int chains_level(void);
+
+// Makes calls from this thread use `level` (a negative one, or one above the best: the best).
+// Returns the level now in use. Results do not depend on it; tests use it to show that.
+int chains_set_level(int level);
+
+#define CHAINS_DECLARE(E, T)                                                                    \
+  /* out(i, j) = chain over t = 0 ..< k of A(i, t) * B(t, j), for i < m and j < n.           */ \
+  /* A(i, t) is a[i * a_row + t * a_column], so a transposed A needs no copy; B(t, j) is      */ \
+  /* b[t * b_row + j] and out(i, j) is out[i * out_row + j]. Every chain starts at 0, or, if  */ \
+  /* accumulate is not 0, at the value already in out: a sum over k continued over chunks of  */ \
+  /* k has the same bits as the whole, whatever the chunks.                                   */ \
+  void chains_matmul_##T(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const E *a, ptrdiff_t a_row,   \
+                         ptrdiff_t a_column, const E *b, ptrdiff_t b_row, E *out,               \
+                         ptrdiff_t out_row, int accumulate);                                    \
+  /* out[token] = chain over j = 0 ..< width of code(token, j) * q[j], for token < tokens.    */ \
+  /* Codes lie in blocks of 16 tokens by width: code(token, j) is                             */ \
+  /* blocks[(token / 16) * width * 16 + j * 16 + token % 16]; the last block is whole.        */ \
+  void chains_lane_scores_##T(ptrdiff_t tokens, ptrdiff_t width, const E *blocks, const E *q,  \
+                              E *out);                                                          \
+  /* out[i] = (chain over j = 0 ..< width of rows[slots[i] * width + j] * q[j]) * scale,      */ \
+  /* for i < n: one multiplication after the chain.                                           */ \
+  void chains_indexed_scores_##T(ptrdiff_t n, ptrdiff_t width, const E *rows,                  \
+                                 const int32_t *slots, const E *q, E scale, E *out);            \
+  /* out[j] = chain over i = 0 ..< n of weights[i] * rows[slots[i] * width + j], j < width.   */ \
+  void chains_indexed_weighted_sum_##T(ptrdiff_t n, ptrdiff_t width, const E *rows,            \
+                                       const int32_t *slots, const E *weights, E *out);         \
+  /* x[i] = exp(x[i]) in place by a fixed polynomial, within 1 ulp; 0 at and below -87 (float) */ \
+  /* or -708 (double), infinity where the type overflows, NaN stays NaN.                      */ \
+  void chains_exponentials_##T(ptrdiff_t n, E *x);                                              \
+  /* The lower Cholesky factor of the symmetric matrix a(i, j) = a[i * n + j], in place:      */ \
+  /* L(i, j) = (a(i, j) - chain over t = 0 ..< j of L(i, t) * L(j, t)) / L(j, j), where the   */ \
+  /* chain starts at a(i, j) and subtracts, and L(j, j) is the root of that pivot. Only the   */ \
+  /* lower triangle is read; the upper one is 0 afterwards. Returns -1, or the first j whose  */ \
+  /* pivot is not greater than threshold (NaN is not): a is then scratch. The smallest and    */ \
+  /* the largest accepted pivot are stored (infinity and 0 if none was).                      */ \
+  ptrdiff_t chains_cholesky_##T(ptrdiff_t n, E *a, E threshold, E *smallest, E *largest);       \
+  /* Solves L transpose(L) X = B in place, L (n, n) from chains_cholesky, B (n, m):           */ \
+  /* Y(i) = (B(i) - chain over t = 0, 1 .. i-1 of L(i, t) * Y(t)) / L(i, i), then             */ \
+  /* X(i) = (Y(i) - chain over t = n-1, n-2 .. i+1 of L(t, i) * X(t)) / L(i, i): both chains   */ \
+  /* subtract, in the order in which the unknowns become known.                               */ \
+  void chains_cholesky_solve_##T(ptrdiff_t n, ptrdiff_t m, const E *l, E *b);
+
+CHAINS_DECLARE(float, f32)
+CHAINS_DECLARE(double, f64)
+
+#undef CHAINS_DECLARE
+
+#endif
