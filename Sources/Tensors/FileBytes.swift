@@ -1,0 +1,148 @@
+// The bytes of a file: the only place of this module's file code that meets C.
+//
+// In:  a path to read, or a path and bytes to write.
+// Out: a read-only mapping that unmaps itself, or a file that is there completely or not at all.
+//
+// Every `unsafe` of the safetensors code stands here, next to the bounds check that covers it. The
+// pointer never leaves this file: readers get elements, already decoded.
+//
+// One thing a mapping cannot promise: if another process shortens the file while it is mapped, the
+// system ends this process (SIGBUS). Files replaced by renaming, as ours are, do not do that.
+
+import Glibc
+
+/// The read-only bytes of a file, in a mapping or in memory of their own.
+///
+/// Sendable because nothing changes after initialisation and nobody else holds the pointer.
+@safe final class FileBytes: @unchecked Sendable {
+  /// First byte; nil where there are none.
+  private let base: UnsafeRawPointer?
+
+  /// Number of bytes.
+  let count: Int
+
+  private let isMapped: Bool
+
+  /// Maps the file at `path`.
+  init(mapping path: String) throws(SafetensorsError.Problem) {
+    try checkPath(path, "open")
+    // Not blocking: opening a pipe would otherwise wait for somebody to write into it.
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    if descriptor < 0 { throw systemProblem("open") }
+    defer { _ = close(descriptor) }
+    var information = stat()
+    if unsafe fstat(descriptor, &information) != 0 { throw systemProblem("examine") }
+    if information.st_mode & S_IFMT != S_IFREG { throw .notARegularFile }
+    count = Int(information.st_size)
+    isMapped = count > 0
+    if !isMapped {  // an empty file cannot be mapped
+      unsafe base = nil
+      return
+    }
+    let mapping = unsafe mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0)
+    if unsafe mapping == MAP_FAILED { throw systemProblem("map") }
+    unsafe base = UnsafeRawPointer(mapping)
+  }
+
+  /// Holds a copy of `bytes`.
+  init(copying bytes: [UInt8]) {
+    count = bytes.count
+    isMapped = false
+    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 1)
+    unsafe copy.copyBytes(from: bytes)
+    unsafe base = UnsafeRawPointer(copy.baseAddress)
+  }
+
+  deinit {
+    if isMapped {
+      _ = unsafe munmap(UnsafeMutableRawPointer(mutating: base), count)
+    } else {
+      unsafe base?.deallocate()
+    }
+  }
+
+  /// The little-endian words that fill `range`, each through `decode`.
+  ///
+  /// Words may lie at any address: they are loaded byte-wise.
+  func words<Word: FixedWidthInteger & BitwiseCopyable, Element>(
+    in range: Range<Int>, _ decode: (Word) -> Element
+  ) -> [Element] {
+    let width = MemoryLayout<Word>.size
+    precondition(
+      range.lowerBound >= 0 && range.upperBound <= count && range.count % width == 0,
+      "bytes \(range) of \(count) are no whole number of \(width)-byte words")
+    guard let base = unsafe base else { return [] }
+    var elements: [Element] = []
+    elements.reserveCapacity(range.count / width)
+    for offset in stride(from: range.lowerBound, to: range.upperBound, by: width) {
+      let word = unsafe base.loadUnaligned(fromByteOffset: offset, as: Word.self)
+      elements.append(decode(Word(littleEndian: word)))
+    }
+    return elements
+  }
+}
+
+/// Puts a file with these bytes at `path`, or fails and leaves what was there.
+///
+/// The bytes go to a new file in the same directory, reach the disk (fsync), and only then take the
+/// name. A failure removes the new file. A symbolic link at `path` is replaced, not followed.
+func replaceFile(at path: String, with bytes: [UInt8]) throws(SafetensorsError.Problem) {
+  try checkPath(path, "write")
+  let (temporary, descriptor) = try createTemporary(beside: path)
+  do throws(SafetensorsError.Problem) {
+    do throws(SafetensorsError.Problem) {
+      try writeAll(bytes, to: descriptor)
+      if fsync(descriptor) != 0 { throw systemProblem("write") }
+    } catch {
+      _ = close(descriptor)
+      throw error
+    }
+    if close(descriptor) != 0 { throw systemProblem("write") }
+    if unsafe rename(temporary, path) != 0 { throw systemProblem("write") }
+  } catch {
+    _ = unsafe unlink(temporary)
+    throw error
+  }
+}
+
+/// A new, empty file that nobody else has open, named after `path` and this process.
+private func createTemporary(
+  beside path: String
+) throws(SafetensorsError.Problem) -> (path: String, descriptor: Int32) {
+  for attempt in 0..<1000 {
+    let temporary = "\(path).\(getpid())-\(attempt).tmp"
+    let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+    if descriptor >= 0 { return (temporary, descriptor) }
+    if errno != EEXIST { break }
+  }
+  throw systemProblem("write")
+}
+
+private func writeAll(
+  _ bytes: [UInt8], to descriptor: Int32
+) throws(SafetensorsError.Problem) {
+  var written = 0
+  while written < bytes.count {
+    let step = unsafe bytes.withUnsafeBytes { buffer in
+      unsafe write(descriptor, buffer.baseAddress?.advanced(by: written), buffer.count - written)
+    }
+    if step < 0 && errno != EINTR { throw systemProblem("write") }
+    written += max(step, 0)
+  }
+}
+
+/// C strings end at the first NUL: a path that holds one would name another file.
+private func checkPath(
+  _ path: String, _ operation: String
+) throws(SafetensorsError.Problem) {
+  if path.utf8.contains(0) {
+    throw .system(operation: operation, reason: "the path contains a NUL character")
+  }
+}
+
+/// The system's last error as a problem.
+private func systemProblem(_ operation: String) -> SafetensorsError.Problem {
+  let code = errno
+  let reason = unsafe strerror(code).map { unsafe String(cString: $0) }
+  return .system(operation: operation, reason: reason ?? "error \(code)")
+}
