@@ -1,0 +1,21 @@
+// A small deterministic generator, so that every failure can be run again from its seed.
+
+/// SplitMix64: the same numbers from the same seed, everywhere.
+struct SeededNumbers: RandomNumberGenerator {
+  private var state: UInt64
+
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+    return z ^ (z >> 31)
+  }
+
+  /// A random ascending list of `count` distinct tokens below `limit`.
+  mutating func ascending(_ count: Int, below limit: Int) -> [Int] {
+    Array((0..<limit).shuffled(using: &self).prefix(count)).sorted()
+  }
+}
