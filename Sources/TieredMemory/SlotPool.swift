@@ -1,0 +1,173 @@
+// Which selected token's row lies in which device slot: hit and miss.
+//
+// In:  at each step, the tokens whose rows are needed, ascending.
+// Out: a plan: who is there already (hits), who must be copied and into which slots (misses), who
+//      gives up a slot.
+//
+// The tokens held and the tokens needed are both sorted, so one merge of the two lists tells
+// everything in O(k). (The released code compares every pair: a k by k table of booleans per head,
+// 128 MiB a layer for 32 heads and k = 2048.) Slots are given out lowest first, in token order,
+// and a token that stays keeps its slot: rows never move within the device.
+//
+// One pool serves one query head, or one key/value head whose query heads share rows; the pool sees
+// no difference, only the needed list does (`union`). The last file, LinkModel.swift, turns counted
+// copies into time.
+
+/// What has to happen so that the needed tokens lie on the device.
+public struct ResidencyPlan: Sendable, Equatable {
+  /// Needed tokens that lay there already.
+  public let hits: Int
+  /// Needed tokens that did not, ascending; `hits + missedTokens.count` is the number needed.
+  public let missedTokens: [Int]
+  /// The slot for each missed token.
+  public let missedSlots: [Int]
+  /// Tokens that lay there and are no longer needed, ascending; their slots are free or reused.
+  public let freedTokens: [Int]
+  /// The rows that a device buffer needs to contain every slot in use.
+  public let slotsNeeded: Int
+
+  /// Needed tokens that must be copied.
+  public var misses: Int { missedTokens.count }
+}
+
+/// The device slots of one head's selected tokens.
+public struct SlotPool: Sendable {
+  /// The tokens that lie on the device, ascending.
+  public private(set) var tokens: [Int] = []
+  /// The slot of each of `tokens`.
+  public private(set) var slots: [Int] = []
+  /// All slots given out so far are below this; it never falls.
+  public private(set) var slotCount: Int
+  /// Bit s % 64 of word s / 64 is set while slot s, below slotCount, is free.
+  private var free: [UInt64]
+
+  /// An empty pool whose slots start at `reserved`: the ones below belong to somebody else, such as
+  /// the recent ring.
+  public init(reserving reserved: Int = 0) {
+    precondition(reserved >= 0, "no negative number of slots can be reserved")
+    slotCount = reserved
+    free = Array(repeating: 0, count: (reserved + 63) / 64)
+  }
+
+  /// Makes `needed`, ascending and distinct, the tokens that lie on the device.
+  ///
+  /// The plan holds when the caller has copied each missed token's row into its slot. Missed tokens
+  /// take free slots in slot order, then new ones. O(tokens held + tokens needed).
+  public mutating func update(to needed: [Int]) -> ResidencyPlan {
+    Self.checkAscent(needed)
+    // 1. One merge. Every step writes all three lists at their ends and then moves on those ends
+    //    that it meant: three stores cost less than one branch that the processor guesses wrong.
+    var newSlots = [Int](repeating: 0, count: needed.count)
+    var missedPlaces = newSlots  // in needed
+    var freedPlaces = [Int](repeating: 0, count: tokens.count)  // in tokens
+    var place = 0
+    var held = 0
+    var missed = 0
+    var freed = 0
+    do {
+      let (wanted, holding, holdingSlots) = (needed.span, tokens.span, slots.span)
+      var slotsOut = newSlots.mutableSpan
+      var missedOut = missedPlaces.mutableSpan
+      var freedOut = freedPlaces.mutableSpan
+      while place < wanted.count && held < holding.count {
+        let want = wanted[place]
+        let have = holding[held]
+        slotsOut[place] = holdingSlots[held]  // right if want == have, written again otherwise
+        missedOut[missed] = place
+        freedOut[freed] = held
+        missed += want < have ? 1 : 0
+        freed += have < want ? 1 : 0
+        place += want <= have ? 1 : 0
+        held += have <= want ? 1 : 0
+      }
+    }
+    missedPlaces.replaceSubrange(missed..., with: place..<needed.count)
+    freedPlaces.replaceSubrange(freed..., with: held..<tokens.count)
+
+    // 2. Tokens only held give their slots back.
+    let freedTokens = freedPlaces.map { tokens[$0] }
+    for place in freedPlaces { free[slots[place] / 64] |= 1 << UInt64(slots[place] % 64) }
+
+    // 3. Missed tokens, in token order, take the lowest free slots; then the pool grows.
+    let missedTokens = missedPlaces.map { needed[$0] }
+    var missedSlots: [Int] = []
+    missedSlots.reserveCapacity(missedPlaces.count)
+    var word = 0
+    while missedSlots.count < missedPlaces.count && word < free.count {
+      if free[word] == 0 {
+        word += 1
+      } else {
+        missedSlots.append(word * 64 + free[word].trailingZeroBitCount)
+        free[word] &= free[word] - 1
+      }
+    }
+    let grown = slotCount + missedPlaces.count - missedSlots.count
+    missedSlots += slotCount..<grown
+    slotCount = grown
+    free += repeatElement(0, count: (slotCount + 63) / 64 - free.count)
+    for (place, slot) in zip(missedPlaces, missedSlots) { newSlots[place] = slot }
+
+    tokens = needed
+    slots = newSlots
+    return ResidencyPlan(
+      hits: needed.count - missedTokens.count, missedTokens: missedTokens,
+      missedSlots: missedSlots, freedTokens: freedTokens, slotsNeeded: slotCount)
+  }
+
+  /// The slots of `wanted`, ascending tokens that all lie on the device; Int32 as kernels read them.
+  public func slots(for wanted: [Int]) -> [Int32] {
+    var result: [Int32] = []
+    result.reserveCapacity(wanted.count)
+    var held = 0
+    for token in wanted {
+      while held < tokens.count && tokens[held] < token { held += 1 }
+      precondition(
+        held < tokens.count && tokens[held] == token,
+        "token \(token) does not lie on the device, or the list does not ascend")
+      result.append(Int32(slots[held]))
+    }
+    return result
+  }
+
+  /// The tokens that occur in any of several ascending lists, each once, ascending.
+  ///
+  /// This is what a key/value head needs when its query heads share rows. The lists are merged in
+  /// pairs, then the results in pairs, and so on: O(tokens · log lists).
+  public static func union(of sorted: [[Int]]) -> [Int] {
+    for list in sorted { checkAscent(list) }
+    var lists = sorted
+    while lists.count > 1 {
+      lists = stride(from: 0, to: lists.count, by: 2).map { pair in
+        pair + 1 < lists.count ? merged(lists[pair], lists[pair + 1]) : lists[pair]
+      }
+    }
+    return lists.first ?? []
+  }
+
+  private static func merged(_ a: [Int], _ b: [Int]) -> [Int] {
+    var union = [Int](repeating: 0, count: a.count + b.count)
+    var count = 0
+    var i = 0
+    var j = 0
+    while i < a.count && j < b.count {
+      let x = a[i]
+      let y = b[j]
+      union[count] = min(x, y)
+      count += 1
+      i += x <= y ? 1 : 0
+      j += y <= x ? 1 : 0
+    }
+    union.removeLast(union.count - count)
+    union += a[i...]
+    union += b[j...]
+    return union
+  }
+
+  private static func checkAscent(_ tokens: [Int]) {
+    var previous = -1
+    for token in tokens {
+      precondition(token > previous, "tokens ascend from 0: \(token) follows \(previous)")
+      previous = token
+    }
+  }
+}
