@@ -13,8 +13,8 @@
 /// A buffer in the device's memory.
 ///
 /// Its elements may be read and written in place; its size is the tier's business. The value can be
-/// moved about freely, but only one copy is the buffer: once that one has been resized or freed, the
-/// tier turns the other copies away.
+/// moved about freely, but only one copy is the buffer: once that one has been resized or freed,
+/// the tier turns the other copies away.
 public struct DeviceBuffer<Element: Sendable>: Sendable {
   /// What the buffer is for, as errors and reports call it.
   public let label: String

@@ -8,7 +8,9 @@
 // each other or with arithmetic, several heads' rows in one copy, page-locked against pageable
 // memory, other traffic on the link. It ends the module; the algorithm (LRQK) is the next one.
 
-/// A link between host and device: seconds = latency + gathered rows · gather cost + bytes / bandwidth.
+/// A link between host and device.
+///
+/// One copy takes latency + gathered rows · gather cost + bytes / bandwidth seconds.
 public struct LinkModel: Sendable, Equatable {
   /// Bytes per second once a copy runs.
   public let bandwidth: Double

@@ -8,11 +8,12 @@
 // of the ring are pending they are copied in one burst. A token that leaves the ring has therefore
 // always reached the host, and the host always holds a prefix of the sequence.
 //
-//     w = 3, prompt of 10 tokens, all on the host       tokens     pending   slots of 7, 8, 9: 0 1 2
-//       append 10  -> slot 0                            8  9 10    10
-//       append 11  -> slot 1                            9 10 11    10 11
-//       append 12  -> slot 2                           10 11 12    10 11 12
-//       flush      -> rows 10 11 12 go to the host     10 11 12    none
+//     w = 3, a prompt of 10 tokens              tokens     slots    pending
+//       prompt, all on the host                  7  8  9   0 1 2    none
+//       append 10  -> slot 0                     8  9 10   1 2 0    10
+//       append 11  -> slot 1                     9 10 11   2 0 1    10 11
+//       append 12  -> slot 2                    10 11 12   0 1 2    10 11 12
+//       flush: 10 11 12 go to the host          10 11 12   0 1 2    none
 //
 // Bookkeeping only: the rows lie in device buffers. Tokens come in order, so the whole state is
 // four numbers. The next file, SlotPool.swift, keeps the slots of the selected tokens.

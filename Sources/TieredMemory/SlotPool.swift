@@ -114,7 +114,9 @@ public struct SlotPool: Sendable {
       missedSlots: missedSlots, freedTokens: freedTokens, slotsNeeded: slotCount)
   }
 
-  /// The slots of `wanted`, ascending tokens that all lie on the device; Int32 as kernels read them.
+  /// The slots of `wanted`, ascending tokens that all lie on the device.
+  ///
+  /// Int32, as kernels read them.
   public func slots(for wanted: [Int]) -> [Int32] {
     var result: [Int32] = []
     result.reserveCapacity(wanted.count)
