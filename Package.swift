@@ -44,7 +44,8 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(name: "TensorsTests", dependencies: ["Tensors"], swiftSettings: strict),
-    .testTarget(name: "TieredMemoryTests", dependencies: ["TieredMemory"], swiftSettings: strict),
+    .testTarget(
+      name: "TieredMemoryTests", dependencies: ["TieredMemory", "Tensors"], swiftSettings: strict),
     .testTarget(
       name: "LRQKTests", dependencies: ["LRQK", "Tensors", "TieredMemory"],
       swiftSettings: strict),

@@ -18,7 +18,7 @@ public func updatedBasis<E: Scalar>(
   _ basis: Tensor<E>, codes: Tensor<E>, rows: Tensor<E>, factor: Double = 1
 ) -> Tensor<E> {
   let residual = matmul(codes, basis, in: .reference) - rows
-  let gradient = matmul(codes, transposed: true, residual, in: .reference)
+  let gradient = matmul(transposed: codes, residual, in: .reference)
   let alongCodes = matmul(codes, gradient, in: .reference)
   let eta = E(gradient.squaredNorm) / (E(alongCodes.squaredNorm) + E(1e-6))
   return basis.adding(gradient, times: -E(factor) * eta)

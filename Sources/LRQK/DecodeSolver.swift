@@ -67,15 +67,15 @@ public struct DecodeSolver<E: Scalar>: Sendable {
     self.rule = rule
     self.place = place
     let gramQ = outer(B_Q)
-    let crossQ = matmul(q, B_Q, transposed: true, in: .reference)
+    let crossQ = matmul(q, transposed: B_Q, in: .reference)
     querySystems = selected.enumerated().map { g, omega in
       (
         gramQ.adding(omega.gram, times: lambda2),
         crossQ.rows(g..<g + 1).adding(omega.cross, times: lambda2)
       )
     }
-    keySystem = (outer(B_K), matmul(k, B_K, transposed: true, in: .reference))
-    exactSelf = matmul(q, k, transposed: true, in: .reference).elements
+    keySystem = (outer(B_K), matmul(k, transposed: B_K, in: .reference))
+    exactSelf = matmul(q, transposed: k, in: .reference).elements
     queryCodes = Tensor(repeating: 0, shape: [q.rows, B_Q.rows])
     keyCode = Tensor(repeating: 0, shape: [1, B_Q.rows])
     keyCode = try row("B_K B_Kᵀ", keySystem.matrix, keySystem.target)

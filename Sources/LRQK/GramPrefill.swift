@@ -59,6 +59,7 @@ private func addProduct<E: Scalar>(
 ) {
   let (n, p, q) = (a.rows, a.columns, b.columns)
   let block = 512
+  var total = sum.elements
   var scratch = [E](repeating: 0, count: p * q)
   for first in stride(from: 0, to: n, by: block) {
     let rows = min(block, n - first)
@@ -67,18 +68,19 @@ private func addProduct<E: Scalar>(
     switch arithmetic {
     case .reference:
       let (a, b) = (widened(partA), widened(partB))
-      var out = sum.elements.mutableSpan
+      var out = total.mutableSpan
       Double.chainMatmul(
-        m: p, n: q, k: rows, a: a.span, rowStride: 1, columnStride: p, b: b.span, ldb: q,
-        into: &out, ldc: q, accumulate: true)
+        m: p, n: q, k: rows, a.span, .transposed(p), b.span, bOffset: 0, bWidth: q,
+        accumulate: true, into: &out)
     case .library:
       var out = scratch.mutableSpan
       E.libraryMatmul(
         m: p, n: q, k: rows, a: partA, lda: p, transposeA: true, b: partB, ldb: q,
         transposeB: false, into: &out, ldc: q, accumulate: false)
-      add(scratch.span, to: &sum.elements)
+      add(scratch.span, to: &total)
     }
   }
+  sum = Tensor(shape: sum.shape, elements: total)
 }
 
 @specialized(where E == Float)
@@ -105,7 +107,7 @@ private func addMagnitudes<E: Scalar>(_ data: Span<E>, width: Int, to sums: inou
 }
 
 /// One side, in d by d space.
-struct GramSide: Side {
+struct GramSide: FactorSide {
   /// G = XᵀX, (d, d).
   let dataGram: Tensor<Double>
   /// Wᵀ, (r, d): A = X W. Nil while A is a start with codes of its own.
@@ -127,14 +129,14 @@ struct GramSide: Side {
     let map = start.transposed()
     self.map = map
     cross = matmul(map, dataGram, in: .reference)
-    gram = matmul(cross, map, transposed: true, in: .reference)
+    gram = matmul(cross, transposed: map, in: .reference)
     size = sums.rows * map.rows
   }
 
   mutating func replaceCodes(map new: Tensor<Double>) -> Double {
     // C' = Wᵀ G and S' = C' W
     let newCross = matmul(new, dataGram, in: .reference)
-    let newGram = matmul(newCross, new, transposed: true, in: .reference)
+    let newGram = matmul(newCross, transposed: new, in: .reference)
     let change: Double
     if let map {
       let step = new - map

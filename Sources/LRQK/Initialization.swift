@@ -29,9 +29,11 @@ public struct InitialCodes<E: Scalar>: Sendable {
     seed: UInt64, queryHeads: Range<Int>, keyHead: Int, tokens: Range<Int>, rank: Int
   ) -> InitialCodes {
     func rows(_ stream: Int) -> Tensor<E> {
-      Tensor.normal(
-        shape: [tokens.count, rank], seed: seed, stream: UInt64(stream),
-        offset: tokens.lowerBound * rank)
+      Tensor(
+        shape: [tokens.count, rank],
+        elements: normals(
+          count: tokens.count * rank, seed: seed, stream: UInt64(stream),
+          offset: tokens.lowerBound * rank))
     }
     return InitialCodes(
       queries: Tensor(joiningRows: queryHeads.map { rows(2 * $0) }), keys: rows(2 * keyHead + 1))

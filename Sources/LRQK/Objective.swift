@@ -105,7 +105,7 @@ public struct PrefillObjective: Sendable {
       let system = other.gram.adding(own.basisGram, times: weight)
       let target = other.cross.adding(own.basis, times: weight)
       return matmul(own.codes, system, in: .reference)
-        - matmul(data, target, transposed: true, in: .reference)
+        - matmul(data, transposed: target, in: .reference)
     }
     // ∂F/∂B_Q = lambda_Q (S_Q B_Q − C_Q), and the same for K.
     func basis(_ own: Side, _ weight: Double) -> Tensor<Double> {
@@ -136,8 +136,8 @@ private struct Side {
     self.codes = codes
     self.basis = basis
     gram = codes.gram(in: .reference)
-    cross = matmul(codes, transposed: true, data, in: .reference)
-    basisGram = matmul(basis, basis, transposed: true, in: .reference)
+    cross = matmul(transposed: codes, data, in: .reference)
+    basisGram = matmul(basis, transposed: basis, in: .reference)
   }
 }
 

@@ -9,6 +9,8 @@
 //   G query heads per key/value head.
 // Queries and keys are those AFTER the rotary embedding.
 
+public import Tensors
+
 /// Which tokens the proxy scores may choose from, at a decode step.
 public enum CandidateWindow: String, Sendable, CaseIterable {
   /// Every token older than the recent window. Ours, the default.

@@ -238,7 +238,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       let W_Q: Tensor<E> = mapQ.converted()
       let W_K: Tensor<E> = mapK.converted()
       func codes(_ rows: Tensor<E>, _ map: Tensor<E>) -> Tensor<E> {
-        matmul(rows, map, transposed: true, in: parameters.prefillArithmetic)
+        matmul(rows, transposed: map, in: parameters.prefillArithmetic)
       }
       return PromptCodes(
         factorization: Factorization(
@@ -246,7 +246,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
           keyCodes: codes(keys[g], W_K), keyBasis: B_K.converted(),
           queryMap: W_Q.transposed(), keyMap: W_K.transposed(), sweeps: head.sweeps,
           condition: head.condition, pivoted: head.pivoted),
-        newestQueryCodes: matmul(newest, W_Q, transposed: true, in: .reference),
+        newestQueryCodes: matmul(newest, transposed: W_Q, in: .reference),
         queryGram: groups[g].querySums.gram, keyGram: groups[g].keySums.gram)
     }
   }

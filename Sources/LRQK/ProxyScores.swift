@@ -10,7 +10,7 @@
 // The store grows by whole blocks and is zero behind its last token. The next file chooses.
 
 public import Tensors
-public import TieredMemory
+import TieredMemory
 
 /// A_K of one head or group, on the device.
 public struct CodeStore<E: Scalar>: Sendable {
@@ -67,7 +67,7 @@ public struct CodeStore<E: Scalar>: Sendable {
     var scores = [E](repeating: 0, count: tokens)
     var out = scores.mutableSpan
     E.chainLaneScores(
-      tokens: tokens, width: rank, blocks: blocks.elements.span, query: q_hat.span, into: &out)
+      blocks: blocks.elements.span, width: rank, q: q_hat.span, into: &out)
     return scores
   }
 

@@ -9,7 +9,7 @@
 import Tensors
 
 /// One side, with its l rows at hand.
-struct RowwiseSide<E: Scalar>: Side {
+struct RowwiseSide<E: Scalar>: FactorSide {
   /// X, (l, d).
   let data: Tensor<E>
   /// A, (l, r).
@@ -25,7 +25,7 @@ struct RowwiseSide<E: Scalar>: Side {
     self.codes = codes
     self.arithmetic = arithmetic
     gram = codes.gram(in: arithmetic)
-    cross = matmul(codes, transposed: true, data, in: arithmetic)
+    cross = matmul(transposed: codes, data, in: arithmetic)
   }
 
   /// The codes X W for a start given as a map W (d, r).
@@ -38,12 +38,12 @@ struct RowwiseSide<E: Scalar>: Side {
   var size: Int { codes.count }
 
   mutating func replaceCodes(map: Tensor<E>) -> Double {
-    let new = matmul(data, map, transposed: true, in: arithmetic)
+    let new = matmul(data, transposed: map, in: arithmetic)
     let change = (new - codes).squaredNorm
     self.map = map
     codes = new
     gram = codes.gram(in: arithmetic)
-    cross = matmul(codes, transposed: true, data, in: arithmetic)
+    cross = matmul(transposed: codes, data, in: arithmetic)
     return change
   }
 }

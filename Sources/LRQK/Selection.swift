@@ -34,8 +34,8 @@ extension CandidateWindow {
 
 /// The `k` best of the first `candidates` tokens of `codes` for `q_hat`; all if there are no more.
 public func select<E: Scalar>(
-  _ q_hat: [E], from codes: CodeStore<E>, candidates: Int, k: Int, nan: NaNOrder = .error
-) throws(TopKError) -> (selection: Selection, scores: [E]) {
+  _ q_hat: [E], from codes: CodeStore<E>, candidates: Int, k: Int, nan: NaNScores = .refuse
+) throws(NaNScore) -> (selection: Selection, scores: [E]) {
   if candidates <= k {
     return (Selection(tokens: Array(0..<max(candidates, 0)), gap: .infinity), [])
   }

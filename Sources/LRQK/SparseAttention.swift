@@ -23,7 +23,7 @@ public func attention<E: Scalar>(
   do {
     var out = weights.mutableSpan
     E.chainIndexedScores(
-      rows: keys.span, width: d, slots: slots.span, query: q.span,
+      rows: keys.span, width: d, slots: slots.span, q: q.span,
       scale: 1 / E(d).squareRoot(), into: &out)
   }
   let total = shiftedExponentials(&weights)

@@ -36,7 +36,7 @@ func productSpectrum(
   do {
     let q = try squareRoot(queryGram)
     let k = try squareRoot(keyGram)
-    let product = matmul(q.root, k.root, transposed: true, in: .reference)
+    let product = matmul(q.root, transposed: k.root, in: .reference)
     let svd = try product.singularValueDecomposition()
     return ProductSpectrum(
       singularValues: svd.s, left: svd.u, right: svd.vt.transposed(), queryInverse: q.inverse,

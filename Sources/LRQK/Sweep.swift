@@ -13,12 +13,12 @@
 // objective never rises. ([C:249-299], [C:359-413]; KᵀA_K is written C_Kᵀ here.)
 //
 // Only S and C are needed, so the same text runs over l rows (RowwisePrefill.swift) and in d by d
-// space (GramPrefill.swift): a `Side` says how it answers. The next two files are those two.
+// space (GramPrefill.swift): a `FactorSide` says how it answers. The next two files are those two.
 
 import Tensors
 
 /// One side of the factorisation: Q with A_Q, or K with A_K.
-protocol Side {
+protocol FactorSide {
   associatedtype Number: Scalar
 
   /// S = AᵀA, (r, r).
@@ -32,7 +32,7 @@ protocol Side {
 }
 
 /// Both sides of one head, and what the sweeps have seen so far.
-struct Sides<S: Side> {
+struct Sides<S: FactorSide> {
   var queries: S
   var keys: S
   var sweeps = 0
@@ -96,14 +96,14 @@ extension Sides {
 
 /// B Bᵀ, (r, r) for B of (r, d), in reference order.
 func outer<E: Scalar>(_ basis: Tensor<E>) -> Tensor<E> {
-  matmul(basis, basis, transposed: true, in: .reference)
+  matmul(basis, transposed: basis, in: .reference)
 }
 
 /// Sweeps all heads in step until the limit, or until their joint mean squared change is small.
 ///
 /// The released stopping rule is one scalar for all heads of a layer, padding included
 /// ([C:289-292], quirk Q11): no head stops before another.
-func sweepAll<S: Side>(
+func sweepAll<S: FactorSide>(
   _ heads: inout [Sides<S>], _ parameters: Parameters, layer: Int, trace: Trace?
 ) throws {
   let rule = parameters.prefillIterations

@@ -10,6 +10,20 @@ internal import CFusedChains
 internal import Glibc
 
 extension Float: ReferenceOrder {
+  /// The bits, with negative numbers turned round so that integers sort as numbers do.
+  @inlinable public var orderKey: UInt32 {
+    let bits = (self + 0).bitPattern  // + 0 makes +0 of -0
+    let negative = UInt32(bitPattern: Int32(bitPattern: bits) >> 31)  // all ones or none
+    return self == self ? bits ^ (negative | 1 << 31) : .max
+  }
+
+  /// The number that has this key.
+  @inlinable public init(orderKey: UInt32) {
+    let top: UInt32 = 1 << 31
+    let bits = orderKey & top != 0 ? orderKey ^ top : ~orderKey
+    self = orderKey == .max ? .nan : Float(bitPattern: bits)
+  }
+
   /// Matrix product; see `ReferenceOrder`.
   public static func chainMatmul(
     m: Int, n: Int, k: Int, _ a: Span<Float>, _ aLayout: ChainLayout, _ b: Span<Float>,
@@ -127,6 +141,20 @@ extension Float: ReferenceOrder {
 }
 
 extension Double: ReferenceOrder {
+  /// The bits, with negative numbers turned round so that integers sort as numbers do.
+  @inlinable public var orderKey: UInt64 {
+    let bits = (self + 0).bitPattern  // + 0 makes +0 of -0
+    let negative = UInt64(bitPattern: Int64(bitPattern: bits) >> 63)  // all ones or none
+    return self == self ? bits ^ (negative | 1 << 63) : .max
+  }
+
+  /// The number that has this key.
+  @inlinable public init(orderKey: UInt64) {
+    let top: UInt64 = 1 << 63
+    let bits = orderKey & top != 0 ? orderKey ^ top : ~orderKey
+    self = orderKey == .max ? .nan : Double(bitPattern: bits)
+  }
+
   /// Matrix product; see `ReferenceOrder`.
   public static func chainMatmul(
     m: Int, n: Int, k: Int, _ a: Span<Double>, _ aLayout: ChainLayout, _ b: Span<Double>,

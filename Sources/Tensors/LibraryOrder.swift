@@ -25,7 +25,7 @@ public protocol LibraryOrder {
 }
 
 /// One BLAS thread, set before the first product.
-private let singleThreaded: Void = unsafe openblas_set_num_threads(1)
+private let singleThreaded: Void = openblas_set_num_threads(1)
 
 private func checkSizes(
   m: Int, n: Int, k: Int, a: Int, lda: Int, transposeA: Bool, b: Int, ldb: Int, transposeB: Bool,

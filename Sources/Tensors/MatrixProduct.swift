@@ -14,13 +14,32 @@ public enum Arithmetic: String, Sendable, CaseIterable {
   case library
 }
 
-/// op(A) op(B) over the last two axes; leading axes must be equal, or absent on one side.
+/// A B over the last two axes: (..., m, k) times (..., k, n) is (..., m, n).
 ///
-/// A is (..., m, k) or, transposed, (..., k, m); B is (..., k, n) or (..., n, k); the result is
-/// (..., m, n).
+/// Leading axes must be equal, or absent on one side.
 public func matmul<E: Scalar>(
-  _ a: Tensor<E>, transposed transposeA: Bool = false, _ b: Tensor<E>,
-  transposed transposeB: Bool = false, in arithmetic: Arithmetic
+  _ a: Tensor<E>, _ b: Tensor<E>, in arithmetic: Arithmetic
+) -> Tensor<E> {
+  product(a, false, b, false, arithmetic)
+}
+
+/// Aᵀ B over the last two axes: (..., k, m) and (..., k, n) make (..., m, n).
+public func matmul<E: Scalar>(
+  transposed a: Tensor<E>, _ b: Tensor<E>, in arithmetic: Arithmetic
+) -> Tensor<E> {
+  product(a, true, b, false, arithmetic)
+}
+
+/// A Bᵀ over the last two axes: (..., m, k) and (..., n, k) make (..., m, n).
+public func matmul<E: Scalar>(
+  _ a: Tensor<E>, transposed b: Tensor<E>, in arithmetic: Arithmetic
+) -> Tensor<E> {
+  product(a, false, b, true, arithmetic)
+}
+
+private func product<E: Scalar>(
+  _ a: Tensor<E>, _ transposeA: Bool, _ b: Tensor<E>, _ transposeB: Bool,
+  _ arithmetic: Arithmetic
 ) -> Tensor<E> {
   let (m, k) = transposeA ? (a.columns, a.rows) : (a.rows, a.columns)
   let (inner, n) = transposeB ? (b.columns, b.rows) : (b.rows, b.columns)
@@ -52,6 +71,7 @@ private func multiply<E: Scalar>(
   m: Int, n: Int, k: Int, _ a: Span<E>, _ transposeA: Bool, _ b: Span<E>, _ transposeB: Bool,
   into out: inout MutableSpan<E>, _ arithmetic: Arithmetic
 ) {
+  let layout = transposeA ? ChainLayout.transposed(m) : ChainLayout.rows(k)
   switch arithmetic {
   case .library:
     E.libraryMatmul(
@@ -61,12 +81,11 @@ private func multiply<E: Scalar>(
     // The chains run down the columns of B, so B is laid out the other way round first.
     let straight = transposeElements(b, rows: n, columns: k)
     E.chainMatmul(
-      m: m, n: n, k: k, a: a, rowStride: transposeA ? 1 : k, columnStride: transposeA ? m : 1,
-      b: straight.span, ldb: n, into: &out, ldc: n, accumulate: false)
+      m: m, n: n, k: k, a, layout, straight.span, bOffset: 0, bWidth: n, accumulate: false,
+      into: &out)
   case .reference:
     E.chainMatmul(
-      m: m, n: n, k: k, a: a, rowStride: transposeA ? 1 : k, columnStride: transposeA ? m : 1,
-      b: b, ldb: n, into: &out, ldc: n, accumulate: false)
+      m: m, n: n, k: k, a, layout, b, bOffset: 0, bWidth: n, accumulate: false, into: &out)
   }
 }
 
@@ -90,7 +109,7 @@ extension Tensor where Element: Scalar {
 
   /// The Gram matrix AᵀA, (n, n) for A of (l, n).
   public func gram(in arithmetic: Arithmetic) -> Tensor {
-    matmul(self, transposed: true, self, in: arithmetic)
+    matmul(transposed: self, self, in: arithmetic)
   }
 
   /// The sum of the squares of all elements, ‖A‖²_F, in Double, first element first.

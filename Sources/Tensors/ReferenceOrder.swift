@@ -102,6 +102,15 @@ public struct ChainLayout: Sendable, Equatable {
 /// Requirements take flat row-major `Span`s with their sizes; all of them check the bounds.
 /// "chain over t of x(t) * y(t)" is s = 0, then s = fma(x(t), y(t), s) for t ascending.
 public protocol ReferenceOrder: Equatable, Sendable {
+  /// Unsigned integers of the same size: what `orderKey` returns.
+  associatedtype OrderKey: FixedWidthInteger & UnsignedInteger & Sendable
+
+  /// An integer that sorts as the number does: -infinity lowest, -0 equal to +0, any NaN highest.
+  var orderKey: OrderKey { get }
+
+  /// The number that has this key (+0 for both zeros).
+  init(orderKey: OrderKey)
+
   /// Matrix product: out(i, j) = chain over t < k of A(i, t) * B(t, j), i < m, j < n.
   ///
   /// A lies in `a` as `aLayout` says; B is row-major, B(t, j) at `bOffset + t * bWidth + j`; out is

@@ -85,13 +85,15 @@ public func solveSymmetric<E: Scalar>(
 
   let threshold = E(Double(n) * Double(E.ulpOfOne) * largest)
   var factor = matrix.elements
-  let cholesky = E.chainCholesky(&factor, order: n, threshold: threshold)
-  if cholesky.failedPivot == nil {
+  var factorSpan = factor.mutableSpan
+  let pivots = E.chainCholesky(n: n, &factorSpan, threshold: threshold)
+  if pivots.failed == nil {
     var x = b.elements
-    E.chainCholeskySolve(factor, order: n, &x, columns: b.columns)
+    var xSpan = x.mutableSpan
+    E.chainCholeskySolve(n: n, m: b.columns, factor: factor.span, &xSpan)
     return SymmetricSolution(
       x: Tensor(shape: b.shape, elements: x),
-      condition: Double(cholesky.largestPivot) / Double(cholesky.smallestPivot), pivoted: false)
+      condition: Double(pivots.largest) / Double(pivots.smallest), pivoted: false)
   }
   return try eliminate(matrix, b, largest: largest, breakdown: rule.breakdown)
 }

@@ -46,11 +46,11 @@ public struct DeviceBuffer<Element: Sendable>: Sendable {
     return try body(&span)
   }
 
-  fileprivate init(id: Int, label: String, count: Int, of zero: Element) {
+  fileprivate init(id: Int, label: String, elements: [Element]) {
     self.id = id
     self.label = label
-    self.count = count
-    self.storage = Array(repeating: zero, count: count)
+    self.count = elements.count
+    self.storage = elements
   }
 
   fileprivate mutating func resize(count newCount: Int, fill: Element) {
@@ -122,12 +122,23 @@ public struct DeviceTier: ~Copyable, Sendable {
   public mutating func allocate<E: Sendable>(
     _ label: String, count: Int, of zero: E
   ) throws(DeviceTierError) -> DeviceBuffer<E> {
-    let bytes = Self.bytes(count, E.self)
+    // Checked before the array exists, so that a request that does not fit costs nothing.
+    try checkRoom(label, for: Self.bytes(count, E.self))
+    return try allocate(label, holding: Array(repeating: zero, count: count))
+  }
+
+  /// Reserves a buffer that takes over `elements` as they are.
+  ///
+  /// Throws `DeviceTierError.outOfMemory`, and changes nothing, if they do not fit.
+  public mutating func allocate<E: Sendable>(
+    _ label: String, holding elements: [E]
+  ) throws(DeviceTierError) -> DeviceBuffer<E> {
+    let bytes = Self.bytes(elements.count, E.self)
     try checkRoom(label, for: bytes)
     let id = nextID
     nextID += 1
     enter(id, label, bytes)
-    return DeviceBuffer(id: id, label: label, count: count, of: zero)
+    return DeviceBuffer(id: id, label: label, elements: elements)
   }
 
   /// Changes the size of a buffer: its first elements stay, new ones are `fill`.

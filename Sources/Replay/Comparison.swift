@@ -1,0 +1,76 @@
+// Is it the same? Numbers first, then the verdict.
+//
+// In:  what was computed and what was expected.
+// Out: relative distance, largest difference and where it is, the limit, within or not.
+
+public import Tensors
+
+/// How far a computed tensor is from the expected one.
+public struct Comparison: Sendable, Equatable, Codable {
+  /// ‖x − y‖ / ‖y‖ (Frobenius). Infinity when NaN or infinity is involved.
+  public let relative: Double
+  /// Largest |x − y|.
+  public let maxAbs: Double
+  /// Where it is.
+  public let worst: [Int]
+  /// The largest `relative` that passes.
+  public let limit: Double
+  /// Whether `relative` is within `limit`.
+  public let within: Bool
+  /// Where the limit comes from.
+  public let reason: String
+
+  enum CodingKeys: String, CodingKey {
+    case relative, worst, limit, within, reason
+    case maxAbs = "max_abs"
+  }
+
+  /// Compares two tensors of one shape.
+  public init(
+    _ computed: Tensor<Double>, _ expected: Tensor<Double>, limit: Double, reason: String
+  ) {
+    precondition(computed.shape == expected.shape, "\(computed.shape) and \(expected.shape)")
+    var (distance, norm, largest) = (0.0, 0.0, 0.0)
+    var worst = 0
+    for i in 0..<computed.count {
+      let difference = abs(computed.elements[i] - expected.elements[i])
+      distance += difference * difference
+      norm += expected.elements[i] * expected.elements[i]
+      if !(difference <= largest) && largest.isFinite {
+        largest = difference.isFinite ? difference : .infinity
+        worst = i
+      }
+    }
+    let ratio = distance == 0 ? 0 : (distance / norm).squareRoot()
+    relative = ratio.isNaN ? .infinity : ratio
+    maxAbs = largest
+    self.worst = computed.count == 0 ? [] : computed.place(of: worst)
+    self.limit = limit
+    self.within = relative <= limit
+    self.reason = reason
+  }
+}
+
+/// ‖x − y‖ / ‖y‖.
+func relativeDistance(_ x: Tensor<Double>, _ y: Tensor<Double>) -> Double {
+  Comparison(x, y, limit: .infinity, reason: "").relative
+}
+
+/// The limits of the golden files (Tests/ReplayTests/Golden/README.md).
+///
+/// In Double every output must be within 1e-9 of the authors' functions run in float64, 1e-7 where
+/// the Jacobi path is compared, which does not converge. In Float our distance to that may be at
+/// most 4 times theirs, plus 1e-6: the same rounding, another order.
+func singleCallComparison<E: Scalar>(
+  _ computed: Tensor<E>, single: Tensor<Double>?, double: Tensor<Double>, jacobi: Bool
+) -> Comparison {
+  let x = computed.converted(to: Double.self)
+  if E.self == Double.self || single == nil {
+    return Comparison(
+      x, double, limit: jacobi ? 1e-7 : 1e-9,
+      reason: jacobi ? "float64 functions, Jacobi path" : "float64 functions")
+  }
+  let theirs = single.map { relativeDistance($0, double) } ?? 0
+  return Comparison(
+    x, double, limit: 4 * theirs + 1e-6, reason: "4 x the float32 functions' own distance + 1e-6")
+}

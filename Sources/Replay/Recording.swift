@@ -1,0 +1,112 @@
+// What is replayed: recorded queries, keys and values, and how they were recorded.
+//
+// In:  a safetensors file; its metadata holds the sizes as strings.
+// Out: tensors by name, and the sizes, with a clear error for whatever is missing or contradicts.
+//
+// Axis order is (batch, head, token, width). Three kinds of files:
+//   prefill       Q, K, A_Q_init, A_K_init        → A_Q, B_Q, A_K, B_K
+//   decode_step   B_Q, B_K, A_K, K_selected, q, k → q_hat, k_hat, B_Q_new, B_K_new
+//   trajectory    Q, K, V: a prompt, then steps    → selected sets, misses, attention, ...
+// A `capture` (inputs only) is replayed as a trajectory. Other kinds, or none: a file with Q, K and
+// V is a trajectory, one with Q and K a prefill. The next files replay each kind.
+
+import LRQK
+public import Tensors
+
+/// Which computation a file records.
+public enum RecordingKind: String, Sendable {
+  /// The factorisation of a prompt.
+  case prefill
+  /// One call of the decode solver.
+  case decodeStep = "decode_step"
+  /// A prompt and decode steps.
+  case trajectory
+  /// A trajectory without expected outputs.
+  case capture
+}
+
+/// A file that cannot be replayed; one line says why.
+public struct ReplayError: Error, Equatable, CustomStringConvertible {
+  /// What, where, what to do.
+  public let description: String
+
+  /// An error with this text.
+  public init(_ description: String) { self.description = description }
+}
+
+/// A recording on disk.
+public struct Recording: Sendable {
+  /// The file.
+  public let file: SafetensorsFile
+  /// Which computation it records.
+  public let kind: RecordingKind
+
+  /// Opens a recording.
+  public init(path: String) throws {
+    file = try SafetensorsFile(path: path)
+    if let text = file.metadata["kind"], let known = RecordingKind(rawValue: text) {
+      kind = known
+    } else if file.contains("K_selected") {
+      kind = .decodeStep
+    } else if file.contains("V") {
+      kind = .capture
+    } else {
+      kind = .prefill
+    }
+  }
+
+  /// The metadata entry `key` as a number, if it is there.
+  public func number<N: LosslessStringConvertible>(
+    _ key: String, as type: N.Type = N.self
+  ) throws(ReplayError) -> N? {
+    guard let text = file.metadata[key] else { return nil }
+    guard let value = N(text) else {
+      throw ReplayError("\(file.path): metadata \(key) is \"\(text)\", which is not a number")
+    }
+    return value
+  }
+
+  /// A tensor of `rank` axes, in the precision of the replay; NaN and infinity are refused.
+  public func tensor<E: Scalar>(_ name: String, rank: Int) throws -> Tensor<E> {
+    let tensor: Tensor<E> = try file.tensor(name)
+    if tensor.rank != rank || tensor.shape.contains(0) {
+      throw ReplayError(
+        "\(file.path): \(name) has shape \(tensor.shape); \(rank) axes, none of them empty, are "
+          + "needed (batch, head, token, width)")
+    }
+    if let index = tensor.firstNonFinite {
+      throw ReplayError(
+        "\(file.path): \(name) holds \(tensor.elements[index]) at \(tensor.place(of: index)): "
+          + "clean the input")
+    }
+    return tensor
+  }
+
+  /// True when the file holds results to compare with.
+  public var hasExpectedOutputs: Bool {
+    ["A_K.f64", "k_hat.f64", "selected", "attention", "k_hat"].contains { file.contains($0) }
+  }
+}
+
+extension Tensor {
+  /// The indices on every axis of flat index `index`.
+  public func place(of index: Int) -> [Int] {
+    var rest = index
+    return shape.reversed().map { size in
+      defer { rest /= size }
+      return rest % size
+    }.reversed()
+  }
+
+  /// The (token, width) matrices of a (batch, head, token, width) tensor, head after head.
+  public func matrices() -> [Tensor] {
+    precondition(rank == 4, "matrices of shape \(shape)")
+    return (0..<shape[0]).flatMap { b in (0..<shape[1]).map { h in slice(b, h) } }
+  }
+
+  /// Matrices (a, b) of every head, joined to (batch, heads, a, b).
+  public init(batch: Int, heads matrices: [Tensor]) {
+    let whole = Tensor(stacking: matrices)
+    self = whole.reshaped([batch, matrices.count / batch] + whole.shape.dropFirst())
+  }
+}

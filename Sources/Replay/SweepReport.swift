@@ -1,0 +1,60 @@
+// How good is the factorisation, sweep by sweep, beside the best there is?
+//
+// In:  the maps that each sweep ended in (from the trace), Q and K.
+// Out: the objective and the relative error of QKᵀ after each sweep, over all heads together, and
+//      the optimum that no rank-r factorisation can beat.
+
+import LRQK
+import Tensors
+
+/// The fit after one sweep, over all heads.
+public struct SweepReport: Sendable, Equatable, Codable {
+  /// From 1; 0 stands for the spectral solver, which does not sweep.
+  public let sweep: Int
+  /// F, the sum over heads.
+  public let objective: Double
+  /// ‖QKᵀ − A_Q A_Kᵀ‖ / ‖QKᵀ‖ over all heads.
+  public let relativeError: Double
+  /// The least that a rank-r factorisation can have.
+  public let optimum: Double
+
+  enum CodingKeys: String, CodingKey {
+    case sweep, objective, optimum
+    case relativeError = "relative_error"
+  }
+}
+
+/// One report a sweep, from a trace of `prefill` with groups of stacked queries.
+func sweepReports<E: Scalar>(
+  _ trace: Trace, queries: [Tensor<E>], keys: [Tensor<E>], parameters: Parameters
+) throws -> [SweepReport] {
+  let objectives = try mapConcurrently(queries.count) { h in
+    PrefillObjective(queries: queries[h], keys: keys[h], weights: parameters.weights)
+  }
+  let norm = objectives.reduce(0) { $0 + $1.productNorm }
+  let best = try objectives.reduce(0) { try $0 + $1.optimalProduct(rank: parameters.rank) }
+  func share(_ squared: Double) -> Double { (max(squared, 0) / norm).squareRoot() }
+
+  var reports: [SweepReport] = []
+  let isSpectral = parameters.solver == .spectral
+  for sweep in isSpectral ? 0...0 : 1...max(parameters.prefillIterations.limit, 1) {
+    let values = try mapConcurrently(queries.count) { h -> PrefillObjective.Value? in
+      let prefix = isSpectral ? "prefill/head\(h)" : "prefill/head\(h)/sweep\(sweep)"
+      guard let W_Q = trace["\(prefix)/W_Q"], let W_K = trace["\(prefix)/W_K"],
+        let B_Q = trace["\(prefix)/B_Q"], let B_K = trace["\(prefix)/B_K"]
+      else { return nil }
+      let objective = objectives[h]
+      return objective.value(
+        matmul(objective.queries, W_Q, in: .library), B_Q,
+        matmul(objective.keys, W_K, in: .library), B_K)
+    }
+    // A sweep that did not run (the tolerance stopped before) has no trace.
+    let found = values.compactMap { $0 }
+    if found.isEmpty { break }
+    reports.append(
+      SweepReport(
+        sweep: sweep, objective: found.reduce(0) { $0 + $1.total },
+        relativeError: share(found.reduce(0) { $0 + $1.product }), optimum: share(best)))
+  }
+  return reports
+}
