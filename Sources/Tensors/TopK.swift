@@ -28,6 +28,13 @@ public struct TopK<Element: Scalar>: Sendable, Equatable {
   /// 0 says that the tie rule decided; if scores have errors up to e, a gap above 2e says that the
   /// set is the true one. Between NaN and a number the gap is infinite.
   public let gap: Element
+
+  /// A selection whose parts are known.
+  public init(indices: [Int], threshold: Element, gap: Element) {
+    self.indices = indices
+    self.threshold = threshold
+    self.gap = gap
+  }
 }
 
 /// What to do with NaN scores.
@@ -42,6 +49,9 @@ public enum NaNScores: Sendable {
 public struct NaNScore: Error, Equatable, CustomStringConvertible {
   /// Where the first one is.
   public let index: Int
+
+  /// Says that the score at `index` is not a number.
+  public init(index: Int) { self.index = index }
 
   /// One line: what and where.
   public var description: String { "the score at index \(index) is not a number" }
@@ -59,47 +69,32 @@ public func topK<E: Scalar>(
   if k == 0 || n == 0 { return TopK(indices: [], threshold: .infinity, gap: .infinity) }
   let (place, ties, allTies) = selectKey(keys.span, place: min(k, n))
 
-  // Ties are taken up to and including index `cut`, beyond it only larger keys.
-  var cut = n - 1
+  // Ties are taken before index `cut`, from there on only larger keys.
+  var cut = n
   if ties < allTies {
+    cut = 0
     var left = ties
-    cut = -1
     while left > 0 {
-      cut += 1
       left -= keys[cut] == place ? 1 : 0
+      cut += 1
     }
   }
   var indices = [Int](repeating: 0, count: min(k, n) + 1)
   var list = indices.mutableSpan
-  let last = collect(keys.span, 0...cut, into: &list, from: 0) { $0 >= place }
-  if cut + 1 < n { _ = collect(keys.span, cut + 1...n - 1, into: &list, from: last) { $0 > place } }
+  let taken = collect(keys.span, 0..<cut, into: &list, from: 0) { $0 >= place }
+  _ = collect(keys.span, cut..<n, into: &list, from: taken) { $0 > place }
   indices.removeLast()
 
-  // Place k + 1: another tie, or the largest of the smaller keys.
   let threshold = E(orderKey: place)
-  if k >= n { return TopK(indices: indices, threshold: threshold, gap: .infinity) }
-  if ties < allTies { return TopK(indices: indices, threshold: threshold, gap: 0) }
-  var next: E.OrderKey = 0
-  for key in keys { next = max(next, key < place ? key : 0) }
-  let gap = threshold.isNaN ? .infinity : threshold - E(orderKey: next)
-  return TopK(indices: indices, threshold: threshold, gap: gap)
-}
-
-/// Appends the indices in `range` whose keys qualify to `list` at `taken`; returns the new end.
-///
-/// Every index is written at the end of the list, and stays there if its key qualifies: no branch
-/// to mispredict. One spare element of the list takes the last one that did not.
-@inline(__always)
-private func collect<Key>(
-  _ keys: Span<Key>, _ range: ClosedRange<Int>, into list: inout MutableSpan<Int>, from taken: Int,
-  where qualifies: (Key) -> Bool
-) -> Int {
-  var taken = taken
-  for i in range {
-    list[taken] = i
-    taken &+= qualifies(keys[i]) ? 1 : 0
+  var gap: E = ties < allTies ? 0 : .infinity
+  if k < n && ties == allTies && !threshold.isNaN {
+    // Place k + 1 has the largest key below `place`. Subtracting `place`, with wrap-around, puts
+    // the keys below it above all others, in their order.
+    var next: E.OrderKey = 0
+    for key in keys { next = max(next, key &- place) }
+    gap = threshold - E(orderKey: next &+ place)
   }
-  return taken
+  return TopK(indices: indices, threshold: threshold, gap: gap)
 }
 
 /// The `k` largest scores: the larger first, then the lower index; all of them if k >= n.
@@ -138,47 +133,80 @@ private func orderKeys<E: Scalar>(_ scores: Span<E>, _ nan: NaNScores) throws(Na
   return keys
 }
 
-/// The key at `place` (1 is the largest), how many equal to it are in places 1 to `place`, and how
-/// many there are in all.
+/// Appends the indices in `range` whose keys qualify to `list` at `taken`; returns the new end.
+///
+/// Every index is written at the end of the list, and stays there if its key qualifies: no branch
+/// to mispredict. One spare element of the list takes the last one that did not.
+@inline(__always)
+private func collect<Key>(
+  _ keys: Span<Key>, _ range: Range<Int>, into list: inout MutableSpan<Int>, from taken: Int,
+  where qualifies: (Key) -> Bool
+) -> Int {
+  var taken = taken
+  for i in range {
+    list[taken] = i
+    taken &+= oneIf(qualifies(keys[i]))
+  }
+  return taken
+}
+
+/// 1 if true, 0 if not, as arithmetic: `? 1 : 0` may become a branch, and these loops mispredict it.
+@inline(__always)
+private func oneIf(_ condition: Bool) -> Int {
+  unsafe Int(unsafeBitCast(condition, to: UInt8.self))
+}
+
+/// The key at `place` (1 is the largest) and how often it occurs, up to that place and in all.
 @inline(__always)
 private func selectKey<Key: FixedWidthInteger & UnsignedInteger>(
   _ keys: Span<Key>, place: Int
 ) -> (key: Key, ties: Int, allTies: Int) {
   var place = place
-  var kept = [Key](repeating: 0, count: keys.count + 1)
-  var candidates = kept.mutableSpan
-  for i in keys.indices { candidates[i] = keys[i] }
-  var count = keys.count
-  var shift = Key.bitWidth
-  // Four tables of counts in turn: equal keys one after the other do not wait for each other.
-  var tables = [Int32](repeating: 0, count: 4 << 11)
-  var bins = tables.mutableSpan
-  while true {
+  var shift = Key.bitWidth - 11
+  var (bin, size) = binOfPlace(keys, count: keys.count, shift: shift, mask: 2047, &place)
+  // The keys that share all digits found so far; each round keeps fewer of them.
+  var all = [Key](repeating: 0, count: size + 1)
+  var kept = all.mutableSpan
+  var end = 0
+  for i in keys.indices {
+    kept[end] = keys[i]
+    end &+= oneIf(Int(truncatingIfNeeded: keys[i] &>> Key(shift)) == bin)
+  }
+  while shift > 0 {
     let digit = min(11, shift)
     shift -= digit
-    let mask = (1 << digit) &- 1
-
+    let mask = (1 << digit) - 1
+    (bin, size) = binOfPlace(kept.span, count: end, shift: shift, mask: mask, &place)
+    let count = end
+    end = 0
     for i in 0..<count {
-      let bin = Int(truncatingIfNeeded: candidates[i] >> shift) & mask
-      bins[bin &* 4 &+ i & 3] &+= 1
+      let key = kept[i]
+      kept[end] = key
+      end &+= oneIf(Int(truncatingIfNeeded: key &>> Key(shift)) & mask == bin)
     }
-    var bin = mask
-    while true {
-      let size = (0..<4).reduce(0) { $0 + Int(bins[bin * 4 + $1]) }
-      if place <= size { break }
-      place -= size
-      bin -= 1
-    }
+  }
+  return (kept[0], place, size)
+}
 
-    // The candidates that stay share all digits so far; compaction in place, as in `collect`.
-    var end = 0
-    for i in 0..<count {
-      let key = candidates[i]
-      candidates[end] = key
-      end &+= Int(truncatingIfNeeded: key >> shift) & mask == bin ? 1 : 0
-    }
-    count = end
-    if shift == 0 { return (candidates[0], place, count) }
-    for i in bins.indices { bins[i] = 0 }
+/// The value of one digit, (key >> shift) & mask, at `place`, and how many keys have it.
+///
+/// `place` becomes the place among those.
+@inline(__always)
+private func binOfPlace<Key: FixedWidthInteger & UnsignedInteger>(
+  _ keys: Span<Key>, count: Int, shift: Int, mask: Int, _ place: inout Int
+) -> (bin: Int, size: Int) {
+  // Four tables in turn: equal keys one after the other do not wait for each other's count.
+  var tables = [Int32](repeating: 0, count: 4 * (mask + 1))
+  var counts = tables.mutableSpan
+  for i in 0..<count {
+    let bin = Int(truncatingIfNeeded: keys[i] &>> Key(shift)) & mask
+    counts[bin &* 4 &+ i & 3] &+= 1
+  }
+  var bin = mask
+  while true {
+    let size = (0..<4).reduce(0) { $0 + Int(counts[bin * 4 + $1]) }
+    if place <= size { return (bin, size) }
+    place -= size
+    bin -= 1
   }
 }

@@ -1,0 +1,120 @@
+// lrqk replay: recorded queries, keys and values through LRQK, step by step.
+
+import ArgumentParser
+import LRQK
+import Replay
+import Tensors
+import TieredMemory
+
+struct ReplayCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "replay",
+    abstract: "Run LRQK on recorded queries, keys and values, and say how good it was.",
+    discussion: """
+      FILE is a safetensors file with tensors Q (batch, heads, tokens, width), K and V (batch, \
+      kv_heads, tokens, width), after RoPE, and its sizes in the metadata (rank, top_k, recent, \
+      prompt_length, iterations, tolerance, init) or from the options below. A_Q_init and A_K_init \
+      are used as the start if they are there. Without V the prompt is factorised and nothing \
+      else; with B_Q, B_K, A_K, K_selected, q, k one decode step is solved.
+
+      A file that holds expected outputs is replayed with the authors' released choices unless an \
+      option says otherwise, and compared; every other file with the preset paper.
+
+        lrqk replay trajectory-gqa.safetensors
+        lrqk replay needle-layer0.safetensors --steps 960 --preset recommended
+
+      Exit status: 0 when all comparisons are within their limits, 1 when not, or when a run broke \
+      down, 64 for a usage error, 65 for a file that cannot be used.
+      """)
+
+  @Argument(help: "Recordings (safetensors).", completion: .file(extensions: ["safetensors"]))
+  var files: [String]
+
+  @OptionGroup(title: "What runs") var choices: ChoiceOptions
+
+  @Option(help: "Arithmetic of the replay: \(Precision.words).")
+  var precision = Precision.float
+
+  @Flag(help: "Print one JSON object (one a line for several files).")
+  var json = false
+
+  @Option(help: "Write everything computed, under the golden files' names (one FILE only).")
+  var output: String?
+
+  @Flag(help: "Print a line for every step, however many there are.")
+  var perStep = false
+
+  @Flag(inversion: .prefixedNo, help: "Progress bar on standard error (default: on a terminal).")
+  var progress: Bool?
+
+  func validate() throws {
+    if output != nil && files.count > 1 {
+      throw ValidationError("--output takes the results of one FILE, not of \(files.count)")
+    }
+    if json && perStep {
+      throw ValidationError("--per-step has no effect with --json, which always holds every step")
+    }
+    _ = try choices.replayOptions()
+  }
+
+  func run() throws {
+    var isWithin = true
+    for path in files {
+      do {
+        switch precision {
+        case .float: isWithin = try replay(path, Float.self) && isWithin
+        case .double: isWithin = try replay(path, Double.self) && isWithin
+        }
+      } catch {
+        fail(error, path)
+      }
+    }
+    if !isWithin { throw ExitCode(1) }
+  }
+
+  private func replay<E: Scalar>(_ path: String, _: E.Type) throws -> Bool {
+    let recording = try Recording(path: path)
+    let options = try choices.replayOptions()
+    var writer = SafetensorsWriter(metadata: ["kind": recording.kind.rawValue])
+    let storage: StorageFormat = E.self == Double.self ? .float64 : .float32
+    let isWithin: Bool
+    let report: JSONReport
+    switch recording.kind {
+    case .prefill, .decodeStep:
+      let (single, plan) =
+        recording.kind == .prefill
+        ? try SingleCallReplay<E>.prefill(recording, options)
+        : try SingleCallReplay<E>.decodeStep(recording, options)
+      let suffix = E.self == Double.self ? "f64" : "f32"
+      for (name, tensor) in single.computed {
+        try writer.add("\(name).\(suffix)", tensor, as: storage)
+      }
+      isWithin = single.outputs.values.allSatisfy(\.within)
+      report = JSONReport(recording, plan, single)
+      if !json { ReplayText(recording, precision).print(single, plan) }
+    case .trajectory, .capture:
+      let bar = ProgressBar(label: "decode steps", isWanted: progress)
+      let trajectory = try TrajectoryReplay<E>.run(recording, options) { bar.show($0, of: $1) }
+      bar.clear()
+      let comparison = try trajectory.compare(with: recording)
+      for (name, tensor) in trajectory.tensors { try writer.add(name, tensor, as: storage) }
+      for (name, tensor) in trajectory.integers {
+        try writer.add(name, integers: tensor, as: .int32)
+      }
+      isWithin = comparison.isWithin
+      report = JSONReport(recording, trajectory, comparison)
+      if !json {
+        ReplayText(recording, precision).print(trajectory, comparison, everyStep: perStep)
+      }
+    }
+    if json { print(try report.text(pretty: files.count == 1)) }
+    if let output { try writer.write(to: output) }
+    return isWithin
+  }
+}
+
+/// Float or Double, as an option.
+enum Precision: String, ExpressibleByArgument, CaseIterable {
+  case float, double
+  static var words: String { allCases.map(\.rawValue).joined(separator: ", ") }
+}

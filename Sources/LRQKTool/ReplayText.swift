@@ -1,0 +1,175 @@
+// What `lrqk replay` prints for people.
+
+import LRQK
+import Replay
+import Tensors
+import TieredMemory
+
+/// Prints a replay, section by section.
+struct ReplayText {
+  let recording: Recording
+  let precision: Precision
+
+  init(_ recording: Recording, _ precision: Precision) {
+    self.recording = recording
+    self.precision = precision
+  }
+
+  func print<E: Scalar>(_ replay: SingleCallReplay<E>, _ plan: ReplayPlan) {
+    header(plan)
+    fit(replay.sweeps, replay.condition, replay.pivoted)
+    comparisons(replay.outputs)
+  }
+
+  func print<E: Scalar>(
+    _ replay: TrajectoryReplay<E>, _ comparison: TrajectoryComparison, everyStep: Bool
+  ) {
+    header(replay.plan)
+    let p = replay.plan.parameters
+    Swift.print(
+      "  \(replay.batch) x \(replay.heads.query) query heads, \(replay.heads.keyValue) key/value "
+        + "heads; prompt \(replay.promptLength) tokens, \(replay.steps.count) decode steps; "
+        + "r = \(p.rank), k = \(p.selected), w = \(p.recent)")
+    fit(replay.sweeps, replay.condition, replay.pivoted)
+    if !replay.steps.isEmpty {
+      steps(replay, everyStep: everyStep)
+      codes(replay)
+    }
+    ledger(replay)
+    memory(replay)
+    comparisons(comparison.outputs)
+    if comparison.selectedCompared > 0 {
+      let verdict = comparison.selectedCompared == comparison.selectedEqual ? "equal" : "DIFFERENT"
+      Swift.print(
+        "  selected sets: \(comparison.selectedEqual) of \(comparison.selectedCompared) equal"
+          + " (\(verdict))")
+    }
+    if let equal = comparison.missedRowsEqual {
+      Swift.print("  missed rows: \(equal ? "all equal" : "DIFFERENT")")
+    }
+    for line in comparison.skipped { Swift.print("  not compared: \(line)") }
+  }
+
+  private func header(_ plan: ReplayPlan) {
+    Swift.print("\(recording.file.path) (\(recording.kind.rawValue), \(precision.rawValue))")
+    for note in plan.notes { Swift.print("  note: \(note)") }
+    var line = "  choices:"
+    for (name, value) in plan.parameters.words {
+      if line.count + name.count + value.count > 92 {
+        Swift.print(line)
+        line = "          "
+      }
+      line += " \(name)=\(value)"
+    }
+    Swift.print(line)
+  }
+
+  private func fit(_ sweeps: [SweepReport], _ condition: Double, _ pivoted: Bool) {
+    if !sweeps.isEmpty {
+      Swift.print("\nFit of the prompt, all heads together")
+      Swift.print(
+        table(
+          [["", "objective F", "rel. error of QK^T", "optimum at this rank"]]
+            + sweeps.map {
+              [
+                $0.sweep == 0 ? "closed form" : "sweep \($0.sweep)", number($0.objective, 1),
+                number($0.relativeError, 4), number($0.optimum, 4),
+              ]
+            }))
+    }
+    Swift.print(
+      "  worst condition estimate of the solved systems: \(number(condition, 0))"
+        + (pivoted ? " (the pivoted fallback was needed)" : ""))
+  }
+
+  private func steps<E: Scalar>(_ replay: TrajectoryReplay<E>, everyStep: Bool) {
+    let rowBytes = replay.events.first.map { $0.bytes / $0.rows } ?? 0
+    func line(_ label: String, _ range: Range<Int>) -> [String] {
+      let part = replay.quality[range]
+      let n = Double(max(part.count, 1))
+      let (selected, hits, misses) = part.reduce((0, 0, 0)) {
+        ($0.0 + $1.selected, $0.1 + $1.hits, $0.2 + $1.misses)
+      }
+      let moved = replay.plan.parameters.reuse == .none ? hits + misses : misses
+      return [
+        label, number(replay.recall(range)), "\(selected)", "\(hits)", "\(misses)", "\(moved)",
+        bytes(moved * rowBytes),
+        number(part.reduce(0) { $0 + $1.sameRowsError } / n, 7),
+        number(part.reduce(0) { $0 + $1.fullError } / n, 4),
+      ]
+    }
+    let head = [
+      "step", "recall", "selected", "hit", "missed", "moved", "bytes", "err same rows", "err full",
+    ]
+    let all = 0..<replay.steps.count
+    Swift.print(
+      "\nDecode steps (rows over all heads; errors relative, mean over steps; recall against the "
+        + "exact top-k)")
+    var rows = [head]
+    if everyStep || all.count <= 12 {
+      rows += all.map { line("\($0 + 1)", $0..<$0 + 1) }
+    } else {
+      rows += replay.quarters.map { line("\($0.lowerBound + 1)-\($0.upperBound)", $0) }
+    }
+    rows.append(line("all", all))
+    Swift.print(table(rows))
+  }
+
+  private func codes<E: Scalar>(_ replay: TrajectoryReplay<E>) {
+    if let place = replay.firstNonFinite {
+      Swift.print(
+        "  k_hat is NaN or infinite from \(place) on; largest finite magnitude before "
+          + number(replay.largestCode))
+    } else {
+      Swift.print("  largest |k_hat| or |A_K|: \(number(replay.largestCode))")
+    }
+  }
+
+  private func ledger<E: Scalar>(_ replay: TrajectoryReplay<E>) {
+    Swift.print("\nTransfers")
+    var rows = [["direction", "reason", "rows", "bytes"]]
+    for (direction, reasons) in replay.ledger.sorted(by: { $0.key < $1.key }) {
+      for (reason, line) in reasons.sorted(by: { $0.key < $1.key }) where line.rows > 0 {
+        rows.append([direction, reason, "\(line.rows)", bytes(line.bytes)])
+      }
+    }
+    Swift.print(table(rows))
+    let policies = replay.missedRowsByPolicy
+    Swift.print(
+      "  the same sets would miss \(policies.perQueryHead) rows held per query head, "
+        + "\(policies.perKeyValueHead) held per key/value head")
+    let model = LinkModel.pcie4x16
+    Swift.print(
+      "  link model (a model, PCIe 4.0 x16: 25 GB/s, 10 us a copy, 50 ns a gathered row): "
+        + "\(number(model.seconds(for: replay.events) * 1e3)) ms in all")
+  }
+
+  private func memory<E: Scalar>(_ replay: TrajectoryReplay<E>) {
+    let full = Double(max(replay.fullCacheBytes, 1))
+    Swift.print("\nBytes at the end")
+    Swift.print(
+      table([
+        [
+          "on the device", bytes(replay.residentBytes),
+          "\(number(Double(replay.residentBytes) / full)) of the full cache",
+        ],
+        ["at most, prompt included", bytes(replay.peakBytes), ""],
+        ["on the host", bytes(replay.hostBytes), ""],
+        ["full key/value cache", bytes(replay.fullCacheBytes), ""],
+      ]))
+  }
+
+  private func comparisons(_ outputs: [String: Comparison]) {
+    if outputs.isEmpty { return }
+    Swift.print("\nComparison with the file")
+    Swift.print(
+      table(
+        [["output", "relative", "limit", "max abs", "at", "verdict", "limit from"]]
+          + outputs.sorted { $0.key < $1.key }.map { name, c in
+            [
+              name, number(c.relative, 6), number(c.limit, 6), number(c.maxAbs, 6), "\(c.worst)",
+              c.within ? "within" : "OUTSIDE", c.reason,
+            ]
+          }))
+  }
+}

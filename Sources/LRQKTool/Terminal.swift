@@ -1,0 +1,94 @@
+// What the terminal shows besides results: errors, progress, aligned columns.
+
+import ArgumentParser
+import Foundation
+import LRQK
+import Replay
+import Tensors
+import TieredMemory
+
+/// Ends the tool with one line on standard error: 64 for a choice that makes no sense, 1 for a run
+/// that broke down, 65 for input that cannot be used.
+func fail(_ error: any Error, _ path: String) -> Never {
+  let (text, status): (String, Int32) =
+    switch error {
+    case LRQKError.parameter(let sentence): (sentence, 64)
+    case LRQKError.overflow, LRQKError.decomposition: ("\(path): \(error)", 1)
+    case LRQKError.singular:
+      ("\(path): \(error), or go on with --continue-on-breakdown", 1)
+    case is DeviceTierError: ("\(path): \(error)", 1)
+    case is ReplayError: ("\(error)", 65)
+    default: ("\(error)".contains(path) ? "\(error)" : "\(path): \(error)", 65)
+    }
+  FileHandle.standardError.write(Data("lrqk: \(text)\n".utf8))
+  Foundation.exit(status)
+}
+
+/// A bar on standard error that appears when a run takes longer than a second.
+final class ProgressBar {
+  private let label: String
+  private let isShown: Bool
+  private let start = ContinuousClock.now
+  private var lastShown = ContinuousClock.now
+  private var width = 0
+
+  init(label: String, isWanted: Bool?) {
+    self.label = label
+    isShown = isWanted ?? (isatty(FileHandle.standardError.fileDescriptor) == 1)
+  }
+
+  func show(_ done: Int, of total: Int) {
+    let now = ContinuousClock.now
+    guard isShown, now - start > .seconds(1), now - lastShown > .milliseconds(100) else { return }
+    lastShown = now
+    let filled = 30 * done / max(total, 1)
+    let elapsed = now - start
+    let left = elapsed / max(done, 1) * (total - done)
+    let bar = String(repeating: "#", count: filled) + String(repeating: "-", count: 30 - filled)
+    let line = "\r[\(bar)] \(done)/\(total) \(label), \(left.components.seconds) s left"
+    FileHandle.standardError.write(
+      Data(line.padding(toLength: max(width, line.count), withPad: " ", startingAt: 0).utf8))
+    width = line.count
+  }
+
+  func clear() {
+    if width > 0 {
+      FileHandle.standardError.write(
+        Data(("\r" + String(repeating: " ", count: width) + "\r").utf8))
+    }
+  }
+}
+
+/// `value` with `digits` behind the point, or in scientific form when it is tiny or huge.
+func number(_ value: Double, _ digits: Int = 3) -> String {
+  let size = abs(value)
+  if value == 0 || (size >= 0.001 && size < 1e6) { return String(format: "%.\(digits)f", value) }
+  return String(format: "%.2e", value)
+}
+
+/// Bytes as people read them: 1,234,567 B is 1.18 MiB.
+func bytes(_ count: Int) -> String {
+  let units = ["B", "KiB", "MiB", "GiB", "TiB"]
+  var value = Double(count)
+  var unit = 0
+  while value >= 1024 && unit < units.count - 1 {
+    value /= 1024
+    unit += 1
+  }
+  return unit == 0 ? "\(count) B" : String(format: "%.2f %@", value, units[unit])
+}
+
+/// Rows of cells in columns: the first left-aligned, the others right-aligned.
+func table(_ rows: [[String]], indent: String = "  ") -> String {
+  let columns = rows.map(\.count).max() ?? 0
+  let widths = (0..<columns).map { c in
+    rows.map { c < $0.count ? $0[c].count : 0 }.max() ?? 0
+  }
+  return rows.map { row in
+    indent
+      + row.enumerated().map { c, cell in
+        let space = String(repeating: " ", count: widths[c] - cell.count)
+        return c == 0 ? cell + space : space + cell
+      }.joined(separator: "  ")
+  }.joined(separator: "\n")
+}

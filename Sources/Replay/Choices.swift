@@ -1,0 +1,108 @@
+// Choices as words: what options are called, and what reports print.
+//
+// In:  a value of one of LRQK's choices.
+// Out: the word that the command line takes for it, and back.
+
+public import LRQK
+import Tensors
+
+/// Kebab case for a camel case raw value: perQueryHead is per-query-head.
+public func optionWord(_ rawValue: String) -> String {
+  rawValue.reduce(into: "") { word, c in
+    word += c.isUppercase ? "-\(c.lowercased())" : String(c)
+  }
+}
+
+extension Initialization {
+  /// "randn:0", "top", "topcol", "spectral" or "given".
+  public var word: String {
+    switch self {
+    case .gaussian(let seed): "randn:\(seed)"
+    case .topColumns: "top"
+    case .sharedTopColumns: "topcol"
+    case .spectral: "spectral"
+    case .given: "given"
+    }
+  }
+
+  /// Reads what `word` writes; "randn" alone is seed 0.
+  public init?(word: String) {
+    let parts = word.split(separator: ":", maxSplits: 1)
+    switch (parts.first, parts.count) {
+    case ("randn", 1): self = .gaussian(seed: 0)
+    case ("randn", 2):
+      guard let seed = UInt64(parts[1]) else { return nil }
+      self = .gaussian(seed: seed)
+    case ("top", 1): self = .topColumns
+    case ("topcol", 1): self = .sharedTopColumns
+    case ("spectral", 1): self = .spectral
+    case ("given", 1): self = .given
+    default: return nil
+    }
+  }
+}
+
+extension BasisUpdate {
+  /// "projection", "damped:0.05" or "frozen".
+  public var word: String {
+    switch self {
+    case .projection: "projection"
+    case .damped(let factor): "damped:\(factor)"
+    case .frozen: "frozen"
+    }
+  }
+
+  /// Reads what `word` writes.
+  public init?(word: String) {
+    switch word {
+    case "projection": self = .projection
+    case "frozen": self = .frozen
+    default:
+      guard word.hasPrefix("damped:"), let factor = Double(word.dropFirst(7)) else { return nil }
+      self = .damped(factor)
+    }
+  }
+}
+
+extension Parameters {
+  /// Every choice in effect, by option name, in the order of `Parameters`.
+  public var words: [(name: String, value: String)] {
+    var all = [
+      ("rank", "\(rank)"), ("selected", "\(selected)"), ("recent", "\(recent)"),
+      ("solver", solver.rawValue),
+    ]
+    if solver != .spectral {
+      all += [
+        ("initialization", initialization.word),
+        ("sweeps", "\(prefillIterations.limit)"),
+        ("sweep-tolerance", "\(prefillIterations.tolerance)"),
+        ("weighted-update", optionWord(weightedUpdate.rawValue)),
+      ]
+    }
+    all += [
+      (
+        "weights",
+        "\(weights.queries),\(weights.keys),\(weights.selfProduct),\(weights.selectedProducts)"
+      ),
+      ("arithmetic", prefillArithmetic.rawValue),
+    ]
+    switch codeMap {
+    case .linear:
+      all.append(("code-map", "linear"))
+      if case .every(let steps) = mapRefresh { all.append(("map-refresh", "\(steps)")) }
+    case .alternating(let update):
+      all += [
+        ("code-map", "alternating"), ("basis-update", update.word),
+        ("alternations", "\(decodeIterations.limit)"),
+        ("alternation-tolerance", "\(decodeIterations.tolerance)"),
+      ]
+    }
+    all += [
+      ("code-sharing", optionWord(codeSharing.rawValue)), ("candidates", candidates.rawValue),
+      ("transfers", optionWord(transfers.rawValue)), ("reuse", optionWord(reuse.rawValue)),
+    ]
+    if solve.ridge > 0 { all.append(("ridge", "\(solve.ridge)")) }
+    if solve.breakdown == .proceed { all.append(("on-breakdown", "proceed")) }
+    return all
+  }
+}

@@ -1,0 +1,105 @@
+// The JSON object of `lrqk replay --json`.
+//
+// In:  a finished replay.
+// Out: one object; its keys are a contract with scripts (README, "For scripts").
+
+import Foundation
+import LRQK
+public import Tensors
+import TieredMemory
+
+/// One replay as a JSON object.
+public struct JSONReport: Encodable {
+  let file: String
+  let kind: String
+  let precision: String
+  let choices: [String: String]
+  let notes: [String]
+  let outputs: [String: Comparison]
+  let within: Bool
+  let sweeps: [SweepReport]
+  let condition: Double
+  let pivoted: Bool
+  var selectedCompared: Int?
+  var selectedEqual: Int?
+  var missedRowsEqual: Bool?
+  var attentionRelative: Double?
+  var recall: Double?
+  var recallByQuarter: [Double]?
+  var sameRowsAttentionRelative: Double?
+  var denseAttentionRelative: Double?
+  var ledger: [String: [String: LedgerLine]]?
+  var missedRowsByPolicy: [String: Int]?
+  var residentBytes: Int?
+  var residentBuffers: [String: Int]?
+  var peakBytes: Int?
+  var hostBytes: Int?
+  var fullCacheBytes: Int?
+  var largestCode: Double?
+  var firstNonFiniteCode: String?
+  var steps: [StepQuality]?
+
+  /// The object of a single call.
+  public init<E: Scalar>(
+    _ recording: Recording, _ plan: ReplayPlan, _ replay: SingleCallReplay<E>
+  ) {
+    file = recording.file.path
+    kind = recording.kind.rawValue
+    precision = E.precisionName
+    choices = Dictionary(plan.parameters.words.map { ($0.name, $0.value) }) { $1 }
+    notes = plan.notes
+    outputs = replay.outputs
+    within = replay.outputs.values.allSatisfy(\.within)
+    sweeps = replay.sweeps
+    condition = replay.condition
+    pivoted = replay.pivoted
+  }
+
+  /// The object of a trajectory.
+  public init<E: Scalar>(
+    _ recording: Recording, _ replay: TrajectoryReplay<E>, _ comparison: TrajectoryComparison
+  ) {
+    file = recording.file.path
+    kind = recording.kind.rawValue
+    precision = E.precisionName
+    choices = Dictionary(replay.plan.parameters.words.map { ($0.name, $0.value) }) { $1 }
+    notes = replay.plan.notes + comparison.skipped.map { "not compared: \($0)" }
+    outputs = comparison.outputs
+    within = comparison.isWithin
+    sweeps = replay.sweeps
+    condition = replay.condition
+    pivoted = replay.pivoted
+    selectedCompared = comparison.selectedCompared
+    selectedEqual = comparison.selectedEqual
+    missedRowsEqual = comparison.missedRowsEqual
+    attentionRelative = comparison.outputs["attention"]?.relative ?? replay.sameRowsError
+    recall = replay.recall(0..<replay.steps.count)
+    recallByQuarter = replay.quarters.map(replay.recall)
+    sameRowsAttentionRelative = replay.sameRowsError
+    denseAttentionRelative = replay.fullAttentionError
+    ledger = replay.ledger
+    let policies = replay.missedRowsByPolicy
+    missedRowsByPolicy = [
+      "per_query_head": policies.perQueryHead, "per_key_value_head": policies.perKeyValueHead,
+    ]
+    residentBytes = replay.residentBytes
+    residentBuffers = Dictionary(replay.buffers.map { ($0.label, $0.bytes) }, uniquingKeysWith: +)
+    peakBytes = replay.peakBytes
+    hostBytes = replay.hostBytes
+    fullCacheBytes = replay.fullCacheBytes
+    largestCode = replay.largestCode
+    firstNonFiniteCode = replay.firstNonFinite?.description
+    steps = replay.quality
+  }
+
+  /// The text; infinity and NaN are written as strings.
+  public func text(pretty: Bool) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.keyEncodingStrategy = .convertToSnakeCase
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+      positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
+    encoder.outputFormatting =
+      pretty ? [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes] : [.sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(self), as: UTF8.self)
+  }
+}

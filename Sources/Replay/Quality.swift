@@ -1,0 +1,137 @@
+// How good was a step?
+//
+// In:  the step, and the recording's exact queries, keys and values.
+// Out: recall of the selected set against the exact top-k; distance of the attention from the same
+//      rows in Double, and from full attention.
+//
+// The exact top-k are the k tokens older than the recent window with the largest q · k, by the same
+// tie rule. Everything is in Double, whatever the precision of the replay.
+
+import LRQK
+import Tensors
+
+/// How good one step was, over all heads of the batch.
+public struct StepQuality: Sendable, Equatable, Encodable {
+  /// From 1.
+  public let step: Int
+  /// Selected rows, recent ones not counted.
+  public let selected: Int
+  /// Selected rows that were on the device already.
+  public let hits: Int
+  /// Selected rows that had to be copied.
+  public let misses: Int
+  /// Mean over heads of |selected ∩ exact top-k| / k; 1 while all rows fit.
+  public let recall: Double
+  /// Squared distance from attention over the same rows in Double, and the norm of that.
+  let sameRows: SquaredRatio
+  /// Squared distance from full attention, and the norm of that.
+  let full: SquaredRatio
+
+  /// ‖attention − same rows‖ / ‖same rows‖.
+  public var sameRowsError: Double { sameRows.root }
+  /// ‖attention − full attention‖ / ‖full attention‖.
+  public var fullError: Double { full.root }
+
+  enum CodingKeys: String, CodingKey {
+    case step, selected, hits, misses, recall
+    case sameRows = "same_rows_error"
+    case full = "full_attention_error"
+  }
+}
+
+/// Two sums of squares whose ratio is wanted, kept apart so that steps can be added up.
+struct SquaredRatio: Sendable, Equatable, Encodable {
+  var distance = 0.0
+  var norm = 0.0
+
+  init() {}
+
+  mutating func add(_ x: [Double], against y: [Double]) {
+    for (x, y) in zip(x, y) {
+      distance += (x - y) * (x - y)
+      norm += y * y
+    }
+  }
+
+  static func + (a: SquaredRatio, b: SquaredRatio) -> SquaredRatio {
+    var sum = a
+    sum.distance += b.distance
+    sum.norm += b.norm
+    return sum
+  }
+
+  var root: Double { distance == 0 ? 0 : (distance / norm).squareRoot() }
+
+  func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    try container.encode(root)
+  }
+}
+
+/// Knows the exact rows, and judges steps.
+struct StepJudge: Sendable {
+  let queries: [Tensor<Double>]
+  let keys: [Tensor<Double>]
+  let values: [Tensor<Double>]
+  let selected: Int
+  let recent: Int
+
+  init<E: Scalar>(
+    queries: [Tensor<E>], keys: [Tensor<E>], values: [Tensor<E>], selected: Int, recent: Int
+  ) {
+    self.queries = queries.map { $0.converted() }
+    self.keys = keys.map { $0.converted() }
+    self.values = values.map { $0.converted() }
+    self.selected = selected
+    self.recent = recent
+  }
+
+  /// Judges the step after which the sequence has `tokens` tokens.
+  func judge<E: Scalar>(_ step: DecodeStep<E>, tokens: Int) throws -> StepQuality {
+    let group = queries.count / keys.count
+    let parts = try mapConcurrently(queries.count) { h in
+      let q = queries[h].row(tokens - 1)
+      let (K, V) = (keys[h / group].elements, values[h / group].elements)
+      let all = (0..<tokens).map(Int32.init)
+      let chosen = step.isDense
+        ? all : step.selected[h].map(Int32.init) + all[(tokens - min(recent, tokens))...]
+      let output = step.attention.row(h).map(Double.init)
+      var (same, full) = (SquaredRatio(), SquaredRatio())
+      same.add(output, against: attention(query: q, keys: K, values: V, slots: chosen))
+      full.add(output, against: attention(query: q, keys: K, values: V, slots: all))
+      return (recall: try recall(step, h, q, K, tokens), same: same, full: full)
+    }
+    let rows = step.isDense ? 0 : step.selected.reduce(0) { $0 + $1.count }
+    let misses = step.missedRows.reduce(0, +)
+    // Holders that share rows select the union of their heads' sets.
+    let held = step.missedRows.count == queries.count
+      ? rows
+      : stride(from: 0, to: queries.count, by: group).reduce(0) { sum, h in
+        sum + step.selected[h..<h + group].reduce(into: Set<Int>()) { $0.formUnion($1) }.count
+      }
+    return StepQuality(
+      step: step.step, selected: rows, hits: step.isDense ? 0 : held - misses, misses: misses,
+      recall: parts.reduce(0) { $0 + $1.recall } / Double(parts.count),
+      sameRows: parts.reduce(SquaredRatio()) { $0 + $1.same },
+      full: parts.reduce(SquaredRatio()) { $0 + $1.full })
+  }
+
+  private func recall<E: Scalar>(
+    _ step: DecodeStep<E>, _ h: Int, _ q: [Double], _ keys: [Double], _ tokens: Int
+  ) throws -> Double {
+    let candidates = tokens - recent
+    if step.isDense || candidates <= 0 { return 1 }
+    let best = try topK(exactScores(q, keys, count: candidates), count: selected).indices
+    return Double(Set(best).intersection(step.selected[h]).count) / Double(best.count)
+  }
+}
+
+/// q · k for the first `count` rows of `keys`.
+private func exactScores(_ q: [Double], _ keys: [Double], count: Int) -> [Double] {
+  let slots = (0..<count).map(Int32.init)
+  var scores = [Double](repeating: 0, count: count)
+  var out = scores.mutableSpan
+  Double.chainIndexedScores(
+    rows: keys.span, width: q.count, slots: slots.span, q: q.span, scale: 1, into: &out)
+  return scores
+}

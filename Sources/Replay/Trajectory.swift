@@ -1,0 +1,207 @@
+// Replaying a whole answer: a prompt, then decode steps.
+//
+// In:  a recording of kind `trajectory` or `capture`: Q (batch, H, L, d), K, V (batch, M, L, d).
+// Out: everything the cache did, step by step, and how good it was: which rows it selected, what it
+//      moved, how far its attention is from the same rows in Double and from full attention.
+//
+// The recorded queries, keys and values are fed whatever the cache answers (teacher forcing), so
+// every choice is judged on the same data. The batch is flattened into heads (Cache.swift). The
+// next file judges single steps.
+
+public import LRQK
+public import Tensors
+public import TieredMemory
+
+/// Everything a trajectory's replay computed.
+public struct TrajectoryReplay<E: Scalar>: Sendable {
+  /// Sizes and choices that ran.
+  public let plan: ReplayPlan
+  /// Sequences.
+  public let batch: Int
+  /// Query and key/value heads of one sequence.
+  public let heads: (query: Int, keyValue: Int)
+  /// Tokens of the prompt.
+  public let promptLength: Int
+  /// What prefill left, under the names of the golden files.
+  public internal(set) var prompt: [(name: String, tensor: Tensor<E>)] = []
+  /// The first selected sets, by head of the batch.
+  public internal(set) var promptSelected: [[Int]] = []
+  /// What each step left.
+  public internal(set) var steps: [DecodeStep<E>] = []
+  /// How good each step was.
+  public internal(set) var quality: [StepQuality] = []
+  /// What the last step left: the bases, or the maps.
+  public internal(set) var final: [(name: String, tensor: Tensor<E>)] = []
+  /// Fit of the prompt after each sweep.
+  public internal(set) var sweeps: [SweepReport] = []
+  /// Every copy.
+  public internal(set) var events: [TransferEvent] = []
+  /// Live device buffers at the end.
+  public internal(set) var buffers: [DeviceTier.LiveBuffer] = []
+  /// Most bytes the device held at any time, the prompt included.
+  public internal(set) var peakBytes = 0
+  /// Bytes on the host at the end.
+  public internal(set) var hostBytes = 0
+  /// Bytes of all keys and values at the end, as full attention would hold them.
+  public internal(set) var fullCacheBytes = 0
+  /// Largest |k_hat| among finite ones; codes that were not finite.
+  public internal(set) var largestCode = 0.0
+  /// The first code that was not finite, if the replay went on.
+  public internal(set) var firstNonFinite: Place?
+  /// Worst condition estimate, and whether any system needed the pivoted fallback.
+  public internal(set) var condition = 1.0
+  /// True when a system needed the pivoted fallback.
+  public internal(set) var pivoted = false
+}
+
+extension TrajectoryReplay {
+  /// Replays `recording`; `progress` hears how many of how many steps are done.
+  public static func run(
+    _ recording: Recording, _ options: ReplayOptions,
+    progress: (_ done: Int, _ of: Int) -> Void = { _, _ in }
+  ) throws -> TrajectoryReplay {
+    let Q: Tensor<E> = try recording.tensor("Q", rank: 4)
+    let K: Tensor<E> = try recording.tensor("K", rank: 4)
+    let V: Tensor<E> = try recording.tensor("V", rank: 4)
+    let (batch, H, length, d) = (Q.shape[0], Q.shape[1], Q.shape[2], Q.shape[3])
+    let M = K.shape[1]
+    if K.shape != V.shape || K.shape != [batch, M, length, d] || H % M != 0 {
+      throw ReplayError(
+        "\(recording.file.path): Q \(Q.shape), K \(K.shape) and V \(V.shape) do not fit together")
+    }
+    let plan = try ReplayPlan(recording, options, width: d)
+    let parameters = plan.parameters
+    guard let P: Int = try options.promptLength ?? recording.number("prompt_length") else {
+      throw ReplayError(
+        "\(recording.file.path): the metadata says no prompt_length; give --prompt-length")
+    }
+    let stepCount = options.steps ?? length - P
+    guard P >= 1, stepCount >= 0, P + stepCount <= length else {
+      throw ReplayError(
+        "\(recording.file.path): a prompt of \(P) and \(stepCount) steps do not fit "
+          + "\(length) tokens")
+    }
+
+    var replay = TrajectoryReplay(
+      plan: plan, batch: batch, heads: (H, M), promptLength: P)
+    let (queries, keys, values) = (Q.matrices(), K.matrices(), V.matrices())
+    var tiers = Tiers(capacity: options.deviceCapacity)
+    var cache = try LRQKCache<E>(
+      queryHeads: batch * H, keyValueHeads: batch * M, width: d, parameters: parameters)
+
+    // The prompt.
+    let shared = parameters.codeSharing == .perKeyValueHead ? H / M : 1
+    let initial: [InitialCodes<E>]? = try initialCodes(
+      recording, parameters, heads: batch * H, groupSize: shared)
+    let trace = Trace()
+    let chunk = options.chunk ?? P
+    for first in stride(from: 0, to: P, by: chunk) {
+      let tokens = first..<min(first + chunk, P)
+      try cache.extendPrompt(
+        queries: queries.map { $0.rows(tokens) }, keys: keys.map { $0.rows(tokens) },
+        values: values.map { $0.rows(tokens) },
+        initial: initial.map { codes in
+          codes.map { rows(of: $0, tokens, promptLength: P, groupSize: shared) }
+        }, tiers: &tiers)
+    }
+    try cache.completePrompt(tiers: &tiers, trace: trace)
+    if !cache.isCollecting {
+      replay.prompt =
+        [("prefill.A_K", Tensor(batch: batch, heads: cache.keyCodes))]
+        + matrices(of: cache, batch: batch, parameters, prefix: "prefill")
+      let stacked = stride(from: 0, to: batch * H, by: shared).map { h in
+        Tensor(joiningRows: queries[h..<h + shared].map { $0.rows(0..<P) })
+      }
+      let groupKeys = stacked.indices.map { keys[$0 * shared / (H / M)].rows(0..<P) }
+      replay.sweeps = try sweepReports(
+        trace, queries: stacked, keys: groupKeys, parameters: parameters)
+    }
+    replay.promptSelected =
+      cache.selected.isEmpty ? Array(repeating: Array(0..<P), count: batch * H) : cache.selected
+
+    // The steps.
+    let judge = StepJudge(
+      queries: queries, keys: keys, values: values, selected: parameters.selected,
+      recent: parameters.recent)
+    for t in 0..<stepCount {
+      func token(_ matrices: [Tensor<E>]) -> Tensor<E> {
+        Tensor(joiningRows: matrices.map { $0.rows(P + t..<P + t + 1) })
+      }
+      let step = try cache.decode(
+        queries: token(queries), keys: token(keys), values: token(values), tiers: &tiers)
+      replay.quality.append(try judge.judge(step, tokens: P + t + 1))
+      replay.note(step)
+      replay.steps.append(step)
+      progress(t + 1, stepCount)
+    }
+
+    if !cache.isCollecting {
+      replay.final = matrices(of: cache, batch: batch, parameters, prefix: "final")
+    }
+    replay.events = tiers.ledger.events
+    replay.buffers = tiers.device.liveBuffers
+    replay.peakBytes = tiers.device.peakBytes
+    replay.hostBytes = cache.hostBytes
+    replay.fullCacheBytes = batch * M * cache.rowBytes * cache.length
+    replay.largestCode = cache.largestCodes.max() ?? 0
+    replay.condition = max(replay.condition, cache.prompt.map(\.condition).max() ?? 1)
+    replay.pivoted = replay.pivoted || cache.prompt.contains(where: \.pivoted)
+    return replay
+  }
+
+  private mutating func note(_ step: DecodeStep<E>) {
+    condition = max(condition, step.condition)
+    pivoted = pivoted || step.pivoted
+    if firstNonFinite == nil,
+      let g = step.keyCodes.firstIndex(where: { $0.firstNonFinite != nil })
+    {
+      firstNonFinite = Place(layer: 0, head: g, step: step.step)
+    }
+  }
+
+  /// B_Q and B_K, or W_Q and W_K, as (batch, groups, ..., ...).
+  private static func matrices(
+    of cache: LRQKCache<E>, batch: Int, _ parameters: Parameters, prefix: String
+  ) -> [(name: String, tensor: Tensor<E>)] {
+    let letter = parameters.codeMap == .linear ? "W" : "B"
+    return [
+      ("\(prefix).\(letter)_Q", Tensor(batch: batch, heads: cache.matrices.map(\.queries))),
+      ("\(prefix).\(letter)_K", Tensor(batch: batch, heads: cache.matrices.map(\.keys))),
+    ]
+  }
+
+  /// Bytes on the device at the end.
+  public var residentBytes: Int { buffers.reduce(0) { $0 + $1.bytes } }
+
+  /// Missed rows under either transfer policy, recounted from the selected sets alone.
+  public var missedRowsByPolicy: (perQueryHead: Int, perKeyValueHead: Int) {
+    let group = heads.query / heads.keyValue
+    func misses(_ share: Int) -> Int {
+      var held: [Set<Int>] = []
+      var missed = 0
+      for sets in [promptSelected] + steps.filter({ !$0.isDense }).map(\.selected) {
+        let now = stride(from: 0, to: sets.count, by: share).map { h in
+          sets[h..<h + share].reduce(into: Set<Int>()) { $0.formUnion($1) }
+        }
+        if !held.isEmpty {
+          missed += zip(now, held).reduce(0) { $0 + $1.0.subtracting($1.1).count }
+        }
+        held = now
+      }
+      return missed
+    }
+    return (misses(1), misses(group))
+  }
+}
+
+/// The part of a start that belongs to `tokens` of the prompt.
+private func rows<E: Scalar>(
+  of codes: InitialCodes<E>, _ tokens: Range<Int>, promptLength: Int, groupSize: Int
+) -> InitialCodes<E> {
+  InitialCodes(
+    queries: Tensor(
+      joiningRows: (0..<groupSize).map { g in
+        codes.queries.rows(g * promptLength + tokens.lowerBound..<g * promptLength + tokens.upperBound)
+      }),
+    keys: codes.keys.rows(tokens))
+}

@@ -1,0 +1,187 @@
+// A trajectory's replay as people and scripts read it.
+//
+// In:  a replay and its recording.
+// Out: comparisons with the expected outputs; totals; the JSON object of `lrqk replay --json`; the
+//      tensors of `--output`.
+
+import LRQK
+public import Tensors
+import TieredMemory
+
+/// Rows and bytes of one reason.
+public struct LedgerLine: Sendable, Equatable, Codable {
+  /// Rows copied.
+  public let rows: Int
+  /// Bytes copied.
+  public let bytes: Int
+}
+
+/// The comparison of a trajectory with the outputs in its file.
+public struct TrajectoryComparison: Sendable {
+  /// By tensor name.
+  public var outputs: [String: Comparison] = [:]
+  /// Selected sets compared: steps x batch x heads.
+  public var selectedCompared = 0
+  /// How many of them were equal.
+  public var selectedEqual = 0
+  /// Whether all missed-row counts were equal; nil when the file has none, or when the policy
+  /// counts by other holders.
+  public var missedRowsEqual: Bool?
+  /// What could not be compared, and why.
+  public var skipped: [String] = []
+
+  /// True when nothing that was compared lay outside its limit.
+  public var isWithin: Bool {
+    outputs.values.allSatisfy(\.within) && selectedCompared == selectedEqual
+      && missedRowsEqual != false
+  }
+}
+
+extension TrajectoryReplay {
+  /// Compares with whatever the recording expects.
+  public func compare(with recording: Recording) throws -> TrajectoryComparison {
+    var result = TrajectoryComparison()
+    let file = recording.file
+    let tensors = self.tensors
+    for (name, tensor) in tensors where file.contains(name) {
+      let expected: Tensor<Double> = try file.tensor(name)
+      if expected.shape != tensor.shape {
+        result.skipped.append("\(name): computed \(tensor.shape), the file has \(expected.shape)")
+        continue
+      }
+      // The golden README: attention within 1e-5, k_hat within 2e-3, in either precision, since
+      // the file holds float32 runs. Codes and bases get k_hat's limit: they are what it is.
+      let (limit, reason) =
+        name == "attention"
+        ? (1e-5, "exact rows, float32 storage") : (2e-3, "float32 solvers: k_hat's limit")
+      result.outputs[name] = Comparison(
+        tensor.converted(), expected, limit: limit, reason: reason)
+    }
+    for name in ["k_hat", "final.B_Q", "final.B_K", "prefill.B_Q", "prefill.B_K", "attention"]
+    where file.contains(name) && !tensors.contains(where: { $0.name == name }) {
+      result.skipped.append("\(name): these choices have none")
+    }
+
+    for (name, own) in integers where file.contains(name) {
+      let expected = try file.integers(name)
+      if name == "missed_rows" {
+        if plan.parameters.transfers == .perKeyValueHead && heads.query != heads.keyValue {
+          result.skipped.append("missed_rows: counted by key/value head here")
+        } else if expected.shape == own.shape {
+          result.missedRowsEqual = expected == own
+        } else {
+          result.skipped.append("missed_rows: computed \(own.shape), the file \(expected.shape)")
+        }
+        continue
+      }
+      if expected.shape != own.shape {
+        result.skipped.append("\(name): computed \(own.shape), the file has \(expected.shape)")
+        continue
+      }
+      let k = own.columns
+      for first in stride(from: 0, to: own.count, by: k) {
+        let set = first..<first + k
+        result.selectedCompared += name == "selected" ? 1 : 0
+        let isEqual = own.elements[set] == expected.elements[set]
+        result.selectedEqual += name == "selected" && isEqual ? 1 : 0
+        if name == "prefill.selected" && !isEqual {
+          result.skipped.append("prefill.selected: head \(first / k) differs")
+        }
+      }
+    }
+    return result
+  }
+
+  /// Every float output, in the axis order of the golden files.
+  public var tensors: [(name: String, tensor: Tensor<E>)] {
+    var all = prompt
+    let codes = steps.map(\.keyCodes)
+    if let groups = codes.first?.count, groups > 0, codes.allSatisfy({ $0.count == groups }) {
+      let r = plan.parameters.rank
+      all.append(
+        (
+          "k_hat",
+          Tensor(
+            shape: [steps.count, batch, groups / batch, r],
+            elements: codes.flatMap { $0.flatMap(\.elements) })
+        ))
+    }
+    if let first = steps.first {
+      all.append(
+        (
+          "attention",
+          Tensor(
+            shape: [steps.count, batch, heads.query, first.attention.columns],
+            elements: steps.flatMap(\.attention.elements))
+        ))
+    }
+    return all + final
+  }
+
+  /// Every integer output; sets shorter than k are padded with -1.
+  public var integers: [(name: String, tensor: Tensor<Int>)] {
+    let k = plan.parameters.selected
+    func padded(_ set: [Int]) -> [Int] {
+      Array(set.prefix(k)) + Array(repeating: -1, count: max(k - set.count, 0))
+    }
+    var all = [
+      (
+        "prefill.selected",
+        Tensor(shape: [batch, heads.query, k], elements: promptSelected.flatMap(padded))
+      )
+    ]
+    if let first = steps.first {
+      all.append(
+        (
+          "selected",
+          Tensor(
+            shape: [steps.count, batch, heads.query, k],
+            elements: steps.flatMap { $0.selected.flatMap(padded) })
+        ))
+      all.append(
+        (
+          "missed_rows",
+          Tensor(
+            shape: [steps.count, batch, first.missedRows.count / batch],
+            elements: steps.flatMap(\.missedRows))
+        ))
+    }
+    return all
+  }
+
+  /// Rows and bytes by direction and reason.
+  public var ledger: [String: [String: LedgerLine]] {
+    var lines: [String: [String: LedgerLine]] = [:]
+    let reasons: [(TransferDirection, [TransferReason])] = [
+      (.hostToDevice, [.miss, .reload]), (.deviceToHost, [.promptOffload, .ringFlush]),
+    ]
+    for (direction, reasons) in reasons {
+      for reason in reasons {
+        let chosen = events.filter { $0.direction == direction && $0.reason == reason }
+        lines[direction.rawValue, default: [:]][reason.rawValue] = LedgerLine(
+          rows: chosen.reduce(0) { $0 + $1.rows }, bytes: chosen.reduce(0) { $0 + $1.bytes })
+      }
+    }
+    return lines
+  }
+
+  /// Mean recall of the steps `range`.
+  public func recall(_ range: Range<Int>) -> Double {
+    range.isEmpty ? 1 : quality[range].reduce(0) { $0 + $1.recall } / Double(range.count)
+  }
+
+  /// The four quarters of the steps.
+  public var quarters: [Range<Int>] {
+    (0..<4).map { steps.count * $0 / 4..<steps.count * ($0 + 1) / 4 }
+  }
+
+  /// Relative distance of all attention outputs from the same rows in Double.
+  public var sameRowsError: Double {
+    quality.reduce(SquaredRatio()) { $0 + $1.sameRows }.root
+  }
+
+  /// Relative distance of all attention outputs from full attention.
+  public var fullAttentionError: Double {
+    quality.reduce(SquaredRatio()) { $0 + $1.full }.root
+  }
+}
