@@ -8,5 +8,5 @@ struct LRQKCommand: ParsableCommand {
     commandName: "lrqk",
     abstract: "Study, check and measure LRQK, the low-rank query/key attention of arXiv 2510.23649.",
     version: "0.1.0",
-    subcommands: [ReplayCommand.self])
+    subcommands: [ReplayCommand.self, BenchCommand.self])
 }
