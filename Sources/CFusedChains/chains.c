@@ -9,6 +9,17 @@
 
 #define JOIN_(a, b, c) a##_##b##_##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
+
+// f(0, h), f(1, h), ... for every lane of a vector: the index lists of shuffles.
+#define EACH_2(f, h) f(0, h), f(1, h)
+#define EACH_4(f, h) EACH_2(f, h), f(2, h), f(3, h)
+#define EACH_8(f, h) EACH_4(f, h), f(4, h), f(5, h), f(6, h), f(7, h)
+#define EACH_16(f, h)                                                                           \
+  EACH_8(f, h), f(8, h), f(9, h), f(10, h), f(11, h), f(12, h), f(13, h), f(14, h), f(15, h)
+#define EACH__(lanes, f, h) EACH_##lanes(f, h)
+#define EACH_(lanes, f, h) EACH__(lanes, f, h)
+#define EACH(f, h) EACH_(LANES, f, h)
+
 #define UNROLL _Pragma("clang loop unroll(full)")
 
 #if defined(__x86_64__)
@@ -20,62 +31,62 @@
 // ---- Level 0: the compiler's baseline -----------------------------------------------------------
 #define LEVEL plain
 #define TARGET
-#define VECTOR_BYTES 16
 #define TILE_ROWS 4
 
 #define E float
 #define I int32_t
 #define TYPE f32
+#define LANES 4
 #include "chains_template.inc"
 #define E double
 #define I int64_t
 #define TYPE f64
+#define LANES 2
 #include "chains_template.inc"
 
 #undef LEVEL
 #undef TARGET
-#undef VECTOR_BYTES
 #undef TILE_ROWS
 
 #if HAVE_LEVELS
 // ---- Level 1: AVX2 with FMA ---------------------------------------------------------------------
 #define LEVEL avx2
 #define TARGET __attribute__((target("avx2,fma")))
-#define VECTOR_BYTES 32
 #define TILE_ROWS 4
 
 #define E float
 #define I int32_t
 #define TYPE f32
+#define LANES 8
 #include "chains_template.inc"
 #define E double
 #define I int64_t
 #define TYPE f64
+#define LANES 4
 #include "chains_template.inc"
 
 #undef LEVEL
 #undef TARGET
-#undef VECTOR_BYTES
 #undef TILE_ROWS
 
 // ---- Level 2: AVX-512 ---------------------------------------------------------------------------
 #define LEVEL avx512
 #define TARGET __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
-#define VECTOR_BYTES 64
 #define TILE_ROWS 8
 
 #define E float
 #define I int32_t
 #define TYPE f32
+#define LANES 16
 #include "chains_template.inc"
 #define E double
 #define I int64_t
 #define TYPE f64
+#define LANES 8
 #include "chains_template.inc"
 
 #undef LEVEL
 #undef TARGET
-#undef VECTOR_BYTES
 #undef TILE_ROWS
 #endif
 
