@@ -99,6 +99,15 @@ public struct LRQKCache<E: Scalar>: Sendable {
   public var matrices: [(queries: Tensor<E>, keys: Tensor<E>)] {
     groups.map { ($0.queryTensor, $0.keyTensor) }
   }
+  /// The newest tokens, which are always on the device; none while collecting.
+  public var recentTokens: Range<Int> { isCollecting ? length..<length : ring.tokens }
+  /// Where query head `h` finds its rows: the device slot of each selected and recent token.
+  public func slots(ofQueryHead h: Int) -> [Int: Int] {
+    if isCollecting { return [:] }
+    let tokens = selected[h] + recentTokens
+    let slots = stores[h / rowsShared].slots(selected: selected[h], ring: ring.slots)
+    return Dictionary(zip(tokens, slots.map(Int.init))) { first, _ in first }
+  }
   /// Bytes of keys and values on the host.
   public var hostBytes: Int { hosts.reduce(0) { $0 + $1.bytes } }
   /// Largest |k_hat| or |A_K| so far, by group.
@@ -169,7 +178,9 @@ public struct LRQKCache<E: Scalar>: Sendable {
       if fits { return Array(0..<k) }
       let q_hat = codes[h / codesShared].newestQueryCodes.row(h % codesShared)
       let choice = try choose(h, q_hat, candidates: l - w)
-      TraceScope(trace, "prefill/head\(h)")("selected", tokens: choice.selection.tokens)
+      let scope = TraceScope(trace, "prefill/head\(h)")
+      scope("scores", row: choice.scores)
+      scope("selected", tokens: choice.selection.tokens)
       return choice.selection.tokens
     }
 

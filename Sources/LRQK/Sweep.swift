@@ -57,6 +57,11 @@ extension Sides {
     let lambdaQ = S.Number(weights.queries)
     let lambdaK = S.Number(weights.keys)
     let old = queries
+    let inside = trace.inside("sweep\(sweeps + 1)")
+    inside("S_Q", queries.gram)
+    inside("C_Q", queries.cross)
+    inside("S_K", keys.gram)
+    inside("C_K", keys.cross)
 
     // 1. B = S⁻¹ C
     let B_Q = try basis(of: queries, "A_QᵀA_Q", rule, place)
@@ -76,10 +81,13 @@ extension Sides {
     change.keys = keys.replaceCodes(map: mapK)
 
     sweeps += 1
-    let inside = trace.inside("sweep\(sweeps)")
     inside("B_Q", B_Q)
     inside("B_K", B_K)
+    inside("S_K + lambda_Q B_Q B_Q^T", systemQ)
     inside("W_Q", mapQ.transposed())
+    inside("S_Q'", seen.gram)
+    inside("C_Q'", seen.cross)
+    inside("S_Q' + lambda_K B_K B_K^T", systemK)
     inside("W_K", mapK.transposed())
   }
 
