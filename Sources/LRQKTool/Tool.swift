@@ -1,12 +1,40 @@
-// The command-line tool: one file a subcommand, this one lists them.
+// The command-line tool: thin, one file a subcommand, this one lists them.
+//
+// In:  arguments.
+// Out: text on standard output; or one line on standard error that says what is wrong and what to
+//      do. Exit status 0, 1 for a failed run or comparison, 64 for arguments that make no sense.
+//
+// ArgumentParser would print its usage text under every error. One line is enough here: `main` is
+// written out for that reason alone.
 
 import ArgumentParser
+import Foundation
 
 @main
 struct LRQKCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "lrqk",
-    abstract: "Study, check and measure LRQK, the low-rank query/key attention of arXiv 2510.23649.",
+    abstract:
+      "Study, check and measure LRQK, the low-rank query/key attention of arXiv 2510.23649.",
+    discussion: """
+      Start with lrqk explain: eight tokens, every number of the method beside its formula.
+      """,
     version: "0.1.0",
-    subcommands: [ReplayCommand.self, BenchCommand.self])
+    subcommands: [ExplainCommand.self, ReplayCommand.self, BenchCommand.self])
+
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch {
+      let status = exitCode(for: error)
+      if status == .success {
+        print(fullMessage(for: error))  // --help and its like
+      } else {
+        let text = message(for: error).split(whereSeparator: \.isNewline).joined(separator: " ")
+        if !text.isEmpty { FileHandle.standardError.write(Data("lrqk: \(text)\n".utf8)) }
+      }
+      Foundation.exit(status.rawValue)
+    }
+  }
 }

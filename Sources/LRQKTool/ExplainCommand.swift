@@ -1,0 +1,156 @@
+// `lrqk explain`: every number of a small example, beside its formula.
+//
+// In:  sizes and choices.
+// Out: a page to read from top to bottom: the factorisation of a prompt, then one decode step.
+//
+// This file reads the options. ExplainRun.swift runs the library and keeps what it traced,
+// ExplainPrefill.swift and ExplainDecode.swift tell the story. Arithmetic is in reference order, so
+// the same options print the same page on every machine.
+
+import ArgumentParser
+import Foundation
+import LRQK
+import Replay
+import Tensors
+
+struct ExplainCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "explain",
+    abstract: "Print every number of a small example beside its formula.",
+    discussion: """
+      A prompt of 8 tokens is factorised and offloaded, then one token is decoded: codes, proxy \
+      scores, hits and misses, attention, each with its formula and its exact counterpart. Turn \
+      one knob and compare:
+
+        lrqk explain > a.txt
+        lrqk explain --code-map linear > b.txt
+        diff a.txt b.txt
+
+      Numbers are Double, in reference order: one input, one page, on every machine (but for \
+      --solver spectral, whose SVD is LAPACK's). One head, all weights lambda 1. Colour is used \
+      on a terminal, unless NO_COLOR is set.
+      """)
+
+  // With this seed the proxy scores miss one of the three best tokens: something to look at.
+  @Option(help: "Which example: another seed, other numbers.")
+  var seed: UInt64 = 973
+
+  @Option(help: "l, tokens of the prompt, up to 32; more than k + w.")
+  var tokens = 8
+
+  @Option(help: "d, the width of the head, up to 8.")
+  var width = 4
+
+  @Option(help: "r, the rank of the codes, at most d.")
+  var rank = 2
+
+  @Option(help: "k, how many older tokens are selected.")
+  var selected = 3
+
+  @Option(help: "w, how many of the newest tokens are always attended to.")
+  var recent = 2
+
+  @Option(help: "Sweeps over the prompt, 1 to 8. (default: 2)")
+  var sweeps: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "How the prompt is factorised: rowwise (sweeps over all tokens), gram (the same sweeps in "
+        + "d by d space) or spectral (no sweeps: the closed-form optimum). (default: rowwise)",
+      valueName: "name"),
+    transform: { try choice($0, as: PrefillSolver.self) })
+  var solver: PrefillSolver?
+
+  @Option(
+    help: ArgumentHelp(
+      "How a new token is coded: alternating (the released decode solver) or linear "
+        + "(q W_Q and k W_K). (default: alternating)",
+      valueName: "name"),
+    transform: { try choice($0, as: CodeMapName.self) })
+  var codeMap: CodeMapName?
+
+  @Option(
+    help: ArgumentHelp(
+      "What alternating codes do to the bases: projection (as released), frozen, or damped:X, "
+        + "X times that step. (default: projection)",
+      valueName: "name"),
+    transform: {
+      guard let update = BasisUpdate(word: $0) else {
+        throw ValidationError("'\($0)' is none of: projection, frozen, damped:X")
+      }
+      return update
+    })
+  var basisUpdate: BasisUpdate?
+
+  @Option(
+    help: ArgumentHelp(
+      "Who can be selected: all (every token older than the recent ones) or released (but for "
+        + "the newest of those). (default: all)",
+      valueName: "name"),
+    transform: { try choice($0, as: CandidateWindow.self) })
+  var candidates: CandidateWindow?
+
+  func validate() throws {
+    func require(_ holds: Bool, _ sentence: @autoclosure () -> String) throws {
+      if !holds { throw ValidationError(sentence()) }
+    }
+    try require(
+      (1...32).contains(tokens), "--tokens \(tokens): 1 to 32 tokens can be printed")
+    try require((1...8).contains(width), "--width \(width): widths of 1 to 8 can be printed")
+    try require((1...8).contains(rank), "--rank \(rank): ranks of 1 to 8 can be printed")
+    try require(rank <= width, "--rank \(rank) exceeds the width of the head, \(width)")
+    try require(selected >= 1, "--selected \(selected): at least 1")
+    try require(recent >= 1, "--recent \(recent): at least 1")
+    try require(
+      selected < tokens && recent < tokens && tokens > selected + recent,
+      "--tokens \(tokens): there is nothing to select unless tokens exceed "
+        + "selected \(selected) + recent \(recent)")
+    try require(
+      rank <= tokens, "--rank \(rank): \(tokens) tokens cannot be factorised at that rank")
+    if let sweeps {
+      try require((1...8).contains(sweeps), "--sweeps \(sweeps): 1 to 8 sweeps can be printed")
+      try require(
+        solver != .spectral, "--sweeps has no effect with --solver spectral, which does not sweep")
+    }
+    try require(
+      basisUpdate == nil || codeMap != .linear,
+      "--basis-update has no effect with --code-map linear, which keeps no bases")
+    do { try parameters.check(width: width) } catch { throw ValidationError("\(error)") }
+  }
+
+  /// The choices, with the defaults of this command.
+  var parameters: Parameters {
+    var p = Parameters(.paper, rank: rank, selected: selected, recent: recent)
+    p.solver = solver ?? .rowwise
+    p.initialization = .given
+    p.prefillIterations = Iterations(sweeps ?? 2, tolerance: 0)
+    p.decodeIterations = Iterations(2, tolerance: 0)
+    p.prefillArithmetic = .reference
+    p.codeMap = codeMap == .linear ? .linear : .alternating(basisUpdate ?? .projection)
+    p.candidates = candidates ?? .all
+    return p
+  }
+
+  func run() throws {
+    let data = ExplainData(seed: seed, tokens: tokens, width: width, rank: rank)
+    let example = try ExplainRun(data, parameters)
+    var page = Page(colour: Self.isColourWanted)
+    example.tellTitle(on: &page, seed: seed)
+    try example.tellPrefill(on: &page)
+    try example.tellDecode(on: &page)
+    print(page.lines.joined(separator: "\n"))
+  }
+
+  /// A terminal, and nobody asked for plain text (no-color.org).
+  private static var isColourWanted: Bool {
+    let environment = ProcessInfo.processInfo.environment
+    return isatty(1) == 1 && (environment["NO_COLOR"] ?? "").isEmpty
+      && environment["TERM"] != "dumb"
+  }
+}
+
+/// The two kinds of `CodeMap`, by name.
+enum CodeMapName: String, CaseIterable {
+  case alternating
+  case linear
+}

@@ -1,0 +1,188 @@
+// The second half of `lrqk explain`: one new token.
+//
+// In:  a run with its trace.
+// Out: steps D1 to D8 on the page.
+//
+// The alternations of step D3 are the library's `DecodeSolver`, run once more one at a time.
+
+import LRQK
+import Tensors
+import TieredMemory
+
+extension ExplainRun {
+  func tellDecode(on page: inout Page) throws {
+    page.part("Decode: one new token")
+    tellToken(on: &page)
+    if parameters.codeMap == .linear {
+      tellLinearCodes(on: &page)
+    } else {
+      tellOmega(on: &page)
+      try tellAlternations(on: &page)
+      tellBases(on: &page)
+    }
+    tellScores(on: &page)
+    tellMisses(on: &page)
+    tellAttention(on: &page)
+    tellSummary(on: &page)
+  }
+
+  private func tellToken(on page: inout Page) {
+    page.step("D1", "Token \(l) arrives", "RecentRing.swift")
+    page.blocks([
+      matrix("q (1, d)", data.query, 1), matrix("k (1, d)", data.key, 1),
+      matrix("v (1, d)", data.value, 1),
+    ])
+    let slot = after.slots(ofQueryHead: 0)[l] ?? 0
+    let left = before.recentTokens.lowerBound
+    page.text(
+      "Its exact rows go into slot \(slot) of the ring, over those of token \(left), which is on "
+        + "the host already. The ring now holds \(list(after.recentTokens)).")
+    for event in events where event.step == 1 && event.reason == .ringFlush {
+      page.text("All \(w) rows of the ring are new to the host: \(describe(event)).")
+    }
+  }
+
+  private func tellLinearCodes(on page: inout Page) {
+    page.step("D2", "Codes by the maps of the prompt", "CodeGroup.swift")
+    page.text(
+      "Linear codes keep using the maps. Nothing is solved, Omega and bases are not needed.")
+    page.formula("q_hat = q W_Q      k_hat = k W_K")
+    page.blocks([
+      matrix("W_Q (d, r)", before.matrices[0].queries),
+      matrix("W_K (d, r)", before.matrices[0].keys),
+      matrix("q_hat (1, r)", decode("q_hat")), matrix("k_hat (1, r)", decode("k_hat")),
+    ])
+    page.add("k_hat becomes row \(l) of A_K.")
+  }
+
+  private func tellOmega(on page: inout Page) {
+    page.step("D2", "Omega: exact rows that are at hand", "DecodeSolver.swift")
+    let omega = tokens("step1/head0/omega")
+    page.text(
+      "Omega = \(list(omega)): the old selection and the ring without the new token, whose code "
+        + "does not exist yet. On these tokens q_hat is to give the exact scores.")
+    page.formula("q K_Omegaᵀ (1, n)      A_OmegaᵀA_Omega (r, r)      n = \(omega.count)")
+    let labels = omega.map { "\($0)" }
+    page.blocks([
+      matrix("K_Omega (n, d)", knownKeys.gather(rows: omega), 1, labels: labels),
+      matrix("A_Omega (n, r)", before.keyCodes[0].gather(rows: omega), labels: labels),
+      matrix("(q K_Omegaᵀ)ᵀ", decode("q K_Omega^T").transposed(), 2, labels: labels),
+      matrix("A_OmegaᵀA_Omega", decode("A_Omega^T A_Omega")),
+    ])
+  }
+
+  private func tellAlternations(on page: inout Page) throws {
+    page.step("D3", "Codes for the new token: two small systems in turn", "DecodeSolver.swift")
+    page.formula("k_hat_0 = k B_Kᵀ (B_K B_Kᵀ)⁻¹")
+    page.formula("q_hat = [q B_Qᵀ + q K_Omegaᵀ A_Omega + (q kᵀ) k_hat]")
+    page.formula("        [B_Q B_Qᵀ + A_OmegaᵀA_Omega + k_hatᵀk_hat]⁻¹")
+    page.formula("k_hat = [k B_Kᵀ + (q kᵀ) q_hat] [B_K B_Kᵀ + q_hatᵀq_hat]⁻¹")
+    let (B_Q, B_K) = before.matrices[0]
+    let product = SelectedProducts(
+      codes: before.keyCodes[0].gather(rows: tokens("step1/head0/omega")),
+      exactScores: decode("q K_Omega^T"))
+    var solver = try DecodeSolver(
+      query: data.query, key: data.key, queryBasis: B_Q, keyBasis: B_K, selected: [product],
+      weights: parameters.weights, rule: parameters.solve, place: Place(layer: 0, head: 0, step: 1))
+    page.blank()
+    page.text("The parts of both systems (check: formed again, to be looked at):")
+    page.blocks([
+      matrix("q B_Qᵀ", matmul(data.query, transposed: B_Q, in: .reference)),
+      matrix("q K_Omegaᵀ A_Omega", product.cross),
+      matrix("q kᵀ", matmul(data.query, transposed: data.key, in: .reference), 2),
+      matrix("k B_Kᵀ", matmul(data.key, transposed: B_K, in: .reference)),
+    ])
+    page.blocks([
+      matrix("B_Q B_Qᵀ", matmul(B_Q, transposed: B_Q, in: .reference)),
+      matrix("B_K B_Kᵀ", matmul(B_K, transposed: B_K, in: .reference)),
+      matrix("k_hat_0 (1, r)", decode("k_hat_0")),
+    ])
+    for n in 1...parameters.decodeIterations.limit {
+      try solver.alternate()
+      page.blocks([
+        matrix("alternation \(n): q_hat (1, r)", solver.queryCodes),
+        matrix("k_hat (1, r)", solver.keyCode),
+        matrix("‖change of k_hat‖²", Tensor(shape: [1, 1], elements: [solver.change]), 6),
+      ])
+    }
+    precondition(
+      solver.queryCodes == decode("q_hat") && solver.keyCode == decode("k_hat"),
+      "the alternations shown are not those of the cache")
+    let q_hat = decode("q_hat")
+    let k_hat = decode("k_hat")
+    page.add(
+      "check: q_hat · k_hat = \(decimal(dot(q_hat, k_hat), 3)) for q · k = "
+        + "\(decimal(dot(data.query, data.key), 3)). k_hat becomes row \(l) of A_K.")
+  }
+
+  private func tellBases(on page: inout Page) {
+    page.step("D4", "The bases follow the new token", "BasisUpdateStep.swift")
+    let (B_Q, B_K) = before.matrices[0]
+    let (newQ, newK) = (decode("B_Q"), decode("B_K"))
+    switch parameters.codeMap {
+    case .alternating(.frozen):
+      page.text("They do not: frozen. B_Q and B_K of the prompt are kept.")
+    case .alternating(.damped(let x)):
+      page.formula("B_Q' = B_Q − \(x) eta q_hatᵀ(q_hat B_Q − q)      eta = 1 / ‖q_hat‖²")
+    default:
+      page.formula("B_Q' = B_Q − eta q_hatᵀ(q_hat B_Q − q)      eta = 1 / ‖q_hat‖²")
+      page.text(
+        "A gradient step with exact line search. For one query it is a projection: afterwards "
+          + "q_hat B_Q' = q, as the norms show. Older rows of A_K keep their codes of the old basis."
+      )
+    }
+    func residual(
+      _ code: String, _ basis: Tensor<Double>, _ row: Tensor<Double>
+    ) -> Tensor<Double> {
+      matmul(decode(code), basis, in: .reference) - row
+    }
+    func miss(_ code: String, _ basis: Tensor<Double>, _ row: Tensor<Double>) -> String {
+      decimal(norm(residual(code, basis, row)), 4)
+    }
+    if parameters.codeMap != .alternating(.frozen) {
+      page.blocks([
+        matrix("check: q_hat B_Q − q", residual("q_hat", B_Q, data.query)),
+        matrix("1 / ‖q_hat‖²", Tensor(shape: [1, 1], elements: [1 / decode("q_hat").squaredNorm])),
+        matrix("k_hat B_K − k", residual("k_hat", B_K, data.key)),
+        matrix("1 / ‖k_hat‖²", Tensor(shape: [1, 1], elements: [1 / decode("k_hat").squaredNorm])),
+      ])
+    }
+    page.blocks([matrix("B_Q' (r, d)", newQ), matrix("B_K' (r, d)", newK)])
+    page.table(
+      ["check", "with B", "with B'"],
+      [
+        ["‖q_hat B_Q − q‖", miss("q_hat", B_Q, data.query), miss("q_hat", newQ, data.query)],
+        ["‖k_hat B_K − k‖", miss("k_hat", B_K, data.key), miss("k_hat", newK, data.key)],
+      ], left: [0])
+  }
+
+  private func tellScores(on page: inout Page) {
+    let linear = parameters.codeMap == .linear
+    page.step(
+      linear ? "D3" : "D5", "Proxy scores choose the rows", "ProxyScores.swift, Selection.swift")
+    let scores = decode("scores").elements
+    let chosen = step.selected[0]
+    let exact = matmul(data.query, transposed: knownKeys, in: .reference).elements
+    let best = exactBest(Array(exact.prefix(scores.count)))
+    page.text(
+      "r products a token instead of d, and no exact key of an older token is read. Candidates are "
+        + "0 to \(scores.count - 1)"
+        + (parameters.candidates == .released
+          ? "; token \(scores.count), just pushed out of the ring, is left out (quirk Q1)." : "."))
+    page.formula("s_t = q_hat · A_K[t]")
+    page.table(
+      ["token", "s_t", "selected", "check: q · K[t]", "exact choice"],
+      scores.indices.map { t in
+        [
+          "\(t)", decimal(scores[t], 3), chosen.contains(t) ? "yes" : "", decimal(exact[t], 3),
+          best.contains(t) ? "yes" : "",
+        ]
+      }, left: [2, 4])
+    page.text(
+      "Selected: \(list(chosen)). Exact scores would select \(list(best)): in common "
+        + "\(chosen.filter(best.contains).count) of \(k).")
+    page.text(
+      "The gap between places \(k) and \(k + 1) is \(decimal(step.gaps[0], 3)): the choice bears "
+        + "errors of up to half of it.")
+  }
+}

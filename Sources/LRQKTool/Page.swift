@@ -1,0 +1,163 @@
+// A page of text with matrices on it, for `lrqk explain`.
+//
+// In:  headings, sentences, formulas, matrices, in reading order.
+// Out: lines of at most 96 columns. Colour is the caller's choice and changes no letter.
+//
+// Matrices are blocks; blocks stand side by side as long as they fit, then below each other. A
+// matrix that is too wide by itself is printed in panels of columns.
+
+import Foundation
+import Tensors
+
+/// A number with so many decimals; never "-0.00".
+func decimal(_ x: Double, _ places: Int) -> String {
+  let text = String(format: "%.\(places)f", x)
+  return text.hasPrefix("-") && text.allSatisfy({ "-0.".contains($0) })
+    ? String(text.dropFirst()) : text
+}
+
+func padded(_ text: String, _ width: Int) -> String {
+  text + String(repeating: " ", count: max(0, width - text.count))
+}
+
+func aligned(_ text: String, _ width: Int) -> String {
+  String(repeating: " ", count: max(0, width - text.count)) + text
+}
+
+/// A titled piece of text of some width.
+struct Block {
+  var title: String
+  var lines: [String]
+  var width: Int { max(title.count, lines.map(\.count).max() ?? 0) }
+}
+
+/// A matrix with a label before each row: 0, 1, 2 unless given, none for a single row.
+func matrix(
+  _ title: String, _ m: Tensor<Double>, _ places: Int = 3, labels: [String]? = nil
+) -> Block {
+  let labels = labels ?? (m.rows == 1 ? [""] : (0..<m.rows).map(String.init))
+  let side = labels.map(\.count).max() ?? 0
+  let cells = m.elements.map { decimal($0, places) }
+  let cell = (cells.map(\.count).max() ?? 0) + 1
+  let across = max(1, (Page.width - Page.indent - side - 2) / cell)
+  let bar = side == 0 ? "" : " │"
+  var lines: [String] = []
+  for first in stride(from: 0, to: m.columns, by: across) {
+    let columns = first..<min(first + across, m.columns)
+    if m.columns > across { lines.append("columns \(first) to \(columns.upperBound - 1)") }
+    for i in 0..<m.rows {
+      let row = columns.map { aligned(cells[i * m.columns + $0], cell) }.joined()
+      lines.append(aligned(labels[i], side) + bar + (side == 0 ? String(row.dropFirst()) : row))
+    }
+  }
+  return Block(title: title, lines: lines)
+}
+
+/// Text that grows line by line.
+struct Page {
+  static let width = 96
+  static let indent = 4
+
+  private(set) var lines: [String] = []
+  private let colour: Bool
+
+  /// An empty page; with `colour`, headings and formulas are marked for a terminal.
+  init(colour: Bool) { self.colour = colour }
+
+  private func styled(_ text: String, _ code: String) -> String {
+    colour && !text.isEmpty ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text
+  }
+
+  /// A part of the story.
+  mutating func part(_ title: String) {
+    blank()
+    lines.append(styled(title.uppercased(), "1"))
+    lines.append(styled(String(repeating: "=", count: Self.width), "2"))
+  }
+
+  /// A numbered step, and the file whose step it is.
+  mutating func step(_ number: String, _ title: String, _ file: String) {
+    blank()
+    let left = padded(number, max(Self.indent, number.count + 2)) + title
+    let gap = String(repeating: " ", count: max(2, Self.width - left.count - file.count))
+    lines.append(styled(left, "1") + gap + styled(file, "2"))
+    lines.append(styled(String(repeating: "-", count: Self.width), "2"))
+  }
+
+  /// Sentences, filled to the width of the page.
+  mutating func text(_ sentences: String) {
+    var line = ""
+    for word in sentences.split(separator: " ") {
+      if !line.isEmpty && Self.indent + line.count + 1 + word.count > Self.width {
+        add(line)
+        line = ""
+      }
+      line += (line.isEmpty ? "" : " ") + word
+    }
+    add(line)
+  }
+
+  /// A line as it is.
+  mutating func add(_ line: String) {
+    lines.append(line.isEmpty ? "" : String(repeating: " ", count: Self.indent) + line)
+  }
+
+  /// A formula on its own line.
+  mutating func formula(_ text: String) {
+    lines.append(String(repeating: " ", count: Self.indent + 2) + styled(text, "36"))
+  }
+
+  /// An empty line, unless there is one already.
+  mutating func blank() {
+    if let last = lines.last, !last.isEmpty { lines.append("") }
+  }
+
+  /// Blocks side by side as long as they fit.
+  mutating func blocks(_ blocks: [Block], gap: Int = 4) {
+    blank()
+    var rest = blocks[...]
+    while !rest.isEmpty {
+      var row = [rest.removeFirst()]
+      var used = Self.indent + row[0].width
+      while let next = rest.first, used + gap + next.width <= Self.width {
+        used += gap + next.width
+        row.append(rest.removeFirst())
+      }
+      let height = row.map(\.lines.count).max() ?? 0
+      var titles = String(repeating: " ", count: Self.indent)
+      for (i, block) in row.enumerated() {
+        let isLast = i == row.count - 1
+        titles += styled(block.title, "36")
+        if !isLast {
+          titles += String(repeating: " ", count: block.width - block.title.count + gap)
+        }
+      }
+      lines.append(titles)
+      for n in 0..<height {
+        let line = row.map { padded(n < $0.lines.count ? $0.lines[n] : "", $0.width + gap) }
+        add(trimmed(line.joined()))
+      }
+      blank()
+    }
+  }
+
+  /// A table: columns as wide as their longest cell; text left, the rest right.
+  mutating func table(_ head: [String], _ rows: [[String]], left: Set<Int> = []) {
+    let widths = head.indices.map { c in ([head] + rows).map { $0[c].count }.max() ?? 0 }
+    func line(_ cells: [String]) -> String {
+      cells.indices.map { c in
+        left.contains(c) ? padded(cells[c], widths[c]) : aligned(cells[c], widths[c])
+      }.joined(separator: "   ")
+    }
+    blank()
+    lines.append(String(repeating: " ", count: Self.indent) + styled(trimmed(line(head)), "36"))
+    for row in rows { add(trimmed(line(row))) }
+    blank()
+  }
+
+  private func trimmed(_ line: String) -> String {
+    var line = line[...]
+    while line.last == " " { line.removeLast() }
+    return String(line)
+  }
+}
