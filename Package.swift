@@ -43,6 +43,12 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
+    .executableTarget(
+      name: "factorise-prompt", dependencies: ["Tensors", "LRQK"],
+      path: "Examples/FactorisePrompt", exclude: ["output.txt"], swiftSettings: strict),
+    .executableTarget(
+      name: "one-decode-step", dependencies: ["Tensors", "TieredMemory", "LRQK"],
+      path: "Examples/OneDecodeStep", exclude: ["output.txt"], swiftSettings: strict),
     .testTarget(name: "TensorsTests", dependencies: ["Tensors"], swiftSettings: strict),
     .testTarget(
       name: "TieredMemoryTests", dependencies: ["TieredMemory", "Tensors"], swiftSettings: strict),
