@@ -59,5 +59,9 @@ let package = Package(
       name: "ReplayTests", dependencies: ["Replay", "LRQK", "Tensors", "TieredMemory"],
       resources: [.copy("Golden"), .copy("Captures")],
       swiftSettings: strict),
+    // Runs the executables, and depends on them so that they are built first.
+    .testTarget(
+      name: "ToolTests", dependencies: ["LRQKTool", "factorise-prompt", "one-decode-step"],
+      exclude: ["explain.txt"], swiftSettings: strict),
   ]
 )

@@ -1,0 +1,57 @@
+// Runs the built executables, as a user would.
+//
+// In:  a name and arguments.
+// Out: exit status, standard output, standard error.
+//
+// SwiftPM puts executables beside the test binary, in debug and in release alike.
+
+import Foundation
+
+/// What a process left behind.
+struct Outcome {
+  var status: Int32
+  var output: String
+  var error: String
+}
+
+/// Runs the built executable `name`.
+func run(_ name: String, _ arguments: [String] = []) throws -> Outcome {
+  let here = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+  let process = Process()
+  process.executableURL = here.deletingLastPathComponent().appendingPathComponent(name)
+  process.arguments = arguments
+  // Errors go into a file: two pipes that fill up could wait for each other.
+  let errors = FileManager.default.temporaryDirectory
+    .appendingPathComponent("lrqk-test-\(UUID().uuidString)")
+  try Data().write(to: errors)
+  defer { try? FileManager.default.removeItem(at: errors) }
+  let output = Pipe()
+  process.standardInput = FileHandle.nullDevice
+  process.standardOutput = output
+  process.standardError = try FileHandle(forWritingTo: errors)
+  try process.run()
+  let text = output.fileHandleForReading.readDataToEndOfFile()
+  process.waitUntilExit()
+  return Outcome(
+    status: process.terminationStatus, output: String(decoding: text, as: UTF8.self),
+    error: String(decoding: try Data(contentsOf: errors), as: UTF8.self))
+}
+
+/// A file of the package, by its path from the root.
+func committed(_ path: String) throws -> String {
+  let root = URL(fileURLWithPath: #filePath)
+    .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+  return try String(contentsOf: root.appendingPathComponent(path), encoding: .utf8)
+}
+
+/// "line 7: found ..., expected ..." for the first line that differs; nil if none does.
+func firstDifference(_ found: String, _ expected: String) -> String? {
+  let a = found.split(separator: "\n", omittingEmptySubsequences: false)
+  let b = expected.split(separator: "\n", omittingEmptySubsequences: false)
+  for n in 0..<max(a.count, b.count) {
+    let x = n < a.count ? String(a[n]) : "the end"
+    let y = n < b.count ? String(b[n]) : "the end"
+    if x != y { return "line \(n + 1): found \(x), expected \(y)" }
+  }
+  return nil
+}
