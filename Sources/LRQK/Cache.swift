@@ -73,7 +73,8 @@ public struct LRQKCache<E: Scalar>: Sendable {
     let shared = parameters.codeSharing == .perKeyValueHead
     incoming = try IncomingPrompt(
       PromptFactorizer(
-        groups: shared ? keyValueHeads : queryHeads,
+        keyHeads: shared
+          ? Array(0..<keyValueHeads) : (0..<queryHeads).map { $0 * keyValueHeads / queryHeads },
         groupSize: shared ? queryHeads / keyValueHeads : 1, width: width, parameters: parameters,
         layer: layer),
       keyValueHeads: keyValueHeads)
@@ -142,10 +143,9 @@ public struct LRQKCache<E: Scalar>: Sendable {
       try requireShape(v, "V of head \(h)", [("token", n), ("width", width)])
       try requireFinite(v, "V of head \(h)", length, Place(layer: layer, head: h, step: 0))
     }
-    let keyHeads = self.keyHeads
     try incoming?.add(
       queries: queries, keys: keys, values: values, initial: initial,
-      keyHeads: keyHeads, on: &tiers.device)
+      on: &tiers.device)
     length += n
   }
 
@@ -160,7 +160,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
   private mutating func factorise(tiers: inout Tiers, trace: Trace?) throws {
     guard var rows = incoming else { return }
     let (k, w, l) = (parameters.selected, parameters.recent, length)
-    let codes = try rows.finish(keyHeads: keyHeads, trace: trace)
+    let codes = try rows.finish(trace: trace)
     prompt = codes.map { PromptSummary($0.factorization) }
 
     // Codes and maps of every group.
@@ -270,11 +270,10 @@ public struct LRQKCache<E: Scalar>: Sendable {
       throw LRQKError.parameter(
         "given codes need a prompt of at least k = \(parameters.selected) tokens")
     }
-    let keyHeads = self.keyHeads
     let rows = { (t: Tensor<E>) in (0..<t.rows).map { t.rows($0..<$0 + 1) } }
     try incoming?.add(
       queries: rows(q), keys: rows(k), values: rows(v), initial: nil,
-      keyHeads: keyHeads, on: &tiers.device)
+      on: &tiers.device)
     length += 1
     let output = (0..<queryHeads).flatMap { h in
       let (K, V) = incoming?.all(h / groupSize) ?? ([], [])

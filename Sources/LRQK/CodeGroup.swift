@@ -44,8 +44,8 @@ struct CodeGroup<E: Scalar>: Sendable {
       )
       matrixShape = factors.queryBasis.shape
     }
-    if parameters.mapRefresh != .never {
-      grams = (try hold("QᵀQ", prompt.queryGram), try hold("KᵀK", prompt.keyGram))
+    if let queryGram = prompt.queryGram, let keyGram = prompt.keyGram {
+      grams = (try hold("QᵀQ", queryGram), try hold("KᵀK", keyGram))
     }
     largestCode = largestMagnitude(factors.keyCodes.elements)
   }

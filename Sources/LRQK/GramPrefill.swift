@@ -11,91 +11,59 @@
 // codes of its own (Gaussian, given) adds S₀ = A₀ᵀA₀ and C₀ = A₀ᵀX to that one pass.
 //
 // Grams square the condition number. In Double throughout, they leave as many digits as the rowwise
-// sweeps have in Float; the sums over Float rows run in blocks of 512 and are added up in Double.
-// The identity is ours (design note; the released code sweeps over rows).
+// sweeps have in Float; the sums over Float rows are those of RowProduct, blocks of 512 in Float
+// added up in Double. The identity is ours (design note; the released code sweeps over rows).
 
 import Tensors
 
-/// Sums over the rows of one side, seen so far.
-struct GramSums: Sendable {
-  /// G = XᵀX, (d, d).
-  private(set) var gram: Tensor<Double>
+/// Sums over the rows X of one side, seen so far: all that the maps of a solver can depend on.
+struct DataSums<E: Scalar>: Sendable {
+  private var product: RowProduct<E>
   /// Sum of |X| down each column, (d); only where a start needs it.
   private(set) var magnitudes: [Double]
-  /// S₀ = A₀ᵀA₀ (r, r) and C₀ = A₀ᵀX (r, d), for a start with codes.
-  private(set) var start: (gram: Tensor<Double>, cross: Tensor<Double>)?
-  /// Rows seen.
-  private(set) var rows = 0
+  private let needsGram: Bool
+  private let needsMagnitudes: Bool
 
-  init(width: Int) {
-    gram = Tensor(repeating: 0, shape: [width, width])
+  init(width: Int, _ parameters: Parameters) {
+    product = RowProduct(gram: width, in: parameters.prefillArithmetic)
     magnitudes = Array(repeating: 0, count: width)
+    needsGram =
+      parameters.solver != .rowwise || parameters.initialization == .spectral
+      || parameters.mapRefresh != .never
+    needsMagnitudes =
+      parameters.initialization == .topColumns || parameters.initialization == .sharedTopColumns
   }
 
-  /// Adds rows X (n, d), with their initial codes (n, r) if the start has codes.
-  mutating func add<E: Scalar>(
-    _ data: Tensor<E>, initial: Tensor<E>?, magnitudes needed: Bool, _ arithmetic: Arithmetic
-  ) {
-    addProduct(data, data, to: &gram, arithmetic)
-    if needed { addMagnitudes(data.elements.span, width: data.columns, to: &magnitudes) }
-    if let initial {
-      let r = initial.columns
-      var sums =
-        start ?? (Tensor(repeating: 0, shape: [r, r]), Tensor(repeating: 0, shape: [r, data.columns]))
-      addProduct(initial, initial, to: &sums.gram, arithmetic)
-      addProduct(initial, data, to: &sums.cross, arithmetic)
-      start = sums
-    }
-    rows += data.rows
+  /// G = XᵀX, (d, d).
+  var gram: Tensor<Double> { product.total }
+
+  /// Adds rows X (n, d).
+  mutating func add(_ data: Tensor<E>) {
+    if needsGram { product.add(data) }
+    if needsMagnitudes { addMagnitudes(data.elements.span, width: data.columns, to: &magnitudes) }
   }
 }
 
-/// sum += AᵀB over the rows of A (n, p) and B (n, q).
-///
-/// Reference order: one fused chain in Double over the rows, which goes on from chunk to chunk, so
-/// every chunking gives the same bits. Library order: blocks of 512 rows in E, added up in Double.
-private func addProduct<E: Scalar>(
-  _ a: Tensor<E>, _ b: Tensor<E>, to sum: inout Tensor<Double>, _ arithmetic: Arithmetic
-) {
-  let (n, p, q) = (a.rows, a.columns, b.columns)
-  let block = 512
-  var total = sum.elements
-  var scratch = [E](repeating: 0, count: p * q)
-  for first in stride(from: 0, to: n, by: block) {
-    let rows = min(block, n - first)
-    let partA = a.elements.span.extracting(first * p..<(first + rows) * p)
-    let partB = b.elements.span.extracting(first * q..<(first + rows) * q)
-    switch arithmetic {
-    case .reference:
-      let (a, b) = (widened(partA), widened(partB))
-      var out = total.mutableSpan
-      Double.chainMatmul(
-        m: p, n: q, k: rows, a.span, .transposed(p), b.span, bOffset: 0, bWidth: q,
-        accumulate: true, into: &out)
-    case .library:
-      var out = scratch.mutableSpan
-      E.libraryMatmul(
-        m: p, n: q, k: rows, a: partA, lda: p, transposeA: true, b: partB, ldb: q,
-        transposeB: false, into: &out, ldc: q, accumulate: false)
-      add(scratch.span, to: &total)
-    }
+/// S₀ = A₀ᵀA₀ (r, r) and C₀ = A₀ᵀX (r, d) over the rows seen so far, for a start with codes.
+struct StartSums<E: Scalar>: Sendable {
+  private var codes: RowProduct<E>
+  private var crossing: RowProduct<E>
+
+  init(rank: Int, width: Int, in arithmetic: Arithmetic) {
+    codes = RowProduct(gram: rank, in: arithmetic)
+    crossing = RowProduct(rank, width, in: arithmetic)
   }
-  sum = Tensor(shape: sum.shape, elements: total)
-}
 
-@specialized(where E == Float)
-@specialized(where E == Double)
-private func widened<E: Scalar>(_ a: Span<E>) -> [Double] {
-  var out: [Double] = []
-  out.reserveCapacity(a.count)
-  for i in 0..<a.count { out.append(Double(a[i])) }
-  return out
-}
+  /// S₀.
+  var gram: Tensor<Double> { codes.total }
+  /// C₀.
+  var cross: Tensor<Double> { crossing.total }
 
-@specialized(where E == Float)
-@specialized(where E == Double)
-private func add<E: Scalar>(_ part: Span<E>, to sum: inout [Double]) {
-  for i in 0..<part.count { sum[i] += Double(part[i]) }
+  /// Adds rows X (n, d) with their initial codes A₀ (n, r).
+  mutating func add(_ data: Tensor<E>, codes initial: Tensor<E>) {
+    codes.add(initial)
+    crossing.add(initial, data)
+  }
 }
 
 @specialized(where E == Float)
@@ -116,21 +84,22 @@ struct GramSide: FactorSide {
   private(set) var cross: Tensor<Double>
   let size: Int
 
-  /// Starts from the codes that were summed together with the rows.
-  init(_ sums: GramSums, start: (gram: Tensor<Double>, cross: Tensor<Double>)) {
-    dataGram = sums.gram
-    (gram, cross) = start
-    size = sums.rows * gram.rows
+  /// Starts from codes that were summed together with the `rows` rows of G = `dataGram`.
+  init<E: Scalar>(_ dataGram: Tensor<Double>, rows: Int, start: StartSums<E>) {
+    self.dataGram = dataGram
+    gram = start.gram
+    cross = start.cross
+    size = rows * gram.rows
   }
 
   /// Starts from the map W (d, r).
-  init(_ sums: GramSums, map start: Tensor<Double>) {
-    dataGram = sums.gram
+  init(_ dataGram: Tensor<Double>, rows: Int, map start: Tensor<Double>) {
+    self.dataGram = dataGram
     let map = start.transposed()
     self.map = map
     cross = matmul(map, dataGram, in: .reference)
     gram = matmul(cross, transposed: map, in: .reference)
-    size = sums.rows * map.rows
+    size = rows * map.rows
   }
 
   mutating func replaceCodes(map new: Tensor<Double>) -> Double {

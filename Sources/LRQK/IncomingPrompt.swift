@@ -26,9 +26,9 @@ struct IncomingPrompt<E: Scalar>: Sendable {
   /// Takes the next tokens: queries (n, d) by query head, keys and values by key/value head.
   mutating func add(
     queries: [Tensor<E>], keys: [Tensor<E>], values: [Tensor<E>], initial: [InitialCodes<E>]?,
-    keyHeads: [Int], on device: inout DeviceTier
+    on device: inout DeviceTier
   ) throws {
-    try factorizer.add(queries: queries, keys: keyHeads.map { keys[$0] }, initial: initial)
+    try factorizer.add(queries: queries, keys: keys, initial: initial)
     width = keys[0].columns
     for head in 0..<keyValueHeads {
       let (k, v) = (keys[head].elements, values[head].elements)
@@ -64,8 +64,8 @@ struct IncomingPrompt<E: Scalar>: Sendable {
   }
 
   /// The factorisation of everything that has come in.
-  func finish(keyHeads: [Int], trace: Trace?) throws -> [PromptCodes<E>] {
-    let keys = keyHeads.map { head in
+  func finish(trace: Trace?) throws -> [PromptCodes<E>] {
+    let keys = rows.indices.map { head in
       Tensor(shape: [factorizer.tokens, width], elements: all(head).keys)
     }
     return try factorizer.finish(keys: keys, trace: trace)

@@ -166,7 +166,7 @@ public struct Parameters: Sendable, Equatable {
   /// Which A_Q the update of A_K sees.
   public var weightedUpdate = WeightedUpdate.gaussSeidel
   /// In which arithmetic prefill multiplies matrices. A decode step is always in reference order.
-  public var prefillArithmetic = Arithmetic.library
+  public var prefillArithmetic = Arithmetic.reference
 
   /// How a new token gets its codes.
   public var codeMap = CodeMap.alternating(.projection)

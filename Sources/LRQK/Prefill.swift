@@ -16,14 +16,19 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
   private let layer: Int
   private let width: Int
   private let groupSize: Int
+  private let keyHeads: [Int]
   private var groups: [Group]
+  /// By key head: groups that share keys share their sums.
+  private var keySums: [DataSums<E>]
   /// Tokens seen.
   public private(set) var tokens = 0
 
   /// What is kept of one group's prompt.
   private struct Group: Sendable {
-    var querySums: GramSums
-    var keySums: GramSums
+    var querySums: DataSums<E>
+    /// For a start with codes, unless the rows themselves are kept.
+    var queryStart: StartSums<E>
+    var keyStart: StartSums<E>
     /// Q of each head, (l, d), chunk after chunk; for `.rowwise` only.
     var queryRows: [[Tensor<E>]]
     /// A_Q of each head and A_K to start from, chunk after chunk; for `.rowwise` only.
@@ -31,101 +36,110 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     var initialKeys: [Tensor<E>] = []
     /// Newest query of each head, (G, d).
     var newest: Tensor<E>?
-    /// A_Q rows of the newest query of each head, for a prompt that no sweep touches.
-    var newestInitial: Tensor<E>?
   }
 
-  /// A factorizer for `groups` groups of `groupSize` query heads each (1: codes per query head).
+  /// A factorizer for groups of `groupSize` query heads each (1: codes per query head).
+  ///
+  /// `keyHeads` names each group's key head; several groups may share one.
   public init(
-    groups: Int, groupSize: Int, width: Int, parameters: Parameters, layer: Int = 0
+    keyHeads: [Int], groupSize: Int, width: Int, parameters: Parameters, layer: Int = 0
   ) throws(LRQKError) {
     try parameters.check(width: width)
     self.parameters = parameters
     self.layer = layer
     self.width = width
     self.groupSize = groupSize
+    self.keyHeads = keyHeads
+    let start = StartSums<E>(
+      rank: parameters.rank, width: width, in: parameters.prefillArithmetic)
     let empty = Group(
-      querySums: GramSums(width: width), keySums: GramSums(width: width),
+      querySums: DataSums(width: width, parameters), queryStart: start, keyStart: start,
       queryRows: Array(repeating: [], count: groupSize),
       initialQueries: Array(repeating: [], count: groupSize))
-    self.groups = Array(repeating: empty, count: groups)
+    groups = Array(repeating: empty, count: keyHeads.count)
+    keySums = Array(
+      repeating: DataSums(width: width, parameters), count: (keyHeads.max() ?? -1) + 1)
   }
 
   /// Takes the next n tokens of the prompt.
   ///
-  /// `queries` are all query heads' (n, d), group after group; `keys` each group's (n, d);
+  /// `queries` are all query heads' (n, d), group after group; `keys` each key head's (n, d);
   /// `initial` each group's codes, only with `Initialization.given`: queries (G n, r), keys (n, r).
   public mutating func add(
     queries: [Tensor<E>], keys: [Tensor<E>], initial: [InitialCodes<E>]? = nil
   ) throws {
-    let parameters = self.parameters
-    let (layer, width, G, r) = (self.layer, self.width, groupSize, parameters.rank)
-    precondition(
-      queries.count == groups.count * G && keys.count == groups.count,
-      "\(groups.count) groups of \(G) queries, not \(queries.count) queries, \(keys.count) keys")
+    try check(queries, keys, initial)
     let n = keys.first?.rows ?? 0
+    if n == 0 { return }
+    let (parameters, layer, G, r) = (self.parameters, self.layer, groupSize, self.parameters.rank)
+    let (first, keyHeads) = (tokens, self.keyHeads)
+    let isRowwise = parameters.solver == .rowwise
+    try updateConcurrently(&keySums) { head, sums in
+      try requireFinite(
+        keys[head], "K of head \(head)", first, Place(layer: layer, head: head, step: 0))
+      sums.add(keys[head])
+    }
+    try updateConcurrently(&groups) { g, group in
+      let heads = g * G..<(g + 1) * G
+      let K = keys[keyHeads[g]]
+      var start = initial?[g]
+      if parameters.solver != .spectral, case .gaussian(let seed) = parameters.initialization {
+        start = .gaussian(
+          seed: seed, queryHeads: heads, keyHead: g, tokens: first..<first + n, rank: r)
+      }
+      for (i, h) in heads.enumerated() {
+        let Q = queries[h]
+        try requireFinite(Q, "Q of head \(h)", first, Place(layer: layer, head: h, step: 0))
+        group.querySums.add(Q)
+        let codes = start.map { G == 1 ? $0.queries : $0.queries.rows(i * n..<(i + 1) * n) }
+        if isRowwise {
+          group.queryRows[i].append(Q)
+          if let codes { group.initialQueries[i].append(codes) }
+        } else if let codes {
+          group.queryStart.add(Q, codes: codes)
+        }
+      }
+      if let codes = start?.keys {
+        if isRowwise { group.initialKeys.append(codes) } else { group.keyStart.add(K, codes: codes) }
+      }
+      group.newest = Tensor(joiningRows: heads.map { queries[$0].rows(n - 1..<n) })
+    }
+    tokens += n
+  }
+
+  private func check(
+    _ queries: [Tensor<E>], _ keys: [Tensor<E>], _ initial: [InitialCodes<E>]?
+  ) throws(LRQKError) {
+    let G = groupSize
+    precondition(
+      queries.count == groups.count * G && keys.count == keySums.count,
+      "\(groups.count) groups of \(G) queries and \(keySums.count) key heads, not "
+        + "\(queries.count) and \(keys.count)")
+    let n = keys.first?.shape.first ?? 0
     for (h, q) in queries.enumerated() {
       try requireShape(q, "Q of head \(h)", [("token", n), ("width", width)])
     }
     for (g, k) in keys.enumerated() {
       try requireShape(k, "K of head \(g)", [("token", n), ("width", width)])
     }
-    let sweeps = parameters.solver != .spectral
-    let isGiven = parameters.initialization == .given && sweeps
+    let isGiven = parameters.initialization == .given && parameters.solver != .spectral
     if isGiven != (initial != nil) {
-      throw LRQKError.parameter(
+      throw .parameter(
         isGiven
           ? "the sweeps start from given codes, but A_Q and A_K were not given"
           : "A_Q and A_K were given, but the choice of initialisation does not use them")
     }
     for (g, codes) in (initial ?? []).enumerated() {
+      let r = parameters.rank
       try requireShape(codes.queries, "A_Q of head \(g)", [("token", G * n), ("rank", r)])
       try requireShape(codes.keys, "A_K of head \(g)", [("token", n), ("rank", r)])
     }
-
-    let first = tokens
-    try updateConcurrently(&groups) { g, group in
-      let place = Place(layer: layer, head: g, step: 0)
-      let heads = g * G..<(g + 1) * G
-      for h in heads { try requireFinite(queries[h], "Q of head \(h)", first, place) }
-      try requireFinite(keys[g], "K of head \(g)", first, place)
-
-      var start = initial?[g]
-      if sweeps, case .gaussian(let seed) = parameters.initialization {
-        start = .gaussian(
-          seed: seed, queryHeads: heads, keyHead: g, tokens: first..<first + n, rank: r)
-      }
-      let needsMagnitudes =
-        parameters.initialization == .topColumns || parameters.initialization == .sharedTopColumns
-      for (i, h) in heads.enumerated() {
-        let rows = start.map { $0.queries.rows(i * n..<(i + 1) * n) }
-        if parameters.solver == .rowwise {
-          group.queryRows[i].append(queries[h])
-          if let rows { group.initialQueries[i].append(rows) }
-        }
-        // The rowwise sweeps use sums for maps and column choices only, so codes stay out of them.
-        group.querySums.add(
-          queries[h], initial: parameters.solver == .rowwise ? nil : rows,
-          magnitudes: needsMagnitudes, parameters.prefillArithmetic)
-      }
-      group.keySums.add(
-        keys[g], initial: parameters.solver == .rowwise ? nil : start?.keys,
-        magnitudes: needsMagnitudes, parameters.prefillArithmetic)
-      if parameters.solver == .rowwise, let start { group.initialKeys.append(start.keys) }
-      if n > 0 {
-        group.newest = Tensor(joiningRows: heads.map { queries[$0].rows(n - 1..<n) })
-        group.newestInitial = start.map { start in
-          start.queries.gather(rows: (1...G).map { $0 * n - 1 })
-        }
-      }
-    }
-    tokens += n
   }
 
   /// Factorises the prompt seen so far.
   ///
-  /// `keys` are each group's (l, d), whole. A_Q is computed only when asked for, and with `.gram`
-  /// and `.spectral` only from `queries`, each group's stacked (G l, d), given again.
+  /// `keys` are each key head's (l, d), whole. A_Q is computed only when asked for, and with
+  /// `.gram` and `.spectral` only from `queries`, each group's stacked (G l, d), given again.
   public func finish(
     keys: [Tensor<E>], queries: [Tensor<E>]? = nil, trace: Trace? = nil
   ) throws -> [PromptCodes<E>] {
@@ -147,8 +161,11 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
   private func startMaps(
     _ g: Int
   ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>)? {
-    let (q, k) = (groups[g].querySums, groups[g].keySums)
+    let (q, k) = (groups[g].querySums, keySums[keyHeads[g]])
     switch parameters.initialization {
+    case _ where parameters.solver == .spectral, .spectral:
+      return try spectralMaps(
+        queryGram: q.gram, keyGram: k.gram, rank: parameters.rank, place(g))
     case .gaussian, .given:
       return nil
     case .topColumns, .sharedTopColumns:
@@ -158,27 +175,26 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       return (
         selectionMap(columns.queries, width: width), selectionMap(columns.keys, width: width)
       )
-    case .spectral:
-      return try spectralMaps(
-        queryGram: q.gram, keyGram: k.gram, rank: parameters.rank, place(g))
     }
   }
 
   private func finishRowwise(_ keys: [Tensor<E>], _ trace: Trace?) throws -> [PromptCodes<E>] {
     let arithmetic = parameters.prefillArithmetic
     var heads = try mapConcurrently(groups.count) { g in
-      let group = groups[g]
-      let queries = Tensor(joiningRows: group.queryRows.flatMap { $0 })
+      let (group, K) = (groups[g], keys[keyHeads[g]])
+      let Q = Tensor(joiningRows: group.queryRows.flatMap { $0 })
       if let maps = try startMaps(g) {
         return Sides(
-          queries: RowwiseSide(data: queries, map: maps.queries, arithmetic: arithmetic),
-          keys: RowwiseSide(data: keys[g], map: maps.keys, arithmetic: arithmetic))
+          queries: RowwiseSide(data: Q, map: maps.queries, arithmetic: arithmetic),
+          keys: RowwiseSide(data: K, map: maps.keys, arithmetic: arithmetic))
       }
-      let codes = Tensor(joiningRows: group.initialQueries.flatMap { $0 })
+      let (A_Q, A_K) = (
+        Tensor(joiningRows: group.initialQueries.flatMap { $0 }),
+        Tensor(joiningRows: group.initialKeys)
+      )
       return Sides(
-        queries: RowwiseSide(data: queries, codes: codes, arithmetic: arithmetic),
-        keys: RowwiseSide(
-          data: keys[g], codes: Tensor(joiningRows: group.initialKeys), arithmetic: arithmetic))
+        queries: RowwiseSide(data: Q, codes: A_Q, arithmetic: arithmetic),
+        keys: RowwiseSide(data: K, codes: A_K, arithmetic: arithmetic))
     }
     try sweepAll(&heads, parameters, layer: layer, trace: trace)
     return try mapConcurrently(groups.count) { g in
@@ -186,35 +202,29 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       let B_Q = try head.basis(of: head.queries, "A_QᵀA_Q", parameters.solve, place(g))
       let B_K = try head.basis(of: head.keys, "A_KᵀA_K", parameters.solve, place(g))
       let A_Q = head.queries.codes
-      return PromptCodes(
-        factorization: Factorization(
-          queryCodes: A_Q, queryBasis: B_Q, keyCodes: head.keys.codes, keyBasis: B_K,
-          queryMap: head.queries.map?.transposed(), keyMap: head.keys.map?.transposed(),
-          sweeps: head.sweeps, condition: head.condition, pivoted: head.pivoted),
-        newestQueryCodes: A_Q.gather(rows: (1...groupSize).map { $0 * tokens - 1 }),
-        queryGram: groups[g].querySums.gram, keyGram: groups[g].keySums.gram)
+      return promptCodes(
+        g, head, trace, A_Q: A_Q, B_Q: B_Q, A_K: head.keys.codes, B_K: B_K,
+        maps: head.queries.map.flatMap { W_Q in head.keys.map.map { (W_Q, $0) } },
+        newest: A_Q.gather(rows: (1...groupSize).map { $0 * tokens - 1 }))
     }
   }
 
   private func finishGram(
     _ keys: [Tensor<E>], _ queries: [Tensor<E>]?, _ trace: Trace?
   ) throws -> [PromptCodes<E>] {
+    let keyGrams = keySums.map(\.gram)
     var heads = try mapConcurrently(groups.count) { g in
-      let (q, k) = (groups[g].querySums, groups[g].keySums)
-      if parameters.solver == .spectral {
-        let maps = try spectralMaps(
-          queryGram: q.gram, keyGram: k.gram, rank: parameters.rank, place(g))
-        return Sides(
-          queries: GramSide(q, map: maps.queries), keys: GramSide(k, map: maps.keys))
-      }
+      let (group, G_K) = (groups[g], keyGrams[keyHeads[g]])
+      let G_Q = group.querySums.gram
+      let rows = tokens * groupSize
       if let maps = try startMaps(g) {
         return Sides(
-          queries: GramSide(q, map: maps.queries), keys: GramSide(k, map: maps.keys))
+          queries: GramSide(G_Q, rows: rows, map: maps.queries),
+          keys: GramSide(G_K, rows: tokens, map: maps.keys))
       }
-      guard let startQ = q.start, let startK = k.start else {
-        throw LRQKError.parameter("the sweeps have nothing to start from")
-      }
-      return Sides(queries: GramSide(q, start: startQ), keys: GramSide(k, start: startK))
+      return Sides(
+        queries: GramSide(G_Q, rows: rows, start: group.queryStart),
+        keys: GramSide(G_K, rows: tokens, start: group.keyStart))
     }
     if parameters.solver == .gram {
       try sweepAll(&heads, parameters, layer: layer, trace: trace)
@@ -229,8 +239,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
         B_Q = try head.basis(of: head.queries, "A_QᵀA_Q", parameters.solve, place(g))
         B_K = try head.basis(of: head.keys, "A_KᵀA_K", parameters.solve, place(g))
       }
-      guard let mapQ = head.queries.map, let mapK = head.keys.map,
-        let newest = groups[g].newest
+      guard let mapQ = head.queries.map, let mapK = head.keys.map, let newest = groups[g].newest
       else {
         throw LRQKError.parameter(
           "the Gram solver needs at least one sweep (use the rowwise solver for none)")
@@ -240,15 +249,33 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       func codes(_ rows: Tensor<E>, _ map: Tensor<E>) -> Tensor<E> {
         matmul(rows, transposed: map, in: parameters.prefillArithmetic)
       }
-      return PromptCodes(
-        factorization: Factorization(
-          queryCodes: queries.map { codes($0[g], W_Q) }, queryBasis: B_Q.converted(),
-          keyCodes: codes(keys[g], W_K), keyBasis: B_K.converted(),
-          queryMap: W_Q.transposed(), keyMap: W_K.transposed(), sweeps: head.sweeps,
-          condition: head.condition, pivoted: head.pivoted),
-        newestQueryCodes: matmul(newest, transposed: W_Q, in: .reference),
-        queryGram: groups[g].querySums.gram, keyGram: groups[g].keySums.gram)
+      return promptCodes(
+        g, head, trace, A_Q: queries.map { codes($0[g], W_Q) }, B_Q: B_Q.converted(),
+        A_K: codes(keys[keyHeads[g]], W_K), B_K: B_K.converted(), maps: (W_Q, W_K),
+        newest: matmul(newest, transposed: W_Q, in: .reference))
     }
+  }
+
+  /// Gathers a group's results; the bases and maps go into the trace.
+  private func promptCodes<S>(
+    _ g: Int, _ head: Sides<S>, _ trace: Trace?, A_Q: Tensor<E>?, B_Q: Tensor<E>, A_K: Tensor<E>,
+    B_K: Tensor<E>, maps: (queries: Tensor<E>, keys: Tensor<E>)?, newest: Tensor<E>
+  ) -> PromptCodes<E> {
+    let (W_Q, W_K) = (maps?.queries.transposed(), maps?.keys.transposed())
+    let scope = TraceScope(trace, "prefill/head\(g)")
+    scope("B_Q", B_Q)
+    scope("B_K", B_K)
+    scope("A_K", A_K)
+    if let A_Q { scope("A_Q", A_Q) }
+    if let W_Q { scope("W_Q", W_Q) }
+    if let W_K { scope("W_K", W_K) }
+    let refreshes = parameters.mapRefresh != .never
+    return PromptCodes(
+      factorization: Factorization(
+        queryCodes: A_Q, queryBasis: B_Q, keyCodes: A_K, keyBasis: B_K, queryMap: W_Q,
+        keyMap: W_K, sweeps: head.sweeps, condition: head.condition, pivoted: head.pivoted),
+      newestQueryCodes: newest, queryGram: refreshes ? groups[g].querySums.gram : nil,
+      keyGram: refreshes ? keySums[keyHeads[g]].gram : nil)
   }
 }
 
@@ -258,10 +285,10 @@ public struct PromptCodes<E: Scalar>: Sendable {
   public let factorization: Factorization<E>
   /// q_hat of the newest query of each head, (G, r): it chooses the first selected set.
   public let newestQueryCodes: Tensor<E>
-  /// QᵀQ, (d, d), over all queries of the group.
-  public let queryGram: Tensor<Double>
-  /// KᵀK, (d, d).
-  public let keyGram: Tensor<Double>
+  /// QᵀQ, (d, d), over all queries of the group; only with a map refresh.
+  public let queryGram: Tensor<Double>?
+  /// KᵀK, (d, d); only with a map refresh.
+  public let keyGram: Tensor<Double>?
 }
 
 /// Factorises whole prompts: each group's stacked queries (G l, d) and keys (l, d).
@@ -280,8 +307,8 @@ public func factorizePrompt<E: Scalar>(
     (0..<groupSize).map { q.rows($0 * k.rows..<min(($0 + 1) * k.rows, q.rows)) }
   }
   var factorizer = try PromptFactorizer<E>(
-    groups: keys.count, groupSize: groupSize, width: k.columns, parameters: parameters,
-    layer: layer)
+    keyHeads: Array(keys.indices), groupSize: groupSize, width: k.columns,
+    parameters: parameters, layer: layer)
   try factorizer.add(queries: groupSize == 1 ? queries : heads, keys: keys, initial: initial)
   return try factorizer.finish(keys: keys, queries: queryCodes ? queries : nil, trace: trace)
 }

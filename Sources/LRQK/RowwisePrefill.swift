@@ -24,8 +24,7 @@ struct RowwiseSide<E: Scalar>: FactorSide {
     self.data = data
     self.codes = codes
     self.arithmetic = arithmetic
-    gram = codes.gram(in: arithmetic)
-    cross = matmul(transposed: codes, data, in: arithmetic)
+    (gram, cross) = Self.products(codes, data, arithmetic)
   }
 
   /// The codes X W for a start given as a map W (d, r).
@@ -42,8 +41,16 @@ struct RowwiseSide<E: Scalar>: FactorSide {
     let change = (new - codes).squaredNorm
     self.map = map
     codes = new
-    gram = codes.gram(in: arithmetic)
-    cross = matmul(transposed: codes, data, in: arithmetic)
+    (gram, cross) = Self.products(codes, data, arithmetic)
     return change
+  }
+
+  /// S = AᵀA and C = AᵀX.
+  private static func products(
+    _ codes: Tensor<E>, _ data: Tensor<E>, _ arithmetic: Arithmetic
+  ) -> (gram: Tensor<E>, cross: Tensor<E>) {
+    var sums = StartSums<E>(rank: codes.columns, width: data.columns, in: arithmetic)
+    sums.add(data, codes: codes)
+    return (sums.gram.converted(), sums.cross.converted())
   }
 }

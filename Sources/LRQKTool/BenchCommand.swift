@@ -94,21 +94,23 @@ struct BenchPrefill: ParsableCommand {
     let queries = try s.normal(heads: s.queryHeads, count: s.tokens, columns: s.width, stream: 1)
     let keys = try s.normal(heads: s.keyValueHeads, count: s.tokens, columns: s.width, stream: 2)
     let initial = try s.initial()
-    let groupKeys = (0..<s.groups).map { keys[$0 * s.groupSize * s.keyValueHeads / s.queryHeads] }
+    let keyHeads = (0..<s.groups).map { $0 * s.groupSize * s.keyValueHeads / s.queryHeads }
     let limits = MachineLimits.measure()
     let timing = try Timing(runs: s.runs) {
       var factorizer = try PromptFactorizer<Float>(
-        groups: s.groups, groupSize: s.groupSize, width: s.width, parameters: s.parameters)
-      try factorizer.add(queries: queries, keys: groupKeys, initial: initial)
-      _ = try factorizer.finish(keys: groupKeys)
+        keyHeads: keyHeads, groupSize: s.groupSize, width: s.width, parameters: s.parameters)
+      try factorizer.add(queries: queries, keys: keys, initial: initial)
+      _ = try factorizer.finish(keys: keys)
     }
     let (l, d, r) = (Double(s.tokens), Double(s.width), Double(s.rank))
-    let sides = Double(s.queryHeads + s.groups)
-    var operations = sides * 2 * l * d * d + Double(s.groups) * 2 * l * d * r
-    var read = sides * l * d + Double(s.groups) * l * d
+    // G_Q and G_K (their upper halves), A_K = K W_K, and S and C of a start with codes.
+    var operations =
+      Double(s.queryHeads + s.keyValueHeads) * l * d * d + Double(s.groups) * 2 * l * d * r
+    var read = Double(s.queryHeads + s.keyValueHeads + s.groups) * l * d
     if initial != nil {
-      operations += sides * 2 * l * r * (r + d)
-      read += sides * l * r
+      let starts = Double(s.queryHeads + s.groups)
+      operations += starts * l * r * (r + 2 * d)
+      read += starts * l * (r + d)
     }
     BenchReport(
       what: "prefill", sizes: s, timing: timing, limits: limits, operations: operations,

@@ -1,0 +1,127 @@
+// AᵀB over many rows, which come in chunks of any size.
+//
+// In:  chunks of A (n, p) and B (n, q), in row order.
+// Out: AᵀB (p, q) over all rows so far, in Double.
+//
+// A sum over 32,768 rows in Float alone would lose digits, in Double alone time. So rows are taken
+// in blocks of 512, counted from the first row ever added: inside a block every element is one
+// fused chain in the element type, and blocks are added up in Double. A chain goes on where the
+// last chunk ended, so every chunking gives the same bits. Where A is B only the upper half is
+// computed, in panels of 32 rows; a product commutes, so the lower half would have the same bits.
+
+/// The sum AᵀB over the rows seen so far.
+public struct RowProduct<E: Scalar>: Sendable {
+  /// Rows in a block.
+  public static var block: Int { 512 }
+  private static var panelHeight: Int { 32 }
+
+  /// p and q.
+  public let shape: [Int]
+  /// True for AᵀA.
+  public let isGram: Bool
+  private let arithmetic: Arithmetic
+  /// Sum over finished blocks, panel after panel, and over the one that is not.
+  private var finished: [[Double]]
+  private var current: [[E]]
+  /// Rows in the block that is not finished.
+  private var pending = 0
+
+  /// An empty sum AᵀB of shape (p, q).
+  public init(_ p: Int, _ q: Int, in arithmetic: Arithmetic) {
+    self.init(p, q, isGram: false, arithmetic)
+  }
+
+  /// An empty sum AᵀA of shape (p, p).
+  public init(gram p: Int, in arithmetic: Arithmetic) {
+    self.init(p, p, isGram: true, arithmetic)
+  }
+
+  private init(_ p: Int, _ q: Int, isGram: Bool, _ arithmetic: Arithmetic) {
+    shape = [p, q]
+    self.isGram = isGram
+    self.arithmetic = arithmetic
+    let height = isGram && arithmetic == .reference ? Self.panelHeight : max(p, 1)
+    let sizes = stride(from: 0, to: p, by: height).map { first in
+      min(height, p - first) * (isGram && arithmetic == .reference ? q - first : q)
+    }
+    finished = sizes.map { Array(repeating: 0, count: $0) }
+    current = sizes.map { Array(repeating: 0, count: $0) }
+  }
+
+  /// Adds the rows of A (n, p) to AᵀA.
+  public mutating func add(_ a: Tensor<E>) {
+    precondition(isGram, "AᵀB needs both matrices")
+    addRows(a, a)
+  }
+
+  /// Adds the rows of A (n, p) and B (n, q) to AᵀB.
+  public mutating func add(_ a: Tensor<E>, _ b: Tensor<E>) {
+    precondition(!isGram, "AᵀA takes one matrix")
+    addRows(a, b)
+  }
+
+  private mutating func addRows(_ a: Tensor<E>, _ b: Tensor<E>) {
+    let (p, q) = (shape[0], shape[1])
+    precondition(
+      a.rank == 2 && b.rank == 2 && a.columns == p && b.columns == q && a.rows == b.rows,
+      "rows of \(a.shape) and \(b.shape) do not fit AᵀB of shape \(shape)")
+    var first = 0
+    while first < a.rows {
+      let n = min(Self.block - pending, a.rows - first)
+      for panel in current.indices {
+        var out = current[panel].mutableSpan
+        let top = panel * Self.panelHeight
+        switch arithmetic {
+        case .reference:
+          let left = isGram ? top : 0
+          let height = isGram ? min(Self.panelHeight, p - top) : p
+          E.chainMatmul(
+            m: height, n: q - left, k: n, a.elements.span,
+            ChainLayout(offset: first * p + left, row: 1, column: p), b.elements.span,
+            bOffset: first * q + left, bWidth: q, accumulate: pending > 0, into: &out)
+        case .library:
+          E.libraryMatmul(
+            m: p, n: q, k: n, a: a.elements.span.extracting(first * p..<(first + n) * p), lda: p,
+            transposeA: true, b: b.elements.span.extracting(first * q..<(first + n) * q), ldb: q,
+            transposeB: false, into: &out, ldc: q, accumulate: pending > 0)
+        }
+      }
+      first += n
+      pending += n
+      if pending == Self.block {
+        for panel in current.indices { addWidened(current[panel], to: &finished[panel]) }
+        pending = 0
+      }
+    }
+  }
+
+  /// AᵀB (p, q) over all rows so far.
+  public var total: Tensor<Double> {
+    var sums = finished
+    if pending > 0 {
+      for panel in current.indices { addWidened(current[panel], to: &sums[panel]) }
+    }
+    if !(isGram && arithmetic == .reference) {
+      return Tensor(shape: shape, elements: sums.first ?? [])
+    }
+    var whole = Tensor<Double>(repeating: 0, shape: shape)
+    for (panel, sum) in sums.enumerated() {
+      let top = panel * Self.panelHeight
+      let width = shape[1] - top
+      for i in 0..<sum.count / max(width, 1) {
+        for j in i..<width {
+          whole[top + i, top + j] = sum[i * width + j]
+          whole[top + j, top + i] = sum[i * width + j]
+        }
+      }
+    }
+    return whole
+  }
+}
+
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func addWidened<E: Scalar>(_ part: [E], to sum: inout [Double]) {
+  precondition(part.count == sum.count, "a panel keeps its size")
+  for i in part.indices { sum[i] += Double(part[i]) }
+}
