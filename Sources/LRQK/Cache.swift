@@ -331,7 +331,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
     let products = try mapConcurrently(queryHeads) { h in
       let store = stores[h / rowsShared]
       let slots = store.slots(selected: selected[h], ring: omegaRing.map(ring.slot(of:)))
-      var exact = [E](repeating: 0, count: slots.count)
+      var exact: [E] = zeros(slots.count)
       var out = exact.mutableSpan
       E.chainIndexedScores(
         rows: store.keys.elements.span, width: width, slots: slots.span, q: q.row(h).span,

@@ -84,11 +84,12 @@ struct GramSide: FactorSide {
   private(set) var cross: Tensor<Double>
   let size: Int
 
-  /// Starts from codes that were summed together with the `rows` rows of G = `dataGram`.
-  init<E: Scalar>(_ dataGram: Tensor<Double>, rows: Int, start: StartSums<E>) {
+  /// Starts from codes that were summed together with the `rows` rows of G = `dataGram`, head by
+  /// head.
+  init<E: Scalar>(_ dataGram: Tensor<Double>, rows: Int, start: [StartSums<E>]) {
     self.dataGram = dataGram
-    gram = start.gram
-    cross = start.cross
+    gram = start.dropFirst().reduce(start[0].gram) { $0 + $1.gram }
+    cross = start.dropFirst().reduce(start[0].cross) { $0 + $1.cross }
     size = rows * gram.rows
   }
 

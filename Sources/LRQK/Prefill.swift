@@ -25,9 +25,10 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
 
   /// What is kept of one group's prompt.
   private struct Group: Sendable {
-    var querySums: DataSums<E>
-    /// For a start with codes, unless the rows themselves are kept.
-    var queryStart: StartSums<E>
+    /// By head: heads are summed apart and added up at the end, so chunks leave every bit alone.
+    var querySums: [DataSums<E>]
+    /// For a start with codes, unless the rows themselves are kept; by head, and for the keys.
+    var queryStarts: [StartSums<E>]
     var keyStart: StartSums<E>
     /// Q of each head, (l, d), chunk after chunk; for `.rowwise` only.
     var queryRows: [[Tensor<E>]]
@@ -53,7 +54,8 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     let start = StartSums<E>(
       rank: parameters.rank, width: width, in: parameters.prefillArithmetic)
     let empty = Group(
-      querySums: DataSums(width: width, parameters), queryStart: start, keyStart: start,
+      querySums: Array(repeating: DataSums(width: width, parameters), count: groupSize),
+      queryStarts: Array(repeating: start, count: groupSize), keyStart: start,
       queryRows: Array(repeating: [], count: groupSize),
       initialQueries: Array(repeating: [], count: groupSize))
     groups = Array(repeating: empty, count: keyHeads.count)
@@ -90,13 +92,13 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       for (i, h) in heads.enumerated() {
         let Q = queries[h]
         try requireFinite(Q, "Q of head \(h)", first, Place(layer: layer, head: h, step: 0))
-        group.querySums.add(Q)
+        group.querySums[i].add(Q)
         let codes = start.map { G == 1 ? $0.queries : $0.queries.rows(i * n..<(i + 1) * n) }
         if isRowwise {
           group.queryRows[i].append(Q)
           if let codes { group.initialQueries[i].append(codes) }
         } else if let codes {
-          group.queryStart.add(Q, codes: codes)
+          group.queryStarts[i].add(Q, codes: codes)
         }
       }
       if let codes = start?.keys {
@@ -155,22 +157,30 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     }
   }
 
+  /// QᵀQ over all heads of a group.
+  private func queryGram(_ g: Int) -> Tensor<Double> {
+    groups[g].querySums.dropFirst().reduce(groups[g].querySums[0].gram) { $0 + $1.gram }
+  }
+
   private func place(_ g: Int) -> Place { Place(layer: layer, head: g, step: 0) }
 
   /// Maps to start from, where the choice is a map.
   private func startMaps(
     _ g: Int
   ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>)? {
-    let (q, k) = (groups[g].querySums, keySums[keyHeads[g]])
+    let k = keySums[keyHeads[g]]
     switch parameters.initialization {
     case _ where parameters.solver == .spectral, .spectral:
       return try spectralMaps(
-        queryGram: q.gram, keyGram: k.gram, rank: parameters.rank, place(g))
+        queryGram: queryGram(g), keyGram: k.gram, rank: parameters.rank, place(g))
     case .gaussian, .given:
       return nil
     case .topColumns, .sharedTopColumns:
+      let magnitudes = groups[g].querySums.dropFirst().reduce(groups[g].querySums[0].magnitudes) {
+        zip($0, $1.magnitudes).map { $0 + $1 }
+      }
       let columns = topColumns(
-        queryMagnitudes: q.magnitudes, keyMagnitudes: k.magnitudes, rank: parameters.rank,
+        queryMagnitudes: magnitudes, keyMagnitudes: k.magnitudes, rank: parameters.rank,
         shared: parameters.initialization == .sharedTopColumns)
       return (
         selectionMap(columns.queries, width: width), selectionMap(columns.keys, width: width)
@@ -215,7 +225,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     let keyGrams = keySums.map(\.gram)
     var heads = try mapConcurrently(groups.count) { g in
       let (group, G_K) = (groups[g], keyGrams[keyHeads[g]])
-      let G_Q = group.querySums.gram
+      let G_Q = queryGram(g)
       let rows = tokens * groupSize
       if let maps = try startMaps(g) {
         return Sides(
@@ -223,8 +233,8 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
           keys: GramSide(G_K, rows: tokens, map: maps.keys))
       }
       return Sides(
-        queries: GramSide(G_Q, rows: rows, start: group.queryStart),
-        keys: GramSide(G_K, rows: tokens, start: group.keyStart))
+        queries: GramSide(G_Q, rows: rows, start: group.queryStarts),
+        keys: GramSide(G_K, rows: tokens, start: [group.keyStart]))
     }
     if parameters.solver == .gram {
       try sweepAll(&heads, parameters, layer: layer, trace: trace)
@@ -274,7 +284,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       factorization: Factorization(
         queryCodes: A_Q, queryBasis: B_Q, keyCodes: A_K, keyBasis: B_K, queryMap: W_Q,
         keyMap: W_K, sweeps: head.sweeps, condition: head.condition, pivoted: head.pivoted),
-      newestQueryCodes: newest, queryGram: refreshes ? groups[g].querySums.gram : nil,
+      newestQueryCodes: newest, queryGram: refreshes ? queryGram(g) : nil,
       keyGram: refreshes ? keySums[keyHeads[g]].gram : nil)
   }
 }

@@ -64,7 +64,7 @@ public struct CodeStore<E: Scalar>: Sendable {
   public func scores(_ q_hat: [E], tokens: Int) -> [E] {
     precondition(q_hat.count == rank, "a query code of width \(q_hat.count), rank \(rank)")
     precondition(tokens >= 0 && tokens <= count, "scores of \(tokens) of \(count) tokens")
-    var scores = [E](repeating: 0, count: tokens)
+    var scores: [E] = zeros(tokens)
     var out = scores.mutableSpan
     E.chainLaneScores(
       blocks: blocks.elements.span, width: rank, q: q_hat.span, into: &out)

@@ -18,7 +18,7 @@ public func attention<E: Scalar>(
 ) -> [E] {
   let d = q.count
   precondition(!slots.isEmpty, "attention over no tokens")
-  var weights = [E](repeating: 0, count: slots.count)
+  var weights: [E] = zeros(slots.count)
   do {
     var out = weights.mutableSpan
     E.chainIndexedScores(
@@ -26,7 +26,7 @@ public func attention<E: Scalar>(
       scale: 1 / E(d).squareRoot(), into: &out)
   }
   weights = softmax(weights)
-  var result = [E](repeating: 0, count: d)
+  var result: [E] = zeros(d)
   var out = result.mutableSpan
   E.chainIndexedWeightedSum(
     rows: values.span, width: d, slots: slots.span, weights: weights.span, into: &out)

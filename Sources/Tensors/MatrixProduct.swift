@@ -54,7 +54,7 @@ private func product<E: Scalar>(
   let strideB = batchB.isEmpty ? 0 : k * n
   var parts: [E] = []
   for i in 0..<batch.reduce(1, *) {
-    var part = [E](repeating: 0, count: m * n)
+    var part: [E] = zeros(m * n)
     var out = part.mutableSpan
     multiply(
       m: m, n: n, k: k, a.elements.span.extracting(i * strideA..<i * strideA + m * k), transposeA,
@@ -92,7 +92,7 @@ private func multiply<E: Scalar>(
 @specialized(where E == Float)
 @specialized(where E == Double)
 private func transposeElements<E: Scalar>(_ a: Span<E>, rows: Int, columns: Int) -> [E] {
-  var out = [E](repeating: 0, count: rows * columns)
+  var out: [E] = zeros(rows * columns)
   for i in 0..<rows {
     for j in 0..<columns { out[j * rows + i] = a[i * columns + j] }
   }
@@ -190,3 +190,10 @@ private func allFinite<E: Scalar>(_ a: Span<E>) -> Bool {
   }
   return sums.0 + sums.1 + sums.2 + sums.3 == 0
 }
+
+/// `count` zeros.
+///
+/// The same as `Array(repeating: 0, count: count)`, which in generic code fills element by element.
+@specialized(where E == Float)
+@specialized(where E == Double)
+public func zeros<E: Scalar>(_ count: Int) -> [E] { [E](repeating: 0, count: count) }
