@@ -1,0 +1,261 @@
+// The cache from end to end, against full attention and plain recounts of what it chose.
+
+import LRQK
+import Tensors
+import TieredMemory
+import Testing
+
+/// One combination of choices, by name in failures.
+struct CacheCase: CustomTestStringConvertible, Sendable {
+  let name: String
+  let parameters: Parameters
+  var testDescription: String { name }
+
+  static func make(_ name: String, _ preset: Preset = .paper, _ change: (inout Parameters) -> Void)
+    -> CacheCase
+  {
+    var parameters = Parameters(preset, rank: 3, selected: 6, recent: 4)
+    parameters.prefillArithmetic = .reference
+    change(&parameters)
+    return CacheCase(name: name, parameters: parameters)
+  }
+
+  static let all: [CacheCase] = [
+    make("paper") { _ in },
+    make("paper, all candidates") { $0.candidates = .all },
+    make("frozen bases") { $0.codeMap = .alternating(.frozen) },
+    make("damped, shared codes") {
+      $0.codeMap = .alternating(.damped(0.1))
+      $0.codeSharing = .perKeyValueHead
+    },
+    make("shared rows") { $0.transfers = .perKeyValueHead },
+    make("no reuse") { $0.reuse = .none },
+    make("shared rows, no reuse") {
+      $0.transfers = .perKeyValueHead
+      $0.reuse = .none
+    },
+    make("recommended", .recommended) { _ in },
+    make("recommended, refreshed", .recommended) { $0.mapRefresh = .every(5) },
+    make("linear, rowwise") {
+      $0.solver = .rowwise
+      $0.codeMap = .linear
+    },
+  ]
+}
+
+private let prompt = 30
+private let tokens = 60
+private let data = Synthetic<Float>(
+  tokens: tokens, width: 8, queryHeads: 4, keyValueHeads: 2, decay: 0.8, seed: 31)
+
+@Suite struct CacheTests {
+  @Test(arguments: CacheCase.all)
+  func `attention is exact over the selected and the recent rows, bit for bit`(
+    _ choice: CacheCase
+  ) throws {
+    let run = try Run(data, choice.parameters, prompt: prompt)
+    for (i, step) in run.steps.enumerated() {
+      let l = prompt + i + 1
+      for h in 0..<4 {
+        let rows = step.selected[h] + Array(l - 4..<l)
+        #expect(step.selected[h].count == 6 && Set(rows).count == 10, "step \(step.step), head \(h)")
+        let expected = fullAttention(
+          query: data.queries[h].row(l - 1), keys: data.keys[h / 2].gather(rows: rows),
+          values: data.values[h / 2].gather(rows: rows))
+        #expect(step.attention.row(h) == expected, "step \(step.step), head \(h)")
+      }
+      #expect(step.step == i + 1 && !step.isDense)
+    }
+    #expect(run.cache.length == tokens && run.cache.step == tokens - prompt)
+  }
+
+  @Test(arguments: CacheCase.all)
+  func `the selected sets are the best by the codes, ties to the older`(_ choice: CacheCase) throws {
+    // Codes and selections of the last step, recounted from A_K and q_hat by a plain sort. (After a
+    // refresh A_K is no longer what was chosen by; such a step is the 30th, so stop at the 29th.)
+    let short = data.part(0..<tokens - 1)
+    let run = try Run(short, choice.parameters, prompt: prompt)
+    let step = try #require(run.steps.last)
+    let candidates = tokens - 1 - 4 - (choice.parameters.candidates == .released ? 1 : 0)
+    let shared = choice.parameters.codeSharing == .perKeyValueHead
+    for h in 0..<4 {
+      let codes = run.cache.keyCodes[shared ? h / 2 : h]
+      #expect(codes.shape == [tokens - 1, 3])
+      let q_hat = step.queryCodes[shared ? h / 2 : h].rows((shared ? h % 2 : 0)..<(shared ? h % 2 : 0) + 1)
+      let scores = matmul(q_hat, transposed: codes.rows(0..<candidates), in: .reference).elements
+      let order = scores.indices.sorted { (-scores[$0], $0) < (-scores[$1], $1) }
+      #expect(step.selected[h] == order.prefix(6).sorted(), "head \(h)")
+      #expect(step.gaps[h] == Double(scores[order[5]] - scores[order[6]]))
+    }
+  }
+
+  @Test(arguments: CacheCase.all, [(1, 40), (5, 40), (20, 40), (39, 40)])
+  func `with k at least l attention is full, bit for bit`(
+    _ choice: CacheCase, _ size: (prompt: Int, selected: Int)
+  ) throws {
+    // Collecting all the time, or with w more tokens dense after it.
+    var parameters = choice.parameters
+    parameters.selected = size.selected
+    let short = data.part(0..<44)
+    let run = try Run(short, parameters, prompt: size.prompt)
+    for (i, step) in run.steps.enumerated() {
+      let l = size.prompt + i + 1
+      for h in 0..<4 {
+        let expected = fullAttention(
+          query: data.queries[h].row(l - 1), keys: data.keys[h / 2].rows(0..<l),
+          values: data.values[h / 2].rows(0..<l))
+        #expect(step.attention.row(h) == expected, "length \(l), head \(h)")
+      }
+      #expect(step.isDense && step.missedRows.allSatisfy { $0 == 0 })
+    }
+    #expect(run.cache.isDense && !run.cache.isCollecting)
+    #expect(run.rows(.miss) == 0 && (choice.parameters.mapRefresh != .never || run.rows(.reload) == 0))
+  }
+
+  /// Prompt lengths around every border, with k = 6 and w = 4 (and r = 3).
+  @Test(arguments: CacheCase.all, [2, 3, 5, 6, 7, 9, 10, 11, 12])
+  func `every length of prompt is exact from its first step to sparse ones`(
+    _ choice: CacheCase, _ length: Int
+  ) throws {
+    let run = try Run(data.part(0..<30), choice.parameters, prompt: length)
+    #expect(run.firstSelected.isEmpty == (length < 6))
+    for (i, step) in run.steps.enumerated() {
+      let l = length + i + 1
+      #expect(step.isDense == (l <= 10), "length \(l)")
+      for h in 0..<4 {
+        let rows = l <= 10 ? Array(0..<l) : step.selected[h] + Array(l - 4..<l)
+        let expected = fullAttention(
+          query: data.queries[h].row(l - 1), keys: data.keys[h / 2].gather(rows: rows),
+          values: data.values[h / 2].gather(rows: rows))
+        #expect(step.attention.row(h) == expected, "length \(l), head \(h)")
+      }
+    }
+    #expect(run.cache.length == 30)
+    #expect(run.cache.keyCodes.allSatisfy { $0.rows == 30 && $0.firstNonFinite == nil })
+  }
+
+  @Test(arguments: [1, 2, 7])
+  func `a ring of any size works, also one smaller than a burst of the prompt`(_ w: Int) throws {
+    for choice in CacheCase.all {
+      var parameters = choice.parameters
+      parameters.recent = w
+      let run = try Run(data, parameters, prompt: prompt)
+      for (i, step) in run.steps.enumerated() {
+        let l = prompt + i + 1
+        let rows = step.selected[3] + Array(l - w..<l)
+        let expected = fullAttention(
+          query: data.queries[3].row(l - 1), keys: data.keys[1].gather(rows: rows),
+          values: data.values[1].gather(rows: rows))
+        #expect(step.attention.row(3) == expected, "\(choice.name), step \(step.step)")
+      }
+    }
+  }
+
+  @Test
+  func `a rank above k keeps collecting until there are r tokens`() throws {
+    var parameters = Parameters(.recommended, rank: 7, selected: 2, recent: 1)
+    parameters.prefillArithmetic = .reference
+    let run = try Run(data.part(0..<12), parameters, prompt: 4)
+    #expect(run.steps.map(\.isDense) == [true, true, true, false, false, false, false, false])
+    for (i, step) in run.steps.enumerated() where step.isDense {
+      let l = 5 + i
+      let expected = fullAttention(
+        query: data.queries[0].row(l - 1), keys: data.keys[0].rows(0..<l),
+        values: data.values[0].rows(0..<l))
+      #expect(step.attention.row(0) == expected)
+    }
+  }
+
+  @Test(arguments: CacheCase.all)
+  func `chunks of the prompt change nothing`(_ choice: CacheCase) throws {
+    let whole = try Run(data, choice.parameters, prompt: prompt)
+    let parts = try Run(data, choice.parameters, prompt: prompt, chunks: [1, 12, 0, 17])
+    #expect(whole.steps.map(\.attention) == parts.steps.map(\.attention))
+    #expect(whole.steps.map(\.selected) == parts.steps.map(\.selected))
+    #expect(whole.events == parts.events)
+    #expect(whole.residentBytes == parts.residentBytes)
+  }
+
+  @Test(arguments: CacheCase.all)
+  func `a trace changes nothing`(_ choice: CacheCase) throws {
+    let plain = try Run(data, choice.parameters, prompt: prompt)
+    let traced = try Run(data, choice.parameters, prompt: prompt, trace: Trace())
+    #expect(plain.steps.map(\.attention) == traced.steps.map(\.attention))
+    #expect(plain.steps.map(\.selected) == traced.steps.map(\.selected))
+    #expect(plain.cache.keyCodes == traced.cache.keyCodes)
+    #expect(plain.events == traced.events)
+  }
+
+  @Test
+  func `sharing codes or rows changes no bit where a group is one head`() throws {
+    let single = Synthetic<Float>(
+      tokens: 50, width: 8, queryHeads: 2, keyValueHeads: 2, decay: 0.8, seed: 32)
+    for choice in CacheCase.all {
+      var runs: [Run<Float>] = []
+      for sharing in CodeSharing.allCases {
+        for transfers in Transfers.allCases {
+          var parameters = choice.parameters
+          parameters.codeSharing = sharing
+          parameters.transfers = transfers
+          runs.append(try Run(single, parameters, prompt: prompt))
+        }
+      }
+      for run in runs.dropFirst() {
+        #expect(run.steps.map(\.attention) == runs[0].steps.map(\.attention), "\(choice.name)")
+        #expect(run.steps.map(\.selected) == runs[0].steps.map(\.selected), "\(choice.name)")
+        #expect(run.events == runs[0].events, "\(choice.name)")
+        #expect(run.residentBytes == runs[0].residentBytes, "\(choice.name)")
+        #expect(run.cache.keyCodes == runs[0].cache.keyCodes, "\(choice.name)")
+      }
+    }
+  }
+
+  @Test
+  func `who moves rows, and whether rows stay, changes the ledger only`() throws {
+    for choice in CacheCase.all {
+      var runs: [Run<Float>] = []
+      for transfers in Transfers.allCases {
+        for reuse in [Reuse.hitMiss, .none] {
+          var parameters = choice.parameters
+          parameters.transfers = transfers
+          parameters.reuse = reuse
+          runs.append(try Run(data, parameters, prompt: prompt))
+        }
+      }
+      for run in runs.dropFirst() {
+        #expect(run.steps.map(\.attention) == runs[0].steps.map(\.attention), "\(choice.name)")
+        #expect(run.steps.map(\.selected) == runs[0].steps.map(\.selected), "\(choice.name)")
+        #expect(run.cache.keyCodes == runs[0].cache.keyCodes, "\(choice.name)")
+        #expect(run.events != runs[0].events, "\(choice.name)")
+      }
+    }
+  }
+
+  @Test
+  func `a batch as more heads equals one cache for each sequence`() throws {
+    let other = Synthetic<Float>(
+      tokens: tokens, width: 8, queryHeads: 4, keyValueHeads: 2, decay: 0.8, seed: 33)
+    let both = Synthetic(
+      queries: data.queries + other.queries, keys: data.keys + other.keys,
+      values: data.values + other.values)
+    for choice in CacheCase.all {
+      var parameters = choice.parameters
+      // A start that does not count heads, and no stopping rule that looks at all of them.
+      parameters.initialization = .topColumns
+      parameters.prefillIterations.tolerance = 0
+      parameters.decodeIterations.tolerance = 0
+      let batch = try Run(both, parameters, prompt: prompt)
+      let parts = [
+        try Run(data, parameters, prompt: prompt), try Run(other, parameters, prompt: prompt),
+      ]
+      for (i, step) in batch.steps.enumerated() {
+        let attention = Tensor(joiningRows: parts.map { $0.steps[i].attention })
+        #expect(step.attention == attention, "\(choice.name), step \(step.step)")
+        #expect(step.selected == parts.flatMap { $0.steps[i].selected })
+        #expect(step.missedRows == parts.flatMap { $0.steps[i].missedRows })
+      }
+      #expect(
+        batch.residentBytes == zip(parts[0].residentBytes, parts[1].residentBytes).map { $0 + $1 })
+    }
+  }
+}

@@ -1,0 +1,150 @@
+// Sweeps in d by d space against the literal sweeps over l rows: same start, same codes.
+
+import LRQK
+import Tensors
+import Testing
+
+private let starts: [Initialization] = [
+  .gaussian(seed: 7), .topColumns, .sharedTopColumns, .spectral, .given,
+]
+
+private func pair<E: Scalar>(
+  _ data: Synthetic<E>, _ parameters: Parameters
+) throws -> (rowwise: [PromptCodes<E>], gram: [PromptCodes<E>]) {
+  var (rowwise, gram) = (parameters, parameters)
+  rowwise.solver = .rowwise
+  gram.solver = .gram
+  let shared = parameters.codeSharing == .perKeyValueHead
+  let G = data.queries.count / data.keys.count
+  let queries = shared ? data.stackedQueries : data.queries
+  let keys = shared ? data.keys : data.queries.indices.map { data.keys[$0 / G] }
+  let initial =
+    parameters.initialization != .given
+    ? nil
+    : queries.indices.map { g in
+      InitialCodes<E>(
+        queries: .normal(
+          shape: [queries[g].rows, parameters.rank], seed: 11, stream: UInt64(2 * g)),
+        keys: .normal(
+          shape: [keys[g].rows, parameters.rank], seed: 11, stream: UInt64(2 * g + 1)))
+    }
+  func run(_ choice: Parameters) throws -> [PromptCodes<E>] {
+    try factorizePrompt(queries: queries, keys: keys, parameters: choice, initial: initial)
+  }
+  return (try run(rowwise), try run(gram))
+}
+
+/// Largest relative difference of any factor of any group.
+private func difference<E: Scalar>(_ a: [PromptCodes<E>], _ b: [PromptCodes<E>]) throws -> Double {
+  var worst = 0.0
+  for (a, b) in zip(a, b) {
+    let (x, y) = (a.factorization, b.factorization)
+    worst = max(
+      worst, relativeError(try #require(x.queryCodes), try #require(y.queryCodes)),
+      relativeError(x.keyCodes, y.keyCodes), relativeError(x.queryBasis, y.queryBasis),
+      relativeError(x.keyBasis, y.keyBasis),
+      relativeError(a.newestQueryCodes, b.newestQueryCodes),
+      relativeError(try #require(x.queryMap), try #require(y.queryMap)),
+      relativeError(try #require(x.keyMap), try #require(y.keyMap)))
+  }
+  return worst
+}
+
+@Suite struct GramPrefillTests {
+  private func choices(
+    _ start: Initialization, _ update: WeightedUpdate, _ sharing: CodeSharing,
+    _ arithmetic: Arithmetic
+  ) -> Parameters {
+    var parameters = Parameters(.paper, rank: 4, selected: 16, recent: 4)
+    parameters.initialization = start
+    parameters.weightedUpdate = update
+    parameters.weights = Weights(queries: 0.5, keys: 2)
+    parameters.codeSharing = sharing
+    parameters.prefillArithmetic = arithmetic
+    parameters.prefillIterations = Iterations(3, tolerance: 0)
+    return parameters
+  }
+
+  @Test(arguments: starts, WeightedUpdate.allCases)
+  func `both ways agree in Double to what their condition allows`(
+    _ start: Initialization, _ update: WeightedUpdate
+  ) throws {
+    for sharing in CodeSharing.allCases {
+      for arithmetic in [Arithmetic.reference, .library] {
+        let data = Synthetic<Double>(
+          tokens: 80, width: 10, queryHeads: 4, keyValueHeads: 2, decay: 0.85, seed: 6)
+        let (rowwise, gram) = try pair(data, choices(start, update, sharing, arithmetic))
+        #expect(rowwise.count == (sharing == .perQueryHead ? 4 : 2))
+        // Each solve loses the condition of its system; a sweep's loss is passed on to the next.
+        // Three sweeps, conditions of some hundred each here: 1e-9 as the package claims.
+        let error = try difference(rowwise, gram)
+        #expect(error <= 1e-9, "\(sharing), \(arithmetic): \(error)")
+        for (a, b) in zip(rowwise, gram) {
+          #expect(a.factorization.sweeps == 3 && b.factorization.sweeps == 3)
+          #expect(!a.factorization.pivoted && !b.factorization.pivoted)
+          // Condition estimates are the same number, up to rounding.
+          let (x, y) = (a.factorization.condition, b.factorization.condition)
+          #expect(abs(x - y) <= 1e-6 * x, "\(x), \(y)")
+          #expect(relativeError(a.queryGram, b.queryGram) <= 1e-14)
+          #expect(relativeError(a.keyGram, b.keyGram) <= 1e-14)
+        }
+      }
+    }
+  }
+
+  @Test(arguments: starts)
+  func `both ways agree in Float to what rowwise Float can promise`(_ start: Initialization) throws {
+    let data = Synthetic<Float>(
+      tokens: 80, width: 10, queryHeads: 4, keyValueHeads: 2, decay: 0.85, seed: 6)
+    var parameters = choices(start, .gaussSeidel, .perQueryHead, .reference)
+    parameters.weights = Weights()
+    let (rowwise, gram) = try pair(data, parameters)
+    let worst = rowwise.reduce(0) { max($0, $1.factorization.condition) }
+    // The Gram sweeps run in Double, the rowwise ones in Float: the difference is rowwise rounding,
+    // condition times Float's ulp, over three sweeps and with chains of 80 terms (√80 ≈ 9).
+    let tolerance = 3 * 9 * worst * Double(Float.ulpOfOne)
+    let error = try difference(rowwise, gram)
+    #expect(error <= tolerance, "\(error) of \(tolerance)")
+    #expect(tolerance < 0.05, "condition \(worst): this case can show nothing")
+  }
+
+  @Test(arguments: [1.0, 1e-1, 1e-2, 1e-3, 1e-4])
+  func `a tolerance stops both ways at the same sweep`(_ tolerance: Double) throws {
+    let data = Synthetic<Double>(
+      tokens: 80, width: 10, queryHeads: 4, keyValueHeads: 2, decay: 0.85, seed: 6)
+    for start in starts {
+      var parameters = choices(start, .gaussSeidel, .perQueryHead, .reference)
+      parameters.prefillIterations = Iterations(50, tolerance: tolerance)
+      let (rowwise, gram) = try pair(data, parameters)
+      let sweeps = Set((rowwise + gram).map(\.factorization.sweeps))
+      #expect(sweeps.count == 1, "\(start): \(sweeps)")
+      #expect((sweeps.first ?? 0) < 50, "\(start): the tolerance never stopped it")
+    }
+  }
+
+  @Test
+  func `the change that stops is the mean squared change of the codes`() throws {
+    let data = Synthetic<Double>(tokens: 60, width: 8, decay: 0.85, seed: 9)
+    for solver in [PrefillSolver.rowwise, .gram] {
+      func run(_ iterations: Iterations) throws -> Factorization<Double> {
+        var parameters = choices(.gaussian(seed: 3), .gaussSeidel, .perQueryHead, .reference)
+        parameters.solver = solver
+        parameters.prefillIterations = iterations
+        return try factorizePrompt(queries: data.queries, keys: data.keys, parameters: parameters)[0]
+          .factorization
+      }
+      let (third, fourth) = (
+        try run(Iterations(3, tolerance: 0)), try run(Iterations(4, tolerance: 0))
+      )
+      func mean(_ a: Tensor<Double>, _ b: Tensor<Double>) -> Double {
+        (a - b).squaredNorm / Double(a.count)
+      }
+      let delta = max(
+        mean(try #require(third.queryCodes), try #require(fourth.queryCodes)),
+        mean(third.keyCodes, fourth.keyCodes))
+      // Just above it the fourth sweep is the last; just below, it is not.
+      #expect(try run(Iterations(50, tolerance: delta * 1.000001)).sweeps == 4, "\(solver)")
+      #expect(try run(Iterations(50, tolerance: delta * 0.999999)).sweeps > 4, "\(solver)")
+    }
+  }
+}

@@ -1,0 +1,154 @@
+// A prompt in chunks against the same prompt whole, and what a factorizer hands out.
+
+import LRQK
+import Tensors
+import Testing
+
+private let l = 1100
+private let data = Synthetic<Double>(
+  tokens: l, width: 6, queryHeads: 4, keyValueHeads: 2, decay: 0.8, seed: 12)
+
+private let chunkings: [[Int]] = [
+  [1100], [1, 1099], [550, 550], [3, 0, 509, 512, 76], [1099, 1],
+  Array(repeating: 100, count: 11),
+]
+
+private func choices(_ solver: PrefillSolver, _ arithmetic: Arithmetic) -> Parameters {
+  var parameters = Parameters(.paper, rank: 3, selected: 16, recent: 4)
+  parameters.solver = solver
+  parameters.prefillArithmetic = arithmetic
+  parameters.prefillIterations = Iterations(2, tolerance: 0)
+  return parameters
+}
+
+/// Two groups of two heads, in chunks.
+private func factorised<E: Scalar>(
+  _ data: Synthetic<E>, _ parameters: Parameters, _ chunks: [Int], initial: [InitialCodes<E>]? = nil
+) throws -> [PromptCodes<E>] {
+  var factorizer = try PromptFactorizer<E>(
+    groups: 2, groupSize: 2, width: data.width, parameters: parameters)
+  var first = 0
+  for n in chunks {
+    let part = data.part(first..<first + n)
+    let start = initial.map { groups in
+      groups.map { whole in
+        // Stacked: head 0's rows of this chunk, then head 1's.
+        let queries = [0, 1].map { whole.queries.rows($0 * l + first..<$0 * l + first + n) }
+        return InitialCodes(
+          queries: Tensor(joiningRows: queries), keys: whole.keys.rows(first..<first + n))
+      }
+    }
+    try factorizer.add(queries: part.queries, keys: part.keys, initial: start)
+    first += n
+  }
+  #expect(factorizer.tokens == first)
+  return try factorizer.finish(keys: data.keys, queries: data.stackedQueries)
+}
+
+/// Everything that must agree, as one list of numbers.
+private func numbers<E: Scalar>(_ codes: [PromptCodes<E>]) throws -> [E] {
+  try codes.flatMap { codes in
+    let f = codes.factorization
+    return [
+      try #require(f.queryCodes), f.queryBasis, f.keyCodes, f.keyBasis, try #require(f.queryMap),
+      try #require(f.keyMap), codes.newestQueryCodes,
+    ].flatMap(\.elements)
+  }
+}
+
+@Suite struct PrefillTests {
+  @Test(
+    arguments: PrefillSolver.allCases,
+    [Initialization.gaussian(seed: 2), .topColumns, .sharedTopColumns, .spectral, .given])
+  func `in reference order a prompt in chunks has the bits of the whole one`(
+    _ solver: PrefillSolver, _ start: Initialization
+  ) throws {
+    if solver == .spectral && start == .given { return }  // refused: no sweep would use it
+    var parameters = choices(solver, .reference)
+    parameters.initialization = start
+    let initial =
+      start != .given
+      ? nil
+      : (0..<2).map { g in
+        InitialCodes<Double>(
+          queries: .normal(shape: [2 * l, 3], seed: 4, stream: UInt64(2 * g)),
+          keys: .normal(shape: [l, 3], seed: 4, stream: UInt64(2 * g + 1)))
+      }
+    let whole = try numbers(factorised(data, parameters, [l], initial: initial))
+    for chunks in chunkings.dropFirst() {
+      let found = try numbers(factorised(data, parameters, chunks, initial: initial))
+      let same = found == whole  // apart, or a failure would print thousands of numbers
+      #expect(same, "\(chunks)")
+    }
+  }
+
+  @Test
+  func `rowwise prefill has the same bits in chunks in library order as well`() throws {
+    let parameters = choices(.rowwise, .library)
+    let whole = try numbers(factorised(data, parameters, [l]))
+    for chunks in chunkings.dropFirst() {
+      let same = try numbers(factorised(data, parameters, chunks)) == whole
+      #expect(same, "\(chunks)")
+    }
+  }
+
+  @Test(arguments: [PrefillSolver.gram, .spectral])
+  func `in library order chunks move the result by rounding only`(_ solver: PrefillSolver) throws {
+    // Double: sums of l terms in another order, l ulp of their size, times the condition of the
+    // systems (some hundred). Float: sums within blocks of 512 in Float, so 512 of its ulp.
+    func check<E: Scalar>(_ data: Synthetic<E>, terms: Double) throws {
+      let parameters = choices(solver, .library)
+      let whole = try factorised(data, parameters, [l])
+      let condition = whole.reduce(1) { max($0, $1.factorization.condition) }
+      let tolerance = terms * max(condition, 100) * Double(E.ulpOfOne)
+      for chunks in chunkings.dropFirst() {
+        let found = try factorised(data, parameters, chunks)
+        for (a, b) in zip(found, whole) {
+          let error = relativeError(fitted(a.factorization), fitted(b.factorization))
+          #expect(error <= tolerance, "\(E.self), \(chunks): \(error) of \(tolerance)")
+          #expect(relativeError(a.keyGram, b.keyGram) <= terms * Double(E.ulpOfOne))
+        }
+      }
+    }
+    try check(data, terms: Double(l))
+    try check(
+      Synthetic<Float>(
+        tokens: l, width: 6, queryHeads: 4, keyValueHeads: 2, decay: 0.8, seed: 12), terms: 512)
+  }
+
+  @Test(arguments: PrefillSolver.allCases)
+  func `the newest queries' codes are the last rows of their heads' codes`(
+    _ solver: PrefillSolver
+  ) throws {
+    for codes in try factorised(data, choices(solver, .reference), [700, 400]) {
+      let A_Q = try #require(codes.factorization.queryCodes)
+      #expect(A_Q.shape == [2 * l, 3])
+      let same = codes.newestQueryCodes == A_Q.gather(rows: [l - 1, 2 * l - 1])
+      #expect(same)
+    }
+  }
+
+  @Test
+  func `query codes come only when asked for`() throws {
+    var factorizer = try PromptFactorizer<Double>(
+      groups: 2, groupSize: 2, width: data.width, parameters: choices(.gram, .reference))
+    try factorizer.add(queries: data.queries, keys: data.keys)
+    #expect(try factorizer.finish(keys: data.keys)[0].factorization.queryCodes == nil)
+    // With them or without, the rest is the same.
+    let with = try factorizer.finish(keys: data.keys, queries: data.stackedQueries)
+    let without = try factorizer.finish(keys: data.keys)
+    let same =
+      with[1].factorization.keyCodes == without[1].factorization.keyCodes
+      && with[1].newestQueryCodes == without[1].newestQueryCodes
+    #expect(same)
+  }
+
+  @Test
+  func `stacked and separate ways of handing in a group agree`() throws {
+    let parameters = choices(.gram, .reference)
+    let stacked = try factorizePrompt(
+      queries: data.stackedQueries, keys: data.keys, parameters: parameters)
+    let same = try numbers(stacked) == numbers(factorised(data, parameters, [l]))
+    #expect(same)
+  }
+}
