@@ -210,6 +210,9 @@ public struct Parameters: Sendable, Equatable {
     try require(rank <= width, "rank r = \(rank) exceeds the head width d = \(width)")
     try require(selected >= 1, "selected k = \(selected): it must be at least 1")
     try require(recent >= 1, "recent w = \(recent): it must be at least 1")
+    try require(
+      selected <= 1 << 40 && recent <= 1 << 40,
+      "k = \(selected) and w = \(recent): more tokens than any sequence has")
     try require(prefillIterations.limit >= 0, "the number of sweeps is not negative")
     try require(
       prefillIterations.limit >= 1 || solver == .spectral || codeMap != .linear,

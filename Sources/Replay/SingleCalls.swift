@@ -27,16 +27,19 @@ extension SingleCallReplay {
   ) throws -> (replay: SingleCallReplay, plan: ReplayPlan) {
     let Q: Tensor<E> = try recording.tensor("Q", rank: 4)
     let K: Tensor<E> = try recording.tensor("K", rank: 4)
-    if Q.shape != K.shape {
+    let groupSize = Q.shape[1] / K.shape[1]
+    if Q.shape != [K.shape[0], K.shape[1] * groupSize, K.shape[2], K.shape[3]] {
       throw ReplayError(
-        "\(recording.file.path): Q has shape \(Q.shape) and K \(K.shape); a prefill needs equal ones")
+        "\(recording.file.path): Q \(Q.shape) and K \(K.shape) do not fit together")
     }
+    // As the released code does, every query head factorises its own copy of its group's keys.
+    let keys = K.matrices().flatMap { Array(repeating: $0, count: groupSize) }
     let plan = try ReplayPlan(recording, options, width: Q.columns)
-    let initial = try initialCodes(recording, plan.parameters, heads: Q.shape[0] * Q.shape[1])
-      as [InitialCodes<E>]?
+    let initial: [InitialCodes<E>]? = try initialCodes(
+      recording, plan.parameters, heads: Q.shape[0] * Q.shape[1], tokens: Q.shape[2])
     let trace = Trace()
     let prompts = try factorizePrompt(
-      queries: Q.matrices(), keys: K.matrices(), parameters: plan.parameters, initial: initial,
+      queries: Q.matrices(), keys: keys, parameters: plan.parameters, initial: initial,
       trace: trace)
     let factors = prompts.map(\.factorization)
     let batch = Q.shape[0]
@@ -47,7 +50,7 @@ extension SingleCallReplay {
       ("B_K", Tensor(batch: batch, heads: factors.map(\.keyBasis))),
     ]
     let sweeps = try sweepReports(
-      trace, queries: Q.matrices(), keys: K.matrices(), parameters: plan.parameters)
+      trace, queries: Q.matrices(), keys: keys, parameters: plan.parameters)
     return (
       SingleCallReplay(
         computed: computed,
@@ -141,16 +144,18 @@ extension SingleCallReplay {
 
 /// A_Q_init and A_K_init of a recording, by group of heads; nil when the choice does not use them.
 func initialCodes<E: Scalar>(
-  _ recording: Recording, _ parameters: Parameters, heads: Int, groupSize: Int = 1
+  _ recording: Recording, _ parameters: Parameters, heads: Int, tokens: Int, groupSize: Int = 1
 ) throws -> [InitialCodes<E>]? {
   if parameters.initialization != .given || parameters.solver == .spectral { return nil }
   let A_Q: Tensor<E> = try recording.tensor("A_Q_init", rank: 4)
   let A_K: Tensor<E> = try recording.tensor("A_K_init", rank: 4)
   for (name, tensor) in [("A_Q_init", A_Q), ("A_K_init", A_K)]
-  where tensor.shape[0] * tensor.shape[1] != heads || tensor.columns != parameters.rank {
+  where tensor.shape[0] * tensor.shape[1] != heads
+    || tensor.rows != tokens || tensor.columns != parameters.rank
+  {
     throw ReplayError(
-      "\(recording.file.path): \(name) has shape \(tensor.shape); \(heads) heads of rank "
-        + "\(parameters.rank) are needed")
+      "\(recording.file.path): \(name) has shape \(tensor.shape); \(heads) heads of (\(tokens), "
+        + "\(parameters.rank)) are needed")
   }
   let (queries, keys) = (A_Q.matrices(), A_K.matrices())
   // Stacked queries keep each head's start; of the group's starts for A_K the first is taken.

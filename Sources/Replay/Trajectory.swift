@@ -76,10 +76,15 @@ extension TrajectoryReplay {
         "\(recording.file.path): the metadata says no prompt_length; give --prompt-length")
     }
     let stepCount = options.steps ?? length - P
-    guard P >= 1, stepCount >= 0, P + stepCount <= length else {
+    guard P >= 1, P <= length, stepCount >= 0, stepCount <= length - P else {
       throw ReplayError(
         "\(recording.file.path): a prompt of \(P) and \(stepCount) steps do not fit "
           + "\(length) tokens")
+    }
+    if parameters.recent > max(length, 4096) {
+      throw LRQKError.parameter(
+        "recent w = \(parameters.recent): the recording has \(length) tokens; w rows are set aside "
+          + "for every head, so choose at most that many")
     }
 
     var replay = TrajectoryReplay(
@@ -92,7 +97,7 @@ extension TrajectoryReplay {
     // The prompt.
     let shared = parameters.codeSharing == .perKeyValueHead ? H / M : 1
     let initial: [InitialCodes<E>]? = try initialCodes(
-      recording, parameters, heads: batch * H, groupSize: shared)
+      recording, parameters, heads: batch * H, tokens: P, groupSize: shared)
     let trace = Trace()
     let chunk = options.chunk ?? P
     for first in stride(from: 0, to: P, by: chunk) {
