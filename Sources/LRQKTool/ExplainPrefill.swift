@@ -16,7 +16,8 @@ extension ExplainRun {
     let p = parameters
     page.part("LRQK by hand: a prompt of \(l) tokens, then one more")
     page.add(
-      "l = \(l) tokens   d = \(d) width   r = \(p.rank) rank   k = \(k) selected   w = \(w) recent")
+      "l = \(l) tokens   d = \(d) width   r = \(p.rank) rank   k = \(k) selected   w = \(w) recent   "
+        + "(seed \(seed))")
     let sweeps = p.solver == .spectral ? "" : ", \(p.prefillIterations.limit) sweeps"
     let codes =
       switch p.codeMap {
@@ -26,8 +27,7 @@ extension ExplainRun {
       case .alternating(.damped(let x)): "alternating codes, basis update damped:\(x)"
       }
     page.text(
-      "solver \(p.solver.rawValue)\(sweeps); \(codes); candidates \(p.candidates.rawValue); "
-        + "seed \(seed)")
+      "solver \(p.solver.rawValue)\(sweeps); \(codes); candidates \(p.candidates.rawValue)")
     page.text(
       "One head. Queries and keys are those after the rotary embedding. All weights lambda are 1. "
         + "Numbers are Double and printed rounded. The file on the right of a heading does the step."
