@@ -127,8 +127,9 @@ extension ExplainRun {
     default:
       page.formula("B_Q' = B_Q − eta q_hatᵀ(q_hat B_Q − q)      eta = 1 / ‖q_hat‖²")
       page.text(
-        "A gradient step with exact line search. For one query it is a projection: afterwards "
-          + "q_hat B_Q' = q, as the norms show. Older rows of A_K keep their codes of the old basis."
+        "A gradient step with exact line search (but for 1e-6 in eta). For one query it is a "
+          + "projection: afterwards q_hat B_Q' = q, as the norms show. Older rows of A_K keep their "
+          + "codes of the old basis."
       )
     }
     func residual(
