@@ -63,6 +63,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
       throw .parameter(
         "\(queryHeads) query heads cannot share \(keyValueHeads) key/value heads evenly")
     }
+    try parameters.check(width: width)  // before stores and ring take sizes that make no sense
     self.layer = layer
     self.queryHeads = queryHeads
     self.keyValueHeads = keyValueHeads
