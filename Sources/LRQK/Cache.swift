@@ -44,9 +44,9 @@ public struct LRQKCache<E: Scalar>: Sendable {
   public private(set) var length = 0
   /// Decode steps so far.
   public private(set) var step = 0
-  /// Selected tokens of each query head, ascending. Empty while collecting.
+  /// Selected tokens of each query head, ascending; empty while collecting.
   public private(set) var selected: [[Int]] = []
-  /// How the prompt was factorised, by group. Empty while collecting.
+  /// How the prompt was factorised, by group; empty while collecting.
   public private(set) var prompt: [PromptSummary<E>] = []
 
   private var incoming: IncomingPrompt<E>?
@@ -172,7 +172,8 @@ public struct LRQKCache<E: Scalar>: Sendable {
 
     // The first selected sets, by the code of the newest query; all rows where they fit.
     let fits = l <= k + w
-    ring = fits
+    ring =
+      fits
       ? RecentRing(capacity: w, holding: k..<max(l, k), pending: max(l - k, 0))
       : RecentRing(capacity: w, holding: l - w..<l)
     selected = try (0..<queryHeads).map { h in
@@ -441,8 +442,10 @@ public struct LRQKCache<E: Scalar>: Sendable {
     }
   }
 
-  /// New maps for every group. Recoding reads all keys: those of the host are counted transfers
-  /// (keys only, so half a row's bytes); pending ones are in the ring.
+  /// New maps for every group.
+  ///
+  /// Recoding reads all keys: those of the host are counted transfers (keys only, so half a row's
+  /// bytes); pending ones are in the ring.
   private mutating func refreshMaps(_ tiers: inout Tiers) throws {
     let onHost = hosts[0].count
     let all = (0..<keyValueHeads).map { head in

@@ -76,7 +76,7 @@ struct CodeGroup<E: Scalar>: Sendable {
       updatedBasis(keyTensor, codes: codes.keyCode, rows: key, factor: factor).elements
   }
 
-  /// Appends k_hat as the new row of A_K. NaN and infinity throw, unless the rule is to proceed.
+  /// Appends k_hat as the new row of A_K; NaN and infinity throw, unless the rule is to proceed.
   mutating func append(_ k_hat: [E], _ rule: SolveRule, _ place: Place) throws(LRQKError) {
     if !k_hat.allSatisfy(\.isFinite) {
       if rule.breakdown == .stop {

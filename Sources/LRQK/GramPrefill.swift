@@ -37,10 +37,14 @@ struct DataSums<E: Scalar>: Sendable {
   /// G = XᵀX, (d, d).
   var gram: Tensor<Double> { product.total }
 
-  /// Adds rows X (n, d).
-  mutating func add(_ data: Tensor<E>) {
-    if needsGram { product.add(data) }
-    if needsMagnitudes { addMagnitudes(data.elements.span, width: data.columns, to: &magnitudes) }
+  /// Adds the rows `rows` of X (n, d).
+  mutating func add(_ data: Tensor<E>, rows: Range<Int>) {
+    if needsGram { product.add(data, rows: rows) }
+    if needsMagnitudes {
+      let d = data.columns
+      let part = data.elements.span.extracting(rows.lowerBound * d..<rows.upperBound * d)
+      addMagnitudes(part, width: d, to: &magnitudes)
+    }
   }
 }
 
@@ -59,10 +63,10 @@ struct StartSums<E: Scalar>: Sendable {
   /// C₀.
   var cross: Tensor<Double> { crossing.total }
 
-  /// Adds rows X (n, d) with their initial codes A₀ (n, r).
-  mutating func add(_ data: Tensor<E>, codes initial: Tensor<E>) {
-    codes.add(initial)
-    crossing.add(initial, data)
+  /// Adds the rows `rows` of X (n, d) with their initial codes A₀ (n, r).
+  mutating func add(_ data: Tensor<E>, codes initial: Tensor<E>, rows: Range<Int>) {
+    codes.add(initial, rows: rows)
+    crossing.add(initial, data, rows: rows)
   }
 }
 
@@ -78,7 +82,9 @@ private func addMagnitudes<E: Scalar>(_ data: Span<E>, width: Int, to sums: inou
 struct GramSide: FactorSide {
   /// G = XᵀX, (d, d).
   let dataGram: Tensor<Double>
-  /// Wᵀ, (r, d): A = X W. Nil while A is a start with codes of its own.
+  /// Wᵀ, (r, d), with A = X W.
+  ///
+  /// Nil while A is a start with codes of its own.
   private(set) var map: Tensor<Double>?
   private(set) var gram: Tensor<Double>
   private(set) var cross: Tensor<Double>

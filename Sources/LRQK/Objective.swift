@@ -18,7 +18,7 @@ public import Tensors
 
 /// One head's factorisation of Q and K.
 public struct Factorization<E: Scalar>: Sendable {
-  /// A_Q, (l, r): Q's codes. Nil when nobody asked for them (a cache needs only the last row).
+  /// A_Q, (l, r): Q's codes; nil when nobody asked for them (a cache needs only the last row).
   public var queryCodes: Tensor<E>?
   /// B_Q, (r, d).
   public var queryBasis: Tensor<E>
@@ -26,9 +26,9 @@ public struct Factorization<E: Scalar>: Sendable {
   public var keyCodes: Tensor<E>
   /// B_K, (r, d).
   public var keyBasis: Tensor<E>
-  /// W_Q, (d, r): A_Q = Q W_Q. Nil if no sweep ran.
+  /// W_Q, (d, r): A_Q = Q W_Q; nil if no sweep ran.
   public var queryMap: Tensor<E>?
-  /// W_K, (d, r): A_K = K W_K. Nil if no sweep ran.
+  /// W_K, (d, r): A_K = K W_K; nil if no sweep ran.
   public var keyMap: Tensor<E>?
   /// Sweeps that ran.
   public var sweeps: Int

@@ -165,7 +165,7 @@ public struct Parameters: Sendable, Equatable {
   public var weights = Weights()
   /// Which A_Q the update of A_K sees.
   public var weightedUpdate = WeightedUpdate.gaussSeidel
-  /// In which arithmetic prefill multiplies matrices. A decode step is always in reference order.
+  /// In which arithmetic prefill multiplies matrices; a decode step is always in reference order.
   public var prefillArithmetic = Arithmetic.reference
 
   /// How a new token gets its codes.

@@ -76,10 +76,21 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     let (parameters, layer, G, r) = (self.parameters, self.layer, groupSize, self.parameters.rank)
     let (first, keyHeads) = (tokens, self.keyHeads)
     let isRowwise = parameters.solver == .rowwise
+    // Everything that reads a block of rows does so while the block is in the cache.
+    func forEachBlock(_ body: (Range<Int>) throws -> Void) rethrows {
+      for row in stride(from: 0, to: n, by: RowProduct<E>.block) {
+        try body(row..<min(row + RowProduct<E>.block, n))
+      }
+    }
     try updateConcurrently(&keySums) { head, sums in
-      try requireFinite(
-        keys[head], "K of head \(head)", first, Place(layer: layer, head: head, step: 0))
-      sums.add(keys[head])
+      let K = keys[head]
+      try forEachBlock { rows in
+        if !K.isFinite(rows: rows) {
+          try requireFinite(
+            K, "K of head \(head)", first, Place(layer: layer, head: head, step: 0))
+        }
+        sums.add(K, rows: rows)
+      }
     }
     try updateConcurrently(&groups) { g, group in
       let heads = g * G..<(g + 1) * G
@@ -91,18 +102,25 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       }
       for (i, h) in heads.enumerated() {
         let Q = queries[h]
-        try requireFinite(Q, "Q of head \(h)", first, Place(layer: layer, head: h, step: 0))
-        group.querySums[i].add(Q)
         let codes = start.map { G == 1 ? $0.queries : $0.queries.rows(i * n..<(i + 1) * n) }
+        try forEachBlock { rows in
+          if !Q.isFinite(rows: rows) {
+            try requireFinite(Q, "Q of head \(h)", first, Place(layer: layer, head: h, step: 0))
+          }
+          group.querySums[i].add(Q, rows: rows)
+          if let codes, !isRowwise { group.queryStarts[i].add(Q, codes: codes, rows: rows) }
+        }
         if isRowwise {
           group.queryRows[i].append(Q)
           if let codes { group.initialQueries[i].append(codes) }
-        } else if let codes {
-          group.queryStarts[i].add(Q, codes: codes)
         }
       }
       if let codes = start?.keys {
-        if isRowwise { group.initialKeys.append(codes) } else { group.keyStart.add(K, codes: codes) }
+        if isRowwise {
+          group.initialKeys.append(codes)
+        } else {
+          forEachBlock { group.keyStart.add(K, codes: codes, rows: $0) }
+        }
       }
       group.newest = Tensor(joiningRows: heads.map { queries[$0].rows(n - 1..<n) })
     }

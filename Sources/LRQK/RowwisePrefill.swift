@@ -50,7 +50,7 @@ struct RowwiseSide<E: Scalar>: FactorSide {
     _ codes: Tensor<E>, _ data: Tensor<E>, _ arithmetic: Arithmetic
   ) -> (gram: Tensor<E>, cross: Tensor<E>) {
     var sums = StartSums<E>(rank: codes.columns, width: data.columns, in: arithmetic)
-    sums.add(data, codes: codes)
+    sums.add(data, codes: codes, rows: 0..<data.rows)
     return (sums.gram.converted(), sums.cross.converted())
   }
 }

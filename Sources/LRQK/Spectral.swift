@@ -91,7 +91,8 @@ func spectralMaps(
 /// column is zero and its basis row is set to zero: nothing is divided by rounding.
 func spectralBasis(gram: Tensor<Double>, cross: Tensor<Double>) -> Tensor<Double> {
   var basis = cross
-  let cut = Double(cross.columns) * Double.ulpOfOne * (0..<gram.rows).reduce(0) { max($0, gram[$1, $1]) }
+  let largest = (0..<gram.rows).reduce(0) { max($0, gram[$1, $1]) }
+  let cut = Double(cross.columns) * Double.ulpOfOne * largest
   for i in 0..<cross.rows {
     let s = gram[i, i]
     for j in 0..<cross.columns { basis[i, j] = s > cut ? cross[i, j] / s : 0 }

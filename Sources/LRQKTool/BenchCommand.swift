@@ -210,21 +210,22 @@ struct BenchReport {
         + "w = \(sizes.recent), \(sizes.preset.rawValue), float, "
         + "\(ProcessInfo.processInfo.activeProcessorCount) cores")
     Swift.print(
-      table([
+      table(
         [
-          "time", "\(number(timing.median * 1e3, 2)) ms",
-          "median of \(timing.seconds.count), \(number(timing.fastest * 1e3, 2)) to "
-            + "\(number(timing.slowest * 1e3, 2)) ms",
-        ],
-        [
-          "arithmetic", "\(number(gflops, 1)) GFLOP/s",
-          "\(number(gflops / limits.gflops, 2)) of sgemm's \(number(limits.gflops, 1)) GFLOP/s",
-        ],
-        [
-          "bytes touched", LRQKTool.bytes(Int(bytes)),
-          "\(number(bandwidth, 1)) GB/s, \(number(bandwidth / limits.bandwidth, 2)) of memory "
-            + "reads at \(number(limits.bandwidth, 1)) GB/s",
-        ],
-      ] + extra.map { ["\($0.key)", number($0.value, 1), ""] }))
+          [
+            "time", "\(number(timing.median * 1e3, 2)) ms",
+            "median of \(timing.seconds.count), \(number(timing.fastest * 1e3, 2)) to "
+              + "\(number(timing.slowest * 1e3, 2)) ms",
+          ],
+          [
+            "arithmetic", "\(number(gflops, 1)) GFLOP/s",
+            "\(number(gflops / limits.gflops, 2)) of sgemm's \(number(limits.gflops, 1)) GFLOP/s",
+          ],
+          [
+            "bytes touched", LRQKTool.bytes(Int(bytes)),
+            "\(number(bandwidth, 1)) GB/s, \(number(bandwidth / limits.bandwidth, 2)) of memory "
+              + "reads at \(number(limits.bandwidth, 1)) GB/s",
+          ],
+        ] + extra.map { ["\($0.key)", number($0.value, 1), ""] }))
   }
 }

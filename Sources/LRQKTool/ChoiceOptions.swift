@@ -100,7 +100,8 @@ struct ChoiceOptions: ParsableArguments {
   @Option(help: "Add this multiple of the mean diagonal to every system.")
   var ridge: Double = 0
 
-  @Flag(help: "Go on when a pivot vanishes or a code is NaN or infinite, as the released code does.")
+  @Flag(
+    help: "Go on when a pivot vanishes or a code is NaN or infinite, as the released code does.")
   var continueOnBreakdown = false
 
   @Option(help: "Bytes that the device holds; a run that needs more stops.")

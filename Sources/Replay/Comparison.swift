@@ -7,7 +7,7 @@ public import Tensors
 
 /// How far a computed tensor is from the expected one.
 public struct Comparison: Sendable, Equatable, Codable {
-  /// ‖x − y‖ / ‖y‖ (Frobenius). Infinity when NaN or infinity is involved.
+  /// ‖x − y‖ / ‖y‖ (Frobenius); infinity when NaN or infinity is involved.
   public let relative: Double
   /// Largest |x − y|.
   public let maxAbs: Double

@@ -101,10 +101,12 @@ public struct ReplayPlan: Sendable {
       p.prefillIterations.tolerance = tolerance
       p.decodeIterations.tolerance = tolerance
     }
-    p.weights = try options.weights ?? Weights(
-      queries: recording.number("lambda_Q") ?? 1, keys: recording.number("lambda_K") ?? 1,
-      selfProduct: recording.number("lambda_1") ?? 1,
-      selectedProducts: recording.number("lambda_2") ?? 1)
+    p.weights =
+      try options.weights
+      ?? Weights(
+        queries: recording.number("lambda_Q") ?? 1, keys: recording.number("lambda_K") ?? 1,
+        selfProduct: recording.number("lambda_1") ?? 1,
+        selectedProducts: recording.number("lambda_2") ?? 1)
 
     // The released choices that a preset does not say.
     if isAuthors && options.preset == nil {

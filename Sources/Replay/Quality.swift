@@ -93,7 +93,8 @@ struct StepJudge: Sendable {
       let q = queries[h].row(tokens - 1)
       let (K, V) = (keys[h / group].elements, values[h / group].elements)
       let all = (0..<tokens).map(Int32.init)
-      let chosen = step.isDense
+      let chosen =
+        step.isDense
         ? all : step.selected[h].map(Int32.init) + all[(tokens - min(recent, tokens))...]
       let output = step.attention.row(h).map(Double.init)
       var (same, full) = (SquaredRatio(), SquaredRatio())
@@ -104,7 +105,8 @@ struct StepJudge: Sendable {
     let rows = step.isDense ? 0 : step.selected.reduce(0) { $0 + $1.count }
     let misses = step.missedRows.reduce(0, +)
     // Holders that share rows select the union of their heads' sets.
-    let held = step.missedRows.count == queries.count
+    let held =
+      step.missedRows.count == queries.count
       ? rows
       : stride(from: 0, to: queries.count, by: group).reduce(0) { sum, h in
         sum + step.selected[h..<h + group].reduce(into: Set<Int>()) { $0.formUnion($1) }.count

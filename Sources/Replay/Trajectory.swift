@@ -206,7 +206,8 @@ private func rows<E: Scalar>(
   InitialCodes(
     queries: Tensor(
       joiningRows: (0..<groupSize).map { g in
-        codes.queries.rows(g * promptLength + tokens.lowerBound..<g * promptLength + tokens.upperBound)
+        codes.queries.rows(
+          g * promptLength + tokens.lowerBound..<g * promptLength + tokens.upperBound)
       }),
     keys: codes.keys.rows(tokens))
 }

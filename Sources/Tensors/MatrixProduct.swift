@@ -104,7 +104,8 @@ extension Tensor where Element: Scalar {
   public func transposed() -> Tensor {
     precondition(rank == 2, "transpose of shape \(shape)")
     return Tensor(
-      shape: [columns, rows], elements: transposeElements(elements.span, rows: rows, columns: columns))
+      shape: [columns, rows],
+      elements: transposeElements(elements.span, rows: rows, columns: columns))
   }
 
   /// The Gram matrix AᵀA, (n, n) for A of (l, n).
@@ -168,6 +169,12 @@ extension Tensor where Element: Scalar {
   /// The flat index of the first NaN or infinity; nil when all elements are finite.
   public var firstNonFinite: Int? {
     allFinite(elements.span) ? nil : elements.firstIndex { !$0.isFinite }
+  }
+
+  /// True when the rows `range` of a matrix hold neither NaN nor infinity.
+  public func isFinite(rows range: Range<Int>) -> Bool {
+    allFinite(
+      elements.span.extracting(range.lowerBound * columns..<range.upperBound * columns))
   }
 }
 

@@ -48,26 +48,27 @@ public struct RowProduct<E: Scalar>: Sendable {
     current = sizes.map { Array(repeating: 0, count: $0) }
   }
 
-  /// Adds the rows of A (n, p) to AᵀA.
-  public mutating func add(_ a: Tensor<E>) {
+  /// Adds rows of A (n, p) to AᵀA: all of them, or those in `rows`.
+  public mutating func add(_ a: Tensor<E>, rows: Range<Int>? = nil) {
     precondition(isGram, "AᵀB needs both matrices")
-    addRows(a, a)
+    addRows(a, a, rows ?? 0..<a.rows)
   }
 
-  /// Adds the rows of A (n, p) and B (n, q) to AᵀB.
-  public mutating func add(_ a: Tensor<E>, _ b: Tensor<E>) {
+  /// Adds rows of A (n, p) and B (n, q) to AᵀB: all of them, or those in `rows`.
+  public mutating func add(_ a: Tensor<E>, _ b: Tensor<E>, rows: Range<Int>? = nil) {
     precondition(!isGram, "AᵀA takes one matrix")
-    addRows(a, b)
+    addRows(a, b, rows ?? 0..<a.rows)
   }
 
-  private mutating func addRows(_ a: Tensor<E>, _ b: Tensor<E>) {
+  private mutating func addRows(_ a: Tensor<E>, _ b: Tensor<E>, _ rows: Range<Int>) {
     let (p, q) = (shape[0], shape[1])
     precondition(
-      a.rank == 2 && b.rank == 2 && a.columns == p && b.columns == q && a.rows == b.rows,
-      "rows of \(a.shape) and \(b.shape) do not fit AᵀB of shape \(shape)")
-    var first = 0
-    while first < a.rows {
-      let n = min(Self.block - pending, a.rows - first)
+      a.rank == 2 && b.rank == 2 && a.columns == p && b.columns == q && a.rows == b.rows
+        && rows.lowerBound >= 0 && rows.upperBound <= a.rows,
+      "rows \(rows) of \(a.shape) and \(b.shape) do not fit AᵀB of shape \(shape)")
+    var first = rows.lowerBound
+    while first < rows.upperBound {
+      let n = min(Self.block - pending, rows.upperBound - first)
       for panel in current.indices {
         var out = current[panel].mutableSpan
         let top = panel * Self.panelHeight

@@ -58,7 +58,8 @@ private let data = Synthetic<Float>(
       let l = prompt + i + 1
       for h in 0..<4 {
         let rows = step.selected[h] + Array(l - 4..<l)
-        #expect(step.selected[h].count == 6 && Set(rows).count == 10, "step \(step.step), head \(h)")
+        #expect(
+          step.selected[h].count == 6 && Set(rows).count == 10, "step \(step.step), head \(h)")
         let expected = fullAttention(
           query: data.queries[h].row(l - 1), keys: data.keys[h / 2].gather(rows: rows),
           values: data.values[h / 2].gather(rows: rows))
@@ -70,7 +71,8 @@ private let data = Synthetic<Float>(
   }
 
   @Test(arguments: CacheCase.all)
-  func `the selected sets are the best by the codes, ties to the older`(_ choice: CacheCase) throws {
+  func `the selected sets are the best by the codes, ties to the older`(_ choice: CacheCase) throws
+  {
     // Codes and selections of the last step, recounted from A_K and q_hat by a plain sort. (After a
     // refresh A_K is no longer what was chosen by; such a step is the 30th, so stop at the 29th.)
     let short = data.part(0..<tokens - 1)
@@ -81,7 +83,8 @@ private let data = Synthetic<Float>(
     for h in 0..<4 {
       let codes = run.cache.keyCodes[shared ? h / 2 : h]
       #expect(codes.shape == [tokens - 1, 3])
-      let q_hat = step.queryCodes[shared ? h / 2 : h].rows((shared ? h % 2 : 0)..<(shared ? h % 2 : 0) + 1)
+      let q_hat = step.queryCodes[shared ? h / 2 : h].rows(
+        (shared ? h % 2 : 0)..<(shared ? h % 2 : 0) + 1)
       let scores = matmul(q_hat, transposed: codes.rows(0..<candidates), in: .reference).elements
       let order = scores.indices.sorted { (-scores[$0], $0) < (-scores[$1], $1) }
       #expect(step.selected[h] == order.prefix(6).sorted(), "head \(h)")
@@ -109,7 +112,8 @@ private let data = Synthetic<Float>(
       #expect(step.isDense && step.missedRows.allSatisfy { $0 == 0 })
     }
     #expect(run.cache.isDense && !run.cache.isCollecting)
-    #expect(run.rows(.miss) == 0 && (choice.parameters.mapRefresh != .never || run.rows(.reload) == 0))
+    #expect(
+      run.rows(.miss) == 0 && (choice.parameters.mapRefresh != .never || run.rows(.reload) == 0))
   }
 
   /// Prompt lengths around every border, with k = 6 and w = 4 (and r = 3).

@@ -93,7 +93,8 @@ private func difference<E: Scalar>(_ a: [PromptCodes<E>], _ b: [PromptCodes<E>])
   }
 
   @Test(arguments: starts)
-  func `both ways agree in Float to what rowwise Float can promise`(_ start: Initialization) throws {
+  func `both ways agree in Float to what rowwise Float can promise`(_ start: Initialization) throws
+  {
     let data = Synthetic<Float>(
       tokens: 80, width: 10, queryHeads: 4, keyValueHeads: 2, decay: 0.85, seed: 6)
     var parameters = choices(start, .gaussSeidel, .perQueryHead, .reference)
@@ -130,8 +131,10 @@ private func difference<E: Scalar>(_ a: [PromptCodes<E>], _ b: [PromptCodes<E>])
         var parameters = choices(.gaussian(seed: 3), .gaussSeidel, .perQueryHead, .reference)
         parameters.solver = solver
         parameters.prefillIterations = iterations
-        return try factorizePrompt(queries: data.queries, keys: data.keys, parameters: parameters)[0]
-          .factorization
+        return try factorizePrompt(queries: data.queries, keys: data.keys, parameters: parameters)[
+          0
+        ]
+        .factorization
       }
       let (third, fourth) = (
         try run(Iterations(3, tolerance: 0)), try run(Iterations(4, tolerance: 0))

@@ -67,8 +67,12 @@ private let someWeights: [(Double, Double)] = [(1, 1), (0.25, 3), (10, 0.1), (1e
       let none = Tensor<Double>(repeating: 0, shape: [r, d])
       let at1 = objective.gradient(A_Q, B_Q, A_K, B_K)
       let before1 = objective.gradient(A_Q, none, A_K, none)
-      let maps = sweep == 1 ? (nil, nil) : (
-        trace["prefill/head0/sweep\(sweep - 1)/W_Q"], trace["prefill/head0/sweep\(sweep - 1)/W_K"])
+      let maps =
+        sweep == 1
+        ? (nil, nil)
+        : (
+          trace["prefill/head0/sweep\(sweep - 1)/W_Q"], trace["prefill/head0/sweep\(sweep - 1)/W_K"]
+        )
       check(
         "B_Q", at1.queryBasis, lambda.0 * size(Q, A_Q, maps.0) * norm(B_Q),
         before: before1.queryBasis)
@@ -114,7 +118,9 @@ private let someWeights: [(Double, Double)] = [(1, 1), (0.25, 3), (10, 0.1), (1e
       last = value.total
     }
     // The descent got somewhere: the first sweep's value is not the eighth's.
-    #expect(last < 0.5 * objective.productNorm + 0.5 * (lambda.0 * Q.squaredNorm + lambda.1 * K.squaredNorm))
+    #expect(
+      last < 0.5 * objective.productNorm + 0.5
+        * (lambda.0 * Q.squaredNorm + lambda.1 * K.squaredNorm))
   }
 
   @Test

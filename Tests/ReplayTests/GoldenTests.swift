@@ -47,7 +47,8 @@ struct GoldenRun: CustomTestStringConvertible, Sendable {
   ) throws {
     func check<E: Scalar>(_: E.Type) throws {
       let replay = try SingleCallReplay<E>.decodeStep(
-        Recordings.golden(name), ReplayOptions()).replay
+        Recordings.golden(name), ReplayOptions()
+      ).replay
       #expect(Set(replay.outputs.keys) == ["q_hat", "k_hat", "B_Q_new", "B_K_new"])
       for (name, c) in replay.outputs {
         #expect(c.within, "\(name): relative \(c.relative), limit \(c.limit) at \(c.worst)")

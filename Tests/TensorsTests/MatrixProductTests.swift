@@ -70,7 +70,9 @@ private func distance<E: Scalar>(_ x: Tensor<E>, _ y: Tensor<Double>) -> Double 
 }
 
 @Suite struct RowProductTests {
-  static let chunkings = [[1300], [1, 1299], [511, 1, 512, 276], [300, 300, 300, 400], [512, 788]]
+  static let chunkings = [
+    [1300], [1, 1299], [511, 1, 512, 276], [300, 300, 300, 400], [512, 788],
+  ]
 
   @Test(arguments: [Arithmetic.reference], chunkings)
   func `every chunking has the same bits in reference order`(

@@ -42,7 +42,8 @@ import Testing
     #expect(error?.order == 3)
     #expect(error?.largest == 10)
     #expect(throws: SingularSystem.self) {
-      try solveSymmetric(Tensor<Float>(repeating: 0, shape: [2, 2]), Tensor(repeating: 1, shape: [2, 1]))
+      try solveSymmetric(
+        Tensor<Float>(repeating: 0, shape: [2, 2]), Tensor(repeating: 1, shape: [2, 1]))
     }
     #expect(throws: SingularSystem.self) {
       try solveSymmetric(
