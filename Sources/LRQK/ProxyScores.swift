@@ -10,14 +10,15 @@
 // The store grows by whole blocks and is zero behind its last token. The next file chooses.
 
 public import Tensors
-import TieredMemory
+public import TieredMemory
+
+/// Tokens in one block.
+private let lanes = 16
 
 /// A_K of one head or group, on the device.
 public struct CodeStore<E: Scalar>: Sendable {
-  /// Tokens in one block.
-  public static var lanes: Int { 16 }
   /// Blocks that are added when the last one is full.
-  static var growth: Int { 16 }
+  private static var growth: Int { 16 }
 
   /// r.
   public let rank: Int
@@ -27,10 +28,12 @@ public struct CodeStore<E: Scalar>: Sendable {
   private(set) var blocks: DeviceBuffer<E>
 
   /// Stores A_K, (l, r).
-  init(_ codes: Tensor<E>, label: String, on device: inout DeviceTier) throws(DeviceTierError) {
+  public init(
+    _ codes: Tensor<E>, label: String, on device: inout DeviceTier
+  ) throws(DeviceTierError) {
     rank = codes.columns
-    let blockCount = (codes.rows + Self.lanes - 1) / Self.lanes + Self.growth
-    blocks = try device.allocate(label, count: blockCount * Self.lanes * codes.columns, of: 0)
+    let blockCount = (codes.rows + lanes - 1) / lanes + Self.growth
+    blocks = try device.allocate(label, count: blockCount * lanes * codes.columns, of: 0)
     replaceAll(codes)
   }
 
@@ -38,23 +41,23 @@ public struct CodeStore<E: Scalar>: Sendable {
   private var room: Int { blocks.count / rank }
 
   /// Makes room for one more token.
-  mutating func grow(on device: inout DeviceTier) throws(DeviceTierError) {
+  public mutating func grow(on device: inout DeviceTier) throws(DeviceTierError) {
     if count == room {
       try device.resize(
-        &blocks, count: blocks.count + Self.growth * Self.lanes * rank, fill: 0)
+        &blocks, count: blocks.count + Self.growth * lanes * rank, fill: 0)
     }
   }
 
   /// Appends the code of the next token; `grow` first.
-  mutating func append(_ code: [E]) {
+  public mutating func append(_ code: [E]) {
     precondition(code.count == rank && count < room, "no room for a code of width \(code.count)")
-    let first = count / Self.lanes * Self.lanes * rank + count % Self.lanes
-    for j in 0..<rank { blocks.elements[first + j * Self.lanes] = code[j] }
+    let first = count / lanes * lanes * rank + count % lanes
+    for j in 0..<rank { blocks.elements[first + j * lanes] = code[j] }
     count += 1
   }
 
   /// Overwrites all codes: A_K, (l, r), for at least as many tokens as before.
-  mutating func replaceAll(_ codes: Tensor<E>) {
+  public mutating func replaceAll(_ codes: Tensor<E>) {
     precondition(codes.columns == rank && codes.rows <= room, "codes \(codes.shape) do not fit")
     blocks.withMutableSpan { toLanes(codes.elements.span, rank: codes.columns, into: &$0) }
     count = codes.rows
@@ -86,7 +89,6 @@ public struct CodeStore<E: Scalar>: Sendable {
 @specialized(where E == Float)
 @specialized(where E == Double)
 private func toLanes<E: Scalar>(_ rows: Span<E>, rank: Int, into blocks: inout MutableSpan<E>) {
-  let lanes = 16
   for t in 0..<rows.count / rank {
     let first = t / lanes * lanes * rank + t % lanes
     for j in 0..<rank { blocks[first + j * lanes] = rows[t * rank + j] }
@@ -96,7 +98,6 @@ private func toLanes<E: Scalar>(_ rows: Span<E>, rank: Int, into blocks: inout M
 @specialized(where E == Float)
 @specialized(where E == Double)
 private func fromLanes<E: Scalar>(_ blocks: Span<E>, rank: Int, tokens: Span<Int>) -> [E] {
-  let lanes = 16
   var rows: [E] = []
   rows.reserveCapacity(tokens.count * rank)
   for i in 0..<tokens.count {

@@ -12,7 +12,7 @@
 // Eigenvalues rather than Cholesky, because a key head may well span fewer than d directions:
 // those below d epsilon times the largest are rounding and are left out of R⁺.
 //
-// No iterations, no start, no seed (papers/findings.md section 2; ours). It is the optimum of the
+// No iterations, no start, no seed (ours; Docs/Guides/4-closed-form.md). It is the optimum of the
 // first term of the objective only; B_Q and B_K are then fitted as after any sweep.
 
 import Tensors

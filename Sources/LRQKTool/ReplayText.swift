@@ -54,7 +54,7 @@ struct ReplayText {
     Swift.print("\(recording.file.path) (\(recording.kind.rawValue), \(precision.rawValue))")
     for note in plan.notes { Swift.print("  note: \(note)") }
     var line = "  choices:"
-    for (name, value) in plan.parameters.words {
+    for (name, value) in plan.parameters.words(for: recording.kind) {
       if line.count + name.count + value.count > 92 {
         Swift.print(line)
         line = "          "
@@ -77,6 +77,7 @@ struct ReplayText {
               ]
             }))
     }
+    if condition == 1 && !pivoted { return }  // no system was solved
     Swift.print(
       "  worst condition estimate of the solved systems: \(number(condition, 0))"
         + (pivoted ? " (the pivoted fallback was needed)" : ""))
@@ -86,7 +87,6 @@ struct ReplayText {
     let rowBytes = replay.events.first.map { $0.bytes / $0.rows } ?? 0
     func line(_ label: String, _ range: Range<Int>) -> [String] {
       let part = replay.quality[range]
-      let n = Double(max(part.count, 1))
       let (selected, hits, misses) = part.reduce((0, 0, 0)) {
         ($0.0 + $1.selected, $0.1 + $1.hits, $0.2 + $1.misses)
       }
@@ -94,8 +94,7 @@ struct ReplayText {
       return [
         label, number(replay.recall(range)), "\(selected)", "\(hits)", "\(misses)", "\(moved)",
         bytes(moved * rowBytes),
-        number(part.reduce(0) { $0 + $1.sameRowsError } / n, 7),
-        number(part.reduce(0) { $0 + $1.fullError } / n, 4),
+        number(replay.sameRowsError(range), 7), number(replay.fullAttentionError(range), 4),
       ]
     }
     let head = [
@@ -103,8 +102,7 @@ struct ReplayText {
     ]
     let all = 0..<replay.steps.count
     Swift.print(
-      "\nDecode steps (rows over all heads; errors relative, mean over steps; recall against the "
-        + "exact top-k)")
+      "\nDecode steps (rows over all holders; errors relative; recall against the exact top-k)")
     var rows = [head]
     if everyStep || all.count <= 12 {
       rows += all.map { line("\($0 + 1)", $0..<$0 + 1) }

@@ -88,7 +88,8 @@ func table(_ rows: [[String]], indent: String = "  ") -> String {
     indent
       + row.enumerated().map { c, cell in
         let space = String(repeating: " ", count: widths[c] - cell.count)
-        return c == 0 ? cell + space : space + cell
-      }.joined(separator: "  ")
+        if c > 0 { return space + cell }
+        return row.count == 1 ? cell : cell + space
+      }.joined(separator: "  ").replacing(/ +$/, with: "")
   }.joined(separator: "\n")
 }

@@ -65,44 +65,56 @@ extension BasisUpdate {
 }
 
 extension Parameters {
-  /// Every choice in effect, by option name, in the order of `Parameters`.
-  public var words: [(name: String, value: String)] {
-    var all = [
-      ("rank", "\(rank)"), ("selected", "\(selected)"), ("recent", "\(recent)"),
-      ("solver", solver.rawValue),
-    ]
-    if solver != .spectral {
+  /// The choices in effect for a recording of this kind, by option name.
+  public func words(for kind: RecordingKind) -> [(name: String, value: String)] {
+    let isWhole = kind == .trajectory || kind == .capture
+    var all = [("rank", "\(rank)")]
+    if isWhole { all += [("selected", "\(selected)"), ("recent", "\(recent)")] }
+    if kind != .decodeStep { all += promptWords }
+    if solver != .spectral || codeMap != .linear {
+      all.append(
+        (
+          "weights",
+          "\(weights.queries),\(weights.keys),\(weights.selfProduct),\(weights.selectedProducts)"
+        ))
+    }
+    if kind != .prefill { all += stepWords }
+    if isWhole {
       all += [
-        ("initialization", initialization.word),
-        ("sweeps", "\(prefillIterations.limit)"),
+        ("code-sharing", optionWord(codeSharing.rawValue)), ("candidates", candidates.rawValue),
+        ("transfers", optionWord(transfers.rawValue)), ("reuse", optionWord(reuse.rawValue)),
+      ]
+    }
+    if solve.ridge > 0 { all.append(("ridge", "\(solve.ridge)")) }
+    if solve.breakdown == .proceed { all.append(("on-breakdown", "proceed")) }
+    return all
+  }
+
+  private var promptWords: [(String, String)] {
+    var words = [("solver", solver.rawValue), ("arithmetic", prefillArithmetic.rawValue)]
+    if solver != .spectral {
+      words += [
+        ("initialization", initialization.word), ("sweeps", "\(prefillIterations.limit)"),
         ("sweep-tolerance", "\(prefillIterations.tolerance)"),
         ("weighted-update", optionWord(weightedUpdate.rawValue)),
       ]
     }
-    all += [
-      (
-        "weights",
-        "\(weights.queries),\(weights.keys),\(weights.selfProduct),\(weights.selectedProducts)"
-      ),
-      ("arithmetic", prefillArithmetic.rawValue),
-    ]
+    return words
+  }
+
+  private var stepWords: [(String, String)] {
     switch codeMap {
     case .linear:
-      all.append(("code-map", "linear"))
-      if case .every(let steps) = mapRefresh { all.append(("map-refresh", "\(steps)")) }
+      if case .every(let steps) = mapRefresh {
+        return [("code-map", "linear"), ("map-refresh", "\(steps)")]
+      }
+      return [("code-map", "linear")]
     case .alternating(let update):
-      all += [
+      return [
         ("code-map", "alternating"), ("basis-update", update.word),
         ("alternations", "\(decodeIterations.limit)"),
         ("alternation-tolerance", "\(decodeIterations.tolerance)"),
       ]
     }
-    all += [
-      ("code-sharing", optionWord(codeSharing.rawValue)), ("candidates", candidates.rawValue),
-      ("transfers", optionWord(transfers.rawValue)), ("reuse", optionWord(reuse.rawValue)),
-    ]
-    if solve.ridge > 0 { all.append(("ridge", "\(solve.ridge)")) }
-    if solve.breakdown == .proceed { all.append(("on-breakdown", "proceed")) }
-    return all
   }
 }

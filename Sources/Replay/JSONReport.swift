@@ -46,7 +46,9 @@ public struct JSONReport: Encodable {
     file = recording.file.path
     kind = recording.kind.rawValue
     precision = E.precisionName
-    choices = Dictionary(plan.parameters.words.map { ($0.name, $0.value) }) { $1 }
+    choices = Dictionary(plan.parameters.words(for: recording.kind).map { ($0.name, $0.value) }) {
+      $1
+    }
     notes = plan.notes
     outputs = replay.outputs
     within = replay.outputs.values.allSatisfy(\.within)
@@ -62,7 +64,9 @@ public struct JSONReport: Encodable {
     file = recording.file.path
     kind = recording.kind.rawValue
     precision = E.precisionName
-    choices = Dictionary(replay.plan.parameters.words.map { ($0.name, $0.value) }) { $1 }
+    choices = Dictionary(
+      replay.plan.parameters.words(for: recording.kind).map { ($0.name, $0.value) }
+    ) { $1 }
     notes = replay.plan.notes + comparison.skipped.map { "not compared: \($0)" }
     outputs = comparison.outputs
     within = comparison.isWithin

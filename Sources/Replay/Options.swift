@@ -115,14 +115,17 @@ public struct ReplayPlan: Sendable {
         p.weights.queries == 1 && p.weights.keys == 1 ? .gaussSeidel : .jacobi
       p.reuse = recording.file.metadata["variant"] == "no_hit_miss" ? .none : .hitMiss
     }
-    p.initialization = try Self.initialization(recording, p.solver, options, &notes)
+    if recording.kind != .decodeStep {
+      p.initialization = try Self.initialization(recording, p.solver, options, &notes)
+    }
 
     if let solver = options.solver { p.solver = solver }
     if let update = options.weightedUpdate { p.weightedUpdate = update }
     if let map = options.codeMap { p.codeMap = map }
     if let update = options.basisUpdate {
       guard case .alternating = p.codeMap else {
-        throw ReplayError("--basis-update has no effect with linear codes; drop one of the two")
+        throw LRQKError.parameter(
+          "--basis-update has no effect with linear codes; drop one of the two")
       }
       p.codeMap = .alternating(update)
     }
@@ -133,23 +136,65 @@ public struct ReplayPlan: Sendable {
     if let refresh = options.mapRefresh { p.mapRefresh = refresh }
     if let arithmetic = options.arithmetic { p.prefillArithmetic = arithmetic }
     p.solve = SolveRule(ridge: options.ridge, breakdown: options.proceed ? .proceed : .stop)
-    if options.ridge > 0 {
-      notes.append("a ridge of \(options.ridge) times the mean diagonal is added to every system")
-    }
     if options.proceed {
       notes.append("NaN, infinity and vanishing pivots do not stop this replay")
     }
-    if p.solver == .spectral {
-      for (name, isSet) in [
-        ("--initialization", options.initialization != nil),
-        ("--iterations", options.iterations != nil && p.codeMap == .linear),
-      ] where isSet {
-        throw ReplayError("\(name) has no effect with the spectral solver; drop one of the two")
-      }
+    try Self.refuseContradictions(p, options)
+    notes += Self.unused(options, by: recording.kind).map {
+      "\($0) has no part in a \(recording.kind.rawValue) recording"
     }
     try p.check(width: width)
     parameters = p
     self.notes = notes
+  }
+
+  /// An option that another choice makes idle is a usage error.
+  private static func refuseContradictions(
+    _ p: Parameters, _ options: ReplayOptions
+  ) throws(LRQKError) {
+    if p.solver != .spectral { return }
+    let solvesNothing = p.codeMap == .linear
+    for (name, isIdle) in [
+      ("--initialization", options.initialization != nil),
+      ("--weighted-update", options.weightedUpdate != nil),
+      ("--iterations", options.iterations != nil && solvesNothing),
+      ("--tolerance", options.tolerance != nil && solvesNothing),
+      ("--weights", options.weights != nil && solvesNothing),
+      ("--ridge", options.ridge > 0 && solvesNothing),
+    ] where isIdle {
+      throw .parameter(
+        "\(name) has no effect with the spectral solver\(solvesNothing ? " and linear codes" : "")"
+          + "; drop one of them")
+    }
+  }
+
+  /// Options that were set and that a recording of this kind has no use for.
+  ///
+  /// Not an error, so that one command line serves files of several kinds, but said.
+  private static func unused(_ options: ReplayOptions, by kind: RecordingKind) -> [String] {
+    let ofPrompts = [
+      ("--solver", options.solver != nil), ("--initialization", options.initialization != nil),
+      ("--weighted-update", options.weightedUpdate != nil),
+      ("--arithmetic", options.arithmetic != nil),
+    ]
+    let ofSteps = [
+      ("--code-map", options.codeMap != nil), ("--basis-update", options.basisUpdate != nil),
+    ]
+    let ofAnswers = [
+      ("--selected", options.selected != nil), ("--recent", options.recent != nil),
+      ("--prompt-length", options.promptLength != nil), ("--steps", options.steps != nil),
+      ("--chunk", options.chunk != nil), ("--code-sharing", options.codeSharing != nil),
+      ("--candidates", options.candidates != nil), ("--transfers", options.transfers != nil),
+      ("--reuse", options.reuse != nil), ("--map-refresh", options.mapRefresh != nil),
+      ("--device-capacity", options.deviceCapacity != nil),
+    ]
+    let idle: [(String, Bool)]
+    switch kind {
+    case .trajectory, .capture: idle = []
+    case .prefill: idle = ofSteps + ofAnswers
+    case .decodeStep: idle = ofPrompts + ofAnswers
+    }
+    return idle.filter(\.1).map(\.0)
   }
 
   /// The user's start, the file's own A_Q_init and A_K_init, or what its metadata names.

@@ -5,7 +5,8 @@
 //      rows in Double, and from full attention.
 //
 // The exact top-k are the k tokens older than the recent window with the largest q · k, by the same
-// tie rule. Everything is in Double, whatever the precision of the replay.
+// tie rule; the released window cannot reach one of those tokens (quirk Q1), which costs it a
+// little recall. Everything is in Double, whatever the precision of the replay.
 
 import LRQK
 import Tensors
@@ -14,11 +15,12 @@ import Tensors
 public struct StepQuality: Sendable, Equatable, Encodable {
   /// From 1.
   public let step: Int
-  /// Selected rows, recent ones not counted.
+  /// Rows that the holders of rows need, recent ones not counted: the selected rows of every query
+  /// head, or of every key/value head's union of sets where rows are shared.
   public let selected: Int
-  /// Selected rows that were on the device already.
+  /// Those of them that were on the device already.
   public let hits: Int
-  /// Selected rows that had to be copied.
+  /// Those of them that had to be copied.
   public let misses: Int
   /// Mean over heads of |selected ∩ exact top-k| / k; 1 while all rows fit.
   public let recall: Double
@@ -102,17 +104,16 @@ struct StepJudge: Sendable {
       full.add(output, against: attention(query: q, keys: K, values: V, slots: all))
       return (recall: try recall(step, h, q, K, tokens), same: same, full: full)
     }
-    let rows = step.isDense ? 0 : step.selected.reduce(0) { $0 + $1.count }
     let misses = step.missedRows.reduce(0, +)
-    // Holders that share rows select the union of their heads' sets.
+    let share = queries.count / step.missedRows.count
     let held =
-      step.missedRows.count == queries.count
-      ? rows
-      : stride(from: 0, to: queries.count, by: group).reduce(0) { sum, h in
-        sum + step.selected[h..<h + group].reduce(into: Set<Int>()) { $0.formUnion($1) }.count
+      step.isDense
+      ? 0
+      : stride(from: 0, to: queries.count, by: share).reduce(0) { sum, h in
+        sum + step.selected[h..<h + share].reduce(into: Set<Int>()) { $0.formUnion($1) }.count
       }
     return StepQuality(
-      step: step.step, selected: rows, hits: step.isDense ? 0 : held - misses, misses: misses,
+      step: step.step, selected: held, hits: held - misses, misses: misses,
       recall: parts.reduce(0) { $0 + $1.recall } / Double(parts.count),
       sameRows: parts.reduce(SquaredRatio()) { $0 + $1.same },
       full: parts.reduce(SquaredRatio()) { $0 + $1.full })

@@ -77,9 +77,11 @@ extension TrajectoryReplay {
     }
     let stepCount = options.steps ?? length - P
     guard P >= 1, P <= length, stepCount >= 0, stepCount <= length - P else {
-      throw ReplayError(
-        "\(recording.file.path): a prompt of \(P) and \(stepCount) steps do not fit "
-          + "\(length) tokens")
+      let sentence = "a prompt of \(P) and \(stepCount) steps do not fit \(length) tokens"
+      if options.promptLength != nil || options.steps != nil {
+        throw LRQKError.parameter(sentence)
+      }
+      throw ReplayError("\(recording.file.path): \(sentence)")
     }
     if parameters.recent > max(length, 4096) {
       throw LRQKError.parameter(

@@ -175,13 +175,19 @@ extension TrajectoryReplay {
     (0..<4).map { steps.count * $0 / 4..<steps.count * ($0 + 1) / 4 }
   }
 
-  /// Relative distance of all attention outputs from the same rows in Double.
-  public var sameRowsError: Double {
-    quality.reduce(SquaredRatio()) { $0 + $1.sameRows }.root
+  /// Relative distance of the attention outputs of steps `range` from the same rows in Double.
+  public func sameRowsError(_ range: Range<Int>) -> Double {
+    quality[range].reduce(SquaredRatio()) { $0 + $1.sameRows }.root
   }
 
-  /// Relative distance of all attention outputs from full attention.
-  public var fullAttentionError: Double {
-    quality.reduce(SquaredRatio()) { $0 + $1.full }.root
+  /// Relative distance of the attention outputs of steps `range` from full attention.
+  public func fullAttentionError(_ range: Range<Int>) -> Double {
+    quality[range].reduce(SquaredRatio()) { $0 + $1.full }.root
   }
+
+  /// Relative distance of all attention outputs from the same rows in Double.
+  public var sameRowsError: Double { sameRowsError(quality.indices) }
+
+  /// Relative distance of all attention outputs from full attention.
+  public var fullAttentionError: Double { fullAttentionError(quality.indices) }
 }
