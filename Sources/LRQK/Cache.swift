@@ -139,7 +139,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
     precondition(
       queries.count == queryHeads && keys.count == keyValueHeads && values.count == keyValueHeads,
       "\(queryHeads) query heads, \(keyValueHeads) key/value heads")
-    let n = keys[0].rows
+    let n = keys[0].shape.first ?? 0
     for (h, v) in values.enumerated() {
       try requireShape(v, "V of head \(h)", [("token", n), ("width", width)])
       try requireFinite(v, "V of head \(h)", length, Place(layer: layer, head: h, step: 0))

@@ -149,6 +149,10 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
           ? "the sweeps start from given codes, but A_Q and A_K were not given"
           : "A_Q and A_K were given, but the choice of initialisation does not use them")
     }
+    if let initial, initial.count != groups.count {
+      throw .parameter(
+        "codes to start from were given for \(initial.count) of \(groups.count) heads")
+    }
     for (g, codes) in (initial ?? []).enumerated() {
       let r = parameters.rank
       try requireShape(codes.queries, "A_Q of head \(g)", [("token", G * n), ("rank", r)])
@@ -330,9 +334,12 @@ public func factorizePrompt<E: Scalar>(
   guard let q = queries.first, let k = keys.first, k.rank == 2, q.rank == 2, k.rows > 0 else {
     throw LRQKError.parameter("an empty prompt has no factors")
   }
-  let groupSize = q.rows / k.rows
+  let groupSize = max(q.rows / k.rows, 1)
+  for (g, q) in queries.enumerated() {
+    try requireShape(q, "Q of head \(g)", [("token", groupSize * k.rows), ("width", k.columns)])
+  }
   let heads = queries.flatMap { q in
-    (0..<groupSize).map { q.rows($0 * k.rows..<min(($0 + 1) * k.rows, q.rows)) }
+    (0..<groupSize).map { q.rows($0 * k.rows..<($0 + 1) * k.rows) }
   }
   var factorizer = try PromptFactorizer<E>(
     keyHeads: Array(keys.indices), groupSize: groupSize, width: k.columns,
