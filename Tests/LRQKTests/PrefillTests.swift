@@ -26,7 +26,7 @@ private func factorised<E: Scalar>(
   _ data: Synthetic<E>, _ parameters: Parameters, _ chunks: [Int], initial: [InitialCodes<E>]? = nil
 ) throws -> [PromptCodes<E>] {
   var factorizer = try PromptFactorizer<E>(
-    groups: 2, groupSize: 2, width: data.width, parameters: parameters)
+    keyHeads: [0, 1], groupSize: 2, width: data.width, parameters: parameters)
   var first = 0
   for n in chunks {
     let part = data.part(first..<first + n)
@@ -84,6 +84,7 @@ private func numbers<E: Scalar>(_ codes: [PromptCodes<E>]) throws -> [E] {
 
   @Test
   func `rowwise prefill has the same bits in chunks in library order as well`() throws {
+    // All rows are kept until the end, so the products never see the chunks.
     let parameters = choices(.rowwise, .library)
     let whole = try numbers(factorised(data, parameters, [l]))
     for chunks in chunkings.dropFirst() {
@@ -94,19 +95,17 @@ private func numbers<E: Scalar>(_ codes: [PromptCodes<E>]) throws -> [E] {
 
   @Test(arguments: [PrefillSolver.gram, .spectral])
   func `in library order chunks move the result by rounding only`(_ solver: PrefillSolver) throws {
-    // Double: sums of l terms in another order, l ulp of their size, times the condition of the
-    // systems (some hundred). Float: sums within blocks of 512 in Float, so 512 of its ulp.
+    // Sums in another order: in Double l ulp of their size, in Float 512 (its blocks). The fit
+    // A_Q A_Kᵀ does not depend on the gauge of the codes, so the condition of the systems, some
+    // hundred, does not enter in full; 10 for what does.
     func check<E: Scalar>(_ data: Synthetic<E>, terms: Double) throws {
       let parameters = choices(solver, .library)
       let whole = try factorised(data, parameters, [l])
-      let condition = whole.reduce(1) { max($0, $1.factorization.condition) }
-      let tolerance = terms * max(condition, 100) * Double(E.ulpOfOne)
       for chunks in chunkings.dropFirst() {
-        let found = try factorised(data, parameters, chunks)
-        for (a, b) in zip(found, whole) {
+        for (a, b) in zip(try factorised(data, parameters, chunks), whole) {
+          let tolerance = 10 * terms * Double(E.ulpOfOne)
           let error = relativeError(fitted(a.factorization), fitted(b.factorization))
           #expect(error <= tolerance, "\(E.self), \(chunks): \(error) of \(tolerance)")
-          #expect(relativeError(a.keyGram, b.keyGram) <= terms * Double(E.ulpOfOne))
         }
       }
     }
@@ -114,6 +113,21 @@ private func numbers<E: Scalar>(_ codes: [PromptCodes<E>]) throws -> [E] {
     try check(
       Synthetic<Float>(
         tokens: l, width: 6, queryHeads: 4, keyValueHeads: 2, decay: 0.8, seed: 12), terms: 512)
+  }
+
+  @Test(arguments: PrefillSolver.allCases)
+  func `library order is reference order but for rounding`(_ solver: PrefillSolver) throws {
+    // Sums of l terms in another order: l ulp of their size, times the condition of the systems
+    // (some hundred) once for each sweep.
+    let (library, reference) = (
+      try factorised(data, choices(solver, .library), [l]),
+      try factorised(data, choices(solver, .reference), [l])
+    )
+    for (a, b) in zip(library, reference) {
+      let condition = max(100, b.factorization.condition)
+      let error = relativeError(fitted(a.factorization), fitted(b.factorization))
+      #expect(error <= 2 * Double(l) * condition * Double.ulpOfOne, "\(error)")
+    }
   }
 
   @Test(arguments: PrefillSolver.allCases)
@@ -131,7 +145,7 @@ private func numbers<E: Scalar>(_ codes: [PromptCodes<E>]) throws -> [E] {
   @Test
   func `query codes come only when asked for`() throws {
     var factorizer = try PromptFactorizer<Double>(
-      groups: 2, groupSize: 2, width: data.width, parameters: choices(.gram, .reference))
+      keyHeads: [0, 1], groupSize: 2, width: data.width, parameters: choices(.gram, .reference))
     try factorizer.add(queries: data.queries, keys: data.keys)
     #expect(try factorizer.finish(keys: data.keys)[0].factorization.queryCodes == nil)
     // With them or without, the rest is the same.

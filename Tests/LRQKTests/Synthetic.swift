@@ -120,7 +120,7 @@ func relativeError<E: Scalar>(_ a: Tensor<E>, _ b: Tensor<E>) -> Double {
 /// ‖A‖, Frobenius.
 func norm<E: Scalar>(_ a: Tensor<E>) -> Double { a.squaredNorm.squareRoot() }
 
-/// A B Bᵀ-free product of codes: A_Q A_Kᵀ in Double, the fit of QKᵀ.
+/// A_Q A_Kᵀ in Double, the fit of QKᵀ; one NaN where A_Q was not asked for.
 func fitted<E: Scalar>(_ factors: Factorization<E>) -> Tensor<Double> {
   guard let A_Q = factors.queryCodes else { return Tensor(repeating: .nan, shape: [1, 1]) }
   return matmul(
