@@ -90,6 +90,6 @@ func table(_ rows: [[String]], indent: String = "  ") -> String {
         let space = String(repeating: " ", count: widths[c] - cell.count)
         if c > 0 { return space + cell }
         return row.count == 1 ? cell : cell + space
-      }.joined(separator: "  ").replacing(/ +$/, with: "")
+      }.joined(separator: "  ").replacing(#/ +$/#, with: "")
   }.joined(separator: "\n")
 }
