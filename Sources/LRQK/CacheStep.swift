@@ -1,0 +1,278 @@
+// Steps 3 to 8, whole: one decode step of the cache.
+//
+// In:  q, k, v of one new token, the state that Cache.swift holds.
+// Out: attention over selected and recent rows; codes, bases, sets, rows and ledger moved on.
+//
+// The numbers in the text are those of Cache.swift. Heads are independent, so every phase runs over
+// all of them at once; between phases everything is in head order, the ledger's events too.
+
+public import Tensors
+public import TieredMemory
+
+extension LRQKCache {
+  /// One new token: q (H, d) of all query heads, k and v (H / G, d) of all key/value heads.
+  public mutating func decode(
+    queries q: Tensor<E>, keys k: Tensor<E>, values v: Tensor<E>, tiers: inout Tiers,
+    trace: Trace? = nil
+  ) throws -> DecodeStep<E> {
+    try checkToken(q, k, v)
+    step += 1
+    if isCollecting { return try decodeCollecting(q, k, v, tiers: &tiers, trace: trace) }
+
+    // 1. (k, v) into the ring
+    let omegaRing = ring.tokens.count == ring.capacity ? ring.tokens.dropFirst() : ring.tokens[...]
+    let slot = ring.append(length)
+    length += 1
+    for s in stores.indices {
+      let head = s * rowsShared / groupSize
+      let row = head * width..<(head + 1) * width
+      stores[s].write(slot: slot, key: k.elements[row], value: v.elements[row])
+    }
+    flushIfDue(tiers: &tiers)
+
+    // 2. and 3. codes, bases, A_K
+    let codes = try encode(q, k, omegaRing: Array(omegaRing), tiers: &tiers, trace: trace)
+
+    // 4. scores and top-k
+    var gaps = [Double](repeating: .infinity, count: queryHeads)
+    if !isDense {
+      let candidates = parameters.candidates.count(oldestRecent: ring.tokens.lowerBound)
+      let choices = try mapConcurrently(queryHeads) { h in
+        let q_hat = codes.queries[h / codesShared].row(h % codesShared)
+        let choice = try choose(h, q_hat, candidates: candidates)
+        let scope = TraceScope(trace, "step\(step)/head\(h)")
+        scope("scores", row: choice.scores)
+        scope("selected", tokens: choice.selection.tokens)
+        return choice.selection
+      }
+      selected = choices.map(\.tokens)
+      gaps = choices.map(\.gap)
+    }
+
+    // 5. hit and miss, 6. attention
+    let missed = try fetchMisses(tiers: &tiers)
+    let output = try attend(q)
+    if case .every(let n) = parameters.mapRefresh, step % n == 0 { try refreshMaps(&tiers) }
+    return DecodeStep(
+      step: step, attention: output, selected: selected, missedRows: missed, gaps: gaps,
+      queryCodes: codes.queries, keyCodes: codes.keys, condition: codes.condition,
+      pivoted: codes.pivoted, isDense: isDense)
+  }
+
+  /// A step while everything still lies on the device; factorises as soon as l reaches k and r.
+  private mutating func decodeCollecting(
+    _ q: Tensor<E>, _ k: Tensor<E>, _ v: Tensor<E>, tiers: inout Tiers, trace: Trace?
+  ) throws -> DecodeStep<E> {
+    if parameters.initialization == .given && parameters.solver != .spectral {
+      throw LRQKError.parameter(
+        "given codes need a prompt of at least k = \(parameters.selected) tokens")
+    }
+    let rows = { (t: Tensor<E>) in (0..<t.rows).map { t.rows($0..<$0 + 1) } }
+    try incoming?.add(
+      queries: rows(q), keys: rows(k), values: rows(v), initial: nil,
+      on: &tiers.device)
+    length += 1
+    let output = (0..<queryHeads).flatMap { h in
+      let (K, V) = incoming?.all(h / groupSize) ?? ([], [])
+      return LRQK.attention(
+        query: q.row(h), keys: K, values: V, slots: (0..<length).map(Int32.init))
+    }
+    if length >= max(parameters.selected, parameters.rank) {
+      try factorise(tiers: &tiers, trace: trace)
+    }
+    return DecodeStep(
+      step: step, attention: Tensor(shape: [queryHeads, width], elements: output),
+      selected: selected.isEmpty
+        ? Array(repeating: Array(0..<length), count: queryHeads) : selected,
+      missedRows: Array(repeating: 0, count: queryHeads / rowsShared),
+      gaps: Array(repeating: .infinity, count: queryHeads), queryCodes: [], keyCodes: [],
+      condition: 1, pivoted: false, isDense: true)
+  }
+
+  private struct NewCodes {
+    var queries: [Tensor<E>]
+    var keys: [Tensor<E>]
+    var condition = 1.0
+    var pivoted = false
+  }
+
+  /// q_hat (G, r) and k_hat (1, r) of every group; A_K and the bases move on.
+  private mutating func encode(
+    _ q: Tensor<E>, _ k: Tensor<E>, omegaRing: [Int], tiers: inout Tiers, trace: Trace?
+  ) throws -> NewCodes {
+    let G = codesShared
+    let queries = (0..<groups.count).map { q.rows($0 * G..<($0 + 1) * G) }
+    let keyHeads = self.keyHeads
+    let keys = (0..<groups.count).map { g in
+      k.rows(keyHeads[g]..<keyHeads[g] + 1)
+    }
+    for g in groups.indices { try groups[g].codes.grow(on: &tiers.device) }
+    let (parameters, layer, step) = (self.parameters, self.layer, self.step)
+
+    guard case .alternating(let basisUpdate) = parameters.codeMap else {
+      try updateConcurrently(&groups) { g, group in
+        group.addToGrams(query: queries[g], key: keys[g])
+      }
+      let codes = groups.indices.map { groups[$0].linearCodes(query: queries[$0], key: keys[$0]) }
+      for g in groups.indices {
+        let place = Place(layer: layer, head: g, step: step)
+        try groups[g].append(codes[g].key.elements, parameters.solve, place)
+        let scope = TraceScope(trace, "step\(step)/head\(g)")
+        scope("q_hat", codes[g].query)
+        scope("k_hat", codes[g].key)
+      }
+      return NewCodes(queries: codes.map(\.query), keys: codes.map(\.key))
+    }
+
+    // Omega: the old selection and the ring without the new token (quirk Q2).
+    let products = try mapConcurrently(queryHeads) { h in
+      let store = stores[h / rowsShared]
+      let slots = store.slots(selected: selected[h], ring: omegaRing.map(ring.slot(of:)))
+      var exact: [E] = zeros(slots.count)
+      var out = exact.mutableSpan
+      E.chainIndexedScores(
+        rows: store.keys.elements.span, width: width, slots: slots.span, q: q.row(h).span,
+        scale: 1, into: &out)
+      let product = SelectedProducts(
+        codes: groups[h / G].codes.rows(selected[h] + omegaRing),
+        exactScores: Tensor(shape: [1, exact.count], elements: exact))
+      let scope = TraceScope(trace, "step\(step)/head\(h)")
+      scope("omega", tokens: selected[h] + omegaRing)
+      scope("q K_Omega^T", row: exact)
+      scope("A_Omega^T A_Omega", product.gram)
+      return product
+    }
+    var solvers = try mapConcurrently(groups.count) { g in
+      try DecodeSolver(
+        query: queries[g], key: keys[g], queryBasis: groups[g].queryTensor,
+        keyBasis: groups[g].keyTensor, selected: Array(products[g * G..<(g + 1) * G]),
+        weights: parameters.weights, rule: parameters.solve,
+        place: Place(layer: layer, head: g, step: step))
+    }
+    for g in solvers.indices {
+      TraceScope(trace, "step\(step)/head\(g)")("k_hat_0", solvers[g].keyCode)
+    }
+    try alternateAll(&solvers, parameters.decodeIterations)
+    let solved = solvers
+    try updateConcurrently(&groups) { g, group in
+      let place = Place(layer: layer, head: g, step: step)
+      group.updateBases(basisUpdate, query: queries[g], key: keys[g], codes: solved[g])
+      try group.append(solved[g].keyCode.elements, parameters.solve, place)
+      let scope = TraceScope(trace, "step\(step)/head\(g)")
+      scope("q_hat", solved[g].queryCodes)
+      scope("k_hat", solved[g].keyCode)
+      scope("B_Q", group.queryTensor)
+      scope("B_K", group.keyTensor)
+    }
+    return NewCodes(
+      queries: solved.map(\.queryCodes), keys: solved.map(\.keyCode),
+      condition: solved.reduce(1) { max($0, $1.condition) },
+      pivoted: solved.contains(where: \.pivoted))
+  }
+
+  /// Moves missed rows host → device; returns how many each holder of rows missed.
+  private mutating func fetchMisses(tiers: inout Tiers) throws -> [Int] {
+    let reload = parameters.reuse == .none && !isDense
+    for s in stores.indices {
+      try stores[s].plan(needed(by: s), on: &tiers.device)
+      guard let plan = stores[s].lastPlan else { continue }
+      for (rows, reason) in [
+        (plan.misses, TransferReason.miss), (reload ? plan.hits : 0, .reload),
+      ] {
+        tiers.ledger.record(
+          step: step, layer: layer, head: s, direction: .hostToDevice, rows: rows,
+          bytes: rows * rowBytes, reason: reason)
+      }
+    }
+    try Self.fetch(&stores, hosts: hosts, share: groupSize / rowsShared, reload: reload)
+    return stores.map { $0.lastPlan?.misses ?? 0 }
+  }
+
+  private static func fetch(
+    _ stores: inout [RowStore<E>], hosts: [HostStore<E>], share: Int, reload: Bool
+  ) throws {
+    try updateConcurrently(&stores) { s, store in
+      store.fetch(from: hosts[s / share], reload: reload)
+    }
+  }
+
+  /// Exact attention of every query head over its selected rows and the ring, (H, d).
+  private func attend(_ q: Tensor<E>) throws -> Tensor<E> {
+    let ringSlots = ring.slots
+    let rows = try mapConcurrently(queryHeads) { h in
+      let store = stores[h / rowsShared]
+      return LRQK.attention(
+        query: q.row(h), keys: store.keys.elements, values: store.values.elements,
+        slots: store.slots(selected: selected[h], ring: ringSlots))
+    }
+    return Tensor(shape: [queryHeads, width], elements: Array(rows.joined()))
+  }
+
+  /// New maps for every group.
+  ///
+  /// Recoding reads all keys: those of the host are counted transfers (keys only, so half a row's
+  /// bytes); pending ones are in the ring.
+  private mutating func refreshMaps(_ tiers: inout Tiers) throws {
+    let onHost = hosts[0].count
+    let all = (0..<keyValueHeads).map { head in
+      let store = stores[head * groupSize / rowsShared]
+      var keys = hosts[head].keys
+      for token in onHost..<length {
+        let slot = ring.slot(of: token)
+        keys += store.keys.elements[slot * width..<(slot + 1) * width]
+      }
+      return Tensor(shape: [length, width], elements: keys)
+    }
+    for head in 0..<keyValueHeads {
+      tiers.ledger.record(
+        step: step, layer: layer, head: head, direction: .hostToDevice, rows: onHost,
+        bytes: onHost * rowBytes / 2, reason: .reload)
+    }
+    let (parameters, layer, step) = (self.parameters, self.layer, self.step)
+    let keyHeads = self.keyHeads
+    try updateConcurrently(&groups) { g, group in
+      try group.refresh(
+        keys: all[keyHeads[g]], parameters, Place(layer: layer, head: g, step: step))
+    }
+  }
+
+  private func checkToken(
+    _ q: Tensor<E>, _ k: Tensor<E>, _ v: Tensor<E>
+  ) throws(LRQKError) {
+    for (name, tensor, heads) in [
+      ("q", q, queryHeads), ("k", k, keyValueHeads), ("v", v, keyValueHeads),
+    ] {
+      try requireShape(tensor, name, [("head", heads), ("width", width)])
+      if let index = tensor.firstNonFinite {
+        throw .nonFiniteInput(
+          tensor: name, token: length, column: index % width,
+          value: "\(tensor.elements[index])",
+          Place(layer: layer, head: index / width, step: step + 1))
+      }
+    }
+  }
+}
+
+/// What one decode step did.
+public struct DecodeStep<E: Scalar>: Sendable {
+  /// From 1.
+  public let step: Int
+  /// (H, d).
+  public let attention: Tensor<E>
+  /// Selected tokens of each query head, ascending.
+  public let selected: [[Int]]
+  /// Rows copied from the host because they were not on the device, by holder of rows.
+  public let missedRows: [Int]
+  /// Score gap at the cut, by query head; infinity where nothing was chosen.
+  public let gaps: [Double]
+  /// q_hat (G, r), by group; empty while collecting.
+  public let queryCodes: [Tensor<E>]
+  /// k_hat (1, r), by group; empty while collecting.
+  public let keyCodes: [Tensor<E>]
+  /// Worst condition estimate among the systems solved.
+  public let condition: Double
+  /// True when a system needed the pivoted fallback.
+  public let pivoted: Bool
+  /// True when attention was full.
+  public let isDense: Bool
+}
