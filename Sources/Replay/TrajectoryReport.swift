@@ -49,11 +49,7 @@ extension TrajectoryReplay {
         result.skipped.append("\(name): computed \(tensor.shape), the file has \(expected.shape)")
         continue
       }
-      // The golden README: attention within 1e-5, k_hat within 2e-3, in either precision, since
-      // the file holds float32 runs. Codes and bases get k_hat's limit: they are what it is.
-      let (limit, reason) =
-        name == "attention"
-        ? (1e-5, "exact rows, float32 storage") : (2e-3, "float32 solvers: k_hat's limit")
+      let (limit, reason) = limit(name)
       result.outputs[name] = Comparison(
         tensor.converted(), expected, limit: limit, reason: reason)
     }
@@ -90,6 +86,25 @@ extension TrajectoryReplay {
       }
     }
     return result
+  }
+
+  /// The largest relative distance that passes, and why.
+  ///
+  /// The golden files hold float32 runs, and their README gives attention 1e-5 and k_hat 2e-3 in
+  /// either precision. The factors of the prompt and the bases have no limit there. They are
+  /// solutions of systems, and a float32 solution is only as good as its system: condition times
+  /// 2^-24, times 64 for sweep after sweep. (Forced by prompts of 33 to 46 tokens at r = 16, of
+  /// condition 4e3 to 4e4, where the authors' float32 functions are 0.005 to 0.007 off float64.)
+  private func limit(_ name: String) -> (limit: Double, reason: String) {
+    switch name {
+    case "attention": (1e-5, "exact rows, float32 storage")
+    case "k_hat": (2e-3, "float32 solvers")
+    default:
+      (
+        max(2e-3, 64 * condition * 0x1p-24),
+        "float32 solvers: 64 x condition x 2^-24, at least 2e-3"
+      )
+    }
   }
 
   /// Every float output, in the axis order of the golden files.

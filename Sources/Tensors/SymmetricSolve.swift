@@ -7,8 +7,10 @@
 // road not taken: QR of the tall factor would square no condition number, but it costs a pass over
 // all l rows for every system, and the Gram form is what lets a sweep forget l altogether. So we
 // form S, and watch its pivots:
-//   1. Cholesky, S = L Lᵀ. It needs every pivot above n * epsilon * max diagonal, which is as far
-//      as rounding lets it see.
+//   0. Rows and columns are scaled by powers of two until the diagonal lies in 1 ..< 4. That changes
+//      no digit of the result, but it tells dependent rows from rows that are merely small.
+//   1. Cholesky, S = L Lᵀ. It needs every pivot above 4 n epsilon, which is as far as rounding lets
+//      it see.
 //   2. If that fails, Gaussian elimination with partial pivoting (what the released code always
 //      uses, without looking at its error flag).
 //   3. If a pivot vanishes there too: an error, unless the caller asked to proceed.
@@ -41,7 +43,8 @@ public struct SolveRule: Sendable, Equatable {
 public struct SymmetricSolution<E: Scalar>: Sendable {
   /// X, (n, m).
   public let x: Tensor<E>
-  /// Largest over smallest pivot: a lower bound of the condition number of S.
+  /// Largest over smallest pivot: a lower bound of the condition number of S, scaled to a diagonal
+  /// in 1 ..< 4.
   public let condition: Double
   /// True when Cholesky failed and elimination with pivots was used.
   public let pivoted: Bool
@@ -51,17 +54,15 @@ public struct SymmetricSolution<E: Scalar>: Sendable {
 public struct SingularSystem: Error, Equatable, CustomStringConvertible {
   /// Which pivot vanished, from 0.
   public let pivot: Int
-  /// Its value.
+  /// Its value, with S scaled to a diagonal in 1 ..< 4.
   public let value: Double
-  /// The largest diagonal element of S.
-  public let largest: Double
   /// The order n of S.
   public let order: Int
 
   /// One line.
   public var description: String {
-    "pivot \(pivot) of the \(order) by \(order) system is \(value) "
-      + "(largest diagonal element \(largest)): the rows behind it are linearly dependent"
+    "pivot \(pivot) of the \(order) by \(order) system is \(value) of a diagonal near 1: "
+      + "its rows are linearly dependent"
   }
 }
 
@@ -73,35 +74,70 @@ public func solveSymmetric<E: Scalar>(
   precondition(s.rank == 2 && s.columns == n, "S is square, not \(s.shape)")
   precondition(b.rank == 2 && b.rows == n, "S \(s.shape) and B \(b.shape) do not fit")
   var matrix = s
-  var trace = 0.0
-  var largest = 0.0
-  for i in 0..<n {
-    trace += Double(s[i, i])
-    largest = max(largest, abs(Double(s[i, i])))
-  }
   if rule.ridge > 0 {
-    for i in 0..<n { matrix[i, i] += E(rule.ridge * trace / Double(n)) }
+    let mean = (0..<n).reduce(0.0) { $0 + Double(s[$1, $1]) } / Double(n)
+    for i in 0..<n { matrix[i, i] += E(rule.ridge * mean) }
   }
 
-  let threshold = E(Double(n) * Double(E.ulpOfOne) * largest)
-  var factor = matrix.elements
+  // 0. S' = D S D, B' = D B; then X = D X'.
+  let scales = balancingScales(matrix.elements, order: n)
+  let balanced = scaled(matrix.elements, rows: scales, columns: scales)
+  var x = scaled(b.elements, rows: scales, columns: nil)
+
+  // 1. Cholesky
+  var factor = balanced
   var factorSpan = factor.mutableSpan
+  let threshold = 4 * E(n) * E.ulpOfOne
   let pivots = E.chainCholesky(n: n, &factorSpan, threshold: threshold)
+  var condition = Double(pivots.largest) / Double(pivots.smallest)
   if pivots.failed == nil {
-    var x = b.elements
     var xSpan = x.mutableSpan
     E.chainCholeskySolve(n: n, m: b.columns, factor: factor.span, &xSpan)
-    return SymmetricSolution(
-      x: Tensor(shape: b.shape, elements: x),
-      condition: Double(pivots.largest) / Double(pivots.smallest), pivoted: false)
+  } else {
+    // 2. and 3. elimination
+    let solution = try eliminate(
+      Tensor(shape: s.shape, elements: balanced), Tensor(shape: b.shape, elements: x),
+      breakdown: rule.breakdown)
+    condition = solution.condition
+    x = solution.x.elements
   }
-  return try eliminate(matrix, b, largest: largest, breakdown: rule.breakdown)
+  return SymmetricSolution(
+    x: Tensor(shape: b.shape, elements: scaled(x, rows: scales, columns: nil)),
+    condition: condition, pivoted: pivots.failed != nil)
+}
+
+/// Powers of two that bring each diagonal element, scaled twice, into 1 ..< 4.
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func balancingScales<E: Scalar>(_ matrix: [E], order n: Int) -> [E] {
+  (0..<n).map { i in
+    let diagonal = matrix[i * n + i]
+    guard diagonal > 0 && diagonal.isFinite else { return 1 }
+    let half = (diagonal.exponent - (diagonal.exponent & 1)) / 2
+    return E(sign: .plus, exponent: -half, significand: 1)
+  }
+}
+
+/// Element (i, j) times rows[i], and times columns[j] if there are any.
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func scaled<E: Scalar>(_ matrix: [E], rows: [E], columns: [E]?) -> [E] {
+  var out: [E] = []
+  out.reserveCapacity(matrix.count)
+  let width = rows.isEmpty ? 0 : matrix.count / rows.count
+  for i in rows.indices {
+    for j in 0..<width {
+      let x = matrix[i * width + j] * rows[i]
+      out.append(columns.map { x * $0[j] } ?? x)
+    }
+  }
+  return out
 }
 
 /// Gaussian elimination with partial pivoting: the fallback, so short rather than fast.
 private func eliminate<E: Scalar>(
-  _ matrix: Tensor<E>, _ rightSide: Tensor<E>, largest: Double, breakdown: Breakdown
-) throws(SingularSystem) -> SymmetricSolution<E> {
+  _ matrix: Tensor<E>, _ rightSide: Tensor<E>, breakdown: Breakdown
+) throws(SingularSystem) -> (x: Tensor<E>, condition: Double) {
   let n = matrix.rows
   let m = rightSide.columns
   var a = matrix
@@ -113,9 +149,8 @@ private func eliminate<E: Scalar>(
       best = i
     }
     let pivot = abs(Double(a[best, column]))
-    if breakdown == .stop && !(pivot > Double(E.ulpOfOne) * largest) {
-      throw SingularSystem(
-        pivot: column, value: Double(a[best, column]), largest: largest, order: n)
+    if breakdown == .stop && !(pivot > Double(E.ulpOfOne)) {
+      throw SingularSystem(pivot: column, value: Double(a[best, column]), order: n)
     }
     pivots = (min(pivots.smallest, pivot), max(pivots.largest, pivot))
     if best != column {
@@ -135,5 +170,5 @@ private func eliminate<E: Scalar>(
       x[i, j] = sum / a[i, i]
     }
   }
-  return SymmetricSolution(x: x, condition: pivots.largest / pivots.smallest, pivoted: true)
+  return (x, pivots.largest / pivots.smallest)
 }
