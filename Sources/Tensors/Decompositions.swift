@@ -87,7 +87,9 @@ extension Tensor<Double> {
     return (values, vectors)
   }
 
+  /// Every decomposition starts here, so this also sets the library to one thread.
   private func requireFinite(_ operation: String) throws(DecompositionError) {
+    _ = singleThreaded
     if !elements.allSatisfy(\.isFinite) {
       throw DecompositionError(operation: operation, info: -1)
     }

@@ -24,8 +24,8 @@ public protocol LibraryOrder {
     rows: Int, n: Int, a: Span<Self>, into c: inout MutableSpan<Self>)
 }
 
-/// One BLAS thread, set before the first product.
-private let singleThreaded: Void = openblas_set_num_threads(1)
+/// One BLAS thread, set before the first product or decomposition: their bits depend on it.
+let singleThreaded: Void = openblas_set_num_threads(1)
 
 private func checkSizes(
   m: Int, n: Int, k: Int, a: Int, lda: Int, transposeA: Bool, b: Int, ldb: Int, transposeB: Bool,
