@@ -135,4 +135,21 @@ private func deficient(_ l: Int, _ d: Int, rank: Int, stream: UInt64) -> Tensor<
       try #require(factors.queryCodes), factors.queryBasis, factors.keyCodes, factors.keyBasis)
     #expect(value.queries <= 1e-12 * Q.squaredNorm && value.keys <= 1e-12 * K.squaredNorm)
   }
+
+  @Test
+  func `codes have the same bits before and after the first library product`() async {
+    // In a process of its own, because the library's number of threads is the process's.
+    await #expect(processExitsWith: .success) {
+      let data = Synthetic<Double>(
+        tokens: 1100, width: 6, queryHeads: 4, keyValueHeads: 4, decay: 0.8, seed: 12)
+      func codes() throws -> [Tensor<Double>] {
+        try factorizePrompt(
+          queries: data.queries, keys: data.keys, parameters: choices(rank: 3)
+        ).map(\.factorization.keyCodes)
+      }
+      let before = try codes()
+      _ = data.keys[0].gram(in: .library)
+      try #require(try codes() == before)
+    }
+  }
 }
