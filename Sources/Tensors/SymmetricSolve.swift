@@ -13,7 +13,7 @@
 //      it see.
 //   2. If that fails, Gaussian elimination with partial pivoting (what the released code always
 //      uses, without looking at its error flag).
-//   3. If a pivot vanishes there too: an error, unless the caller asked to proceed.
+//   3. If a pivot is that small there too: an error, unless the caller asked to proceed.
 // Both run in reference order, so a decode step has the same bits on every machine.
 
 /// What to do when a system is singular to working precision.
@@ -97,7 +97,7 @@ public func solveSymmetric<E: Scalar>(
     // 2. and 3. elimination
     let solution = try eliminate(
       Tensor(shape: s.shape, elements: balanced), Tensor(shape: b.shape, elements: x),
-      breakdown: rule.breakdown)
+      threshold: Double(threshold), breakdown: rule.breakdown)
     condition = solution.condition
     x = solution.x.elements
   }
@@ -136,7 +136,7 @@ private func scaled<E: Scalar>(_ matrix: [E], rows: [E], columns: [E]?) -> [E] {
 
 /// Gaussian elimination with partial pivoting: the fallback, so short rather than fast.
 private func eliminate<E: Scalar>(
-  _ matrix: Tensor<E>, _ rightSide: Tensor<E>, breakdown: Breakdown
+  _ matrix: Tensor<E>, _ rightSide: Tensor<E>, threshold: Double, breakdown: Breakdown
 ) throws(SingularSystem) -> (x: Tensor<E>, condition: Double) {
   let n = matrix.rows
   let m = rightSide.columns
@@ -149,7 +149,7 @@ private func eliminate<E: Scalar>(
       best = i
     }
     let pivot = abs(Double(a[best, column]))
-    if breakdown == .stop && !(pivot > Double(E.ulpOfOne)) {
+    if breakdown == .stop && !(pivot > threshold) {
       throw SingularSystem(pivot: column, value: Double(a[best, column]), order: n)
     }
     pivots = (min(pivots.smallest, pivot), max(pivots.largest, pivot))
