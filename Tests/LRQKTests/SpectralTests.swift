@@ -103,6 +103,15 @@ private func deficient(_ l: Int, _ d: Int, rank: Int, stream: UInt64) -> Tensor<
     for tensor in [factors.queryBasis, factors.keyBasis, factors.keyCodes] {
       #expect(tensor.firstNonFinite == nil)
     }
+    // The maps ignore what no row of the prompt has: a new key at right angles to all of them has
+    // the code zero, not rounding over rounding.
+    let span = try Tensor<Double>.normal(shape: [2, 6], seed: 8, stream: 99)
+      .singularValueDecomposition().vt
+    let probe = Tensor<Double>.normal(shape: [1, 6], seed: 9)
+    let inside = matmul(matmul(probe, transposed: span, in: .reference), span, in: .reference)
+    let W_K = try #require(factors.keyMap)
+    let stray = norm(matmul(probe - inside, W_K, in: .reference))
+    #expect(stray <= 1e-10 * norm(matmul(inside, W_K, in: .reference)), "\(stray)")
     // Directions beyond the data's carry rounding only: no basis row may blow it up.
     #expect(norm(factors.keyBasis) <= 1e3 * norm(K))
   }
