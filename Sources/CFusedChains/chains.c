@@ -167,3 +167,42 @@ int chains_set_level(int level) {
 
 CHAINS_DEFINE(float, f32)
 CHAINS_DEFINE(double, f64)
+
+// ---- Rows that are moved, not computed ----------------------------------------------------------
+
+void chains_copy_rows(ptrdiff_t n, size_t row_bytes, const void *from, const ptrdiff_t *rows,
+                      void *to, const ptrdiff_t *slots) {
+  const ptrdiff_t ahead = 8;
+  const char *source = from;
+  char *target = to;
+  for (ptrdiff_t i = 0; i < n; i++) {
+    if (i + ahead < n)
+      for (size_t byte = 0; byte < row_bytes; byte += 64) {
+        __builtin_prefetch(source + (size_t)rows[i + ahead] * row_bytes + byte, 0);
+        __builtin_prefetch(target + (size_t)slots[i + ahead] * row_bytes + byte, 1);
+      }
+    __builtin_memcpy(target + (size_t)slots[i] * row_bytes, source + (size_t)rows[i] * row_bytes,
+                     row_bytes);
+  }
+}
+
+#define GATHER_CODES(T)                                                                         \
+  for (ptrdiff_t i = 0; i < n; i++) {                                                           \
+    if (i + ahead < n) {                                                                        \
+      const T *next = (const T *)blocks + tokens[i + ahead] / 16 * 16 * width +                 \
+                      tokens[i + ahead] % 16;                                                   \
+      for (ptrdiff_t j = 0; j < width; j++) __builtin_prefetch(next + j * 16, 0);               \
+    }                                                                                           \
+    const T *code = (const T *)blocks + tokens[i] / 16 * 16 * width + tokens[i] % 16;           \
+    for (ptrdiff_t j = 0; j < width; j++) ((T *)out)[i * width + j] = code[j * 16];             \
+  }
+
+void chains_gather_codes(ptrdiff_t n, ptrdiff_t width, size_t element_bytes, const void *blocks,
+                         const ptrdiff_t *tokens, void *out) {
+  const ptrdiff_t ahead = 4;
+  if (element_bytes == 4) {
+    GATHER_CODES(uint32_t)
+  } else {
+    GATHER_CODES(uint64_t)
+  }
+}

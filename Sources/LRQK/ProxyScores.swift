@@ -79,7 +79,7 @@ public struct CodeStore<E: Scalar>: Sendable {
     precondition(tokens.allSatisfy { $0 >= 0 && $0 < count }, "a token without a code")
     return Tensor(
       shape: [tokens.count, rank],
-      elements: fromLanes(blocks.elements.span, rank: rank, tokens: tokens.span))
+      elements: gatherCodes(blocks: blocks.elements.span, width: rank, tokens: tokens))
   }
 
   /// A_K, (l, r).
@@ -93,17 +93,4 @@ private func toLanes<E: Scalar>(_ rows: Span<E>, rank: Int, into blocks: inout M
     let first = t / lanes * lanes * rank + t % lanes
     for j in 0..<rank { blocks[first + j * lanes] = rows[t * rank + j] }
   }
-}
-
-@specialized(where E == Float)
-@specialized(where E == Double)
-private func fromLanes<E: Scalar>(_ blocks: Span<E>, rank: Int, tokens: Span<Int>) -> [E] {
-  var rows: [E] = []
-  rows.reserveCapacity(tokens.count * rank)
-  for i in 0..<tokens.count {
-    let t = tokens[i]
-    let first = t / lanes * lanes * rank + t % lanes
-    for j in 0..<rank { rows.append(blocks[first + j * lanes]) }
-  }
-  return rows
 }

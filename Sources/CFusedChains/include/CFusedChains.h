@@ -77,6 +77,17 @@ int chains_set_level(int level);
 CHAINS_DECLARE(float, f32)
 CHAINS_DECLARE(double, f64)
 
+// ---- Rows that are moved, not computed ----
+// Scattered rows are slow because each one is waited for; both functions ask for rows ahead.
+
+// Row slots[i] of `to` = row rows[i] of `from`, for i < n; rows are row_bytes long.
+void chains_copy_rows(ptrdiff_t n, size_t row_bytes, const void *from, const ptrdiff_t *rows,
+                      void *to, const ptrdiff_t *slots);
+// out[i * width + j] = code(tokens[i], j), out of blocks of 16 tokens as in chains_lane_scores;
+// elements are 4 or 8 bytes wide.
+void chains_gather_codes(ptrdiff_t n, ptrdiff_t width, size_t element_bytes, const void *blocks,
+                         const ptrdiff_t *tokens, void *out);
+
 #undef CHAINS_DECLARE
 
 #endif
