@@ -200,7 +200,8 @@ public struct LRQKCache<E: Scalar>: Sendable {
         width: width, recent: w, selected: k, label: holder(s, shared: rowsShared),
         on: &tiers.device)
       let (K, V) = rows.all(s * rowsShared / groupSize)
-      try store.plan(needed(by: s), on: &tiers.device)
+      store.plan(Self.needed(by: s, selected, share: rowsShared))
+      try store.makeRoom(on: &tiers.device)
       store.fill(fromKeys: K, values: V)
       for (token, slot) in zip(ring.tokens, ring.slots) {
         let row = token * width..<(token + 1) * width
@@ -251,10 +252,9 @@ public struct LRQKCache<E: Scalar>: Sendable {
   }
 
   /// The tokens that holder `s` of rows needs: its head's set, or the union of its heads' sets.
-  func needed(by s: Int) -> [Int] {
-    rowsShared == 1
-      ? selected[s]
-      : SlotPool.union(of: Array(selected[s * rowsShared..<(s + 1) * rowsShared]))
+  static func needed(by s: Int, _ selected: [[Int]], share: Int) -> [Int] {
+    share == 1
+      ? selected[s] : SlotPool.union(of: Array(selected[s * share..<(s + 1) * share]))
   }
 
   func holder(_ index: Int, shared: Int) -> String {

@@ -50,8 +50,7 @@ extension LRQKCache {
     }
 
     // 5. hit and miss, 6. attention
-    let missed = try fetchMisses(tiers: &tiers)
-    let output = try attend(q)
+    let (missed, output) = try fetchAndAttend(q, tiers: &tiers)
     if case .every(let n) = parameters.mapRefresh, step % n == 0 { try refreshMaps(&tiers) }
     return DecodeStep(
       step: step, attention: output, selected: selected, missedRows: missed, gaps: gaps,
@@ -170,11 +169,19 @@ extension LRQKCache {
       pivoted: solved.contains(where: \.pivoted))
   }
 
-  /// Moves missed rows host → device; returns how many each holder of rows missed.
-  private mutating func fetchMisses(tiers: inout Tiers) throws -> [Int] {
+  /// Moves missed rows host → device, then attends; returns how many rows each holder of rows
+  /// missed, and softmax(q Kᵀ / √d) V over selected and recent rows, (H, d).
+  private mutating func fetchAndAttend(
+    _ q: Tensor<E>, tiers: inout Tiers
+  ) throws -> (missed: [Int], attention: Tensor<E>) {
+    let (selected, share) = (self.selected, rowsShared)
+    try updateConcurrently(&stores) { s, store in
+      store.plan(Self.needed(by: s, selected, share: share))
+    }
+
     let reload = parameters.reuse == .none && !isDense
     for s in stores.indices {
-      try stores[s].plan(needed(by: s), on: &tiers.device)
+      try stores[s].makeRoom(on: &tiers.device)
       guard let plan = stores[s].lastPlan else { continue }
       for (rows, reason) in [
         (plan.misses, TransferReason.miss), (reload ? plan.hits : 0, .reload),
@@ -184,28 +191,21 @@ extension LRQKCache {
           bytes: rows * rowBytes, reason: reason)
       }
     }
-    try Self.fetch(&stores, hosts: hosts, share: groupSize / rowsShared, reload: reload)
-    return stores.map { $0.lastPlan?.misses ?? 0 }
-  }
 
-  private static func fetch(
-    _ stores: inout [RowStore<E>], hosts: [HostStore<E>], share: Int, reload: Bool
-  ) throws {
-    try updateConcurrently(&stores) { s, store in
-      store.fetch(from: hosts[s / share], reload: reload)
+    // A holder's heads attend right after its copies, while its rows are in the processor's cache.
+    let (hosts, ringSlots, storesPerHost) = (self.hosts, ring.slots, groupSize / share)
+    let outputs = try updateConcurrently(&stores) { s, store in
+      store.fetch(from: hosts[s / storesPerHost], reload: reload)
+      return (s * share..<(s + 1) * share).flatMap { h in
+        attention(
+          query: q.row(h), keys: store.keys.elements, values: store.values.elements,
+          slots: store.slots(selected: selected[h], ring: ringSlots))
+      }
     }
-  }
-
-  /// Exact attention of every query head over its selected rows and the ring, (H, d).
-  private func attend(_ q: Tensor<E>) throws -> Tensor<E> {
-    let ringSlots = ring.slots
-    let rows = try mapConcurrently(queryHeads) { h in
-      let store = stores[h / rowsShared]
-      return LRQK.attention(
-        query: q.row(h), keys: store.keys.elements, values: store.values.elements,
-        slots: store.slots(selected: selected[h], ring: ringSlots))
-    }
-    return Tensor(shape: [queryHeads, width], elements: Array(rows.joined()))
+    return (
+      stores.map { $0.lastPlan?.misses ?? 0 },
+      Tensor(shape: [queryHeads, width], elements: Array(outputs.joined()))
+    )
   }
 
   /// New maps for every group.

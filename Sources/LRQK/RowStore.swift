@@ -38,14 +38,16 @@ struct RowStore<E: Scalar>: Sendable {
     values.elements.replaceSubrange(slot * width..<(slot + 1) * width, with: value)
   }
 
-  /// Decides who stays, who goes and who must come; grows the buffers if more slots are needed.
-  mutating func plan(_ needed: [Int], on device: inout DeviceTier) throws(DeviceTierError) {
-    let plan = pool.update(to: needed)
-    if plan.slotsNeeded * width > keys.count {
-      try device.resize(&keys, count: plan.slotsNeeded * width, fill: 0)
-      try device.resize(&values, count: plan.slotsNeeded * width, fill: 0)
+  /// Decides who stays, who goes and who must come: set arithmetic, nothing moves.
+  mutating func plan(_ needed: [Int]) { lastPlan = pool.update(to: needed) }
+
+  /// Grows the buffers if the last plan needs more slots than there are.
+  mutating func makeRoom(on device: inout DeviceTier) throws(DeviceTierError) {
+    let count = (lastPlan?.slotsNeeded ?? 0) * width
+    if count > keys.count {
+      try device.resize(&keys, count: count, fill: 0)
+      try device.resize(&values, count: count, fill: 0)
     }
-    lastPlan = plan
   }
 
   /// Copies the missed rows of the last plan from `host`; with `reload`, the hits once more too.

@@ -9,38 +9,40 @@
 import Dispatch
 import Synchronization
 
-/// Runs `body(index, &states[index])` once for every element, concurrently.
+/// Runs `body(index, &states[index])` once for every element, concurrently; results by index.
 ///
 /// Throws the error of the lowest index that failed; the others have still run.
-public func updateConcurrently<State>(
-  _ states: inout [State], _ body: (Int, inout State) throws -> Void
-) throws {
-  if states.count <= 1 {
-    for i in states.indices { try body(i, &states[i]) }
-    return
-  }
+@discardableResult
+public func updateConcurrently<State, Result>(
+  _ states: inout [State], _ body: (Int, inout State) throws -> Result
+) throws -> [Result] {
+  if states.count <= 1 { return try states.indices.map { try body($0, &states[$0]) } }
   let failure = Mutex<(index: Int, error: any Error)?>(nil)
+  var results = [Result?](repeating: nil, count: states.count)
   try unsafe states.withUnsafeMutableBufferPointer { states in
-    nonisolated(unsafe) let states = unsafe states
-    nonisolated(unsafe) let body = body
-    DispatchQueue.concurrentPerform(iterations: unsafe states.count) { i in
-      do {
-        try unsafe body(i, &states[i])
-      } catch {
-        failure.withLock { first in
-          if i < first?.index ?? .max { first = (i, error) }
+    try unsafe results.withUnsafeMutableBufferPointer { results in
+      nonisolated(unsafe) let states = unsafe states
+      nonisolated(unsafe) let results = unsafe results
+      nonisolated(unsafe) let body = body
+      DispatchQueue.concurrentPerform(iterations: unsafe states.count) { i in
+        do {
+          unsafe results[i] = try unsafe body(i, &states[i])
+        } catch {
+          failure.withLock { first in
+            if i < first?.index ?? .max { first = (i, error) }
+          }
         }
       }
+      if let first = failure.withLock({ $0 }) { throw first.error }
     }
-    if let first = failure.withLock({ $0 }) { throw first.error }
   }
+  return results.compactMap { $0 }
 }
 
-/// `indices.map(body)` with the calls running concurrently.
+/// `(0..<count).map(body)` with the calls running concurrently.
 public func mapConcurrently<Result>(
   _ count: Int, _ body: (Int) throws -> Result
 ) throws -> [Result] {
-  var results = [Result?](repeating: nil, count: count)
-  try updateConcurrently(&results) { i, slot in slot = try body(i) }
-  return results.compactMap { $0 }
+  var indices = Array(0..<count)
+  return try updateConcurrently(&indices) { i, _ in try body(i) }
 }
