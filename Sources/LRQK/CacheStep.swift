@@ -123,30 +123,14 @@ extension LRQKCache {
       return NewCodes(queries: codes.map(\.query), keys: codes.map(\.key))
     }
 
-    // Omega: the old selection and the ring without the new token (quirk Q2).
-    let products = try mapConcurrently(queryHeads) { h in
-      let store = stores[h / rowsShared]
-      let slots = store.slots(selected: selected[h], ring: omegaRing.map(ring.slot(of:)))
-      var exact: [E] = zeros(slots.count)
-      var out = exact.mutableSpan
-      E.chainIndexedScores(
-        rows: store.keys.elements.span, width: width, slots: slots.span, q: q.row(h).span,
-        scale: 1, into: &out)
-      let product = SelectedProducts(
-        codes: groups[h / G].codes.rows(selected[h] + omegaRing),
-        exactScores: Tensor(shape: [1, exact.count], elements: exact))
-      let scope = TraceScope(trace, "step\(step)/head\(h)")
-      scope("omega", tokens: selected[h] + omegaRing)
-      scope("q K_Omega^T", row: exact)
-      scope("A_Omega^T A_Omega", product.gram)
-      return product
-    }
     var solvers = try mapConcurrently(groups.count) { g in
-      try DecodeSolver(
+      let products = (g * G..<(g + 1) * G).map { h in
+        selectedProducts(h, q.row(h), omegaRing: omegaRing, trace)
+      }
+      return try DecodeSolver(
         query: queries[g], key: keys[g], queryBasis: groups[g].queryTensor,
-        keyBasis: groups[g].keyTensor, selected: Array(products[g * G..<(g + 1) * G]),
-        weights: parameters.weights, rule: parameters.solve,
-        place: Place(layer: layer, head: g, step: step))
+        keyBasis: groups[g].keyTensor, selected: products, weights: parameters.weights,
+        rule: parameters.solve, place: Place(layer: layer, head: g, step: step))
     }
     for g in solvers.indices {
       TraceScope(trace, "step\(step)/head\(g)")("k_hat_0", solvers[g].keyCode)
@@ -167,6 +151,30 @@ extension LRQKCache {
       queries: solved.map(\.queryCodes), keys: solved.map(\.keyCode),
       condition: solved.reduce(1) { max($0, $1.condition) },
       pivoted: solved.contains(where: \.pivoted))
+  }
+
+  /// A_OmegaᵀA_Omega and q K_Omegaᵀ A_Omega of query head `h`.
+  ///
+  /// Omega is the old selection and the ring without the new token (quirk Q2).
+  private func selectedProducts(
+    _ h: Int, _ q: [E], omegaRing: [Int], _ trace: Trace?
+  ) -> SelectedProducts<E> {
+    let store = stores[h / rowsShared]
+    let slots = store.slots(selected: selected[h], ring: omegaRing.map(ring.slot(of:)))
+    var exact: [E] = zeros(slots.count)
+    var out = exact.mutableSpan
+    E.chainIndexedScores(
+      rows: store.keys.elements.span, width: width, slots: slots.span, q: q.span, scale: 1,
+      into: &out)
+    let omega = selected[h] + omegaRing
+    let product = SelectedProducts(
+      codes: groups[h / codesShared].codes.rows(omega),
+      exactScores: Tensor(shape: [1, exact.count], elements: exact))
+    let scope = TraceScope(trace, "step\(step)/head\(h)")
+    scope("omega", tokens: omega)
+    scope("q K_Omega^T", row: exact)
+    scope("A_Omega^T A_Omega", product.gram)
+    return product
   }
 
   /// Moves missed rows host → device, then attends; returns how many rows each holder of rows

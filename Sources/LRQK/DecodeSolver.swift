@@ -66,15 +66,16 @@ public struct DecodeSolver<E: Scalar>: Sendable {
     lambda1 = E(weights.selfProduct)
     self.rule = rule
     self.place = place
-    let gramQ = outer(B_Q)
-    let crossQ = matmul(q, transposed: B_Q, in: .reference)
+    let (B_Qt, B_Kt) = (B_Q.transposed(), B_K.transposed())
+    let gramQ = matmul(B_Q, B_Qt, in: .reference)
+    let crossQ = matmul(q, B_Qt, in: .reference)
     querySystems = selected.enumerated().map { g, omega in
       (
         gramQ.adding(omega.gram, times: lambda2),
         crossQ.rows(g..<g + 1).adding(omega.cross, times: lambda2)
       )
     }
-    keySystem = (outer(B_K), matmul(k, transposed: B_K, in: .reference))
+    keySystem = (matmul(B_K, B_Kt, in: .reference), matmul(k, B_Kt, in: .reference))
     exactSelf = matmul(q, transposed: k, in: .reference).elements
     queryCodes = Tensor(repeating: 0, shape: [q.rows, B_Q.rows])
     keyCode = Tensor(repeating: 0, shape: [1, B_Q.rows])
@@ -118,6 +119,12 @@ public struct DecodeSolver<E: Scalar>: Sendable {
 public func alternateAll<E: Scalar>(
   _ solvers: inout [DecodeSolver<E>], _ iterations: Iterations
 ) throws {
+  if iterations.tolerance == 0 {  // nobody waits for anybody
+    try updateConcurrently(&solvers) { _, solver in
+      for _ in 0..<max(iterations.limit, 1) { try solver.alternate() }
+    }
+    return
+  }
   for _ in 0..<max(iterations.limit, 1) {
     try updateConcurrently(&solvers) { _, solver in try solver.alternate() }
     let size = solvers.reduce(0) { $0 + $1.keyCode.count }

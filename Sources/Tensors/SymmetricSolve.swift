@@ -82,7 +82,7 @@ public func solveSymmetric<E: Scalar>(
   // 0. S' = D S D, B' = D B; then X = D X'.
   let scales = balancingScales(matrix.elements, order: n)
   let balanced = scaled(matrix.elements, rows: scales, columns: scales)
-  var x = scaled(b.elements, rows: scales, columns: nil)
+  var x = scaled(b.elements, rows: scales)
 
   // 1. Cholesky
   var factor = balanced
@@ -102,7 +102,7 @@ public func solveSymmetric<E: Scalar>(
     x = solution.x.elements
   }
   return SymmetricSolution(
-    x: Tensor(shape: b.shape, elements: scaled(x, rows: scales, columns: nil)),
+    x: Tensor(shape: b.shape, elements: scaled(x, rows: scales)),
     condition: condition, pivoted: pivots.failed != nil)
 }
 
@@ -118,18 +118,25 @@ private func balancingScales<E: Scalar>(_ matrix: [E], order n: Int) -> [E] {
   }
 }
 
-/// Element (i, j) times rows[i], and times columns[j] if there are any.
+/// Element (i, j) times rows[i].
 @specialized(where E == Float)
 @specialized(where E == Double)
-private func scaled<E: Scalar>(_ matrix: [E], rows: [E], columns: [E]?) -> [E] {
-  var out: [E] = []
-  out.reserveCapacity(matrix.count)
-  let width = rows.isEmpty ? 0 : matrix.count / rows.count
+private func scaled<E: Scalar>(_ matrix: [E], rows: [E]) -> [E] {
+  var out = matrix
+  let width = matrix.count / max(rows.count, 1)
   for i in rows.indices {
-    for j in 0..<width {
-      let x = matrix[i * width + j] * rows[i]
-      out.append(columns.map { x * $0[j] } ?? x)
-    }
+    for n in i * width..<(i + 1) * width { out[n] *= rows[i] }
+  }
+  return out
+}
+
+/// Element (i, j) times rows[i] times columns[j].
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func scaled<E: Scalar>(_ matrix: [E], rows: [E], columns: [E]) -> [E] {
+  var out = matrix
+  for i in rows.indices {
+    for j in columns.indices { out[i * columns.count + j] *= rows[i] * columns[j] }
   }
   return out
 }
