@@ -145,9 +145,8 @@ int chains_set_level(int level) {
                          ptrdiff_t out_row, int accumulate) {                                   \
     DISPATCH(matmul, T, m, n, k, a, a_row, a_column, b, b_row, out, out_row, accumulate)        \
   }                                                                                             \
-  void chains_lane_scores_##T(ptrdiff_t tokens, ptrdiff_t width, const E *blocks, const E *q,  \
-                              E *out) {                                                         \
-    DISPATCH(lane_scores, T, tokens, width, blocks, q, out)                                     \
+  void chains_row_scores_##T(ptrdiff_t n, ptrdiff_t width, const E *rows, const E *q, E *out) { \
+    DISPATCH(row_scores, T, n, width, rows, q, out)                                             \
   }                                                                                             \
   void chains_indexed_scores_##T(ptrdiff_t n, ptrdiff_t width, const E *rows,                  \
                                  const int32_t *slots, const E *q, E scale, E *out) {           \
@@ -183,26 +182,5 @@ void chains_copy_rows(ptrdiff_t n, size_t row_bytes, const void *from, const ptr
       }
     __builtin_memcpy(target + (size_t)slots[i] * row_bytes, source + (size_t)rows[i] * row_bytes,
                      row_bytes);
-  }
-}
-
-#define GATHER_CODES(T)                                                                         \
-  for (ptrdiff_t i = 0; i < n; i++) {                                                           \
-    if (i + ahead < n) {                                                                        \
-      const T *next = (const T *)blocks + tokens[i + ahead] / 16 * 16 * width +                 \
-                      tokens[i + ahead] % 16;                                                   \
-      for (ptrdiff_t j = 0; j < width; j++) __builtin_prefetch(next + j * 16, 0);               \
-    }                                                                                           \
-    const T *code = (const T *)blocks + tokens[i] / 16 * 16 * width + tokens[i] % 16;           \
-    for (ptrdiff_t j = 0; j < width; j++) ((T *)out)[i * width + j] = code[j * 16];             \
-  }
-
-void chains_gather_codes(ptrdiff_t n, ptrdiff_t width, size_t element_bytes, const void *blocks,
-                         const ptrdiff_t *tokens, void *out) {
-  const ptrdiff_t ahead = 4;
-  if (element_bytes == 4) {
-    GATHER_CODES(uint32_t)
-  } else {
-    GATHER_CODES(uint64_t)
   }
 }

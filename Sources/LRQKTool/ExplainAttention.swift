@@ -101,7 +101,7 @@ extension ExplainRun {
       "on the device: \(k + w) exact rows and \(l + 1) codes of \(parameters.rank) numbers; "
         + "\(deviceBytes) bytes in all buffers")
     page.text(
-      "(At this size the codes' buffer, which grows in blocks of 16 tokens, is larger than the rows.)"
+      "(At this size the codes' buffer, with room for 256 more tokens, is larger than the rows.)"
     )
   }
 

@@ -45,16 +45,16 @@ extension Float: ReferenceOrder {
     }
   }
 
-  /// Scores of blocked codes; see `ReferenceOrder`.
-  public static func chainLaneScores(
-    blocks: Span<Float>, width: Int, q: Span<Float>, into out: inout MutableSpan<Float>
+  /// Scores of all rows; see `ReferenceOrder`.
+  public static func chainRowScores(
+    rows: Span<Float>, width: Int, q: Span<Float>, into out: inout MutableSpan<Float>
   ) {
-    checkLaneScores(blocks: blocks.count, width: width, q: q.count, out: out.count)
-    unsafe blocks.withUnsafeBufferPointer { blocks in
+    checkRowScores(rows: rows.count, width: width, q: q.count, out: out.count)
+    unsafe rows.withUnsafeBufferPointer { rows in
       unsafe q.withUnsafeBufferPointer { q in
         unsafe out.withUnsafeMutableBufferPointer { out in
-          unsafe chains_lane_scores_f32(
-            out.count, width, blocks.baseAddress, q.baseAddress, out.baseAddress)
+          unsafe chains_row_scores_f32(
+            out.count, width, rows.baseAddress, q.baseAddress, out.baseAddress)
         }
       }
     }
@@ -176,16 +176,16 @@ extension Double: ReferenceOrder {
     }
   }
 
-  /// Scores of blocked codes; see `ReferenceOrder`.
-  public static func chainLaneScores(
-    blocks: Span<Double>, width: Int, q: Span<Double>, into out: inout MutableSpan<Double>
+  /// Scores of all rows; see `ReferenceOrder`.
+  public static func chainRowScores(
+    rows: Span<Double>, width: Int, q: Span<Double>, into out: inout MutableSpan<Double>
   ) {
-    checkLaneScores(blocks: blocks.count, width: width, q: q.count, out: out.count)
-    unsafe blocks.withUnsafeBufferPointer { blocks in
+    checkRowScores(rows: rows.count, width: width, q: q.count, out: out.count)
+    unsafe rows.withUnsafeBufferPointer { rows in
       unsafe q.withUnsafeBufferPointer { q in
         unsafe out.withUnsafeMutableBufferPointer { out in
-          unsafe chains_lane_scores_f64(
-            out.count, width, blocks.baseAddress, q.baseAddress, out.baseAddress)
+          unsafe chains_row_scores_f64(
+            out.count, width, rows.baseAddress, q.baseAddress, out.baseAddress)
         }
       }
     }
@@ -296,13 +296,11 @@ private func checkMatmul(
     "matmul: B (\(k), \(n)) with rows of \(bWidth) reaches beyond \(b) elements")
 }
 
-private func checkLaneScores(blocks: Int, width: Int, q: Int, out: Int) {
-  precondition(q == width, "scores: q has \(q) elements, not the width \(width)")
-  let (size, overflow1) = width.multipliedReportingOverflow(by: 16)
-  let (needed, overflow2) = ((out + 15) / 16).multipliedReportingOverflow(by: size)
-  precondition(
-    !overflow1 && !overflow2 && needed <= blocks,
-    "scores: \(out) tokens of width \(width) need whole blocks, \(needed) elements, not \(blocks)")
+/// `out` rows of `width` elements lie in `rows`, and q has `width`.
+private func checkRowScores(rows: Int, width: Int, q: Int, out: Int) {
+  precondition(width >= 0 && q == width, "scores: q has \(q) elements, not the width \(width)")
+  let (needed, overflow) = out.multipliedReportingOverflow(by: width)
+  precondition(!overflow && needed <= rows, "scores: \(out) rows of \(width) in \(rows) elements")
 }
 
 private func checkGather(rows: Int, width: Int, slots: Span<Int32>) {

@@ -120,13 +120,11 @@ public protocol ReferenceOrder: Equatable, Sendable {
     m: Int, n: Int, k: Int, _ a: Span<Self>, _ aLayout: ChainLayout, _ b: Span<Self>,
     bOffset: Int, bWidth: Int, accumulate: Bool, into out: inout MutableSpan<Self>)
 
-  /// Scores of blocked codes: out[token] = chain over j < width of code(token, j) * q[j].
+  /// Scores of rows: out[i] = chain over j < width of rows(i, j) * q[j], for the first rows.
   ///
-  /// Codes lie in blocks of 16 tokens: code(token, j) is
-  /// `blocks[(token / 16) * width * 16 + j * 16 + token % 16]`, and the last block is whole. q has
-  /// `width` elements; `out.count` is the number of tokens.
-  static func chainLaneScores(
-    blocks: Span<Self>, width: Int, q: Span<Self>, into out: inout MutableSpan<Self>)
+  /// rows is row-major, q has `width` elements, and `out.count` is the number of scores.
+  static func chainRowScores(
+    rows: Span<Self>, width: Int, q: Span<Self>, into out: inout MutableSpan<Self>)
 
   /// Scores of gathered rows: out[i] = (chain over j of rows(slots[i], j) * q[j]) * scale.
   ///

@@ -1,7 +1,7 @@
 // Rows that are moved, not computed: gathers of scattered rows.
 //
-// In:  a row-major matrix or blocks of codes, and which rows are wanted.
-// Out: those rows, bit for bit, in the slots or in the order asked for.
+// In:  a row-major matrix, and which rows are wanted.
+// Out: those rows, bit for bit, in the slots asked for.
 //
 // This file meets C, so it is one of the few with unsafe code.
 
@@ -31,26 +31,5 @@ public func copyRows<E: Scalar>(
         }
       }
     }
-  }
-}
-
-/// Codes of `tokens`, (n, width) row-major, out of blocks of 16 tokens by `width`.
-///
-/// Blocks lie as `ReferenceOrder.chainLaneScores` reads them.
-public func gatherCodes<E: Scalar>(blocks: Span<E>, width: Int, tokens: [Int]) -> [E] {
-  precondition(width > 0 && blocks.count % (16 * width) == 0, "blocks are 16 tokens by \(width)")
-  let room = blocks.count / width
-  for token in tokens {
-    precondition(token >= 0 && token < room, "token \(token) of \(room)")
-  }
-  return unsafe [E](unsafeUninitializedCapacity: tokens.count * width) { out, count in
-    unsafe blocks.withUnsafeBufferPointer { blocks in
-      unsafe tokens.withUnsafeBufferPointer { tokens in
-        unsafe chains_gather_codes(
-          tokens.count, width, MemoryLayout<E>.stride, blocks.baseAddress, tokens.baseAddress,
-          out.baseAddress)
-      }
-    }
-    count = tokens.count * width
   }
 }

@@ -107,11 +107,11 @@ private func needs(_ selected: [[Int]], _ transfers: Transfers) -> [Set<Int>] {
       }
       // Rows of K and V: the ring and the most that was ever needed at once.
       var bytes = most.reduce(0) { $0 + ($1 + w) * rowBytes }
-      // A_K in blocks of 16 tokens: those of the prompt and 16 spare ones, then 16 at a time.
+      // A_K: room for the prompt and 256 tokens more, then 256 at a time.
       let l = prompt + i
-      var blocks = (prompt + 15) / 16 + 16
-      while blocks * 16 < l { blocks += 16 }
-      bytes += groups * blocks * 16 * r * 4
+      var room = prompt + 256
+      while room < l { room += 256 }
+      bytes += groups * room * r * 4
       // Two bases or two maps, and with a refresh two Gram matrices in Double.
       bytes += groups * 2 * r * d * 4
       if parameters.mapRefresh != .never { bytes += groups * 2 * d * d * 8 }
@@ -133,11 +133,10 @@ private func needs(_ selected: [[Int]], _ transfers: Transfers) -> [Set<Int>] {
       let long = Synthetic<Float>(
         tokens: start + steps, width: 4, queryHeads: 2, keyValueHeads: 2, decay: 0.8, seed: 34)
       let run = try Run(long, parameters, prompt: start)
-      // Blocks of 16 tokens by r, 16 at a time, one more set as soon as l passes what there is room
-      // for: first (20 → 2 blocks) + 16 = 18 blocks, 288 tokens.
+      // Room for 256 tokens at a time, as soon as l passes what there is room for.
       for (i, bytes) in run.residentBytes.enumerated() {
         let l = start + i
-        let growths = max(0, (l - 288 + 255) / 256)
+        let growths = max(0, (l - start - 256 + 255) / 256)
         #expect(bytes == run.residentBytes[0] + 2 * growths * 256 * r * 4, "length \(l)")
       }
       // One copy of w rows a head for every w tokens.

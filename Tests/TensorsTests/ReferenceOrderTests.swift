@@ -119,20 +119,20 @@ struct ReferenceOrderTests {
   }
 
   @Test
-  func `scores of blocked codes are one chain per token`() {
+  func `scores of rows are one chain per row`() {
     func check<E: Scalar>(_: E.Type) {
       var random = TestRandom(3)
       for tokens in [0, 1, 15, 16, 17, 127, 128, 129, 200, 257] {
         for width in [0, 1, 2, 15, 16, 17, 32] {
-          let blocks: [E] = random.values((tokens + 15) / 16 * 16 * width)
+          let rows: [E] = random.values(tokens * width)
           let q: [E] = random.values(width)
           let expected = (0..<tokens).map { token in
-            chain(width, { blocks[token / 16 * width * 16 + $0 * 16 + token % 16] }, { q[$0] })
+            chain(width, { rows[token * width + $0] }, { q[$0] })
           }
           expectAtEveryLevel(expected, "\(tokens) tokens of width \(width)") {
             var out = [E](repeating: 7, count: tokens)
             var span = out.mutableSpan
-            E.chainLaneScores(blocks: blocks.span, width: width, q: q.span, into: &span)
+            E.chainRowScores(rows: rows.span, width: width, q: q.span, into: &span)
             return out
           }
         }

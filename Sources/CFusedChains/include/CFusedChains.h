@@ -46,11 +46,8 @@ int chains_set_level(int level);
   void chains_matmul_##T(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const E *a, ptrdiff_t a_row,   \
                          ptrdiff_t a_column, const E *b, ptrdiff_t b_row, E *out,               \
                          ptrdiff_t out_row, int accumulate);                                    \
-  /* out[token] = chain over j = 0 ..< width of code(token, j) * q[j], for token < tokens.    */ \
-  /* Codes lie in blocks of 16 tokens by width: code(token, j) is                             */ \
-  /* blocks[(token / 16) * width * 16 + j * 16 + token % 16]; the last block is whole.        */ \
-  void chains_lane_scores_##T(ptrdiff_t tokens, ptrdiff_t width, const E *blocks, const E *q,  \
-                              E *out);                                                          \
+  /* out[i] = chain over j = 0 ..< width of rows[i * width + j] * q[j], for i < n.             */ \
+  void chains_row_scores_##T(ptrdiff_t n, ptrdiff_t width, const E *rows, const E *q, E *out); \
   /* out[i] = (chain over j = 0 ..< width of rows[slots[i] * width + j] * q[j]) * scale,      */ \
   /* for i < n: one multiplication after the chain.                                           */ \
   void chains_indexed_scores_##T(ptrdiff_t n, ptrdiff_t width, const E *rows,                  \
@@ -78,15 +75,11 @@ CHAINS_DECLARE(float, f32)
 CHAINS_DECLARE(double, f64)
 
 // ---- Rows that are moved, not computed ----
-// Scattered rows are slow because each one is waited for; both functions ask for rows ahead.
+// Scattered rows are slow because each one is waited for; this asks for the next ones ahead.
 
 // Row slots[i] of `to` = row rows[i] of `from`, for i < n; rows are row_bytes long.
 void chains_copy_rows(ptrdiff_t n, size_t row_bytes, const void *from, const ptrdiff_t *rows,
                       void *to, const ptrdiff_t *slots);
-// out[i * width + j] = code(tokens[i], j), out of blocks of 16 tokens as in chains_lane_scores;
-// elements are 4 or 8 bytes wide.
-void chains_gather_codes(ptrdiff_t n, ptrdiff_t width, size_t element_bytes, const void *blocks,
-                         const ptrdiff_t *tokens, void *out);
 
 #undef CHAINS_DECLARE
 
