@@ -4,9 +4,9 @@
 // Out: s_t = q_hat · A_K[t] for the first c tokens, in reference order: one fused chain over r.
 //
 // A chain cannot be split without changing its bits, but 16 tokens' chains can run side by side:
-// chainRowScores turns tiles of 16 rows round in the processor's registers. Storing A_K turned
-// round, 16 tokens by r, would spare that, and was tried: a scan gains a tenth, but Omega's rows
-// then lie over 32 cache lines each instead of 2, which costs a step more than it gains.
+// chainRowScores turns tiles of 16 rows round in the processor's registers, as fast as memory
+// brings them. Storing A_K turned round, 16 tokens by r, would spare the turning, and was tried:
+// Omega's codes then lie over r cache lines each instead of two, which costs more than it spares.
 //
 // The next file chooses.
 
