@@ -49,7 +49,10 @@ public enum LRQKError: Error, Equatable, CustomStringConvertible {
     case .promptTooShort(let tokens, let rank):
       "\(tokens) tokens cannot be factorised at rank r = \(rank): lower the rank"
     case .singular(let system, let error, let place):
-      "\(system) is singular (\(place)): \(error); lower the rank or add a ridge"
+      "\(system) is singular (\(place)): \(error); "
+        + (place.step == 0
+          ? "lower the rank or add a ridge"
+          : "the basis update diverges: choose frozen bases or linear codes, or add a ridge")
     case .overflow(let what, let largest, let place):
       "\(what) is no longer finite (\(place); largest magnitude before: \(largest)): "
         + "the basis update diverges, choose frozen bases or linear codes"

@@ -25,7 +25,11 @@ struct BenchSizes: ParsableArguments {
   @Option(name: [.short, .long], help: "r, rank.") var rank = 32
   @Option(name: [.customShort("k"), .long], help: "k, selected tokens.") var selected = 2048
   @Option(name: [.customShort("w"), .long], help: "w, recent tokens.") var recent = 64
-  @Option(help: "Sweeps in prefill, alternations in decode; all of them run.") var iterations = 2
+  @Option(
+    name: .customLong("iterations"),
+    help: "Sweeps in prefill, alternations in decode; all of them run. (default: 2)")
+  var chosenIterations: Int?
+  var iterations: Int { chosenIterations ?? 2 }
   @Option(
     help: "Choices to start from: paper or recommended.",
     transform: { try choice($0, as: Preset.self) })
@@ -41,8 +45,25 @@ struct BenchSizes: ParsableArguments {
     ] where value < 1 {
       throw ValidationError("\(name) \(value): it must be at least 1")
     }
+    for (name, value, most) in [
+      ("--tokens", tokens, 1 << 24), ("--query-heads", queryHeads, 1024),
+      ("--key-value-heads", keyValueHeads, 1024), ("--width", width, 4096),
+      ("--runs", runs, 10_000), ("--iterations", iterations, 1000),
+      ("--selected", selected, 1 << 24), ("--recent", recent, 1 << 24),
+    ] where value > most {
+      throw ValidationError("\(name) \(value): at most \(most) are measured")
+    }
+    let bytes = 4 * (tokens + runs + 1) * (queryHeads + 2 * keyValueHeads) * width
+    if bytes > 64 << 30 {
+      throw ValidationError(
+        "Q, K and V of these sizes take \(bytes >> 30) GiB, more than the 64 allowed")
+    }
     if queryHeads % keyValueHeads != 0 {
       throw ValidationError("\(queryHeads) query heads cannot share \(keyValueHeads) key heads")
+    }
+    if preset == .recommended && chosenIterations != nil {
+      throw ValidationError(
+        "--iterations has no effect with --preset recommended: nothing iterates")
     }
     do { try parameters.check(width: width) } catch { throw ValidationError("\(error)") }
     if tokens < max(rank, selected) {
@@ -131,6 +152,14 @@ struct BenchDecode: ParsableCommand {
       """)
 
   @OptionGroup var sizes: BenchSizes
+
+  func validate() throws {
+    if sizes.tokens < sizes.selected + sizes.recent {
+      throw ValidationError(
+        "--tokens \(sizes.tokens): a step is sparse only after k + w = "
+          + "\(sizes.selected + sizes.recent) tokens")
+    }
+  }
 
   func run() throws {
     let s = sizes

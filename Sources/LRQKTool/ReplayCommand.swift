@@ -1,6 +1,7 @@
 // lrqk replay: recorded queries, keys and values through LRQK, step by step.
 
 import ArgumentParser
+import Foundation
 import LRQK
 import Replay
 import Tensors
@@ -54,7 +55,14 @@ struct ReplayCommand: ParsableCommand {
     if json && perStep {
       throw ValidationError("--per-step has no effect with --json, which always holds every step")
     }
+    if let output, let file = files.first, Self.resolved(output) == Self.resolved(file) {
+      throw ValidationError("--output \(output) is the recording itself; name another file")
+    }
     _ = try choices.replayOptions()
+  }
+
+  private static func resolved(_ path: String) -> String {
+    URL(fileURLWithPath: path).resolvingSymlinksInPath().path
   }
 
   func run() throws {
@@ -79,6 +87,7 @@ struct ReplayCommand: ParsableCommand {
     let storage: StorageFormat = E.self == Double.self ? .float64 : .float32
     let isWithin: Bool
     let report: JSONReport
+    let showText: () -> Void
     switch recording.kind {
     case .prefill, .decodeStep:
       let (single, plan) =
@@ -91,11 +100,14 @@ struct ReplayCommand: ParsableCommand {
       }
       isWithin = single.outputs.values.allSatisfy(\.within)
       report = JSONReport(recording, plan, single)
-      if !json { ReplayText(recording, precision).print(single, plan) }
+      showText = { ReplayText(recording, precision).print(single, plan) }
     case .trajectory, .capture:
       let bar = ProgressBar(label: "decode steps", isWanted: progress)
-      let trajectory = try TrajectoryReplay<E>.run(recording, options) { bar.show($0, of: $1) }
-      bar.clear()
+      let trajectory: TrajectoryReplay<E>
+      do {
+        defer { bar.clear() }  // before an error's line, too
+        trajectory = try TrajectoryReplay<E>.run(recording, options) { bar.show($0, of: $1) }
+      }
       let comparison = try trajectory.compare(with: recording)
       for (name, tensor) in trajectory.tensors { try writer.add(name, tensor, as: storage) }
       for (name, tensor) in trajectory.integers {
@@ -103,12 +115,12 @@ struct ReplayCommand: ParsableCommand {
       }
       isWithin = comparison.isWithin
       report = JSONReport(recording, trajectory, comparison)
-      if !json {
+      showText = {
         ReplayText(recording, precision).print(trajectory, comparison, everyStep: perStep)
       }
     }
-    if json { print(try report.text(pretty: files.count == 1)) }
-    if let output { try writer.write(to: output) }
+    if let output { try writer.write(to: output) }  // first: a report is printed of a whole success
+    if json { print(try report.text(pretty: files.count == 1)) } else { showText() }
     return isWithin
   }
 }

@@ -44,6 +44,9 @@ struct ReplayText {
         "  selected sets: \(comparison.selectedEqual) of \(comparison.selectedCompared) equal"
           + " (\(verdict))")
     }
+    if let equal = comparison.promptSelectedEqual {
+      Swift.print("  the prompt's selected sets: \(equal ? "all equal" : "DIFFERENT")")
+    }
     if let equal = comparison.missedRowsEqual {
       Swift.print("  missed rows: \(equal ? "all equal" : "DIFFERENT")")
     }

@@ -17,10 +17,15 @@ func fail(_ error: any Error, _ path: String) -> Never {
     case LRQKError.singular:
       ("\(path): \(error), or go on with --continue-on-breakdown", 1)
     case is DeviceTierError: ("\(path): \(error)", 1)
-    case is ReplayError: ("\(error)", 65)
+    case is ReplayError, is SafetensorsError: ("\(error)", 65)
     default: ("\(error)".contains(path) ? "\(error)" : "\(path): \(error)", 65)
     }
-  FileHandle.standardError.write(Data("lrqk: \(text)\n".utf8))
+  // One line whatever a path or a file's metadata hold, and no control characters for the terminal.
+  let line = String(
+    String.UnicodeScalarView(
+      text.unicodeScalars.prefix(1000).map { $0.properties.generalCategory == .control ? " " : $0 })
+  )
+  FileHandle.standardError.write(Data("lrqk: \(line)\n".utf8))
   Foundation.exit(status)
 }
 

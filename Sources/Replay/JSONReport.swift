@@ -23,6 +23,7 @@ public struct JSONReport: Encodable {
   var selectedCompared: Int?
   var selectedEqual: Int?
   var missedRowsEqual: Bool?
+  var prefillSelectedEqual: Bool?
   var attentionRelative: Double?
   var recall: Double?
   var recallByQuarter: [Double]?
@@ -76,6 +77,7 @@ public struct JSONReport: Encodable {
     selectedCompared = comparison.selectedCompared
     selectedEqual = comparison.selectedEqual
     missedRowsEqual = comparison.missedRowsEqual
+    prefillSelectedEqual = comparison.promptSelectedEqual
     attentionRelative = comparison.outputs["attention"]?.relative ?? replay.sameRowsError
     recall = replay.recall(0..<replay.steps.count)
     recallByQuarter = replay.quarters.map(replay.recall)

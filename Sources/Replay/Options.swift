@@ -60,6 +60,12 @@ public struct ReplayOptions: Sendable {
   /// Device bytes; nil sets no limit.
   public var deviceCapacity: Int?
 
+  /// Whether the user set a number that `Parameters.check` looks at.
+  var setsNumbers: Bool {
+    rank != nil || selected != nil || recent != nil || iterations != nil || tolerance != nil
+      || weights != nil || basisUpdate != nil || codeMap != nil || mapRefresh != nil
+  }
+
   /// Nothing set.
   public init() {}
 }
@@ -95,7 +101,7 @@ public struct ReplayPlan: Sendable {
 
     if let iterations = try options.iterations ?? recording.number("iterations") {
       p.prefillIterations.limit = iterations
-      p.decodeIterations.limit = iterations
+      if recording.kind != .prefill { p.decodeIterations.limit = iterations }
     }
     if let tolerance = try options.tolerance ?? recording.number("tolerance") {
       p.prefillIterations.tolerance = tolerance
@@ -143,10 +149,21 @@ public struct ReplayPlan: Sendable {
     notes += Self.unused(options, by: recording.kind).map {
       "\($0) has no part in a \(recording.kind.rawValue) recording"
     }
-    try p.check(width: width)
+    do {
+      try p.check(width: width)
+      if p.prefillIterations.limit > Self.mostIterations {
+        throw LRQKError.parameter(
+          "\(p.prefillIterations.limit) iterations: at most \(Self.mostIterations) are replayed")
+      }
+    } catch LRQKError.parameter(let sentence) where !options.setsNumbers {
+      throw ReplayError("\(recording.file.path): \(sentence) (its metadata says so)")
+    }
     parameters = p
     self.notes = notes
   }
+
+  /// Every sweep is kept for the report; a file must not be able to ask for hours and gigabytes.
+  private static let mostIterations = 1000
 
   /// An option that another choice makes idle is a usage error.
   private static func refuseContradictions(
@@ -205,6 +222,12 @@ public struct ReplayPlan: Sendable {
     if let own = options.initialization { return own }
     if recording.file.contains("A_Q_init") && recording.file.contains("A_K_init") {
       return .given
+    }
+    for (there, missing) in [("A_Q_init", "A_K_init"), ("A_K_init", "A_Q_init")]
+    where recording.file.contains(there) && (options.solver ?? solver) != .spectral {
+      throw ReplayError(
+        "\(recording.file.path): there is \(there) but no \(missing); add it or give --initialization"
+      )
     }
     switch recording.file.metadata["init"] {
     case "top": return .topColumns

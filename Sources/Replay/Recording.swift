@@ -84,7 +84,9 @@ public struct Recording: Sendable {
 
   /// True when the file holds results to compare with.
   public var hasExpectedOutputs: Bool {
-    ["A_K.f64", "k_hat.f64", "selected", "attention", "k_hat"].contains { file.contains($0) }
+    ["A_K.f64", "A_K.f32", "k_hat.f64", "k_hat.f32", "selected", "attention", "k_hat"].contains {
+      file.contains($0)
+    }
   }
 }
 

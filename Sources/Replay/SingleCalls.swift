@@ -56,7 +56,8 @@ extension SingleCallReplay {
         computed: computed,
         outputs: try compare(
           recording, computed.map { ($0.0, $0.0, $0.1) },
-          jacobi: plan.parameters.weightedUpdate == .jacobi),
+          jacobi: plan.parameters.weightedUpdate == .jacobi,
+          condition: factors.map(\.condition).max() ?? 1),
         sweeps: sweeps, condition: factors.map(\.condition).max() ?? 1,
         pivoted: factors.contains(where: \.pivoted)), plan
     )
@@ -83,8 +84,13 @@ extension SingleCallReplay {
     }
     let plan = try ReplayPlan(recording, options, width: d)
     let p = plan.parameters
+    if p.rank != r {
+      let sentence = "rank r = \(p.rank): the recorded A_K has \(r) columns"
+      if options.rank != nil { throw LRQKError.parameter(sentence) }
+      throw ReplayError("\(recording.file.path): \(sentence)")
+    }
     guard case .alternating(let update) = p.codeMap else {
-      throw ReplayError("a recorded decode step has no maps: linear codes cannot replay it")
+      throw LRQKError.parameter("a recorded decode step has no maps: linear codes cannot replay it")
     }
     var solvers = try (0..<K.count).map { h in
       let exact = matmul(q[h], transposed: K[h], in: .reference)
@@ -116,7 +122,9 @@ extension SingleCallReplay {
     return (
       SingleCallReplay(
         computed: computed,
-        outputs: try compare(recording, computed.map { ($0.0, $0.0, $0.1) }, jacobi: false),
+        outputs: try compare(
+          recording, computed.map { ($0.0, $0.0, $0.1) }, jacobi: false,
+          condition: solvers.map(\.condition).max() ?? 1),
         sweeps: [], condition: solvers.map(\.condition).max() ?? 1,
         pivoted: solvers.contains(where: \.pivoted)), plan
     )
@@ -125,9 +133,21 @@ extension SingleCallReplay {
   /// Compares every computed tensor whose `.f64` stands in the file.
   private static func compare(
     _ recording: Recording, _ computed: [(name: String, base: String, tensor: Tensor<E>)],
-    jacobi: Bool
+    jacobi: Bool, condition: Double
   ) throws -> [String: Comparison] {
     var outputs: [String: Comparison] = [:]
+    // A file of a Float replay's own --output has no float64 yardstick: float32 beside float32.
+    for (name, base, tensor) in computed
+    where recording.file.contains("\(base).f32") && !recording.file.contains("\(base).f64") {
+      let single: Tensor<Double> = try recording.file.tensor("\(base).f32")
+      if single.shape != tensor.shape {
+        throw ReplayError(
+          "\(recording.file.path): \(base).f32 has shape \(single.shape), computed \(tensor.shape)")
+      }
+      outputs[name] = Comparison(
+        tensor.converted(), single, limit: max(2e-3, 64 * condition * 0x1p-24),
+        reason: "no .f64 in the file; 64 x condition x 2^-24, at least 2e-3")
+    }
     for (name, base, tensor) in computed where recording.file.contains("\(base).f64") {
       let double: Tensor<Double> = try recording.file.tensor("\(base).f64")
       let single: Tensor<Double>? =

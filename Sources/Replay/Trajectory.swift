@@ -75,18 +75,30 @@ extension TrajectoryReplay {
       throw ReplayError(
         "\(recording.file.path): the metadata says no prompt_length; give --prompt-length")
     }
-    let stepCount = options.steps ?? length - P
-    guard P >= 1, P <= length, stepCount >= 0, stepCount <= length - P else {
+    // The file's own count of steps goes with the file's own prompt length.
+    let recorded: Int? = options.promptLength == nil ? try recording.number("steps") : nil
+    guard P >= 1, P <= length else {
+      let sentence = "a prompt of \(P) tokens does not fit the recording's \(length)"
+      if options.promptLength != nil { throw LRQKError.parameter(sentence) }
+      throw ReplayError("\(recording.file.path): \(sentence)")
+    }
+    let stepCount = options.steps ?? recorded ?? length - P
+    guard stepCount >= 0, stepCount <= length - P else {
       let sentence = "a prompt of \(P) and \(stepCount) steps do not fit \(length) tokens"
       if options.promptLength != nil || options.steps != nil {
         throw LRQKError.parameter(sentence)
       }
       throw ReplayError("\(recording.file.path): \(sentence)")
     }
-    if parameters.recent > max(length, 4096) {
-      throw LRQKError.parameter(
-        "recent w = \(parameters.recent): the recording has \(length) tokens; w rows are set aside "
-          + "for every head, so choose at most that many")
+    for (name, size, own) in [
+      ("recent w", parameters.recent, options.recent),
+      ("selected k", parameters.selected, options.selected),
+    ] where size > max(length, 4096) {
+      let sentence =
+        "\(name) = \(size): the recording has \(length) tokens; rows and sets of that size are set "
+        + "aside for every head, so choose at most \(max(length, 4096))"
+      if own != nil { throw LRQKError.parameter(sentence) }
+      throw ReplayError("\(recording.file.path): \(sentence)")
     }
 
     var replay = TrajectoryReplay(

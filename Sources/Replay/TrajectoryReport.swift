@@ -27,13 +27,17 @@ public struct TrajectoryComparison: Sendable {
   /// Whether all missed-row counts were equal; nil when the file has none, or when the policy
   /// counts by other holders.
   public var missedRowsEqual: Bool?
+  /// Whether the sets that the prompt chose were equal; nil when they were not compared.
+  public var promptSelectedEqual: Bool?
+  /// Tensors of the file whose shape is not the computed one: expected, and not met.
+  public var shapesDiffer = false
   /// What could not be compared, and why.
   public var skipped: [String] = []
 
   /// True when nothing that was compared lay outside its limit.
   public var isWithin: Bool {
     outputs.values.allSatisfy(\.within) && selectedCompared == selectedEqual
-      && missedRowsEqual != false
+      && missedRowsEqual != false && promptSelectedEqual != false && !shapesDiffer
   }
 }
 
@@ -43,9 +47,24 @@ extension TrajectoryReplay {
     var result = TrajectoryComparison()
     let file = recording.file
     let tensors = self.tensors
+    let perStep = ["k_hat", "attention", "selected", "missed_rows"]
+    let recordedSteps = try perStep.first(where: file.contains).flatMap { name in
+      try file.shape(of: name).first
+    }
+    let isPart = recordedSteps.map { steps.count < $0 } ?? false
+    if isPart, let recordedSteps {
+      result.skipped.append(
+        "steps \(steps.count + 1) to \(recordedSteps) of the file, which did not run here")
+    }
     for (name, tensor) in tensors where file.contains(name) {
-      let expected: Tensor<Double> = try file.tensor(name)
+      if isPart && name.hasPrefix("final.") {
+        result.skipped.append("\(name): the file's stands after more steps")
+        continue
+      }
+      var expected: Tensor<Double> = try file.tensor(name)
+      if isPart && perStep.contains(name) { expected = expected.first(steps.count) }
       if expected.shape != tensor.shape {
+        result.shapesDiffer = true
         result.skipped.append("\(name): computed \(tensor.shape), the file has \(expected.shape)")
         continue
       }
@@ -54,23 +73,26 @@ extension TrajectoryReplay {
         tensor.converted(), expected, limit: limit, reason: reason)
     }
     for name in ["k_hat", "final.B_Q", "final.B_K", "prefill.B_Q", "prefill.B_K", "attention"]
-    where file.contains(name) && !tensors.contains(where: { $0.name == name }) {
+    where file.contains(name) && !tensors.contains(where: { $0.name == name }) && !steps.isEmpty {
       result.skipped.append("\(name): these choices have none")
     }
 
     for (name, own) in integers where file.contains(name) {
-      let expected = try file.integers(name)
+      var expected = try file.integers(name)
+      if isPart && perStep.contains(name) { expected = expected.first(steps.count) }
       if name == "missed_rows" {
         if plan.parameters.transfers == .perKeyValueHead && heads.query != heads.keyValue {
           result.skipped.append("missed_rows: counted by key/value head here")
         } else if expected.shape == own.shape {
           result.missedRowsEqual = expected == own
         } else {
+          result.shapesDiffer = true
           result.skipped.append("missed_rows: computed \(own.shape), the file \(expected.shape)")
         }
         continue
       }
       if expected.shape != own.shape {
+        result.shapesDiffer = true
         result.skipped.append("\(name): computed \(own.shape), the file has \(expected.shape)")
         continue
       }
@@ -80,8 +102,8 @@ extension TrajectoryReplay {
         result.selectedCompared += name == "selected" ? 1 : 0
         let isEqual = own.elements[set] == expected.elements[set]
         result.selectedEqual += name == "selected" && isEqual ? 1 : 0
-        if name == "prefill.selected" && !isEqual {
-          result.skipped.append("prefill.selected: head \(first / k) differs")
+        if name == "prefill.selected" {
+          result.promptSelectedEqual = (result.promptSelectedEqual ?? true) && isEqual
         }
       }
     }
@@ -205,4 +227,14 @@ extension TrajectoryReplay {
 
   /// Relative distance of all attention outputs from full attention.
   public var fullAttentionError: Double { fullAttentionError(quality.indices) }
+}
+
+extension Tensor {
+  /// The first `count` places of the first axis, or all of them.
+  fileprivate func first(_ count: Int) -> Tensor {
+    guard let all = shape.first, count < all else { return self }
+    return Tensor(
+      shape: [count] + shape.dropFirst(),
+      elements: Array(elements[..<(elements.count / all * count)]))
+  }
 }

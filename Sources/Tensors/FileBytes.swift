@@ -88,6 +88,11 @@ import Glibc
 /// name. A failure removes the new file. A symbolic link at `path` is replaced, not followed.
 func replaceFile(at path: String, with bytes: [UInt8]) throws(SafetensorsError.Problem) {
   try checkPath(path, "write")
+  // A pipe or device (/dev/null, /dev/stdout) is no file to put another one in the place of.
+  var information = stat()
+  if unsafe stat(path, &information) == 0 && information.st_mode & S_IFMT != S_IFREG {
+    throw .notARegularFile
+  }
   let (temporary, descriptor) = try createTemporary(beside: path)
   do throws(SafetensorsError.Problem) {
     do throws(SafetensorsError.Problem) {
