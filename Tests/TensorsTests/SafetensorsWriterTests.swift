@@ -138,7 +138,7 @@ import Testing
         atPath: taken, withIntermediateDirectories: false)
       #expect(
         problem { () throws(SafetensorsError) in try writer.write(to: taken) }
-          == .system(operation: "write", reason: "Is a directory"))
+          == .notARegularFile)
       #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == ["taken"])
       #expect(
         problem { () throws(SafetensorsError) in try writer.write(to: "\(directory)/a\u{0}b") }
