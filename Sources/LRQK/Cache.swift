@@ -5,18 +5,18 @@
 // Out: attention of each new token over selected and recent rows; every copy in the ledger.
 //
 //   prompt   factorise (Prefill.swift), offload K and V to the host, choose the first set
-//   step t   1. write (k, v) into the ring; flush the ring to the host when it is full of new rows
-//            2. codes q_hat, k_hat        (DecodeSolver.swift, or the linear maps)
-//            3. update bases, append k_hat to A_K
-//            4. proxy scores, top-k       (ProxyScores.swift, Selection.swift)
-//            5. hit and miss, copy misses (RowStore.swift)
-//            6. exact attention           (SparseAttention.swift)
+//   step t   a. write (k, v) into the ring; flush the ring to the host when it is full of new rows
+//            b. codes q_hat, k_hat        (step 3: DecodeSolver.swift, or the linear maps)
+//            c. bases, k_hat into A_K     (step 4: BasisUpdateStep.swift)
+//            d. proxy scores, top-k       (steps 5, 6: ProxyScores.swift, Selection.swift)
+//            e. hit and miss, copy misses (step 7: RowStore.swift)
+//            f. exact attention           (step 8: SparseAttention.swift)
 //
 // The phases of a sequence of l tokens:
 //   collecting   l < max(k, r): everything stays on the device, attention is full.
-//   dense        k <= l <= k + w: codes exist, but all rows still fit, so attention is full.
-//   sparse       l > k + w.
-// The new token is in the ring before its code exists, so Omega, the rows that step 2 fits to, is
+//   dense        max(k, r) <= l <= k + w: codes exist, but all rows still fit: attention is full.
+//   sparse       l > k + w, and l >= r.
+// The new token is in the ring before its code exists, so Omega, the rows that (b) fits to, is
 // the old selection and the ring WITHOUT the new token. (The released code gathers a zero row of
 // A_K for it, which contributes nothing: quirk Q2.)
 //
@@ -32,9 +32,9 @@ public import TieredMemory
 public struct LRQKCache<E: Scalar>: Sendable {
   /// Layer, as the ledger names it.
   public let layer: Int
-  /// Query heads (times sequences), H.
+  /// Query heads of all sequences together: H times the batch.
   public let queryHeads: Int
-  /// Key/value heads (times sequences), H / G.
+  /// Key/value heads of all sequences together: H / G times the batch.
   public let keyValueHeads: Int
   /// d.
   public let width: Int
@@ -112,7 +112,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
   }
   /// Bytes of keys and values on the host.
   public var hostBytes: Int { hosts.reduce(0) { $0 + $1.bytes } }
-  /// Largest |k_hat| or |A_K| so far, by group.
+  /// Largest finite |A_K| so far, by group; a map refresh, which codes every token anew, starts anew.
   public var largestCodes: [Double] { groups.map(\.largestCode) }
 
   // MARK: The prompt

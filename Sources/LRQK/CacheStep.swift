@@ -3,7 +3,7 @@
 // In:  q, k, v of one new token, the state that Cache.swift holds.
 // Out: attention over selected and recent rows; codes, bases, sets, rows and ledger moved on.
 //
-// The numbers in the text are those of Cache.swift. Heads are independent, so every phase runs over
+// The letters in the text are those of Cache.swift. Heads are independent, so every phase runs over
 // all of them at once; between phases everything is in head order, the ledger's events too.
 
 public import Tensors
@@ -19,7 +19,7 @@ extension LRQKCache {
     step += 1
     if isCollecting { return try decodeCollecting(q, k, v, tiers: &tiers, trace: trace) }
 
-    // 1. (k, v) into the ring
+    // a. (k, v) into the ring
     let omegaRing = ring.tokens.count == ring.capacity ? ring.tokens.dropFirst() : ring.tokens[...]
     let slot = ring.append(length)
     length += 1
@@ -30,10 +30,10 @@ extension LRQKCache {
     }
     flushIfDue(tiers: &tiers)
 
-    // 2. and 3. codes, bases, A_K
+    // b. and c. codes, bases, A_K
     let codes = try encode(q, k, omegaRing: Array(omegaRing), tiers: &tiers, trace: trace)
 
-    // 4. scores and top-k
+    // d. scores and top-k
     var gaps = [Double](repeating: .infinity, count: queryHeads)
     if !isDense {
       let candidates = parameters.candidates.count(oldestRecent: ring.tokens.lowerBound)
@@ -49,7 +49,7 @@ extension LRQKCache {
       gaps = choices.map(\.gap)
     }
 
-    // 5. hit and miss, 6. attention
+    // e. hit and miss, f. attention
     let (missed, output) = try fetchAndAttend(q, tiers: &tiers)
     if case .every(let n) = parameters.mapRefresh, step % n == 0 { try refreshMaps(&tiers) }
     return DecodeStep(

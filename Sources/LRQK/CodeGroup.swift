@@ -20,7 +20,7 @@ struct CodeGroup<E: Scalar>: Sendable {
   private let matrixShape: [Int]
   /// QᵀQ and KᵀK, (d, d) each, over all tokens so far; only with a map refresh.
   private var grams: (queries: DeviceBuffer<Double>, keys: DeviceBuffer<Double>)?
-  /// Largest |k_hat| so far.
+  /// Largest finite |A_K| so far, the prompt's codes included; a map refresh starts anew.
   private(set) var largestCode: Double
 
   init(
@@ -92,18 +92,15 @@ struct CodeGroup<E: Scalar>: Sendable {
 
   /// G += xᵀx for the new token's queries and key.
   mutating func addToGrams(query: Tensor<E>, key: Tensor<E>) {
-    guard grams != nil else { return }
+    guard var sums = grams else { return }
     func add(_ rows: Tensor<E>, to gram: inout DeviceBuffer<Double>) {
       let new = rows.converted(to: Double.self).gram(in: .reference)
       let old = Tensor(shape: new.shape, elements: gram.elements)
       gram.elements = (old + new).elements
     }
-    grams.map { old in
-      var sums = old
-      add(query, to: &sums.queries)
-      add(key, to: &sums.keys)
-      grams = sums
-    }
+    add(query, to: &sums.queries)
+    add(key, to: &sums.keys)
+    grams = sums
   }
 
   /// New maps from the Gram matrices, and every token coded anew: A_K = K W_K.

@@ -8,6 +8,9 @@
 //   l tokens so far, d head width, r rank, k selected ("active") tokens, w recent tokens,
 //   G query heads per key/value head.
 // Queries and keys are those AFTER the rotary embedding.
+//
+// [C:a-b] cites lines a to b of the authors' lrqk_attention.py, github tenghuilee/LRQK at f3b843f;
+// Q1 to Q14 are its quirks, Docs/differences.md.
 
 public import Tensors
 
@@ -98,7 +101,8 @@ public enum Reuse: String, Sendable, CaseIterable {
 public enum MapRefresh: Sendable, Equatable {
   /// The maps of the prompt are kept.
   case never
-  /// New maps after every n decode steps; recoding A_K reads the host's keys, a counted transfer.
+  /// New maps in closed form, whatever solver the prompt had, after every n decode steps; recoding A_K
+  /// reads the host's keys, a counted transfer.
   case every(Int)
 }
 
@@ -165,7 +169,9 @@ public struct Parameters: Sendable, Equatable {
   public var weights = Weights()
   /// Which A_Q the update of A_K sees.
   public var weightedUpdate = WeightedUpdate.gaussSeidel
-  /// In which arithmetic prefill multiplies matrices; a decode step is always in reference order.
+  /// In which arithmetic prefill, and a map refresh, multiply the rows by matrices.
+  ///
+  /// A decode step is always in reference order; only a refresh after it is not.
   public var prefillArithmetic = Arithmetic.reference
 
   /// How a new token gets its codes.

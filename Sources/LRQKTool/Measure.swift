@@ -30,7 +30,7 @@ struct Timing {
 struct MachineLimits {
   /// OpenBLAS single precision products, 10^9 operations a second.
   let gflops: Double
-  /// Reads of memory far larger than the caches, 10^9 bytes a second.
+  /// Reads of 128 MiB, 10^9 bytes a second; where a cache is as large, reads of the cache.
   let bandwidth: Double
 
   static func measure() -> MachineLimits {

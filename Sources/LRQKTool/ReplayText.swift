@@ -87,16 +87,23 @@ struct ReplayText {
   }
 
   private func steps<E: Scalar>(_ replay: TrajectoryReplay<E>, everyStep: Bool) {
-    let rowBytes = replay.events.first.map { $0.bytes / $0.rows } ?? 0
+    // What moved, rows and bytes, by step, from the ledger: misses, reloads, keys read back by a refresh.
+    var moved = Array(repeating: (rows: 0, bytes: 0), count: replay.steps.count + 1)
+    for event in replay.events where event.direction == .hostToDevice {
+      moved[event.step].rows += event.rows
+      moved[event.step].bytes += event.bytes
+    }
     func line(_ label: String, _ range: Range<Int>) -> [String] {
       let part = replay.quality[range]
       let (selected, hits, misses) = part.reduce((0, 0, 0)) {
         ($0.0 + $1.selected, $0.1 + $1.hits, $0.2 + $1.misses)
       }
-      let moved = replay.plan.parameters.reuse == .none ? hits + misses : misses
+      let (rows, count) = moved[range.lowerBound + 1..<range.upperBound + 1].reduce((0, 0)) {
+        ($0.0 + $1.rows, $0.1 + $1.bytes)
+      }
       return [
-        label, number(replay.recall(range)), "\(selected)", "\(hits)", "\(misses)", "\(moved)",
-        bytes(moved * rowBytes),
+        label, number(replay.recall(range)), "\(selected)", "\(hits)", "\(misses)", "\(rows)",
+        bytes(count),
         number(replay.sameRowsError(range), 7), number(replay.fullAttentionError(range), 4),
       ]
     }
@@ -119,7 +126,7 @@ struct ReplayText {
   private func codes<E: Scalar>(_ replay: TrajectoryReplay<E>) {
     if let place = replay.firstNonFinite {
       Swift.print(
-        "  k_hat is NaN or infinite from \(place) on; largest finite magnitude before "
+        "  k_hat is NaN or infinite, first at \(place); largest finite magnitude of the run "
           + number(replay.largestCode))
     } else {
       Swift.print("  largest |k_hat| or |A_K|: \(number(replay.largestCode))")

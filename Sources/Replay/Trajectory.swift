@@ -44,7 +44,8 @@ public struct TrajectoryReplay<E: Scalar>: Sendable {
   public internal(set) var hostBytes = 0
   /// Bytes of all keys and values at the end, as full attention would hold them.
   public internal(set) var fullCacheBytes = 0
-  /// Largest |k_hat| among finite ones; codes that were not finite.
+  /// Largest finite |A_K| of the whole run, the prompt's codes included; with a map refresh, since the
+  /// last one.
   public internal(set) var largestCode = 0.0
   /// The first code that was not finite, if the replay went on.
   public internal(set) var firstNonFinite: Place?
@@ -193,16 +194,19 @@ extension TrajectoryReplay {
   public var residentBytes: Int { buffers.reduce(0) { $0 + $1.bytes } }
 
   /// Missed rows under either transfer policy, recounted from the selected sets alone.
+  ///
+  /// A dense step misses nothing, but its sets are what the first sparse step finds on the device: a
+  /// prompt shorter than k is factorised during the answer.
   public var missedRowsByPolicy: (perQueryHead: Int, perKeyValueHead: Int) {
     let group = heads.query / heads.keyValue
     func misses(_ share: Int) -> Int {
       var held: [Set<Int>] = []
       var missed = 0
-      for sets in [promptSelected] + steps.filter({ !$0.isDense }).map(\.selected) {
+      for (sets, isDense) in [(promptSelected, true)] + steps.map({ ($0.selected, $0.isDense) }) {
         let now = stride(from: 0, to: sets.count, by: share).map { h in
           sets[h..<h + share].reduce(into: Set<Int>()) { $0.formUnion($1) }
         }
-        if !held.isEmpty {
+        if !isDense {
           missed += zip(now, held).reduce(0) { $0 + $1.0.subtracting($1.1).count }
         }
         held = now

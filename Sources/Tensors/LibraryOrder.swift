@@ -18,10 +18,6 @@ public protocol LibraryOrder {
   static func libraryMatmul(
     m: Int, n: Int, k: Int, a: Span<Self>, lda: Int, transposeA: Bool, b: Span<Self>, ldb: Int,
     transposeB: Bool, into c: inout MutableSpan<Self>, ldc: Int, accumulate: Bool)
-
-  /// The upper triangle of C (n, n) = AᵀA for A of (rows, n), row-major and contiguous.
-  static func librarySymmetricProduct(
-    rows: Int, n: Int, a: Span<Self>, into c: inout MutableSpan<Self>)
 }
 
 /// One BLAS thread, set before the first product or decomposition: their bits depend on it.
@@ -65,22 +61,6 @@ extension Float: LibraryOrder {
       }
     }
   }
-
-  /// `cblas_ssyrk`.
-  public static func librarySymmetricProduct(
-    rows: Int, n: Int, a: Span<Float>, into c: inout MutableSpan<Float>
-  ) {
-    _ = singleThreaded
-    precondition(a.count >= rows * n && c.count >= n * n, "AᵀA: A is (\(rows), \(n))")
-    if n == 0 { return }
-    unsafe a.withUnsafeBufferPointer { a in
-      unsafe c.withUnsafeMutableBufferPointer { c in
-        unsafe cblas_ssyrk(
-          CblasRowMajor, CblasUpper, CblasTrans, Int32(n), Int32(rows), 1, a.baseAddress,
-          Int32(n), 0, c.baseAddress, Int32(n))
-      }
-    }
-  }
 }
 
 extension Double: LibraryOrder {
@@ -103,22 +83,6 @@ extension Double: LibraryOrder {
             a.baseAddress, Int32(max(lda, 1)), b.baseAddress, Int32(max(ldb, 1)),
             accumulate ? 1 : 0, c.baseAddress, Int32(max(ldc, 1)))
         }
-      }
-    }
-  }
-
-  /// `cblas_dsyrk`.
-  public static func librarySymmetricProduct(
-    rows: Int, n: Int, a: Span<Double>, into c: inout MutableSpan<Double>
-  ) {
-    _ = singleThreaded
-    precondition(a.count >= rows * n && c.count >= n * n, "AᵀA: A is (\(rows), \(n))")
-    if n == 0 { return }
-    unsafe a.withUnsafeBufferPointer { a in
-      unsafe c.withUnsafeMutableBufferPointer { c in
-        unsafe cblas_dsyrk(
-          CblasRowMajor, CblasUpper, CblasTrans, Int32(n), Int32(rows), 1, a.baseAddress,
-          Int32(n), 0, c.baseAddress, Int32(n))
       }
     }
   }

@@ -13,7 +13,7 @@
 // Normals come from Box and Muller's transform: of u, v uniform, sqrt(-2 log u) times the cosine
 // and the sine of 2 pi v are two independent normals. The C library's log, cos and sin differ
 // between machines in the last bit, so they are written here from +, -, * and / alone (sqrt is
-// exact everywhere): Taylor series, which need no table and can be checked by hand. No fused
+// correctly rounded everywhere): Taylor series, which need no table and can be checked by hand. No fused
 // multiply-add: on baseline x86-64 each would be a library call, and plain operations have one
 // result everywhere as well.
 

@@ -8,7 +8,8 @@
 // all l rows for every system, and the Gram form is what lets a sweep forget l altogether. So we
 // form S, and watch its pivots:
 //   0. Rows and columns are scaled by powers of two until the diagonal lies in 1 ..< 4. That changes
-//      no digit of the result, but it tells dependent rows from rows that are merely small.
+//      no digit of the Cholesky solution (unless a number over- or underflows), but it tells dependent
+//      rows from rows that are merely small. (Elimination may choose other pivots for it.)
 //   1. Cholesky, S = L Lᵀ. It needs every pivot above 4 n epsilon, which is as far as rounding lets
 //      it see.
 //   2. If that fails, Gaussian elimination with partial pivoting (what the released code always
@@ -43,8 +44,10 @@ public struct SolveRule: Sendable, Equatable {
 public struct SymmetricSolution<E: Scalar>: Sendable {
   /// X, (n, m).
   public let x: Tensor<E>
-  /// Largest over smallest pivot: a lower bound of the condition number of S, scaled to a diagonal
-  /// in 1 ..< 4.
+  /// Largest over smallest pivot of S, scaled to a diagonal in 1 ..< 4.
+  ///
+  /// With Cholesky a lower bound of the scaled condition number, because every pivot lies between the
+  /// smallest and the largest eigenvalue; after elimination (`pivoted`) an estimate and no bound.
   public let condition: Double
   /// True when Cholesky failed and elimination with pivots was used.
   public let pivoted: Bool

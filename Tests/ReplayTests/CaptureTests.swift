@@ -49,6 +49,17 @@ struct CaptureRun: CustomTestStringConvertible, Sendable {
     },
   ]
 
+  @Test(arguments: [1, 60, 112, 120, 128, 140])
+  func `the recount of misses is the ledger's, however short the prompt`(prompt: Int) throws {
+    var options = ReplayOptions()
+    options.promptLength = prompt
+    options.steps = 150
+    options.codeMap = .linear
+    let replay = try TrajectoryReplay<Float>.run(Recordings.capture(layer: 0), options)
+    let missed = replay.ledger["host_to_device"]?["miss"]?.rows
+    #expect(replay.missedRowsByPolicy.perQueryHead == missed)
+  }
+
   @Test(arguments: runs)
   func `recall by quarter of 960 steps is what the page says`(run: CaptureRun) throws {
     var options = ReplayOptions()

@@ -101,9 +101,48 @@ import Testing
     #expect(found.error.split(separator: "\n").count == 1, "\(found.error)")
   }
 
+  @Test(arguments: [["--rank", "7"], ["--preset", "recommended"], ["--code-map", "linear"]])
+  func `a choice that a recorded decode step cannot have gets status 64`(
+    _ choice: [String]
+  ) throws {
+    let found = try run("lrqk", ["replay", Self.golden("decode-r8")] + choice)
+    #expect(found.status == 64, "\(found.error)")
+    #expect(found.output == "")
+    #expect(found.error.split(separator: "\n").count == 1, "\(found.error)")
+  }
+
   @Test(arguments: [["--rank", "7"], ["--prompt-length", "100"]])
   func `sizes that the recording contradicts get one line`(_ choice: [String]) throws {
     let found = try run("lrqk", ["replay", Self.golden("trajectory-gqa")] + choice)
+    #expect(found.status == 65, "\(found.error)")
+    #expect(found.error.split(separator: "\n").count == 1, "\(found.error)")
+  }
+
+  @Test func `a k far beyond the recording is refused before room is made for it`() throws {
+    let capture = Self.root.appendingPathComponent(
+      "Tests/ReplayTests/Captures/needle-layer0.safetensors"
+    ).path
+    let found = try run("lrqk", ["replay", capture, "-k", "\(1 << 40)", "--steps", "1"])
+    #expect(found.status == 64, "\(found.error)")
+    #expect(found.error.split(separator: "\n").count == 1, "\(found.error)")
+  }
+
+  @Test(arguments: ["\(Int.min)", "-1", "0", "201", "\(Int.max)"])
+  func `a prompt length that a file lies about gets one line`(_ length: String) throws {
+    // The header's number is replaced and the header's length with it; the data stay as they are.
+    let original = [UInt8](
+      try Data(contentsOf: URL(fileURLWithPath: Self.golden("trajectory-gqa"))))
+    let end = 8 + original.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+    let header = String(decoding: original[8..<end], as: UTF8.self).replacing(
+      #/"prompt_length": ?"160"/#, with: "\"prompt_length\":\"\(length)\"")
+    #expect(header.contains("\"\(length)\""))
+    let size = UInt64(header.utf8.count)
+    let bytes = (0..<8).map { UInt8(truncatingIfNeeded: size >> (8 * $0)) } + Array(header.utf8)
+    let path = FileManager.default.temporaryDirectory
+      .appendingPathComponent("lrqk-test-\(UUID().uuidString).safetensors")
+    defer { try? FileManager.default.removeItem(at: path) }
+    try Data(bytes + original[end...]).write(to: path)
+    let found = try run("lrqk", ["replay", path.path])
     #expect(found.status == 65, "\(found.error)")
     #expect(found.error.split(separator: "\n").count == 1, "\(found.error)")
   }
