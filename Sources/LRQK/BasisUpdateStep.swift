@@ -13,6 +13,17 @@
 
 public import Tensors
 
+extension BasisUpdate {
+  /// How much of the exact line search's step is taken; 0 leaves the bases alone.
+  public var factor: Double {
+    switch self {
+    case .projection: 1
+    case .damped(let factor): factor
+    case .frozen: 0
+    }
+  }
+}
+
 /// B' after a step of length `factor` times the exact line search.
 public func updatedBasis<E: Scalar>(
   _ basis: Tensor<E>, codes: Tensor<E>, rows: Tensor<E>, factor: Double = 1

@@ -64,12 +64,8 @@ struct CodeGroup<E: Scalar>: Sendable {
   mutating func updateBases(
     _ update: BasisUpdate, query: Tensor<E>, key: Tensor<E>, codes: DecodeSolver<E>
   ) {
-    let factor: Double
-    switch update {
-    case .frozen: return
-    case .projection: factor = 1
-    case .damped(let damping): factor = damping
-    }
+    let factor = update.factor
+    if factor == 0 { return }
     queryMatrix.elements =
       updatedBasis(queryTensor, codes: codes.queryCodes, rows: query, factor: factor).elements
     keyMatrix.elements =

@@ -38,7 +38,7 @@ public struct JSONReport: Encodable {
   var fullCacheBytes: Int?
   var largestCode: Double?
   var firstNonFiniteCode: String?
-  var steps: [StepQuality]?
+  var steps: [StepReport]?
 
   /// The object of a single call.
   public init<E: Scalar>(
@@ -95,7 +95,16 @@ public struct JSONReport: Encodable {
     fullCacheBytes = replay.fullCacheBytes
     largestCode = replay.largestCode
     firstNonFiniteCode = replay.firstNonFinite?.description
-    steps = replay.quality
+    let eventsOfStep = Dictionary(grouping: replay.events, by: \.step)
+    steps = replay.quality.map { quality in
+      let events = eventsOfStep[quality.step] ?? []
+      return StepReport(
+        quality: quality,
+        moved: Dictionary(grouping: events, by: \.reason.rawValue).mapValues { events in
+          LedgerLine(
+            rows: events.reduce(0) { $0 + $1.rows }, bytes: events.reduce(0) { $0 + $1.bytes })
+        })
+    }
   }
 
   /// The text; infinity and NaN are written as strings.
@@ -109,5 +118,19 @@ public struct JSONReport: Encodable {
       ? [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
       : [.sortedKeys, .withoutEscapingSlashes]
     return String(decoding: try encoder.encode(self), as: UTF8.self)
+  }
+}
+
+/// One step: its quality, and what the ledger says moved in it, by reason.
+struct StepReport: Encodable {
+  let quality: StepQuality
+  let moved: [String: LedgerLine]
+
+  enum CodingKeys: String, CodingKey { case moved }
+
+  func encode(to encoder: any Encoder) throws {
+    try quality.encode(to: encoder)
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(moved, forKey: .moved)
   }
 }

@@ -55,7 +55,7 @@ extension SingleCallReplay {
       SingleCallReplay(
         computed: computed,
         outputs: try compare(
-          recording, computed.map { ($0.0, $0.0, $0.1) },
+          recording, computed,
           jacobi: plan.parameters.weightedUpdate == .jacobi,
           condition: factors.map(\.condition).max() ?? 1),
         sweeps: sweeps, condition: factors.map(\.condition).max() ?? 1,
@@ -103,14 +103,11 @@ extension SingleCallReplay {
     func basis(_ old: [Tensor<E>], _ codes: (DecodeSolver<E>) -> Tensor<E>, _ rows: [Tensor<E>])
       -> [Tensor<E>]
     {
-      old.indices.map { h in
-        switch update {
-        case .frozen: old[h]
-        case .projection: updatedBasis(old[h], codes: codes(solvers[h]), rows: rows[h])
-        case .damped(let factor):
-          updatedBasis(old[h], codes: codes(solvers[h]), rows: rows[h], factor: factor)
+      update.factor == 0
+        ? old
+        : old.indices.map { h in
+          updatedBasis(old[h], codes: codes(solvers[h]), rows: rows[h], factor: update.factor)
         }
-      }
     }
     let batch = whole.shape[0]
     let computed = [
@@ -123,40 +120,36 @@ extension SingleCallReplay {
       SingleCallReplay(
         computed: computed,
         outputs: try compare(
-          recording, computed.map { ($0.0, $0.0, $0.1) }, jacobi: false,
+          recording, computed, jacobi: false,
           condition: solvers.map(\.condition).max() ?? 1),
         sweeps: [], condition: solvers.map(\.condition).max() ?? 1,
         pivoted: solvers.contains(where: \.pivoted)), plan
     )
   }
 
-  /// Compares every computed tensor whose `.f64` stands in the file.
+  /// Compares every computed tensor that stands in the file, as `.f64`, as `.f32` or as both.
   private static func compare(
-    _ recording: Recording, _ computed: [(name: String, base: String, tensor: Tensor<E>)],
-    jacobi: Bool, condition: Double
+    _ recording: Recording, _ computed: [(name: String, tensor: Tensor<E>)], jacobi: Bool,
+    condition: Double
   ) throws -> [String: Comparison] {
-    var outputs: [String: Comparison] = [:]
-    // A file of a Float replay's own --output has no float64 yardstick: float32 beside float32.
-    for (name, base, tensor) in computed
-    where recording.file.contains("\(base).f32") && !recording.file.contains("\(base).f64") {
-      let single: Tensor<Double> = try recording.file.tensor("\(base).f32")
-      if single.shape != tensor.shape {
+    func expected(_ name: String, _ shape: [Int]) throws -> Tensor<Double>? {
+      guard recording.file.contains(name) else { return nil }
+      let tensor: Tensor<Double> = try recording.file.tensor(name)
+      if tensor.shape != shape {
         throw ReplayError(
-          "\(recording.file.path): \(base).f32 has shape \(single.shape), computed \(tensor.shape)")
+          "\(recording.file.path): \(name) has shape \(tensor.shape), computed \(shape)")
       }
-      outputs[name] = Comparison(
-        tensor.converted(), single, limit: max(2e-3, 64 * condition * 0x1p-24),
-        reason: "no .f64 in the file; 64 x condition x 2^-24, at least 2e-3")
+      return tensor
     }
-    for (name, base, tensor) in computed where recording.file.contains("\(base).f64") {
-      let double: Tensor<Double> = try recording.file.tensor("\(base).f64")
-      let single: Tensor<Double>? =
-        recording.file.contains("\(base).f32") ? try recording.file.tensor("\(base).f32") : nil
-      if double.shape != tensor.shape || (single.map { $0.shape != tensor.shape } ?? false) {
-        throw ReplayError(
-          "\(recording.file.path): \(base).f64 has shape \(double.shape), computed \(tensor.shape)")
+    var outputs: [String: Comparison] = [:]
+    for (name, tensor) in computed {
+      let single = try expected("\(name).f32", tensor.shape)
+      let double = try expected("\(name).f64", tensor.shape)
+      if let comparison = singleCallComparison(
+        tensor, single: single, double: double, jacobi: jacobi, condition: condition)
+      {
+        outputs[name] = comparison
       }
-      outputs[name] = singleCallComparison(tensor, single: single, double: double, jacobi: jacobi)
     }
     return outputs
   }

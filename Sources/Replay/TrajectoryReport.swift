@@ -113,20 +113,12 @@ extension TrajectoryReplay {
   /// The largest relative distance that passes, and why.
   ///
   /// The golden files hold float32 runs, and their README gives attention 1e-5 and k_hat 2e-3 in
-  /// either precision. The factors of the prompt and the bases have no limit there. They are
-  /// solutions of systems, and a float32 solution is only as good as its system: condition times
-  /// 2^-24, times 64 for sweep after sweep. (Forced by prompts of 33 to 46 tokens at r = 16, of
-  /// condition 4e3 to 4e4, where the authors' float32 functions are 0.005 to 0.007 off float64.) Never
-  /// above 0.1: a run that diverged has any condition, and a limit above 1 would pass any numbers.
+  /// either precision. The factors of the prompt and the bases have no limit there.
   private func limit(_ name: String) -> (limit: Double, reason: String) {
     switch name {
     case "attention": (1e-5, "exact rows, float32 storage")
     case "k_hat": (2e-3, "float32 solvers")
-    default:
-      (
-        min(max(2e-3, 64 * condition * 0x1p-24), 0.1),
-        "float32 solvers: 64 x condition x 2^-24, 2e-3 to 0.1"
-      )
+    default: float32Limit(condition: condition)
     }
   }
 

@@ -23,6 +23,16 @@ struct CaptureRun: CustomTestStringConvertible, Sendable {
     CaptureRun(layer: 0, words: "frozen", recall: [0.54, 0.41, 0.35, 0.27]) {
       $0.basisUpdate = .frozen
     },
+    CaptureRun(layer: 2, words: "frozen", recall: [0.43, 0.26, 0.25, 0.23]) {
+      $0.basisUpdate = .frozen
+    },
+    CaptureRun(layer: 0, words: "damped by 0.05", recall: [0.44, 0.28, 0.23, 0.15]) {
+      $0.basisUpdate = .damped(0.05)
+    },
+    CaptureRun(layer: 0, words: "linear after 8 sweeps", recall: [0.66, 0.52, 0.46, 0.42]) {
+      $0.codeMap = .linear
+      $0.iterations = 8
+    },
     CaptureRun(layer: 0, words: "linear", recall: [0.64, 0.51, 0.45, 0.40]) {
       $0.codeMap = .linear
     },
