@@ -168,34 +168,14 @@ private func sum<E: Scalar>(_ a: Span<E>, _ b: Span<E>, _ factor: E) -> [E] {
 extension Tensor where Element: Scalar {
   /// The flat index of the first NaN or infinity; nil when all elements are finite.
   public var firstNonFinite: Int? {
-    allFinite(elements.span) ? nil : elements.firstIndex { !$0.isFinite }
+    Element.allFinite(elements.span) ? nil : elements.firstIndex { !$0.isFinite }
   }
 
   /// True when the rows `range` of a matrix hold neither NaN nor infinity.
   public func isFinite(rows range: Range<Int>) -> Bool {
-    allFinite(
+    Element.allFinite(
       elements.span.extracting(range.lowerBound * columns..<range.upperBound * columns))
   }
-}
-
-@specialized(where E == Float)
-@specialized(where E == Double)
-private func allFinite<E: Scalar>(_ a: Span<E>) -> Bool {
-  // Zero times a finite number is zero; anything else leaves NaN in the sum.
-  var sums = (E.zero, E.zero, E.zero, E.zero)
-  var i = 0
-  while i + 4 <= a.count {
-    sums.0 += 0 * a[i]
-    sums.1 += 0 * a[i + 1]
-    sums.2 += 0 * a[i + 2]
-    sums.3 += 0 * a[i + 3]
-    i += 4
-  }
-  while i < a.count {
-    sums.0 += 0 * a[i]
-    i += 1
-  }
-  return sums.0 + sums.1 + sums.2 + sums.3 == 0
 }
 
 /// `count` zeros.

@@ -6,14 +6,15 @@
 // A sum over 32,768 rows in Float alone would lose digits, in Double alone time. So rows are taken
 // in blocks of 512, counted from the first row ever added: inside a block every element is one
 // fused chain in the element type, and blocks are added up in Double. A chain goes on where the
-// last chunk ended, so every chunking gives the same bits. Where A is B only the upper half is
-// computed, in panels of 32 rows; a product commutes, so the lower half would have the same bits.
+// last chunk ended, so in reference order every chunking gives the same bits. Where A is B only the
+// upper half is computed, in panels of 32 columns and the rows down to the diagonal; a product
+// commutes, so the lower half would have the same bits.
 
 /// The sum AᵀB over the rows seen so far.
 public struct RowProduct<E: Scalar>: Sendable {
   /// Rows in a block.
   public static var block: Int { 512 }
-  private static var panelHeight: Int { 32 }
+  private static var panelWidth: Int { 32 }
 
   /// p and q.
   public let shape: [Int]
@@ -40,9 +41,11 @@ public struct RowProduct<E: Scalar>: Sendable {
     shape = [p, q]
     self.isGram = isGram
     self.arithmetic = arithmetic
-    let height = isGram && arithmetic == .reference ? Self.panelHeight : max(p, 1)
-    let sizes = stride(from: 0, to: p, by: height).map { first in
-      min(height, p - first) * (isGram && arithmetic == .reference ? q - first : q)
+    var sizes = [p * q]
+    if isGram && arithmetic == .reference {
+      sizes = stride(from: 0, to: p, by: Self.panelWidth).map { left in
+        min(left + Self.panelWidth, p) * min(Self.panelWidth, p - left)
+      }
     }
     finished = sizes.map { Array(repeating: 0, count: $0) }
     current = sizes.map { Array(repeating: 0, count: $0) }
@@ -71,14 +74,13 @@ public struct RowProduct<E: Scalar>: Sendable {
       let n = min(Self.block - pending, rows.upperBound - first)
       for panel in current.indices {
         var out = current[panel].mutableSpan
-        let top = panel * Self.panelHeight
         switch arithmetic {
         case .reference:
-          let left = isGram ? top : 0
-          let height = isGram ? min(Self.panelHeight, p - top) : p
+          let left = isGram ? panel * Self.panelWidth : 0
+          let width = isGram ? min(Self.panelWidth, q - left) : q
           E.chainMatmul(
-            m: height, n: q - left, k: n, a.elements.span,
-            ChainLayout(offset: first * p + left, row: 1, column: p), b.elements.span,
+            m: isGram ? left + width : p, n: width, k: n, a.elements.span,
+            ChainLayout(offset: first * p, row: 1, column: p), b.elements.span,
             bOffset: first * q + left, bWidth: q, accumulate: pending > 0, into: &out)
         case .library:
           E.libraryMatmul(
@@ -107,12 +109,12 @@ public struct RowProduct<E: Scalar>: Sendable {
     }
     var whole = Tensor<Double>(repeating: 0, shape: shape)
     for (panel, sum) in sums.enumerated() {
-      let top = panel * Self.panelHeight
-      let width = shape[1] - top
-      for i in 0..<sum.count / max(width, 1) {
-        for j in i..<width {
-          whole[top + i, top + j] = sum[i * width + j]
-          whole[top + j, top + i] = sum[i * width + j]
+      let left = panel * Self.panelWidth
+      let width = min(Self.panelWidth, shape[1] - left)
+      for i in 0..<left + width {
+        for j in max(i - left, 0)..<width {
+          whole[i, left + j] = sum[i * width + j]
+          whole[left + j, i] = sum[i * width + j]
         }
       }
     }

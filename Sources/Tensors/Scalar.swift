@@ -10,14 +10,37 @@
 public protocol Scalar: BinaryFloatingPoint, Sendable, ReferenceOrder, LibraryOrder {
   /// "float" or "double", as reports and options call it.
   static var precisionName: String { get }
+
+  /// True when none of the numbers is NaN or infinite.
+  static func allFinite(_ numbers: Span<Self>) -> Bool
 }
 
 extension Float: Scalar {
   /// "float".
   public static var precisionName: String { "float" }
+
+  /// True when no exponent has all its bits set.
+  public static func allFinite(_ numbers: Span<Float>) -> Bool {
+    let exponent: UInt32 = 0x7F80_0000
+    var found: UInt32 = 0  // no early end, so that many numbers are looked at side by side
+    for i in numbers.indices {
+      found |= numbers[i].bitPattern & exponent == exponent ? 1 : 0
+    }
+    return found == 0
+  }
 }
 
 extension Double: Scalar {
   /// "double".
   public static var precisionName: String { "double" }
+
+  /// True when no exponent has all its bits set.
+  public static func allFinite(_ numbers: Span<Double>) -> Bool {
+    let exponent: UInt64 = 0x7FF0_0000_0000_0000
+    var found: UInt64 = 0  // no early end, so that many numbers are looked at side by side
+    for i in numbers.indices {
+      found |= numbers[i].bitPattern & exponent == exponent ? 1 : 0
+    }
+    return found == 0
+  }
 }
