@@ -3,6 +3,9 @@
 #include "CFusedChains.h"
 
 #include <stdatomic.h>
+#if defined(__linux__)
+#include <malloc.h>
+#endif
 
 // No product and sum may be fused unless the text says fma, at any level.
 #pragma STDC FP_CONTRACT OFF
@@ -183,4 +186,11 @@ void chains_copy_rows(ptrdiff_t n, size_t row_bytes, const void *from, const ptr
     __builtin_memcpy(target + (size_t)slots[i] * row_bytes, source + (size_t)rows[i] * row_bytes,
                      row_bytes);
   }
+}
+
+void chains_keep_freed_memory(void) {
+#if defined(__GLIBC__)
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
 }

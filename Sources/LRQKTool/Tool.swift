@@ -10,6 +10,7 @@
 
 import ArgumentParser
 import Foundation
+import Tensors
 
 @main
 struct LRQKCommand: ParsableCommand {
@@ -24,6 +25,7 @@ struct LRQKCommand: ParsableCommand {
     subcommands: [ExplainCommand.self, ReplayCommand.self, BenchCommand.self])
 
   static func main() {
+    keepFreedMemory()
     do {
       var command = try parseAsRoot()
       try command.run()

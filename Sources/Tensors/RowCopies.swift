@@ -33,3 +33,9 @@ public func copyRows<E: Scalar>(
     }
   }
 }
+
+/// Keeps the memory of freed arrays for the next ones, for the whole process.
+///
+/// Arrays of megabytes come and go at every step; otherwise their memory goes back to the system
+/// and comes again page by page, zeroed. For programs to call at their start, not for libraries.
+public func keepFreedMemory() { chains_keep_freed_memory() }

@@ -81,6 +81,9 @@ CHAINS_DECLARE(double, f64)
 void chains_copy_rows(ptrdiff_t n, size_t row_bytes, const void *from, const ptrdiff_t *rows,
                       void *to, const ptrdiff_t *slots);
 
+// Keeps the memory of freed arrays for the next ones (glibc; elsewhere nothing happens).
+void chains_keep_freed_memory(void);
+
 #undef CHAINS_DECLARE
 
 #endif
