@@ -45,18 +45,6 @@ public struct HostStore<E: Scalar>: Sendable {
     count += newKeys.rows
   }
 
-  /// Appends rows of the next tokens, each row given one after another.
-  @specialized(where E == Float)
-  @specialized(where E == Double)
-  public mutating func append(keys newKeys: Span<E>, values newValues: Span<E>) {
-    precondition(
-      newKeys.count == newValues.count && newKeys.count % width == 0,
-      "\(newKeys.count) key and \(newValues.count) value elements are no rows of width \(width)")
-    for i in newKeys.indices { keys.append(newKeys[i]) }
-    for i in newValues.indices { values.append(newValues[i]) }
-    count += newKeys.count / width
-  }
-
   /// Appends the rows that lie in the device slots `slots`, in this order: the next tokens.
   ///
   /// The buffers are (slots, width), row-major.
@@ -78,14 +66,6 @@ public struct HostStore<E: Scalar>: Sendable {
 
   /// Token `token`'s value, (width), as a copy.
   public func valueRow(_ token: Int) -> [E] { Array(values[row(token)]) }
-
-  /// Copies one token's key and value into slot `slot` of the device buffers, (slots, width).
-  public func copyRow(
-    _ token: Int, intoKeys deviceKeys: inout DeviceBuffer<E>,
-    values deviceValues: inout DeviceBuffer<E>, slot: Int
-  ) {
-    gather(tokens: [token], slots: [slot], intoKeys: &deviceKeys, values: &deviceValues)
-  }
 
   /// Copies the key and value of `tokens[n]` into slot `slots[n]` of the device buffers, for all n.
   ///

@@ -55,9 +55,6 @@ public struct RecentRing: Sendable, Equatable {
   /// flush here, and fails on a prompt of exactly k + w tokens.)
   public var isFlushDue: Bool { pendingCount == capacity }
 
-  /// The slot of the newest token.
-  public var slotOfNewest: Int { slot(of: tokens.upperBound - 1) }
-
   /// The slots of `tokens`, in the order of tokens: oldest first.
   public var slots: [Int] { tokens.map(slot(of:)) }
 

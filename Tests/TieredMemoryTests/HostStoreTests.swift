@@ -22,7 +22,7 @@ import TieredMemory
     store.append(keys: keys.rows(0..<30), values: values.rows(0..<30))
     let lateKeys = keys.rows(30..<40)
     let lateValues = values.rows(30..<40)
-    store.append(keys: lateKeys.elements.span, values: lateValues.elements.span)
+    store.append(keys: lateKeys, values: lateValues)
     #expect(store.count == 40)
     #expect(store.bytes == 40 * store.rowBytes)
     #expect(store.rowBytes == 2 * width * MemoryLayout<E>.stride)
@@ -34,7 +34,7 @@ import TieredMemory
     let tokens = [0, 7, 8, 29, 30, 39]
     let slots = [11, 3, 0, 4, 9, 1]
     store.gather(tokens: tokens, slots: slots, intoKeys: &deviceKeys, values: &deviceValues)
-    store.copyRow(12, intoKeys: &deviceKeys, values: &deviceValues, slot: 6)
+    store.gather(tokens: [12], slots: [6], intoKeys: &deviceKeys, values: &deviceValues)
     let where_ = Dictionary(uniqueKeysWithValues: zip(slots + [6], tokens + [12]))
     for slot in 0..<12 {
       let place = slot * width..<(slot + 1) * width
@@ -79,7 +79,7 @@ import TieredMemory
       var tier = DeviceTier()
       var keys = try tier.allocate("keys", count: 4, of: Float(0))
       var values = try tier.allocate("values", count: 4, of: Float(0))
-      store.copyRow(0, intoKeys: &keys, values: &values, slot: 2)
+      store.gather(tokens: [0], slots: [2], intoKeys: &keys, values: &values)
     }
   }
 

@@ -23,7 +23,7 @@ import TieredMemory
     flush()
     for token in prompt..<prompt + steps {
       let slot = ring.append(token)
-      #expect(slot == ring.slotOfNewest && slot >= 0 && slot < capacity)
+      #expect(slot == ring.slot(of: ring.tokens.upperBound - 1) && slot >= 0 && slot < capacity)
       rows[slot] = token
       let latest = Array(max(0, token + 1 - capacity)...token)
       #expect(Array(ring.tokens) == latest, "the ring holds the latest w tokens")
