@@ -18,11 +18,15 @@ let package = Package(
     .library(name: "TieredMemory", targets: ["TieredMemory"]),
     .library(name: "LRQK", targets: ["LRQK"]),
     .library(name: "Replay", targets: ["Replay"]),
+    .library(name: "Transformers", targets: ["Transformers"]),
+    .library(name: "CacheMethods", targets: ["CacheMethods"]),
     .executable(name: "lrqk", targets: ["LRQKTool"]),
   ],
   dependencies: [
-    // The only dependency: the tool's command line.
-    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
+    // The tool's command line.
+    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+    // Cosine, sine and powers as functions of the type.
+    .package(url: "https://github.com/apple/swift-numerics", exact: "1.1.1"),
   ],
   // One straight line: a module imports only modules above it.
   targets: [
@@ -36,10 +40,20 @@ let package = Package(
     .target(name: "LRQK", dependencies: ["Tensors", "TieredMemory"], swiftSettings: strict),
     .target(
       name: "Replay", dependencies: ["Tensors", "TieredMemory", "LRQK"], swiftSettings: strict),
+    .target(
+      name: "Transformers",
+      dependencies: [
+        "Tensors", "TieredMemory", "LRQK",
+        .product(name: "RealModule", package: "swift-numerics"),
+      ],
+      swiftSettings: strict),
+    .target(
+      name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
+      swiftSettings: strict),
     .executableTarget(
       name: "LRQKTool",
       dependencies: [
-        "Tensors", "TieredMemory", "LRQK", "Replay",
+        "Tensors", "TieredMemory", "LRQK", "Replay", "Transformers", "CacheMethods",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -58,6 +72,13 @@ let package = Package(
     .testTarget(
       name: "ReplayTests", dependencies: ["Replay", "LRQK", "Tensors", "TieredMemory"],
       resources: [.copy("Golden"), .copy("Captures")],
+      swiftSettings: strict),
+    .testTarget(
+      name: "TransformersTests", dependencies: ["Transformers", "Tensors"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "CacheMethodsTests",
+      dependencies: ["CacheMethods", "Transformers", "LRQK", "Tensors", "TieredMemory"],
       swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(

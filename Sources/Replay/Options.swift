@@ -243,3 +243,10 @@ public struct ReplayPlan: Sendable {
     }
   }
 }
+
+extension Parameters {
+  /// The choices in effect for a recording of this kind, by option name.
+  public func words(for kind: RecordingKind) -> [(name: String, value: String)] {
+    words(prompt: kind != .decodeStep, steps: kind != .prefill)
+  }
+}

@@ -3,7 +3,6 @@
 // In:  a value of one of LRQK's choices.
 // Out: the word that the command line takes for it, and back.
 
-public import LRQK
 import Tensors
 
 /// Kebab case for a camel case raw value: perQueryHead is per-query-head.
@@ -65,12 +64,13 @@ extension BasisUpdate {
 }
 
 extension Parameters {
-  /// The choices in effect for a recording of this kind, by option name.
-  public func words(for kind: RecordingKind) -> [(name: String, value: String)] {
-    let isWhole = kind == .trajectory || kind == .capture
+  /// The choices in effect where a prompt is factorised, where steps are decoded, or both; by
+  /// option name.
+  public func words(prompt: Bool = true, steps: Bool = true) -> [(name: String, value: String)] {
+    let isWhole = prompt && steps
     var all = [("rank", "\(rank)")]
     if isWhole { all += [("selected", "\(selected)"), ("recent", "\(recent)")] }
-    if kind != .decodeStep { all += promptWords }
+    if prompt { all += promptWords }
     if solver != .spectral || codeMap != .linear {
       all.append(
         (
@@ -78,7 +78,7 @@ extension Parameters {
           "\(weights.queries),\(weights.keys),\(weights.selfProduct),\(weights.selectedProducts)"
         ))
     }
-    if kind != .prefill { all += stepWords }
+    if steps { all += stepWords }
     if isWhole {
       all += [
         ("code-sharing", optionWord(codeSharing.rawValue)), ("candidates", candidates.rawValue),

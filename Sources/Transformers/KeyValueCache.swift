@@ -1,0 +1,132 @@
+// What a decoder asks of a cache: one layer of one sequence.
+//
+// In:  the prompt's queries, keys and values, once; then one token's at a time.
+// Out: the new token's attention over whatever rows the method chose.
+//
+// The prompt's own attention is the decoder's business and the same for every method: full causal
+// attention over exact rows (Attention.swift). A cache decides what it keeps of them, where that
+// lives (device buffers and ledger, TieredMemory), and which rows a later token attends to. The
+// module CacheMethods holds the methods; Decoder.swift is the caller.
+
+public import TieredMemory
+public import Tensors
+
+/// What a cache needs to know about the layer it serves.
+public struct LayerShape: Sendable {
+  /// Layer, from 0.
+  public let layer: Int
+  /// H.
+  public let queryHeads: Int
+  /// M; G = H / M query heads share a key/value head.
+  public let keyValueHeads: Int
+  /// d.
+  public let width: Int
+  /// Token t sees tokens j with t - window < j <= t; nil: all j <= t.
+  public let window: Int?
+  /// How this layer turns keys and queries, for methods that number positions anew.
+  public let rotary: RotaryEmbedding
+
+  /// Describes a layer.
+  public init(
+    layer: Int, queryHeads: Int, keyValueHeads: Int, width: Int, window: Int?,
+    rotary: RotaryEmbedding
+  ) {
+    self.layer = layer
+    self.queryHeads = queryHeads
+    self.keyValueHeads = keyValueHeads
+    self.width = width
+    self.window = window
+    self.rotary = rotary
+  }
+
+  /// G, query heads per key/value head.
+  public var groupSize: Int { queryHeads / keyValueHeads }
+
+  /// The tokens that the newest of `length` tokens may attend to, itself included.
+  public func visible(length: Int) -> Range<Int> { max(0, length - (window ?? length))..<length }
+}
+
+/// A whole prompt in one layer: a matrix (l, d) for every head.
+public struct PromptRows: Sendable {
+  /// Of each query head, after RoPE.
+  public var queries: [Tensor<Float>]
+  /// Of each key/value head, after RoPE.
+  public var keys: [Tensor<Float>]
+  /// Of each key/value head, before RoPE.
+  public var keysBeforeRotary: [Tensor<Float>]
+  /// Of each key/value head.
+  public var values: [Tensor<Float>]
+
+  /// A prompt's rows.
+  public init(
+    queries: [Tensor<Float>], keys: [Tensor<Float>], keysBeforeRotary: [Tensor<Float>],
+    values: [Tensor<Float>]
+  ) {
+    self.queries = queries
+    self.keys = keys
+    self.keysBeforeRotary = keysBeforeRotary
+    self.values = values
+  }
+}
+
+/// One new token in one layer: a row for every head.
+public struct TokenRows: Sendable {
+  /// (H, d), after RoPE.
+  public var queries: Tensor<Float>
+  /// (H, d), before RoPE.
+  public var queriesBeforeRotary: Tensor<Float>
+  /// (M, d), after RoPE.
+  public var keys: Tensor<Float>
+  /// (M, d), before RoPE.
+  public var keysBeforeRotary: Tensor<Float>
+  /// (M, d).
+  public var values: Tensor<Float>
+
+  /// A token's rows.
+  public init(
+    queries: Tensor<Float>, queriesBeforeRotary: Tensor<Float>, keys: Tensor<Float>,
+    keysBeforeRotary: Tensor<Float>, values: Tensor<Float>
+  ) {
+    self.queries = queries
+    self.queriesBeforeRotary = queriesBeforeRotary
+    self.keys = keys
+    self.keysBeforeRotary = keysBeforeRotary
+    self.values = values
+  }
+}
+
+/// What one step of a cache did.
+public struct AttendedStep: Sendable {
+  /// softmax(q Kᵀ / √d) V over the attended rows, (H, d).
+  public let attention: Tensor<Float>
+  /// The attended tokens of each query head, ascending, the new token among them.
+  public let attended: [[Int]]
+  /// Rows that were needed from the host and lay on the device already, over all holders of rows.
+  public let hitRows: Int
+  /// Rows copied from the host in this step, over all holders of rows.
+  public let missedRows: Int
+
+  /// Describes a step.
+  public init(attention: Tensor<Float>, attended: [[Int]], hitRows: Int, missedRows: Int) {
+    self.attention = attention
+    self.attended = attended
+    self.hitRows = hitRows
+    self.missedRows = missedRows
+  }
+}
+
+/// One layer's keys and values of one sequence, under some method.
+///
+/// All device memory comes from `tiers.device` and every copy between the tiers stands in
+/// `tiers.ledger`: step 0 is the prompt, step t the t-th call of `decode`. A cache whose call threw
+/// is not to be used again.
+public protocol KeyValueCache: Sendable {
+  /// Tokens so far.
+  var length: Int { get }
+  /// Bytes of this layer's rows on the host.
+  var hostBytes: Int { get }
+  /// Takes the prompt, once, before any step.
+  mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws
+  /// Takes the next token and attends.
+  mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep
+}
