@@ -76,7 +76,7 @@ public struct SafetensorsError: Error, Equatable, CustomStringConvertible {
     /// A BOOL that is neither 0 nor 1.
     case badBool(tensor: String, element: Int, value: UInt8)
 
-    /// Two tensors of one name.
+    /// Two tensors, or two pairs of the metadata, of one name.
     case duplicateName(String)
     /// The name of the metadata cannot be a tensor's.
     case reservedName
@@ -150,7 +150,7 @@ extension SafetensorsError.Problem: CustomStringConvertible {
     case .badBool(let tensor, let element, let value):
       "tensor \(shown(tensor)): BOOL element \(element) is \(value); write it as 0 or 1"
 
-    case .duplicateName(let name): "two tensors named \(shown(name)); rename one"
+    case .duplicateName(let name): "two entries named \(shown(name)); rename one"
     case .reservedName: "no tensor can be named \"__metadata__\"; rename it"
     case .valueOutOfRange(let tensor, let element, let value, let format):
       "tensor \(shown(tensor)): element \(element) is \(value), out of range of "

@@ -38,6 +38,9 @@ struct SafetensorsHeader: Sendable {
   /// The free text pairs that the writer left.
   let metadata: [String: String]
 
+  /// How deep arrays and objects may lie in one another.
+  private static let depthLimit = 8
+
   /// Names in safetensors that this package does not read.
   static let unsupported: Set<String> = [
     "I8", "I16", "U16", "U32", "U64", "C64", "F4", "F6_E2M3", "F6_E3M2", "F8_E5M2", "F8_E4M3",
@@ -61,11 +64,12 @@ struct SafetensorsHeader: Sendable {
     if text.first != UInt8(ascii: "{") { throw .headerIsNoObject }
     let json: JSONValue
     do {
-      json = try JSONValue(parsing: text)
+      json = try JSONValue(parsing: text, depthLimit: Self.depthLimit)
     } catch {
       throw .syntax(error)
     }
     guard case .object(let members) = json else { throw .headerIsNoObject }
+    try Self.checkNames(members)
 
     // 3. Each member by itself.
     var entries: [Entry] = []
@@ -102,8 +106,18 @@ struct SafetensorsHeader: Sendable {
     self.metadata = metadata
   }
 
+  /// The keys differ as JSON, byte for byte; they must also differ as names, which Swift compares
+  /// by canonical equivalence: one accented letter spelt in two ways is one name.
+  private static func checkNames(_ members: [JSONValue.Member]) throws(Problem) {
+    var names: Set<String> = []
+    for member in members where !names.insert(member.key).inserted {
+      throw .duplicateName(member.key)
+    }
+  }
+
   private static func metadata(_ value: JSONValue) throws(Problem) -> [String: String] {
     guard case .object(let members) = value else { throw .badMetadata(key: nil) }
+    try checkNames(members)
     var metadata: [String: String] = [:]
     for member in members {
       guard case .string(let text) = member.value else { throw .badMetadata(key: member.key) }

@@ -1,4 +1,5 @@
-// The JSON of a header, as seen through the door that everybody uses: a file in memory.
+// JSON by itself, and the JSON of a header as seen through the door that everybody uses: a file in
+// memory.
 
 import Tensors
 import Testing
@@ -12,6 +13,12 @@ private func syntaxError(_ header: [UInt8]) -> JSONSyntaxError? {
 }
 
 private func syntaxError(_ header: String) -> JSONSyntaxError? { syntaxError(Array(header.utf8)) }
+
+/// A JSON text by itself.
+@discardableResult
+private func json(_ text: String) throws -> JSONValue {
+  try JSONValue(parsing: Array(text.utf8), depthLimit: 8)
+}
 
 /// The value of `{"__metadata__": {"k": <literal>}}`.
 private func text(_ literal: String) throws -> String? {
@@ -41,24 +48,79 @@ private func text(_ literal: String) throws -> String? {
     #expect(syntaxError("{\"a\":\(many)")?.kind == .tooDeep(limit: 8))
     let objects = String(repeating: "{\"a\":", count: 100_000)
     #expect(syntaxError(objects)?.kind == .tooDeep(limit: 8))
+    // Elsewhere the limit is the caller's.
+    let eight = Array("[\(seven)]".utf8)
+    #expect(throws: Never.self) { try JSONValue(parsing: eight, depthLimit: 8) }
+    #expect(throws: JSONSyntaxError.self) { try JSONValue(parsing: eight, depthLimit: 7) }
   }
 
   @Test func `a key may appear once in an object, however it is spelt`() {
     #expect(syntaxError("{\"a\":1,\"a\":1}")?.kind == .duplicateKey("a"))
     #expect(syntaxError("{\"a\":1,\"a\":1}")?.offset == 7)
     #expect(syntaxError("{\"a\":1,\"\\u0061\":1}")?.kind == .duplicateKey("a"))
-    #expect(syntaxError("{\"é\":1,\"e\\u0301\":1}")?.kind == .duplicateKey("é"))
     #expect(syntaxError("{\"__metadata__\":{},\"__metadata__\":{}}") != nil)
     #expect(syntaxError("{\"__metadata__\":{\"k\":\"\",\"k\":\"\"}}")?.kind == .duplicateKey("k"))
     #expect(syntaxError("{\"a\":{\"shape\":[],\"shape\":[]}}")?.kind == .duplicateKey("shape"))
   }
 
-  @Test func `integers beyond 64 bits are refused and not rounded`() {
-    #expect(syntaxError("{\"a\":9223372036854775808}")?.kind == .integerOverflow)
-    #expect(syntaxError("{\"a\":-9223372036854775809}")?.kind == .integerOverflow)
-    #expect(syntaxError("{\"a\":\(String(repeating: "9", count: 50_000))}")?.offset == 5)
-    #expect(syntaxError("{\"a\":9223372036854775807}") == nil)
-    #expect(syntaxError("{\"a\":-9223372036854775808}") == nil)
+  @Test func `two spellings of one letter are two keys, and in a header one name`() throws {
+    let spellings = "{\"é\":1,\"e\\u0301\":2}"
+    let value = try json(spellings)
+    #expect(value["\u{E9}"]?.intValue == 1)
+    #expect(value["e\u{301}"]?.intValue == 2)
+    let header = safetensors(header: spellings, dataBytes: 0)
+    #expect(problem(in: header) == .duplicateName("é"))
+    let metadata = "{\"__metadata__\":{\"é\":\"\",\"e\\u0301\":\"\"}}"
+    #expect(problem(in: safetensors(header: metadata, dataBytes: 0)) == .duplicateName("é"))
+  }
+
+  @Test func `integers beyond 64 bits are no Int and are not rounded to one`() throws {
+    for (text, integer) in [
+      ("9223372036854775807", Int.max), ("-9223372036854775808", Int.min),
+      ("9223372036854775808", nil), ("-9223372036854775809", nil), ("1.0", nil), ("1e3", nil),
+      ("-0", nil), ("0", 0),
+    ] {
+      #expect(try json(text).intValue == integer, "\(text)")
+    }
+    let digits = String(repeating: "9", count: 50_000)
+    #expect(try json(digits).intValue == nil)
+    #expect(
+      problem(in: safetensors(header: "{\"a\":\(digits)}", dataBytes: 0))
+        == .badEntry(tensor: "a", reason: "its entry is not an object"))
+  }
+
+  @Test func `numbers are read as the nearest Double`() throws {
+    for (text, double) in [
+      ("1e-05", 1e-05), ("500000.0", 500_000), ("0.02", 0.02), ("7", 7), ("-2.5E+2", -250),
+      ("1000000000000000019884624838656", 1e30), ("1e999", nil), ("true", nil), ("\"1\"", nil),
+    ] {
+      #expect(try json(text).doubleValue == double, "\(text)")
+    }
+    // Minus zero keeps its sign.
+    #expect(try json("-0").doubleValue?.sign == .minus)
+  }
+
+  @Test func `each accessor answers for its own kind alone`() throws {
+    let value = try json("{\"o\":{},\"a\":[1],\"s\":\"x\",\"i\":1,\"b\":true,\"n\":null}")
+    for (key, kind) in [("o", 0), ("a", 1), ("s", 2), ("i", 3), ("b", 4), ("n", 5)] {
+      let member = try #require(value[key])
+      let answers = [
+        member.objectValue != nil, member.arrayValue != nil, member.stringValue != nil,
+        member.intValue != nil, member.boolValue != nil, member.isNull,
+      ]
+      #expect(answers == (0..<6).map { $0 == kind }, "\(key)")
+    }
+    #expect(value["x"] == nil)
+    #expect(try json("[1]")["a"] == nil)
+  }
+
+  @Test func `a vocabulary of a hundred thousand keys is read in order`() throws {
+    let count = 100_000
+    let text = (0..<count).map { "\"Ġ\($0)\":\($0)" }.joined(separator: ",")
+    let members = try #require(try json("{\(text)}").objectValue)
+    #expect(members.map(\.value.intValue) == Array(0..<count))
+    #expect(members.last?.key == "Ġ99999")
+    #expect(throws: JSONSyntaxError.self) { try json("{\(text),\"Ġ7\":0}") }
   }
 
   @Test(

@@ -1,0 +1,35 @@
+// A whole file in memory, if it is small enough.
+//
+// In:  a path and a limit in bytes.
+// Out: the bytes, or a FileError: which file, why not.
+//
+// For the JSON files of a checkpoint. Tensors are not read this way: SafetensorsFile.swift maps.
+
+/// A file that cannot be read.
+public struct FileError: Error, Equatable, CustomStringConvertible {
+  /// The path.
+  public let path: String
+
+  /// Why not, and what to do.
+  public let reason: String
+
+  /// One line: which file, why not.
+  public var description: String { "\(path): \(reason)" }
+}
+
+/// The bytes of the regular file at `path`, at most `limit` of them.
+///
+/// Throws where the system refuses, where it is no regular file, and where it is longer.
+public func readFile(at path: String, limit: Int) throws(FileError) -> [UInt8] {
+  let file: FileBytes
+  do {
+    file = try FileBytes(mapping: path)
+  } catch {
+    if case .notARegularFile = error { throw FileError(path: path, reason: "not a regular file") }
+    throw FileError(path: path, reason: "\(error)")
+  }
+  if file.count > limit {
+    throw FileError(path: path, reason: "\(file.count) bytes long, the limit is \(limit)")
+  }
+  return file.words(in: 0..<file.count) { (byte: UInt8) in byte }
+}
