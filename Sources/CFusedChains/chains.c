@@ -1,6 +1,7 @@
 // Compiles chains_template.inc once per element type and instruction set, and dispatches.
 
 #include "CFusedChains.h"
+#include "levels.h"
 
 #include <stdatomic.h>
 #if defined(__linux__)
@@ -9,27 +10,6 @@
 
 // No product and sum may be fused unless the text says fma, at any level.
 #pragma STDC FP_CONTRACT OFF
-
-#define JOIN_(a, b, c) a##_##b##_##c
-#define JOIN(a, b, c) JOIN_(a, b, c)
-
-// f(0, h), f(1, h), ... for every lane of a vector: the index lists of shuffles.
-#define EACH_2(f, h) f(0, h), f(1, h)
-#define EACH_4(f, h) EACH_2(f, h), f(2, h), f(3, h)
-#define EACH_8(f, h) EACH_4(f, h), f(4, h), f(5, h), f(6, h), f(7, h)
-#define EACH_16(f, h)                                                                           \
-  EACH_8(f, h), f(8, h), f(9, h), f(10, h), f(11, h), f(12, h), f(13, h), f(14, h), f(15, h)
-#define EACH__(lanes, f, h) EACH_##lanes(f, h)
-#define EACH_(lanes, f, h) EACH__(lanes, f, h)
-#define EACH(f, h) EACH_(LANES, f, h)
-
-#define UNROLL _Pragma("clang loop unroll(full)")
-
-#if defined(__x86_64__)
-#define HAVE_LEVELS 1
-#else
-#define HAVE_LEVELS 0
-#endif
 
 // ---- Level 0: the compiler's baseline -----------------------------------------------------------
 #define LEVEL plain
@@ -54,7 +34,7 @@
 #if HAVE_LEVELS
 // ---- Level 1: AVX2 with FMA ---------------------------------------------------------------------
 #define LEVEL avx2
-#define TARGET __attribute__((target("avx2,fma")))
+#define TARGET TARGET_AVX2
 #define TILE_ROWS 4
 
 #define E float
@@ -74,7 +54,7 @@
 
 // ---- Level 2: AVX-512 ---------------------------------------------------------------------------
 #define LEVEL avx512
-#define TARGET __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
+#define TARGET TARGET_AVX512
 #define TILE_ROWS 8
 
 #define E float
@@ -103,7 +83,8 @@ int chains_best_level(void) {
     // These also ask whether the operating system saves the wide registers.
     __builtin_cpu_init();
     best = 0;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c")) {
       best = 1;
       if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))

@@ -4,7 +4,8 @@
 // Out: a read-only mapping that unmaps itself, or a file that is there completely or not at all.
 //
 // Every `unsafe` of the safetensors code stands here, next to the bounds check that covers it. The
-// pointer never leaves this file: readers get elements, already decoded.
+// pointer never leaves this file: readers get elements, already decoded, or a span that knows its
+// bounds and ends with the call.
 //
 // One thing a mapping cannot promise: if another process shortens the file while it is mapped, the
 // system ends this process (SIGBUS). Files replaced by renaming, as ours are, do not do that.
@@ -59,6 +60,16 @@ import Glibc
     } else {
       unsafe base?.deallocate()
     }
+  }
+
+  /// Lends `body` the bytes of `range`.
+  func withSpan<Result>(of range: Range<Int>, _ body: (RawSpan) -> Result) -> Result {
+    precondition(
+      range.lowerBound >= 0 && range.upperBound <= count, "bytes \(range) of \(count)")
+    let start = unsafe base.map { unsafe $0 + range.lowerBound }
+    let bytes = unsafe UnsafeRawBufferPointer(start: start, count: range.count)
+    // The mapping must outlive the span, and the compiler cannot see that one needs the other.
+    return withExtendedLifetime(self) { body(unsafe RawSpan(_unsafeBytes: bytes)) }
   }
 
   /// The little-endian words that fill `range`, each through `decode`.

@@ -73,6 +73,10 @@ public struct SafetensorsError: Error, Equatable, CustomStringConvertible {
     case notFloatingPoint(tensor: String, format: StorageFormat)
     /// Integers were asked of or put into a floating-point format.
     case notIntegers(tensor: String, format: StorageFormat)
+    /// A matrix that stays in the file was asked of a tensor of another rank, or of a huge one.
+    case notAMatrix(tensor: String, shape: [Int])
+    /// Weights that stay in the file were asked of another format than F32, F16 or BF16.
+    case notWeights(tensor: String, format: StorageFormat)
     /// A BOOL that is neither 0 nor 1.
     case badBool(tensor: String, element: Int, value: UInt8)
 
@@ -147,6 +151,12 @@ extension SafetensorsError.Problem: CustomStringConvertible {
     case .notIntegers(let tensor, let format):
       "tensor \(shown(tensor)): \(format.rawValue) holds real numbers, not integers; "
         + "use a float tensor or I64, I32, U8, BOOL"
+    case .notAMatrix(let tensor, let shape):
+      "tensor \(shown(tensor)): shape \(shape) is no matrix of at most \(Int32.max) rows and "
+        + "columns; give it two axes"
+    case .notWeights(let tensor, let format):
+      "tensor \(shown(tensor)): weights of \(format.rawValue) are not used; "
+        + "convert them to F32, F16 or BF16"
     case .badBool(let tensor, let element, let value):
       "tensor \(shown(tensor)): BOOL element \(element) is \(value); write it as 0 or 1"
 

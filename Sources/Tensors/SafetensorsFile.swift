@@ -5,6 +5,7 @@
 //
 // Opening checks the whole header and maps the file; a tensor's bytes are touched when it is asked
 // for, and then copied into a Tensor of its own. A few tensors of a large file cost only themselves.
+// Matrices of weights need no copy: they stay where they are (StoredMatrix.swift).
 //
 // Next: SafetensorsWriter.swift is the way back.
 
@@ -116,6 +117,22 @@ public struct SafetensorsFile: Sendable {
       throw fault(.notIntegers(tensor: name, format: entry.format))
     }
     return Tensor(shape: entry.shape, elements: elements)
+  }
+
+  /// A matrix of F32, F16 or BF16 that stays in the file: nothing is read here.
+  ///
+  /// Throws where there is no such tensor, where it is no matrix, or where it has another format.
+  public func matrix(_ name: String) throws(SafetensorsError) -> StoredMatrix {
+    let entry = try entry(name)
+    if entry.shape.count != 2 || !entry.shape.allSatisfy({ $0 <= Int(Int32.max) }) {
+      throw fault(.notAMatrix(tensor: name, shape: entry.shape))
+    }
+    guard let format = WeightFormat(entry.format) else {
+      throw fault(.notWeights(tensor: name, format: entry.format))
+    }
+    return StoredMatrix(
+      rows: entry.shape[0], columns: entry.shape[1], format: format, bytes: bytes,
+      start: entry.bytes.lowerBound)
   }
 
   private func entry(_ name: String) throws(SafetensorsError) -> SafetensorsHeader.Entry {

@@ -13,7 +13,7 @@
 // (chains_template.inc) and picks the best one when called:
 //
 //     0  plain     whatever the compiler's baseline offers; on x86-64 fma is then a call into libm
-//     1  AVX2      with FMA, 32-byte vectors (x86-64 only)
+//     1  AVX2      with FMA and F16C, 32-byte vectors (x86-64 only)
 //     2  AVX-512   F, VL, DQ, BW, 64-byte vectors (x86-64 only)
 //
 // Elements are float (suffix _f32) or double (_f64). Sizes and strides count elements. Nothing
@@ -73,6 +73,28 @@ int chains_set_level(int level);
 
 CHAINS_DECLARE(float, f32)
 CHAINS_DECLARE(double, f64)
+
+// ---- Striped chains: products with weights as they lie in a file ----
+// One chain cannot keep up with memory: every step waits for the one before. A striped chain is 16
+// chains, chain j over the elements j, j + 16, j + 32, ... in that order, followed by a tree:
+//
+//     s[j] = chain over the elements i = j mod 16 of x[i] * w[i], where both rows are padded with
+//            zeros to a multiple of 16
+//     s[j] = s[j] + s[j + h] for j < h,  for h = 8, 4, 2, 1;  the result is s[0]
+//
+// The order is part of the definition here too: one result at every level.
+
+// How the elements of w lie: IEEE binary32, IEEE binary16, or the upper half of a binary32. All
+// are widened to float exactly. They may start at any byte.
+enum { CHAINS_FLOAT32 = 0, CHAINS_FLOAT16 = 1, CHAINS_BFLOAT16 = 2 };
+
+// out[i * out_row + j] = striped chain of row i of x and row j of w, i < n, j < rows; both are
+// row-major and `width` wide. Row i of out depends on row i of x and on w, on nothing else.
+void chains_striped_products(ptrdiff_t n, ptrdiff_t rows, ptrdiff_t width, const float *x,
+                             const void *w, int format, float *out, ptrdiff_t out_row);
+
+// out[i] = w[i] as a float, i < n.
+void chains_widen(ptrdiff_t n, const void *w, int format, float *out);
 
 // ---- Rows that are moved, not computed ----
 // Scattered rows are slow because each one is waited for; this asks for the next ones ahead.
