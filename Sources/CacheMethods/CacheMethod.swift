@@ -1,16 +1,106 @@
 // What a cache method is to the rest of the package: a name, its options, and a cache for a layer.
 //
 // In:  text such as "lrqk:preset=paper,r=16,k=240,w=16"; the same syntax wherever a method is named.
-// Out: a checked method that makes caches.
+// Out: a checked method that makes caches and says what they will hold.
+//
+// One method = one file = one type:
+//
+//   FullMethod.swift            full                   every row on the device
+//   OffloadMethod.swift         offload                every row on the host, all reloaded at every step
+//   LRQKMethod.swift            lrqk                   codes and k + w rows on the device
+//   LRQKNoHitMiss.swift         lrqk-no-hit-miss       the same, every selected row moved at every step
+//   LRQKPrefillOffload.swift    lrqk-prefill-offload   the same, parked on the host between the phases
+//   TopKMethod.swift            topk                   the k best by exact scores: an oracle
+//   StreamingMethod.swift       streaming              the first rows and the last ones, others are gone
+//
+// RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
 
 public import Transformers
 
 /// A way to keep keys and values, with its options.
-public protocol CacheMethod: Sendable {
+public protocol CacheMethod: Sendable, CustomStringConvertible {
   /// What the command line calls it.
   static var name: String { get }
+  /// What it does, in one line.
+  static var summary: String { get }
+  /// The options that it takes, in the order in which `options` has them.
+  static var optionList: [MethodOption] { get }
+  /// Reads the options, each of them one of `optionList` and given at most once.
+  init(_ given: GivenOptions) throws(MethodError)
   /// The options in effect, defaults included, in a fixed order.
   var options: [(name: String, value: String)] { get }
   /// An empty cache for one layer of one sequence.
   func makeCache(for layer: LayerShape) throws -> any KeyValueCache
+  /// What one layer holds after a prompt of `tokens` tokens, in closed form.
+  func bytes(tokens: Int, layer: LayerShape) -> CacheBytes
+}
+
+extension CacheMethod {
+  /// The text that `cacheMethod` makes this method from: "topk:k=512,w=16,transfers=per-query-head".
+  public var description: String {
+    let pairs = options.map { "\($0.name)=\($0.value)" }.joined(separator: ",")
+    return pairs.isEmpty ? Self.name : "\(Self.name):\(pairs)"
+  }
+}
+
+/// An option of a method, as help and errors show it.
+public struct MethodOption: Sendable, Equatable {
+  /// What stands left of the equals sign.
+  public let name: String
+  /// What it means, with the values that it takes.
+  public let meaning: String
+  /// The value that it has when it is not given.
+  public let standard: String
+
+  init(_ name: String, _ meaning: String, standard: String) {
+    self.name = name
+    self.meaning = meaning
+    self.standard = standard
+  }
+}
+
+/// What one layer of a cache holds, in bytes.
+public struct CacheBytes: Sendable, Equatable {
+  /// Keys and values on the device.
+  public var deviceRows: Int
+  /// Codes, bases and maps on the device.
+  public var deviceCodes: Int
+  /// Everything on the host.
+  public var host: Int
+  /// True where `deviceRows` is the most that it can be: heads that share rows may want the same ones.
+  public var isUpperBound: Bool
+
+  /// So many bytes.
+  public init(deviceRows: Int = 0, deviceCodes: Int = 0, host: Int = 0, isUpperBound: Bool = false)
+  {
+    self.deviceRows = deviceRows
+    self.deviceCodes = deviceCodes
+    self.host = host
+    self.isUpperBound = isUpperBound
+  }
+
+  /// Everything on the device.
+  public var device: Int { deviceRows + deviceCodes }
+}
+
+/// All methods, in the order in which help lists them.
+public let cacheMethods: [any CacheMethod.Type] = [
+  FullMethod.self, OffloadMethod.self, LRQKMethod.self, LRQKNoHitMissMethod.self,
+  LRQKPrefillOffloadMethod.self, TopKMethod.self, StreamingMethod.self,
+]
+
+/// The method that `text` names: METHOD[:option=value,...].
+///
+/// A method or option that does not exist, an option given twice, a value that cannot be read and an
+/// option that has no effect are errors of one line.
+public func cacheMethod(_ text: String) throws(MethodError) -> any CacheMethod {
+  let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+  let name = String(parts[0])
+  guard let method = cacheMethods.first(where: { $0.name == name }) else {
+    throw MethodError(
+      "there is no cache method '\(name)'; there are: "
+        + cacheMethods.map { $0.name }.joined(separator: ", "))
+  }
+  return try method.init(
+    GivenOptions(parts.count > 1 ? String(parts[1]) : nil, method: name, known: method.optionList))
 }

@@ -22,6 +22,11 @@
 //
 // A batch is more heads: sequence b's head h is head b H + h, and groups stay aligned. All
 // sequences of a batch have the same length.
+//
+// In a layer with a sliding window (the model's, not a choice) token t sees the tokens j with
+// t − window < j <= t. Those out of sight are neither candidates nor attended to; they keep their
+// codes and their rows on the host, and Omega, which fits codes and attends to nothing, may hold
+// them until the next choice.
 
 public import Tensors
 public import TieredMemory
@@ -40,6 +45,8 @@ public struct LRQKCache<E: Scalar>: Sendable {
   public let width: Int
   /// The choices.
   public let parameters: Parameters
+  /// How many tokens each token sees, itself included; nil: all.
+  public let window: Int?
   /// Tokens so far, l.
   public internal(set) var length = 0
   /// Decode steps so far.
@@ -54,16 +61,23 @@ public struct LRQKCache<E: Scalar>: Sendable {
   var stores: [RowStore<E>] = []
   var hosts: [HostStore<E>]
   var ring: RecentRing
+  /// Rows and codes that wait on the host for the first decode step (Parking.swift).
+  var parked: ParkedLayer<E>?
 
   /// An empty cache for `queryHeads` query and `keyValueHeads` key/value heads of width `width`.
   public init(
-    layer: Int = 0, queryHeads: Int, keyValueHeads: Int, width: Int, parameters: Parameters
+    layer: Int = 0, queryHeads: Int, keyValueHeads: Int, width: Int, window: Int? = nil,
+    parameters: Parameters
   ) throws(LRQKError) {
     guard keyValueHeads >= 1, queryHeads >= keyValueHeads, queryHeads % keyValueHeads == 0 else {
       throw .parameter(
         "\(queryHeads) query heads cannot share \(keyValueHeads) key/value heads evenly")
     }
+    guard window ?? 1 >= 1 else {
+      throw .parameter("a token sees at least itself, not \(window ?? 0)")
+    }
     try parameters.check(width: width)  // before stores and ring take sizes that make no sense
+    self.window = window
     self.layer = layer
     self.queryHeads = queryHeads
     self.keyValueHeads = keyValueHeads
@@ -95,6 +109,11 @@ public struct LRQKCache<E: Scalar>: Sendable {
     isCollecting || length <= parameters.selected + parameters.recent
   }
 
+  /// The oldest token that the newest one sees.
+  var oldestVisible: Int { max(0, length - (window ?? length)) }
+  /// The tokens of the ring that the newest one sees: all of them, or the end of the ring.
+  var visibleRing: Range<Int> { ring.tokens.clamped(to: oldestVisible..<length) }
+
   /// A_K of each group, (l, r).
   public var keyCodes: [Tensor<E>] { groups.map(\.codes.allRows) }
   /// B_Q and B_K of each group (alternating codes), or W_Q and W_K (linear codes).
@@ -110,8 +129,8 @@ public struct LRQKCache<E: Scalar>: Sendable {
     let slots = stores[h / rowsShared].slots(selected: selected[h], ring: ring.slots)
     return Dictionary(zip(tokens, slots.map(Int.init))) { first, _ in first }
   }
-  /// Bytes of keys and values on the host.
-  public var hostBytes: Int { hosts.reduce(0) { $0 + $1.bytes } }
+  /// Bytes of keys and values on the host, and of what is parked there.
+  public var hostBytes: Int { hosts.reduce(parked?.bytes ?? 0) { $0 + $1.bytes } }
   /// Largest finite |A_K| so far, by group; a map refresh, which codes every token anew, starts anew.
   public var largestCodes: [Double] { groups.map(\.largestCode) }
 
@@ -177,7 +196,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
       ? RecentRing(capacity: w, holding: k..<max(l, k), pending: max(l - k, 0))
       : RecentRing(capacity: w, holding: l - w..<l)
     selected = try (0..<queryHeads).map { h in
-      if fits { return Array(0..<k) }
+      if fits { return Array(oldestVisible..<max(k, oldestVisible)) }
       let q_hat = codes[h / codesShared].newestQueryCodes.row(h % codesShared)
       let choice = try choose(h, q_hat, candidates: l - w)
       let scope = TraceScope(trace, "prefill/head\(h)")
@@ -234,7 +253,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
   ) throws -> (selection: Selection, scores: [E]) {
     do {
       return try select(
-        q_hat, from: groups[h / codesShared].codes, candidates: candidates,
+        q_hat, from: groups[h / codesShared].codes, first: oldestVisible, candidates: candidates,
         k: parameters.selected, nan: parameters.solve.breakdown == .stop ? .refuse : .largest)
     } catch {
       throw LRQKError.overflow(

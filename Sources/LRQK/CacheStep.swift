@@ -17,6 +17,7 @@ extension LRQKCache {
   ) throws -> DecodeStep<E> {
     try checkToken(q, k, v)
     step += 1
+    try unpark(tiers: &tiers)
     if isCollecting { return try decodeCollecting(q, k, v, tiers: &tiers, trace: trace) }
 
     // a. (k, v) into the ring
@@ -47,13 +48,18 @@ extension LRQKCache {
       }
       selected = choices.map(\.tokens)
       gaps = choices.map(\.gap)
+    } else if window != nil {
+      selected = selected.map { tokens in Array(tokens.drop { $0 < oldestVisible }) }
     }
 
     // e. hit and miss, f. attention
-    let (missed, output) = try fetchAndAttend(q, tiers: &tiers)
+    let output = try fetchAndAttend(q, tiers: &tiers)
     if case .every(let n) = parameters.mapRefresh, step % n == 0 { try refreshMaps(&tiers) }
     return DecodeStep(
-      step: step, attention: output, selected: selected, missedRows: missed, gaps: gaps,
+      step: step, attention: output, selected: selected,
+      attended: selected.map { $0 + visibleRing },
+      hitRows: stores.map { $0.lastPlan?.hits ?? 0 },
+      missedRows: stores.map { $0.lastPlan?.misses ?? 0 }, gaps: gaps,
       queryCodes: codes.queries, keyCodes: codes.keys, condition: codes.condition,
       pivoted: codes.pivoted, isDense: isDense)
   }
@@ -71,18 +77,20 @@ extension LRQKCache {
       queries: rows(q), keys: rows(k), values: rows(v), initial: nil,
       on: &tiers.device)
     length += 1
-    let output = (0..<queryHeads).flatMap { h in
-      let (K, V) = incoming?.all(h / groupSize) ?? ([], [])
-      return LRQK.attention(
-        query: q.row(h), keys: K, values: V, slots: (0..<length).map(Int32.init))
-    }
+    let visible = oldestVisible..<length
+    let rowsOfHeads = (0..<keyValueHeads).map { incoming?.all($0) ?? (keys: [], values: []) }
+    let output = try LRQK.attention(
+      queries: q, keys: rowsOfHeads.map(\.keys), values: rowsOfHeads.map(\.values),
+      slots: Array(repeating: visible.map(Int32.init), count: queryHeads))
     if length >= max(parameters.selected, parameters.rank) {
       try factorise(tiers: &tiers, trace: trace)
     }
     return DecodeStep(
-      step: step, attention: Tensor(shape: [queryHeads, width], elements: output),
+      step: step, attention: output,
       selected: selected.isEmpty
         ? Array(repeating: Array(0..<length), count: queryHeads) : selected,
+      attended: Array(repeating: Array(visible), count: queryHeads),
+      hitRows: Array(repeating: 0, count: queryHeads / rowsShared),
       missedRows: Array(repeating: 0, count: queryHeads / rowsShared),
       gaps: Array(repeating: .infinity, count: queryHeads), queryCodes: [], keyCodes: [],
       condition: 1, pivoted: false, isDense: true)
@@ -177,11 +185,11 @@ extension LRQKCache {
     return product
   }
 
-  /// Moves missed rows host → device, then attends; returns how many rows each holder of rows
-  /// missed, and softmax(q Kᵀ / √d) V over selected and recent rows, (H, d).
+  /// Moves missed rows host → device, then attends: softmax(q Kᵀ / √d) V over the selected rows and
+  /// the recent ones in sight, (H, d).
   private mutating func fetchAndAttend(
     _ q: Tensor<E>, tiers: inout Tiers
-  ) throws -> (missed: [Int], attention: Tensor<E>) {
+  ) throws -> Tensor<E> {
     let (selected, share) = (self.selected, rowsShared)
     try updateConcurrently(&stores) { s, store in
       store.plan(Self.needed(by: s, selected, share: share))
@@ -201,7 +209,8 @@ extension LRQKCache {
     }
 
     // A holder's heads attend right after its copies, while its rows are in the processor's cache.
-    let (hosts, ringSlots, storesPerHost) = (self.hosts, ring.slots, groupSize / share)
+    let (hosts, storesPerHost) = (self.hosts, groupSize / share)
+    let ringSlots = visibleRing.map(ring.slot(of:))
     let outputs = try updateConcurrently(&stores) { s, store in
       store.fetch(from: hosts[s / storesPerHost], reload: reload)
       return (s * share..<(s + 1) * share).flatMap { h in
@@ -210,10 +219,7 @@ extension LRQKCache {
           slots: store.slots(selected: selected[h], ring: ringSlots))
       }
     }
-    return (
-      stores.map { $0.lastPlan?.misses ?? 0 },
-      Tensor(shape: [queryHeads, width], elements: Array(outputs.joined()))
-    )
+    return Tensor(shape: [queryHeads, width], elements: Array(outputs.joined()))
   }
 
   /// New maps for every group.
@@ -269,6 +275,12 @@ public struct DecodeStep<E: Scalar>: Sendable {
   public let attention: Tensor<E>
   /// Selected tokens of each query head, ascending.
   public let selected: [[Int]]
+  /// Tokens that each query head attended to, ascending: selected and recent ones, or all in sight.
+  public let attended: [[Int]]
+  /// Selected rows that lay on the device, by holder of rows; 0 while collecting.
+  ///
+  /// With `Reuse.none` they are copied from the host all the same once attention is sparse.
+  public let hitRows: [Int]
   /// Rows copied from the host because they were not on the device, by holder of rows.
   public let missedRows: [Int]
   /// Score gap at the cut, by query head; infinity where nothing was chosen.

@@ -2,6 +2,7 @@
 //
 // In:  A_K, a code (r) for each token, on the device; q_hat (r).
 // Out: s_t = q_hat · A_K[t] for the first c tokens, in reference order: one fused chain over r.
+//      With a sliding window the first tokens are out of sight, and are left out.
 //
 // A chain cannot be split without changing its bits, but 16 tokens' chains can run side by side:
 // chainRowScores turns tiles of 16 rows round in the processor's registers, as fast as memory
@@ -34,6 +35,24 @@ public struct CodeStore<E: Scalar>: Sendable {
     try device.resize(&buffer, count: buffer.count + Self.growth * rank, fill: 0)
   }
 
+  /// Bytes of the codes themselves, without the room behind them.
+  var bytesInUse: Int { count * rank * MemoryLayout<E>.stride }
+
+  /// Gives the device's memory back; what it held, (l, r).
+  mutating func free(on device: inout DeviceTier) -> [E] {
+    let codes = Array(buffer.elements[..<(count * rank)])
+    device.free(&buffer)
+    return codes
+  }
+
+  /// The opposite of `free`: the same codes and the same room.
+  mutating func restore(
+    _ codes: [E], label: String, on device: inout DeviceTier
+  ) throws(DeviceTierError) {
+    self = try CodeStore(
+      Tensor(shape: [count, rank], elements: codes), label: label, on: &device)
+  }
+
   /// Makes room for one more token.
   public mutating func grow(on device: inout DeviceTier) throws(DeviceTierError) {
     if (count + 1) * rank > buffer.count {
@@ -54,13 +73,16 @@ public struct CodeStore<E: Scalar>: Sendable {
     buffer.elements.replaceSubrange(0..<codes.count, with: codes.elements)
   }
 
-  /// s, (c): scores of the first `tokens` tokens for the code `q_hat`.
-  public func scores(_ q_hat: [E], tokens: Int) -> [E] {
+  /// s, (c - first): scores of tokens `first` ..< c = `tokens` for the code `q_hat`.
+  public func scores(_ q_hat: [E], tokens: Int, from first: Int = 0) -> [E] {
     precondition(q_hat.count == rank, "a query code of width \(q_hat.count), rank \(rank)")
-    precondition(tokens >= 0 && tokens <= count, "scores of \(tokens) of \(count) tokens")
-    var scores: [E] = zeros(tokens)
+    precondition(
+      first >= 0 && first <= tokens && tokens <= count,
+      "scores of tokens \(first) to \(tokens) of \(count)")
+    var scores: [E] = zeros(tokens - first)
     var out = scores.mutableSpan
-    E.chainRowScores(rows: buffer.elements.span, width: rank, q: q_hat.span, into: &out)
+    let rows = buffer.elements.span.extracting(first * rank..<tokens * rank)
+    E.chainRowScores(rows: rows, width: rank, q: q_hat.span, into: &out)
     return scores
   }
 

@@ -7,21 +7,25 @@
 // are already there stay where they are; only misses are copied. The set arithmetic is
 // TieredMemory's SlotPool: one merge of two sorted lists, O(k).
 
-import Tensors
-import TieredMemory
+public import Tensors
+public import TieredMemory
 
 /// The exact keys and values that the device holds for one holder.
-struct RowStore<E: Scalar>: Sendable {
+///
+/// A step is `plan`, `makeRoom`, `fetch`, and then `slots` says where the rows lie.
+public struct RowStore<E: Scalar>: Sendable {
   /// d.
-  let width: Int
+  public let width: Int
   private(set) var pool: SlotPool
-  /// K and V, (slots, d).
-  private(set) var keys: DeviceBuffer<E>
-  private(set) var values: DeviceBuffer<E>
+  /// K, (slots, d).
+  public private(set) var keys: DeviceBuffer<E>
+  /// V, (slots, d).
+  public private(set) var values: DeviceBuffer<E>
   /// What the last `plan` decided.
-  private(set) var lastPlan: ResidencyPlan?
+  public private(set) var lastPlan: ResidencyPlan?
 
-  init(
+  /// Buffers for a ring of w = `recent` rows and for k = `selected` rows; they grow if need be.
+  public init(
     width: Int, recent: Int, selected: Int, label: String, on device: inout DeviceTier
   ) throws(DeviceTierError) {
     self.width = width
@@ -32,17 +36,17 @@ struct RowStore<E: Scalar>: Sendable {
   }
 
   /// Writes one row into a slot (a copy within the device).
-  mutating func write(slot: Int, key: ArraySlice<E>, value: ArraySlice<E>) {
+  public mutating func write(slot: Int, key: ArraySlice<E>, value: ArraySlice<E>) {
     precondition(key.count == width && value.count == width, "rows of width \(width)")
     keys.elements.replaceSubrange(slot * width..<(slot + 1) * width, with: key)
     values.elements.replaceSubrange(slot * width..<(slot + 1) * width, with: value)
   }
 
   /// Decides who stays, who goes and who must come: set arithmetic, nothing moves.
-  mutating func plan(_ needed: [Int]) { lastPlan = pool.update(to: needed) }
+  public mutating func plan(_ needed: [Int]) { lastPlan = pool.update(to: needed) }
 
   /// Grows the buffers if the last plan needs more slots than there are.
-  mutating func makeRoom(on device: inout DeviceTier) throws(DeviceTierError) {
+  public mutating func makeRoom(on device: inout DeviceTier) throws(DeviceTierError) {
     let count = (lastPlan?.slotsNeeded ?? 0) * width
     if count > keys.count {
       try device.resize(&keys, count: count, fill: 0)
@@ -51,7 +55,7 @@ struct RowStore<E: Scalar>: Sendable {
   }
 
   /// Copies the missed rows of the last plan from `host`; with `reload`, the hits once more too.
-  mutating func fetch(from host: HostStore<E>, reload: Bool) {
+  public mutating func fetch(from host: HostStore<E>, reload: Bool) {
     guard let plan = lastPlan else { return }
     let tokens = reload ? pool.tokens : plan.missedTokens
     let slots = reload ? pool.slots : plan.missedSlots
@@ -59,7 +63,7 @@ struct RowStore<E: Scalar>: Sendable {
   }
 
   /// Copies rows that the prompt left on the device into the slots of the last plan.
-  mutating func fill(fromKeys promptKeys: [E], values promptValues: [E]) {
+  public mutating func fill(fromKeys promptKeys: [E], values promptValues: [E]) {
     guard let plan = lastPlan else { return }
     for (token, slot) in zip(plan.missedTokens, plan.missedSlots) {
       let row = token * width..<(token + 1) * width
@@ -67,8 +71,27 @@ struct RowStore<E: Scalar>: Sendable {
     }
   }
 
+  /// Rows that the buffers have room for.
+  var slotCount: Int { keys.count / width }
+
+  /// Gives the device's memory back; what it held, (slots, d).
+  mutating func free(on device: inout DeviceTier) -> (keys: [E], values: [E]) {
+    let rows = (keys.elements, values.elements)
+    device.free(&keys)
+    device.free(&values)
+    return rows
+  }
+
+  /// The opposite of `free`.
+  mutating func restore(
+    _ rows: (keys: [E], values: [E]), label: String, on device: inout DeviceTier
+  ) throws(DeviceTierError) {
+    keys = try device.allocate("K rows of \(label)", holding: rows.keys)
+    values = try device.allocate("V rows of \(label)", holding: rows.values)
+  }
+
   /// Slots of selected tokens and of the ring, both in ascending token order.
-  func slots(selected: [Int], ring: [Int]) -> [Int32] {
+  public func slots(selected: [Int], ring: [Int]) -> [Int32] {
     pool.slots(for: selected) + ring.map(Int32.init)
   }
 }

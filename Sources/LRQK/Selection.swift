@@ -10,7 +10,8 @@
 // Which tokens are candidates: those older than the recent window. With the newest token at l − 1
 // and the ring holding the last w, that is 0 ..< l − w. The released code stops one short of it at
 // every decode step, so the token that has just left the ring is neither selected nor recent
-// (quirk Q1: `.released`); at the end of prefill it does not.
+// (quirk Q1: `.released`); at the end of prefill it does not. In a layer with a sliding window the
+// candidates start at the oldest token in sight.
 
 public import Tensors
 
@@ -32,14 +33,18 @@ extension CandidateWindow {
   }
 }
 
-/// The `k` best of the first `candidates` tokens of `codes` for `q_hat`; all if there are no more.
+/// The `k` best of the tokens `first` ..< `candidates` of `codes` for `q_hat`, or all of them.
+///
+/// `scores` are those of the candidates, none if there was no choice.
 public func select<E: Scalar>(
-  _ q_hat: [E], from codes: CodeStore<E>, candidates: Int, k: Int, nan: NaNScores = .refuse
+  _ q_hat: [E], from codes: CodeStore<E>, first: Int = 0, candidates: Int, k: Int,
+  nan: NaNScores = .refuse
 ) throws(NaNScore) -> (selection: Selection, scores: [E]) {
-  if candidates <= k {
-    return (Selection(tokens: Array(0..<max(candidates, 0)), gap: .infinity), [])
+  if candidates - first <= k {
+    return (Selection(tokens: Array(first..<max(candidates, first)), gap: .infinity), [])
   }
-  let scores = codes.scores(q_hat, tokens: candidates)
+  let scores = codes.scores(q_hat, tokens: candidates, from: first)
   let best = try topK(scores, count: k, nan: nan)
-  return (Selection(tokens: best.indices, gap: Double(best.gap)), scores)
+  let tokens = first == 0 ? best.indices : best.indices.map { first + $0 }
+  return (Selection(tokens: tokens, gap: Double(best.gap)), scores)
 }

@@ -33,6 +33,28 @@ public func attention<E: Scalar>(
   return result
 }
 
+/// The same for every query head of a layer: (H, d).
+///
+/// `keys` and `values` are (slots, d) of every holder of rows, and consecutive heads share a holder;
+/// `slots` says for every query head which rows it attends to. Heads run concurrently where that
+/// pays; no bit depends on it.
+public func attention<E: Scalar>(
+  queries q: Tensor<E>, keys: [[E]], values: [[E]], slots: [[Int32]]
+) throws -> Tensor<E> {
+  let H = q.rows
+  precondition(
+    slots.count == H && keys.count == values.count && H % max(keys.count, 1) == 0,
+    "\(H) queries, \(slots.count) lists of slots, \(keys.count) holders of rows")
+  func head(_ h: Int) -> [E] {
+    let holder = h * keys.count / H
+    return attention(query: q.row(h), keys: keys[holder], values: values[holder], slots: slots[h])
+  }
+  // Below some ten thousand products a thread costs more than it computes.
+  let products = slots.reduce(0) { $0 + $1.count } * q.columns
+  let heads = products < 1 << 14 ? (0..<H).map(head) : try mapConcurrently(H, head)
+  return Tensor(shape: q.shape, elements: Array(heads.joined()))
+}
+
 /// Full attention of one query over K and V (l, d): the same routine with every token.
 public func fullAttention<E: Scalar>(query q: [E], keys: Tensor<E>, values: Tensor<E>) -> [E] {
   attention(

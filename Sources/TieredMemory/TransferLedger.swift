@@ -27,6 +27,12 @@ public enum TransferReason: String, Sendable, CaseIterable {
   /// Rows copied whether or not they lay on the device: a cache without hit and miss, or the
   /// host's keys read back to be coded again (keys only: `bytes` is half as large per row).
   case reload = "reload"
+  /// A new token's row goes to the host at once: a cache that keeps none on the device.
+  case append = "append"
+  /// All row slots of a layer that waits for its first decode step, to the host and back.
+  case parkedRows = "parked-rows"
+  /// The codes of such a layer (`bytes` is what all tokens' codes of one group of heads take).
+  case parkedCodes = "parked-codes"
 }
 
 /// One copy between host and device.

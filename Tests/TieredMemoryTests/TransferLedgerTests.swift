@@ -13,7 +13,8 @@ import TieredMemory
       let layer = Int.random(in: 0..<2, using: &numbers)
       let head = Int.random(in: 0..<3, using: &numbers)
       let direction = TransferDirection.allCases[Int.random(in: 0..<2, using: &numbers)]
-      let reason = TransferReason.allCases[Int.random(in: 0..<4, using: &numbers)]
+      let reason = TransferReason.allCases[
+        Int.random(in: 0..<TransferReason.allCases.count, using: &numbers)]
       ledger.record(
         step: step, layer: layer, head: head, direction: direction, rows: rows,
         bytes: rows * 1_024, reason: reason)
@@ -67,7 +68,9 @@ import TieredMemory
   @Test func `reports call directions and reasons by fixed names`() {
     #expect(TransferDirection.allCases.map(\.rawValue) == ["host_to_device", "device_to_host"])
     #expect(
-      TransferReason.allCases.map(\.rawValue) == ["prompt-offload", "ring-flush", "miss", "reload"])
+      TransferReason.allCases.map(\.rawValue) == [
+        "prompt-offload", "ring-flush", "miss", "reload", "append", "parked-rows", "parked-codes",
+      ])
   }
 
   @Test func `bytes without rows are a programmer's error`() async {

@@ -1,0 +1,90 @@
+// Full attention: every row stays on the device.
+//
+// Kept:   K and V of every visible token, on the device, per key/value head.
+// A step: nothing moves; the new row is written where it stays.
+// Bytes:  M · min(l, window) · 2 d · 4 on the device, none on the host.
+//
+// With a sliding window of W tokens a row that is out of sight can never be seen again, so W rows are
+// enough: token t lies in slot t % W, over token t − W. Without one, W is larger than any sequence,
+// and the same formula says slot t. Attention takes rows in token order whatever their slots are
+// (LRQK's SparseAttention.swift), so both give the same bits. This is the method that all others are
+// compared with.
+
+import LRQK
+import TieredMemory
+import Tensors
+public import Transformers
+
+/// All rows on the device.
+public struct FullMethod: CacheMethod {
+  /// "full".
+  public static let name = "full"
+  /// One line.
+  public static let summary = "full attention, all visible rows on the device"
+  /// None.
+  public static let optionList: [MethodOption] = []
+
+  /// There are no options.
+  public init(_ given: GivenOptions) {}
+
+  /// None.
+  public var options: [(name: String, value: String)] { [] }
+
+  /// An empty cache.
+  public func makeCache(for layer: LayerShape) -> any KeyValueCache { FullCache(layer) }
+
+  /// M · min(l, window) rows.
+  public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
+    CacheBytes(
+      deviceRows: layer.keyValueHeads * layer.visible(length: tokens).count * layer.rowBytes)
+  }
+}
+
+/// One layer under full attention.
+struct FullCache: KeyValueCache {
+  let layer: LayerShape
+  private(set) var length = 0
+  var hostBytes: Int { 0 }
+  /// Of each key/value head, (min(l, window), d).
+  private var rows: [DeviceRows] = []
+
+  init(_ layer: LayerShape) { self.layer = layer }
+
+  private func slot(of token: Int) -> Int { layer.window.map { token % $0 } ?? token }
+
+  mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
+    precondition(length == 0, "a cache takes one prompt")
+    length = layer.check(prompt)
+    let visible = layer.visible(length: length)
+    rows = try DeviceRows.heads(prompt, on: &tiers.device)
+    if visible.count == length { return }
+
+    // The last W rows, each in its slot; the whole prompt was on the device until here.
+    let tokens = visible.sorted { slot(of: $0) < slot(of: $1) }
+    for m in rows.indices {
+      let kept = try DeviceRows(
+        "rows of head \(m)", keys: prompt.keys[m].gather(rows: tokens),
+        values: prompt.values[m].gather(rows: tokens), on: &tiers.device)
+      rows[m].free(on: &tiers.device)
+      rows[m] = kept
+    }
+  }
+
+  mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep {
+    layer.check(token)
+    let new = length
+    length += 1
+    let visible = Array(layer.visible(length: length))
+    for m in rows.indices {
+      try rows[m].grow(to: visible.count, on: &tiers.device)
+      rows[m].write(slot: slot(of: new), key: token.keys.row(m), value: token.values.row(m))
+    }
+    let slots = visible.map { Int32(slot(of: $0)) }
+    return AttendedStep(
+      attention: try attention(
+        queries: token.queries, keys: rows.map(\.keys.elements),
+        values: rows.map(\.values.elements),
+        slots: Array(repeating: slots, count: layer.queryHeads)),
+      attended: Array(repeating: visible, count: layer.queryHeads), hitRows: 0, missedRows: 0)
+  }
+}

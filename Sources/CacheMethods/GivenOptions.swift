@@ -1,0 +1,104 @@
+// The options of a method as they were written.
+//
+// In:  "r=16,k=240", and the options that the method has.
+// Out: checked values, or an error of one line that names the option and says what exists.
+
+import LRQK
+
+/// A cache method that cannot be had.
+public struct MethodError: Error, Equatable, CustomStringConvertible {
+  /// One line: what, and what there is instead.
+  public let description: String
+
+  init(_ description: String) { self.description = description }
+}
+
+/// The options that a text gives to a method.
+public struct GivenOptions: Sendable {
+  private let method: String
+  private let values: [(name: String, value: String)]
+
+  /// The names that were given, in the order of the text.
+  public var names: [String] { values.map(\.name) }
+
+  /// Reads pairs option=value for a method that has the options `known`; nil gives none.
+  init(_ text: String?, method: String, known: [MethodOption]) throws(MethodError) {
+    self.method = method
+    var values: [(name: String, value: String)] = []
+    for pair in text?.split(separator: ",", omittingEmptySubsequences: false) ?? [] {
+      let sides = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      guard sides.count == 2, !sides[0].isEmpty, !sides[1].isEmpty else {
+        throw MethodError("\(method): '\(pair)' is not option=value")
+      }
+      let (name, value) = (String(sides[0]), String(sides[1]))
+      guard known.contains(where: { $0.name == name }) else {
+        throw MethodError(
+          known.isEmpty
+            ? "\(method) has no options, so no '\(name)'"
+            : "\(method) has no option '\(name)'; it has: "
+              + known.map(\.name).joined(separator: ", "))
+      }
+      guard !values.contains(where: { $0.name == name }) else {
+        throw MethodError("\(method): \(name) is given twice")
+      }
+      values.append((name, value))
+    }
+    self.values = values
+  }
+
+  /// The text given for an option.
+  func text(_ name: String) -> String? { values.first { $0.name == name }?.value }
+
+  /// A whole number in `range`.
+  func integer(_ name: String, in range: ClosedRange<Int>) throws(MethodError) -> Int? {
+    guard let text = text(name) else { return nil }
+    guard let number = Int(text), range.contains(number) else {
+      throw MethodError(
+        "\(method): \(name)=\(text) is not a whole number from \(range.lowerBound) to "
+          + "\(range.upperBound)")
+    }
+    return number
+  }
+
+  /// A finite number, 0 or larger.
+  func number(_ name: String) throws(MethodError) -> Double? {
+    guard let text = text(name) else { return nil }
+    guard let number = Double(text), number.isFinite, number >= 0 else {
+      throw MethodError("\(method): \(name)=\(text) is not a finite number, 0 or larger")
+    }
+    return number
+  }
+
+  /// A choice by its word: the raw value in kebab case.
+  func choice<C: CaseIterable & RawRepresentable<String>>(
+    _ name: String, of type: C.Type
+  ) throws(MethodError) -> C? {
+    guard let text = text(name) else { return nil }
+    for choice in C.allCases where optionWord(choice.rawValue) == text { return choice }
+    throw notAmong(name, C.allCases.map { optionWord($0.rawValue) })
+  }
+
+  /// The error for a word that is none of `words`.
+  func notAmong(_ name: String, _ words: [String]) -> MethodError {
+    MethodError(
+      "\(method): \(name)=\(text(name) ?? "") is none of: \(words.joined(separator: ", "))")
+  }
+
+  /// Throws if an option was given that is not among `effective`, the ones that change anything.
+  func requireEffect(
+    _ effective: [(name: String, value: String)], with others: String
+  ) throws(MethodError) {
+    for name in names where !effective.contains(where: { $0.name == name }) {
+      throw MethodError("\(method): \(name) has no effect with \(others); drop one of them")
+    }
+  }
+
+  /// An error about this method.
+  func error(_ sentence: String) -> MethodError { MethodError("\(method): \(sentence)") }
+}
+
+/// Words that several methods use for sizes.
+enum Size {
+  /// The most tokens that an option can ask for; more than any sequence here has.
+  static let most = 1 << 20
+}

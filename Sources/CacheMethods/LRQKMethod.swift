@@ -1,0 +1,107 @@
+// LRQK: low-rank codes of all keys and a few exact rows on the device, the exact rows on the host.
+//
+// Kept:   on the device A_K (l, r) and the bases or maps of every group of heads that shares codes,
+//         and k + w exact rows of every holder of rows; on the host K and V of every token.
+// A step: the new row goes into the ring, and every w steps the ring's w rows go to the host
+//         (ring-flush); proxy scores choose k older rows a head, and those that are not there come
+//         (miss). Up to k + w tokens everything is on the device and attention is full.
+// Bytes:  see `bytes`. Moved by a step: misses · 2 d · 4, from 0 to k rows a holder.
+//
+// Source: the LRQK paper (arXiv 2510.23649) and its released code; the algorithm is the module LRQK,
+// this file only lets a decoder call it. LRQKNoHitMiss.swift and LRQKPrefillOffload.swift are the
+// released variants; they are the same cache, told otherwise. In a layer with a sliding window all
+// tokens keep their codes and host rows, though those out of sight will not be chosen again.
+
+import LRQK
+import TieredMemory
+public import Transformers
+
+/// LRQK with any of its choices.
+public struct LRQKMethod: CacheMethod {
+  /// "lrqk".
+  public static let name = "lrqk"
+  /// One line.
+  public static let summary = "codes choose k older rows for each head, misses come from the host"
+  /// Sizes and choices.
+  public static let optionList = LRQKChoices.optionList
+
+  private let choices: LRQKChoices
+
+  /// Reads sizes and choices.
+  public init(_ given: GivenOptions) throws(MethodError) { choices = try LRQKChoices(given) }
+
+  /// Sizes and choices in effect.
+  public var options: [(name: String, value: String)] { choices.options }
+
+  /// An empty cache; throws if r exceeds the head width.
+  public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
+    try LRQKLayer(layer, choices.parameters)
+  }
+
+  /// Codes, rows and host rows.
+  public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
+    lrqkBytes(choices.parameters, tokens: tokens, layer: layer)
+  }
+}
+
+/// One layer under LRQK.
+struct LRQKLayer: KeyValueCache {
+  let layer: LayerShape
+  let parksAfterPrompt: Bool
+  private var cache: LRQKCache<Float>
+
+  var length: Int { cache.length }
+  var hostBytes: Int { cache.hostBytes }
+
+  init(_ layer: LayerShape, _ parameters: Parameters, parksAfterPrompt: Bool = false) throws {
+    self.layer = layer
+    self.parksAfterPrompt = parksAfterPrompt
+    cache = try LRQKCache(
+      layer: layer.layer, queryHeads: layer.queryHeads, keyValueHeads: layer.keyValueHeads,
+      width: layer.width, window: layer.window, parameters: parameters)
+  }
+
+  mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
+    precondition(length == 0, "a cache takes one prompt")
+    _ = layer.check(prompt)
+    try cache.prefill(
+      queries: prompt.queries, keys: prompt.keys, values: prompt.values, tiers: &tiers)
+    if parksAfterPrompt { cache.park(tiers: &tiers) }
+  }
+
+  mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep {
+    layer.check(token)
+    let step = try cache.decode(
+      queries: token.queries, keys: token.keys, values: token.values, tiers: &tiers)
+    let (hits, misses) = (step.hitRows.reduce(0, +), step.missedRows.reduce(0, +))
+    // Without reuse a row that is there comes again: nothing counts as a hit once anything moves.
+    let movesAll = cache.parameters.reuse == .none && !step.isDense
+    return AttendedStep(
+      attention: step.attention, attended: step.attended, hitRows: movesAll ? 0 : hits,
+      missedRows: movesAll ? hits + misses : misses)
+  }
+}
+
+/// What one layer of LRQK holds after a prompt of l tokens.
+///
+///     l < max(k, r)   collecting: M l rows on the device, nothing else
+///     otherwise       device rows    holders · (w + max(k, n))      n = k, or the union of a group's sets
+///                     device codes   groups · ((l + 256) r + 2 r d), + 2 d² in Double with a refresh
+///                     host rows      M · l; M · k while l < k + w
+///
+/// With rows per key/value head n is at most min(G k, candidates), known only from the data.
+func lrqkBytes(_ p: Parameters, tokens l: Int, layer: LayerShape) -> CacheBytes {
+  let (k, w, r, d) = (p.selected, p.recent, p.rank, layer.width)
+  if l < max(k, r) { return CacheBytes(deviceRows: layer.keyValueHeads * l * layer.rowBytes) }
+  let isShared = p.transfers == .perKeyValueHead && layer.groupSize > 1
+  let candidates = max(0, l - w - layer.visible(length: l).lowerBound)
+  let needed = l <= k + w || !isShared ? k : max(k, min(layer.groupSize * k, candidates))
+  let holders = p.transfers == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
+  let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
+  var codes = groups * ((l + 256) * r + 2 * r * d) * MemoryLayout<Float>.stride
+  if p.mapRefresh != .never { codes += groups * 2 * d * d * MemoryLayout<Double>.stride }
+  return CacheBytes(
+    deviceRows: holders * (w + needed) * layer.rowBytes, deviceCodes: codes,
+    host: layer.keyValueHeads * (l < k + w ? k : l) * layer.rowBytes,
+    isUpperBound: needed > k)
+}

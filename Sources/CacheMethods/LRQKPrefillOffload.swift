@@ -1,0 +1,53 @@
+// LRQK whose layers wait on the host: a lower peak while the prompt is worked on.
+//
+// Kept:   after the prompt, only bases or maps on the device; rows, codes and the host store on the
+//         host. From the first step on as LRQKMethod.swift.
+// A step: the first one brings all row slots and all codes of its layer back (parked-rows,
+//         parked-codes, both ways counted); then as there, to the last bit.
+// Bytes:  after the prompt, groups · 2 r d · 4 on the device; on the host the rows of lrqk, and what
+//         waits: holders · (w + k) rows and groups · l · r · 4. After a step, those of lrqk.
+//
+// Source: the released variant LightAttentionIndicesOffloadPrefill ([C:1616-1681]). It brings back what it
+// parked, whole: the k + w slots of every query head and A_K, not K and V of the prompt, which stay
+// on the host in any case. LRQK's Parking.swift has the details. It lowers the peak of prefill and
+// nothing else: once every layer has decoded, all of it is on the device again. A prompt shorter
+// than k or r is not parked.
+
+import LRQK
+public import Transformers
+
+/// LRQK, parked on the host between prompt and first step.
+public struct LRQKPrefillOffloadMethod: CacheMethod {
+  /// "lrqk-prefill-offload".
+  public static let name = "lrqk-prefill-offload"
+  /// One line.
+  public static let summary = "as lrqk, but rows and codes wait on the host for the first step"
+  /// Sizes and choices, as of lrqk.
+  public static let optionList = LRQKChoices.optionList
+
+  private let choices: LRQKChoices
+
+  /// Reads sizes and choices.
+  public init(_ given: GivenOptions) throws(MethodError) { choices = try LRQKChoices(given) }
+
+  /// Sizes and choices in effect.
+  public var options: [(name: String, value: String)] { choices.options }
+
+  /// An empty cache; throws if r exceeds the head width.
+  public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
+    try LRQKLayer(layer, choices.parameters, parksAfterPrompt: true)
+  }
+
+  /// After the prompt, before the first step.
+  public func bytes(tokens l: Int, layer: LayerShape) -> CacheBytes {
+    let p = choices.parameters
+    var bytes = lrqkBytes(p, tokens: l, layer: layer)
+    if l < max(p.selected, p.rank) { return bytes }
+    let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
+    let rank = p.rank * MemoryLayout<Float>.stride
+    bytes.host += bytes.deviceRows + groups * l * rank
+    bytes.deviceRows = 0
+    bytes.deviceCodes -= groups * (l + 256) * rank
+    return bytes
+  }
+}

@@ -1,0 +1,175 @@
+// StreamingLLM: the first few tokens, which attention leans on, and the last w. All others are gone.
+//
+// Kept:   K and V of `sinks` + w rows of every key/value head, on the device; none on the host.
+// A step: nothing moves between the tiers; the new row takes the place of the oldest recent one.
+// Bytes:  M · min(l, sinks + w) · 2 d · 4 on the device. With renumbered positions a working buffer of
+//         M · min(l, sinks + w) · d · 4, the turned keys, during a step.
+//
+// Source: Xiao et al., arXiv 2309.17453; code mit-han-lab/streaming-llm at 2e50426, kv_cache.py and
+// pos_shift/modify_llama.py: start_size 4, recent_size 512. There keys are cached before RoPE and
+// turned anew at every step, row i of the cache by position i, and the query by the last one, so that
+// the model never sees a position beyond the cache's size:
+//
+//     renumbered   q · k_i with q turned by n − 1 and k_i by i, i its place among the n kept rows
+//     original     q and k turned by their places in the text, as other tools have it that drop rows
+//
+// While nothing has been dropped both are full attention. In a layer with a sliding window the kept
+// rows that are in sight are attended to; the sinks, once out of sight, keep their places.
+
+import LRQK
+import TieredMemory
+import Tensors
+public import Transformers
+
+/// What position a kept key is turned by.
+enum Positions: String, Sendable, CaseIterable {
+  /// Its place among the kept rows, as in the paper.
+  case renumbered
+  /// Its place in the text.
+  case original
+}
+
+/// The first tokens and the last ones.
+public struct StreamingMethod: CacheMethod {
+  /// "streaming".
+  public static let name = "streaming"
+  /// One line.
+  public static let summary = "StreamingLLM: the first rows and the last w, all others are dropped"
+  /// sinks, w, positions.
+  public static let optionList: [MethodOption] = [
+    MethodOption("sinks", "first tokens that are kept", standard: "4"),
+    MethodOption("w", "recent tokens that are kept", standard: "512"),
+    MethodOption(
+      "positions", "of kept keys: renumbered (paper), original", standard: "renumbered"),
+  ]
+
+  private let sinks: Int
+  private let recent: Int
+  private let positions: Positions
+
+  /// Reads sinks, w and positions.
+  public init(_ given: GivenOptions) throws(MethodError) {
+    sinks = try given.integer("sinks", in: 0...Size.most) ?? 4
+    recent = try given.integer("w", in: 1...Size.most) ?? 512
+    positions = try given.choice("positions", of: Positions.self) ?? .renumbered
+  }
+
+  /// sinks, w and positions.
+  public var options: [(name: String, value: String)] {
+    [("sinks", "\(sinks)"), ("w", "\(recent)"), ("positions", positions.rawValue)]
+  }
+
+  /// An empty cache.
+  public func makeCache(for layer: LayerShape) -> any KeyValueCache {
+    StreamingCache(layer, sinks: sinks, recent: recent, positions: positions)
+  }
+
+  /// M · min(l, sinks + w) rows.
+  public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
+    CacheBytes(deviceRows: layer.keyValueHeads * min(tokens, sinks + recent) * layer.rowBytes)
+  }
+}
+
+/// One layer under StreamingLLM.
+struct StreamingCache: KeyValueCache {
+  let layer: LayerShape
+  let sinks: Int
+  let recent: Int
+  let positions: Positions
+  private(set) var length = 0
+  var hostBytes: Int { 0 }
+  /// Of each key/value head, (min(l, sinks + w), d); keys before RoPE if positions are renumbered.
+  private var rows: [DeviceRows] = []
+  /// Cosines and sines of positions 0 ..< n, a table and no state of the sequence.
+  private var table: (n: Int, turns: RotaryTurns)?
+
+  init(_ layer: LayerShape, sinks: Int, recent: Int, positions: Positions) {
+    self.layer = layer
+    self.sinks = sinks
+    self.recent = recent
+    self.positions = positions
+  }
+
+  /// The kept tokens, ascending.
+  private var kept: [Int] {
+    Array(0..<min(sinks, length)) + Array(max(min(sinks, length), length - recent)..<length)
+  }
+
+  /// Sinks first, then a ring of w slots.
+  private func slot(of token: Int) -> Int {
+    token < sinks ? token : sinks + (token - sinks) % recent
+  }
+
+  mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
+    precondition(length == 0, "a cache takes one prompt")
+    length = layer.check(prompt)
+    var whole = try DeviceRows.heads(prompt, on: &tiers.device)
+    let tokens = kept.sorted { slot(of: $0) < slot(of: $1) }
+    for m in whole.indices {
+      let keys = positions == .renumbered ? prompt.keysBeforeRotary[m] : prompt.keys[m]
+      rows.append(
+        try DeviceRows(
+          "rows of head \(m)", keys: keys.gather(rows: tokens),
+          values: prompt.values[m].gather(rows: tokens), on: &tiers.device))
+      whole[m].free(on: &tiers.device)
+    }
+  }
+
+  mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep {
+    layer.check(token)
+    let new = length
+    length += 1
+    let keys = positions == .renumbered ? token.keysBeforeRotary : token.keys
+    let tokens = kept
+    for m in rows.indices {
+      try rows[m].grow(to: tokens.count, on: &tiers.device)
+      rows[m].write(slot: slot(of: new), key: keys.row(m), value: token.values.row(m))
+    }
+    let first = layer.visible(length: length).lowerBound
+    let attended = tokens.filter { $0 >= first }
+    let slots = Array(
+      repeating: attended.map { Int32(slot(of: $0)) }, count: layer.queryHeads)
+    let output =
+      positions == .renumbered
+      ? try attendRenumbered(token, tokens, slots, tiers: &tiers)
+      : try attention(
+        queries: token.queries, keys: rows.map(\.keys.elements),
+        values: rows.map(\.values.elements), slots: slots)
+    return AttendedStep(
+      attention: output, attended: Array(repeating: attended, count: layer.queryHeads), hitRows: 0,
+      missedRows: 0)
+  }
+
+  /// Cosines and sines of positions 0 ..< n, made once for each n.
+  private mutating func turnsOfPlaces(_ n: Int) -> RotaryTurns {
+    if let table, table.n == n { return table.turns }
+    let turns = layer.rotary.turns(positions: Array(0..<n), length: n)
+    table = (n, turns)
+    return turns
+  }
+
+  /// Attention over `slots`, every kept key turned by its place in `tokens` and q by the last place.
+  private mutating func attendRenumbered(
+    _ token: TokenRows, _ tokens: [Int], _ slots: [[Int32]], tiers: inout Tiers
+  ) throws -> Tensor<Float> {
+    let (n, d) = (tokens.count, layer.width)
+    let turns = turnsOfPlaces(n)
+    // Place i of the cache lies in slot(tokens[i]): turn rows in token order, write them by slot.
+    var turned: [DeviceBuffer<Float>] = []
+    for m in rows.indices {
+      let stored = Tensor(shape: [n, d], elements: rows[m].keys.elements)
+      let ordered = turns.turn(stored.gather(rows: tokens.map(slot(of:))))
+      var bySlot = [Int](repeating: 0, count: n)
+      for (i, t) in tokens.enumerated() { bySlot[slot(of: t)] = i }
+      turned.append(
+        try tiers.device.allocate(
+          "turned keys of head \(m)", holding: ordered.gather(rows: bySlot).elements))
+    }
+    let last = layer.rotary.turns(positions: [n - 1], length: n)
+    let output = try attention(
+      queries: last.turn(token.queriesBeforeRotary), keys: turned.map(\.elements),
+      values: rows.map(\.values.elements), slots: slots)
+    for m in turned.indices { tiers.device.free(&turned[m]) }
+    return output
+  }
+}
