@@ -1,0 +1,48 @@
+// One block of the decoder: attention, then feed-forward, each added to what was there.
+//
+// In:  the residual stream x (n, D).
+// Out: the residual stream after this layer, (n, D):
+//
+//          y = x + attention(norm₁(x))
+//          z = y + feedForward(norm₂(y))
+
+import Tensors
+
+/// One layer.
+struct Block: Sendable {
+  /// norm₁.
+  let inputNorm: RMSNorm
+  /// Attention.swift.
+  let attention: Attention
+  /// norm₂.
+  let feedForwardNorm: RMSNorm
+  /// FeedForward.swift.
+  let feedForward: FeedForward
+
+  /// A whole prompt (l, D); `keep` gets the rows that a cache may want, after they were used.
+  func prompt(
+    _ x: Tensor<Float>, _ turns: RotaryTurns, keep: (PromptRows) throws -> Void
+  ) throws -> Tensor<Float> {
+    let rows = try attention.promptRows(inputNorm(x), turns)
+    let answers = try attention.attend(rows)
+    try keep(rows)
+    return finish(x, answers)
+  }
+
+  /// One new token of each of several sequences, (n, D); `attend` gives a sequence's answer (H, d).
+  func tokens(
+    _ x: Tensor<Float>, _ turns: [RotaryTurns],
+    attend: (Int, TokenRows) throws -> Tensor<Float>
+  ) throws -> Tensor<Float> {
+    let rows = attention.tokenRows(inputNorm(x), turns)
+    let answers = try mapConcurrently(rows.count) { try attend($0, rows[$0]).elements }
+    let width = attention.shape.queryHeads * attention.shape.width
+    return finish(x, Tensor(shape: [rows.count, width], elements: Array(answers.joined())))
+  }
+
+  /// Both additions, given the heads' answers (n, H d).
+  private func finish(_ x: Tensor<Float>, _ answers: Tensor<Float>) -> Tensor<Float> {
+    let y = sum(x, attention.output(answers))
+    return sum(y, feedForward(feedForwardNorm(y)))
+  }
+}

@@ -1,0 +1,154 @@
+// The tensors of a model's folder, each found once and checked before it is used.
+//
+// In:  model.safetensors, or model.safetensors.index.json and the shards that it names.
+// Out: matrices that stay in their files, and vectors of Float, by name and expected shape.
+//
+// The index says which shard has which tensor. It may come from anybody, so a shard is a plain file
+// name (a symbolic link is followed; a path is refused), and index and shards must agree in both
+// directions. Weights.swift asks for every tensor of the model; `finish` then refuses what is left:
+// a tensor without a place means that the configuration describes another model.
+
+import Foundation
+import Tensors
+
+/// Tensors by name, from one file or several.
+struct Checkpoint {
+  /// The longest index that is read, in bytes.
+  static let indexLimit = 32_000_000
+
+  private let folder: String
+  private let files: [SafetensorsFile]
+  /// The file of each tensor.
+  private let places: [String: Int]
+  private var taken: Set<String> = []
+
+  /// Opens the weights of the model in `folder` and checks that files and index agree.
+  init(folder: String) throws {
+    self.folder = folder
+    let whole = "\(folder)/model.safetensors"
+    let index = "\(folder)/model.safetensors.index.json"
+    let hasIndex = FileManager.default.fileExists(atPath: index)
+    switch (FileManager.default.fileExists(atPath: whole), hasIndex) {
+    case (true, true): throw CheckpointError(file: folder, problem: .twoSources)
+    case (false, false): throw CheckpointError(file: folder, problem: .noWeights)
+    case (true, false):
+      let file = try SafetensorsFile(path: whole)
+      files = [file]
+      places = Dictionary(uniqueKeysWithValues: file.names.map { ($0, 0) })
+    case (false, true):
+      (files, places) = try Self.openShards(folder, index)
+    }
+  }
+
+  /// The files of the index at `path` and the place of every tensor.
+  private static func openShards(
+    _ folder: String, _ path: String
+  ) throws -> ([SafetensorsFile], [String: Int]) {
+    func fault(_ problem: CheckpointError.Problem) -> CheckpointError {
+      CheckpointError(file: path, problem: problem)
+    }
+    // 1. The index: {"metadata": {...}, "weight_map": {tensor: shard}}.
+    let json: JSONValue
+    do {
+      json = try JSONValue(parsing: try readFile(at: path, limit: indexLimit), depthLimit: 8)
+    } catch let error as FileError {
+      throw fault(.unreadable(error))
+    } catch let error as JSONSyntaxError {
+      throw fault(.syntax(error))
+    }
+    let members = json.objectValue ?? []
+    if let other = members.first(where: { $0.key != "metadata" && $0.key != "weight_map" }) {
+      throw fault(.badIndex("unknown key \(shown(other.key)) beside metadata and weight_map"))
+    }
+    guard let map = json["weight_map"]?.objectValue else {
+      throw fault(.badIndex("weight_map is not an object of tensor and shard names"))
+    }
+    var shards: [String: Int] = [:]
+    var names: [String] = []
+    var places: [String: Int] = [:]
+    for member in map {
+      guard let shard = member.value.stringValue else {
+        throw fault(.badIndex("the shard of tensor \(shown(member.key)) is not a string"))
+      }
+      if !isPlainFileName(shard) {
+        throw fault(.badShardName(tensor: member.key, shard: shard))
+      }
+      if shards[shard] == nil {
+        shards[shard] = names.count
+        names.append(shard)
+      }
+      if places.updateValue(shards[shard] ?? 0, forKey: member.key) != nil {
+        throw fault(.badIndex("tensor \(shown(member.key)) is there twice"))
+      }
+    }
+    // 2. Every shard has what the index says, and nothing else.
+    let files = try names.map { try SafetensorsFile(path: "\(folder)/\($0)") }
+    for member in map {
+      let place = places[member.key] ?? 0
+      if !files[place].contains(member.key) {
+        throw fault(.notInShard(tensor: member.key, shard: names[place]))
+      }
+    }
+    for (place, file) in files.enumerated() {
+      for name in file.names where places[name] != place {
+        throw fault(.notInIndex(tensor: name, shard: names[place]))
+      }
+    }
+    return (files, places)
+  }
+
+  /// Whether `name` is a .safetensors file of the same folder, without a path.
+  private static func isPlainFileName(_ name: String) -> Bool {
+    let bytes = name.utf8
+    return bytes.count > 12 && bytes.count <= 255 && !bytes.contains(0)
+      && !bytes.contains(UInt8(ascii: "/")) && !bytes.contains(UInt8(ascii: "\\"))
+      && bytes.elementsEqual((name.dropLast(12) + ".safetensors").utf8)
+  }
+
+  /// Whether there is a tensor of this name.
+  func contains(_ name: String) -> Bool { places[name] != nil }
+
+  /// A matrix (rows, columns), left in its file.
+  mutating func matrix(_ name: String, _ rows: Int, _ columns: Int) throws -> StoredMatrix {
+    try take(name, [rows, columns]).matrix(name)
+  }
+
+  /// A vector of `count` elements.
+  mutating func vector(_ name: String, _ count: Int) throws -> [Float] {
+    try take(name, [count]).tensor(name, as: Float.self).elements
+  }
+
+  /// The file of a tensor of this shape and of a format that weights may have.
+  private mutating func take(_ name: String, _ shape: [Int]) throws -> SafetensorsFile {
+    guard let place = places[name] else {
+      throw CheckpointError(file: folder, problem: .missingTensor(name))
+    }
+    let file = files[place]
+    let found = try file.shape(of: name)
+    if found != shape {
+      throw CheckpointError(
+        file: file.path, problem: .wrongShape(tensor: name, found: found, expected: shape))
+    }
+    switch try file.format(of: name) {
+    case .float32, .float16, .bfloat16: break
+    case let format:
+      throw CheckpointError(
+        file: file.path, problem: .unsupportedFormat(tensor: name, format))
+    }
+    taken.insert(name)
+    return file
+  }
+
+  /// Refuses tensors that nobody took.
+  ///
+  /// One kind is known and left aside: the frequencies of RoPE, which older versions of the library
+  /// stored with every layer. They follow from the configuration.
+  func finish() throws(CheckpointError) {
+    for file in files {
+      for name in file.names
+      where !taken.contains(name) && !name.hasSuffix("rotary_emb.inv_freq") {
+        throw CheckpointError(file: file.path, problem: .extraTensor(name))
+      }
+    }
+  }
+}

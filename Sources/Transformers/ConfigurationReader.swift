@@ -1,0 +1,155 @@
+// Reading one JSON object of settings, key by key.
+//
+// In:  a JSON object; then one question per key: which kind, which range, what if it is absent.
+// Out: checked values, or a ConfigurationError that names the key.
+//
+// The reader remembers which keys were asked for. `finish` refuses every other key that is not
+// known to be harmless: a setting that nobody has read may change what the model computes.
+// An explicit null counts as absent.
+
+import Tensors
+
+/// The members of one JSON object, and which of them have been read.
+struct ConfigurationReader {
+  /// The longest settings file that is read, in bytes.
+  static let fileLimit = 4_000_000
+
+  /// The path, for errors.
+  let file: String
+  /// What stands before a key in errors: "" or "rope_scaling.".
+  private let prefix: String
+  private let object: JSONValue
+  private var read: Set<String> = []
+
+  /// Reads the file at `path`; it must hold an object.
+  init(path: String) throws(ConfigurationError) {
+    let json: JSONValue
+    do {
+      json = try JSONValue(
+        parsing: try readFile(at: path, limit: Self.fileLimit), depthLimit: 16)
+    } catch let error as FileError {
+      throw ConfigurationError(file: path, key: nil, problem: .unreadable(error))
+    } catch let error as JSONSyntaxError {
+      throw ConfigurationError(file: path, key: nil, problem: .syntax(error))
+    } catch {
+      preconditionFailure("reading a file throws one of the two: \(error)")
+    }
+    try self.init(json, file: path, prefix: "")
+  }
+
+  /// Reads an object that lies in `file` under `prefix`.
+  private init(_ json: JSONValue, file: String, prefix: String) throws(ConfigurationError) {
+    guard json.objectValue != nil else {
+      let key = prefix.isEmpty ? nil : String(prefix.dropLast())
+      throw ConfigurationError(file: file, key: key, problem: .wrongKind(expected: "an object"))
+    }
+    self.file = file
+    self.prefix = prefix
+    object = json
+  }
+
+  /// The error for `key`.
+  func fault(_ key: String, _ problem: ConfigurationError.Problem) -> ConfigurationError {
+    ConfigurationError(file: file, key: prefix + key, problem: problem)
+  }
+
+  /// Whether the key is there at all, if only with null.
+  func has(_ key: String) -> Bool { object[key] != nil }
+
+  /// The value of a key; nil where it is absent or null.
+  mutating func value(_ key: String) -> JSONValue? {
+    read.insert(key)
+    return object[key].flatMap { $0.isNull ? nil : $0 }
+  }
+
+  /// A value of some kind; nil where it is absent or null.
+  private mutating func value<Kind>(
+    _ key: String, _ expected: String, _ kind: (JSONValue) -> Kind?
+  ) throws(ConfigurationError) -> Kind? {
+    guard let json = value(key) else { return nil }
+    guard let found = kind(json) else { throw fault(key, .wrongKind(expected: expected)) }
+    return found
+  }
+
+  /// An integer in a range; nil where it is absent or null.
+  mutating func integer(
+    _ key: String, in range: ClosedRange<Int>
+  ) throws(ConfigurationError) -> Int? {
+    guard let found = try value(key, "an integer", \.intValue) else { return nil }
+    if !range.contains(found) {
+      throw fault(
+        key,
+        .outOfRange(value: "\(found)", allowed: "from \(range.lowerBound) to \(range.upperBound)"))
+    }
+    return found
+  }
+
+  /// A finite number above `lowest` and at most `highest`; nil where it is absent or null.
+  mutating func number(
+    _ key: String, above lowest: Double, upTo highest: Double = 1e12
+  ) throws(ConfigurationError) -> Double? {
+    guard let found = try value(key, "a number", \.doubleValue) else { return nil }
+    if !(found > lowest && found <= highest) {
+      throw fault(
+        key, .outOfRange(value: "\(found)", allowed: "above \(lowest) and at most \(highest)"))
+    }
+    return found
+  }
+
+  /// true or false; nil where it is absent or null.
+  mutating func flag(_ key: String) throws(ConfigurationError) -> Bool? {
+    try value(key, "true or false", \.boolValue)
+  }
+
+  /// Text; nil where it is absent or null.
+  mutating func text(_ key: String) throws(ConfigurationError) -> String? {
+    try value(key, "a string", \.stringValue)
+  }
+
+  /// A list of strings; nil where it is absent or null.
+  mutating func texts(_ key: String) throws(ConfigurationError) -> [String]? {
+    try value(key, "a list of strings") { allOrNil($0.arrayValue?.map(\.stringValue)) }
+  }
+
+  /// A list of positive numbers; nil where it is absent or null.
+  mutating func positiveNumbers(_ key: String) throws(ConfigurationError) -> [Double]? {
+    try value(key, "a list of positive numbers") {
+      allOrNil($0.arrayValue?.map { $0.doubleValue.flatMap { $0 > 0 && $0 <= 1e12 ? $0 : nil } })
+    }
+  }
+
+  /// One token id or a list of them; nil where it is absent or null.
+  mutating func tokens(_ key: String) throws(ConfigurationError) -> Set<Int>? {
+    try value(key, "a token id or a list of them") { json in
+      allOrNil((json.arrayValue ?? [json]).map { $0.intValue.flatMap { $0 >= 0 ? $0 : nil } })
+        .map(Set.init)
+    }
+  }
+
+  /// An object within this one; nil where it is absent or null.
+  mutating func object(_ key: String) throws(ConfigurationError) -> ConfigurationReader? {
+    guard let json = value(key) else { return nil }
+    return try ConfigurationReader(json, file: file, prefix: "\(prefix)\(key).")
+  }
+
+  /// `value`, or an error that says that the key is missing.
+  func require<Value>(_ key: String, _ value: Value?) throws(ConfigurationError) -> Value {
+    guard let value else { throw fault(key, .missing) }
+    return value
+  }
+
+  /// Refuses keys that were not read and are not in `harmless`.
+  func finish(harmless: Set<String> = []) throws(ConfigurationError) {
+    for member in object.objectValue ?? []
+    where !read.contains(member.key) && !harmless.contains(member.key) {
+      throw fault(member.key, .unknownKey)
+    }
+  }
+}
+
+/// The elements without their optionality, if none is nil.
+private func allOrNil<Element>(_ elements: [Element?]?) -> [Element]? {
+  guard let elements else { return nil }
+  let present = elements.compactMap { $0 }
+  return present.count == elements.count ? present : nil
+}

@@ -1,0 +1,142 @@
+// What can be wrong with a model's folder and with what a decoder is asked.
+//
+// One case per fault, so that a test can ask for exactly the fault that it made. Every description
+// is one line: what, where, what to do.
+
+public import Tensors
+
+/// A config.json (or generation_config.json) that this package cannot follow to the letter.
+public struct ConfigurationError: Error, Equatable, CustomStringConvertible {
+  /// The path.
+  public let file: String
+  /// The key in question, "rope_scaling.factor" for a key within another; nil for the whole file.
+  public let key: String?
+  /// What is wrong.
+  public let problem: Problem
+
+  /// The kinds of fault.
+  public enum Problem: Equatable, Sendable {
+    /// The file cannot be read.
+    case unreadable(FileError)
+    /// The file is not strict JSON.
+    case syntax(JSONSyntaxError)
+    /// A key that is needed is absent or null.
+    case missing
+    /// The value is of another kind; says what it has to be.
+    case wrongKind(expected: String)
+    /// The value lies outside of what is allowed; says what is.
+    case outOfRange(value: String, allowed: String)
+    /// The value asks for something that is not built here; says what is.
+    case unsupported(value: String, supported: String)
+    /// A key that this package has never heard of, and which may change what the model computes.
+    case unknownKey
+    /// Two values that contradict each other.
+    case inconsistent(String)
+  }
+
+  /// One line: which file, which key, what.
+  public var description: String {
+    let place = key.map { "\(file): \(shown($0))" } ?? file
+    switch problem {
+    case .unreadable(let error): return error.description
+    case .syntax(let error): return "\(place): \(error); it has to be strict JSON"
+    case .missing: return "\(place) is missing"
+    case .wrongKind(let expected): return "\(place) has to be \(expected)"
+    case .outOfRange(let value, let allowed): return "\(place) is \(value); it has to be \(allowed)"
+    case .unsupported(let value, let supported):
+      return "\(place): \(value) is not supported; \(supported)"
+    case .unknownKey:
+      return "\(place): unknown key; it may change what the model computes, so it is not ignored"
+    case .inconsistent(let sentence): return "\(place): \(sentence)"
+    }
+  }
+}
+
+/// Weights that do not fit their configuration, or cannot be found.
+public struct CheckpointError: Error, Equatable, CustomStringConvertible {
+  /// The path of the file or folder.
+  public let file: String
+  /// What is wrong.
+  public let problem: Problem
+
+  /// The kinds of fault.
+  public enum Problem: Equatable, Sendable {
+    /// Neither model.safetensors nor model.safetensors.index.json.
+    case noWeights
+    /// Both of them: which one is meant?
+    case twoSources
+    /// The index cannot be read.
+    case unreadable(FileError)
+    /// The index is not strict JSON.
+    case syntax(JSONSyntaxError)
+    /// The index is not an object of metadata and weight_map.
+    case badIndex(String)
+    /// A shard's name in the index is not the plain name of a .safetensors file.
+    case badShardName(tensor: String, shard: String)
+    /// A tensor that the index puts into a shard that does not have it.
+    case notInShard(tensor: String, shard: String)
+    /// A tensor of a shard that the index does not mention, or puts elsewhere.
+    case notInIndex(tensor: String, shard: String)
+    /// A tensor that the model needs.
+    case missingTensor(String)
+    /// A tensor that the model has no place for.
+    case extraTensor(String)
+    /// A tensor of another shape than the configuration says.
+    case wrongShape(tensor: String, found: [Int], expected: [Int])
+    /// A tensor that is not F32, F16 or BF16.
+    case unsupportedFormat(tensor: String, StorageFormat)
+    /// tie_word_embeddings is true, but the stored output matrix is not the embedding.
+    case notTied
+  }
+
+  /// One line: which file, what, what to do.
+  public var description: String {
+    switch problem {
+    case .noWeights: "\(file): neither model.safetensors nor model.safetensors.index.json there"
+    case .twoSources:
+      "\(file): model.safetensors and model.safetensors.index.json both there; remove one"
+    case .unreadable(let error): error.description
+    case .syntax(let error): "\(file): \(error); it has to be strict JSON"
+    case .badIndex(let reason): "\(file): \(reason)"
+    case .badShardName(let tensor, let shard):
+      "\(file): tensor \(shown(tensor)) is said to be in \(shown(shard)); "
+        + "a shard is a .safetensors file in the same folder, named without a path"
+    case .notInShard(let tensor, let shard):
+      "\(file): tensor \(shown(tensor)) is not in \(shown(shard)), where the index puts it"
+    case .notInIndex(let tensor, let shard):
+      "\(file): tensor \(shown(tensor)) of \(shown(shard)) is not there according to the index"
+    case .missingTensor(let name): "\(file): no tensor \(shown(name)); the model needs it"
+    case .extraTensor(let name):
+      "\(file): tensor \(shown(name)) has no place in a model of this config.json"
+    case .wrongShape(let tensor, let found, let expected):
+      "\(file): tensor \(shown(tensor)) has shape \(found), config.json asks for \(expected)"
+    case .unsupportedFormat(let tensor, let format):
+      "\(file): tensor \(shown(tensor)) is \(format.rawValue); weights are F32, F16 or BF16"
+    case .notTied:
+      "\(file): lm_head.weight differs from model.embed_tokens.weight, but config.json says "
+        + "tie_word_embeddings; set that to false to use the stored matrix"
+    }
+  }
+}
+
+/// A request that a decoder cannot answer, or an answer that is no number.
+public enum DecoderError: Error, Equatable, CustomStringConvertible {
+  /// A prompt of no tokens.
+  case emptyPrompt
+  /// A token id that the model has no embedding for.
+  case tokenOutsideVocabulary(token: Int, place: Int, vocabulary: Int)
+  /// Logits that are NaN or infinite, in a row of the result.
+  case notFiniteLogits(row: Int)
+
+  /// One line: what, where, what to do.
+  public var description: String {
+    switch self {
+    case .emptyPrompt: "the prompt has no tokens; give at least one"
+    case .tokenOutsideVocabulary(let token, let place, let vocabulary):
+      "token \(place) is \(token), outside of 0 ..< \(vocabulary); "
+        + "is this the tokenizer of another model?"
+    case .notFiniteLogits(let row):
+      "logits of row \(row) are NaN or infinite; the weights are damaged or overflow float32"
+    }
+  }
+}

@@ -1,0 +1,259 @@
+// What kind of decoder a folder holds.
+//
+// In:  config.json, and generation_config.json where there is one.
+// Out: a plain value that has been checked: sizes, variants of attention, RoPE, end-of-text tokens.
+//
+// Five families, as the library transformers calls them: LlamaForCausalLM (2, 3, 3.1, 3.2),
+// Qwen2ForCausalLM (2, 2.5), Qwen3ForCausalLM, MistralForCausalLM and Phi3ForCausalLM. What they
+// share, and where they differ:
+//
+//            q, k, v bias     o bias           q, k norm   window              fused matrices
+//   Llama    attention_bias   attention_bias   no          none                no
+//   Qwen2    yes              no               no          per layer, if used  no
+//   Qwen3    attention_bias   attention_bias   per head    per layer, if used  no
+//   Mistral  no               no               no          sliding_window      no
+//   Phi-3    no               no               no          sliding_window      q k v, gate up
+//
+// Both layouts of version 4 (rope_theta, rope_scaling) and version 5 (rope_parameters) of the
+// library are read, RotaryConfiguration.swift. An absent key has the default of the library's class.
+
+import Tensors
+
+/// The shape and the variants of a decoder.
+public struct ModelConfiguration: Sendable, Equatable {
+  /// The families that are built here, by the names of their checkpoints.
+  public enum Family: String, Sendable, CaseIterable {
+    /// Llama 2, 3, 3.1, 3.2.
+    case llama = "LlamaForCausalLM"
+    /// Qwen 2 and 2.5.
+    case qwen2 = "Qwen2ForCausalLM"
+    /// Qwen 3.
+    case qwen3 = "Qwen3ForCausalLM"
+    /// Mistral.
+    case mistral = "MistralForCausalLM"
+    /// Phi-3, Phi-3.5, Phi-4-mini.
+    case phi3 = "Phi3ForCausalLM"
+
+    /// What config.json calls it under model_type.
+    var modelType: String {
+      switch self {
+      case .llama: "llama"
+      case .qwen2: "qwen2"
+      case .qwen3: "qwen3"
+      case .mistral: "mistral"
+      case .phi3: "phi3"
+      }
+    }
+  }
+
+  /// Which family.
+  public let family: Family
+  /// Rows of the embedding and of the output matrix.
+  public let vocabulary: Int
+  /// D, width of the residual stream.
+  public let hiddenSize: Int
+  /// Width within the feed-forward.
+  public let intermediateSize: Int
+  /// Blocks.
+  public let layers: Int
+  /// H.
+  public let queryHeads: Int
+  /// M; divides H.
+  public let keyValueHeads: Int
+  /// d, elements of one head's query, key or value; even.
+  public let headWidth: Int
+  /// ε of every RMSNorm.
+  public let normEpsilon: Double
+  /// Whether the embedding is the output matrix as well.
+  public let tiesEmbeddings: Bool
+  /// Whether q, k and v have biases.
+  public let hasQueryKeyValueBias: Bool
+  /// Whether the attention's output has a bias.
+  public let hasAttentionOutputBias: Bool
+  /// Whether the three matrices of the feed-forward have biases.
+  public let hasFeedForwardBias: Bool
+  /// Whether each head's query and key pass an RMSNorm before RoPE.
+  public let hasQueryKeyNorm: Bool
+  /// For each layer, how many of the latest tokens are seen, the token itself included; nil: all.
+  public let windows: [Int?]
+  /// The longest sequence that the model was made for; nothing is cut there.
+  public let longestSequence: Int
+  /// How queries and keys turn, the same in every layer.
+  public let rotary: RotaryEmbedding
+  /// Tokens after which an answer is complete.
+  ///
+  /// As in the library: those of generation_config.json if it names any, else those of config.json.
+  public let endOfText: Set<Int>
+
+  /// The family's name, "LlamaForCausalLM".
+  public var architecture: String { family.rawValue }
+
+  /// The narrowest window of any layer; nil where every layer sees all.
+  public var window: Int? { windows.compactMap { $0 }.min() }
+
+  /// What each layer's cache needs to know.
+  public var layerShapes: [LayerShape] {
+    windows.enumerated().map { layer, window in
+      LayerShape(
+        layer: layer, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: headWidth,
+        window: window, rotary: rotary)
+    }
+  }
+
+  /// Whether a sequence of `length` tokens is to start over with a new prompt of all its tokens.
+  ///
+  /// True once, for Phi-3 with long and short RoPE factors: when a sequence outgrows the length that
+  /// the model was trained at, every key turns by other angles than before. The library drops its
+  /// cache there. It does so for no other family, nor for dynamic scaling: there older keys keep the
+  /// angles they were given, and so they do here.
+  public func needsNewPrompt(at length: Int) -> Bool {
+    guard family == .phi3, case .longRope(_, _, let trained, _) = rotary.scaling else {
+      return false
+    }
+    return length == trained + 1
+  }
+
+  /// Reads the configuration of the model in `folder`.
+  public init(folder: String) throws(ConfigurationError) {
+    var config = try ConfigurationReader(path: "\(folder)/config.json")
+    family = try Self.family(&config)
+    try config.checkFixedKeys()
+
+    vocabulary = try Self.size("vocab_size", upTo: 1 << 24, &config)
+    hiddenSize = try Self.size("hidden_size", upTo: 1 << 18, &config)
+    intermediateSize = try Self.size("intermediate_size", upTo: 1 << 20, &config)
+    layers = try Self.size("num_hidden_layers", upTo: 4096, &config)
+    longestSequence = try Self.size("max_position_embeddings", upTo: 1 << 40, &config)
+    (queryHeads, keyValueHeads, headWidth) = try Self.heads(family, hiddenSize, &config)
+    normEpsilon = try config.require(
+      "rms_norm_eps", try config.number("rms_norm_eps", above: 0, upTo: 1))
+    tiesEmbeddings = try config.flag("tie_word_embeddings") ?? false
+
+    // The table above.
+    let attentionBias: Bool
+    let feedForwardBias: Bool
+    switch family {
+    case .llama:
+      attentionBias = try config.flag("attention_bias") ?? false
+      feedForwardBias = try config.flag("mlp_bias") ?? false
+    case .qwen3:
+      attentionBias = try config.flag("attention_bias") ?? false
+      feedForwardBias = false
+    case .phi3:  // its checkpoints say that there are none
+      for key in ["attention_bias", "mlp_bias"] where try config.flag(key) ?? false {
+        throw config.fault(
+          key, .unsupported(value: "true", supported: "\(family.rawValue) has no biases"))
+      }
+      (attentionBias, feedForwardBias) = (false, false)
+    case .qwen2, .mistral: (attentionBias, feedForwardBias) = (false, false)
+    }
+    hasQueryKeyValueBias = attentionBias || family == .qwen2
+    hasAttentionOutputBias = attentionBias
+    hasFeedForwardBias = feedForwardBias
+    hasQueryKeyNorm = family == .qwen3
+    windows = try Self.windows(family, layers, &config)
+    rotary = try Self.rotary(family, headWidth, longestSequence, &config)
+    endOfText = try Self.endOfText(folder, &config)
+    try config.finish(harmless: harmlessKeys)
+  }
+
+  private static func size(
+    _ key: String, upTo highest: Int, _ config: inout ConfigurationReader
+  ) throws(ConfigurationError) -> Int {
+    try config.require(key, try config.integer(key, in: 1...highest))
+  }
+
+  /// `architectures` names one class, `model_type` must be its own.
+  private static func family(
+    _ config: inout ConfigurationReader
+  ) throws(ConfigurationError) -> Family {
+    let names = try config.require("architectures", try config.texts("architectures"))
+    guard names.count == 1, let family = Family(rawValue: names[0]) else {
+      let list = names.prefix(4).map(shown).joined(separator: ", ")
+      throw config.fault(
+        "architectures",
+        .unsupported(
+          value: "[\(list)]",
+          supported: "one of " + Family.allCases.map(\.rawValue).joined(separator: ", ")))
+    }
+    if let type = try config.text("model_type"), type != family.modelType {
+      throw config.fault(
+        "model_type",
+        .inconsistent("\(shown(type)), but architectures says \(family.rawValue)"))
+    }
+    return family
+  }
+
+  /// H, M and d. Where M is absent it is H (Llama, Phi-3); where d is, it is D / H (128 for Qwen3).
+  private static func heads(
+    _ family: Family, _ hiddenSize: Int, _ config: inout ConfigurationReader
+  ) throws(ConfigurationError) -> (Int, Int, Int) {
+    let queryHeads = try size("num_attention_heads", upTo: 4096, &config)
+    var keyValueHeads = try config.integer("num_key_value_heads", in: 1...4096)
+    if keyValueHeads == nil,
+      family == .llama || family == .phi3 || config.has("num_key_value_heads")
+    {
+      keyValueHeads = queryHeads
+    }
+    let shared = try config.require("num_key_value_heads", keyValueHeads)
+    if queryHeads % shared != 0 {
+      throw config.fault(
+        "num_key_value_heads",
+        .inconsistent("\(shared) does not divide num_attention_heads \(queryHeads)"))
+    }
+    if let width = try config.integer("head_dim", in: 2...4096) {
+      if width % 2 != 0 {
+        throw config.fault("head_dim", .outOfRange(value: "\(width)", allowed: "even"))
+      }
+      return (queryHeads, shared, width)
+    }
+    if family == .qwen3 { return (queryHeads, shared, 128) }
+    let width = hiddenSize / queryHeads
+    if hiddenSize % queryHeads != 0 || width % 2 != 0 || width == 0 {
+      throw config.fault(
+        "num_attention_heads",
+        .inconsistent("hidden_size \(hiddenSize) is no even width for each of \(queryHeads) heads"))
+    }
+    return (queryHeads, shared, width)
+  }
+
+  /// Mistral and Phi-3 have one window for all layers; Qwen 2 and 3 have one for some, if asked.
+  private static func windows(
+    _ family: Family, _ layers: Int, _ config: inout ConfigurationReader
+  ) throws(ConfigurationError) -> [Int?] {
+    let whole: [Int?] = Array(repeating: nil, count: layers)
+    if family == .llama { return whole }
+    let isAbsent = !config.has("sliding_window")
+    var window = try config.integer("sliding_window", in: 1...1 << 40)
+    if isAbsent && family != .phi3 { window = 4096 }
+    if family == .mistral || family == .phi3 { return Array(repeating: window, count: layers) }
+
+    if try config.flag("use_sliding_window") != true { window = nil }
+    let first = try config.integer("max_window_layers", in: 0...1 << 40) ?? 28
+    guard let types = try config.texts("layer_types") else {
+      return (0..<layers).map { $0 >= first ? window : nil }
+    }
+    if types.count != layers {
+      throw config.fault(
+        "layer_types", .inconsistent("\(types.count) entries for \(layers) layers"))
+    }
+    var windows = whole
+    for (layer, type) in types.enumerated() {
+      switch type {
+      case "full_attention": break
+      case "sliding_attention":
+        guard let window else {
+          throw config.fault(
+            "layer_types",
+            .inconsistent("layer \(layer) slides, but no sliding window is in use"))
+        }
+        windows[layer] = window
+      default:
+        throw config.fault(
+          "layer_types",
+          .unsupported(value: shown(type), supported: "full_attention or sliding_attention"))
+      }
+    }
+    return windows
+  }
+}

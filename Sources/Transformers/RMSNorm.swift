@@ -1,0 +1,31 @@
+// Root-mean-square norm: every row is brought to one length, then each column has its weight.
+//
+// In:  rows x (n, D).
+// Out: y_i = w_i x_i / √(mean_j x_j² + ε), (n, D).
+//
+// A row c x gives the same result for every c > 0, as long as ε is small beside the mean square.
+// The mean is summed in Double, one chain in index order; everything else is Float.
+
+import Tensors
+
+/// y = w ⊙ x / √(mean x² + ε).
+struct RMSNorm: Sendable {
+  /// w (D).
+  let weights: [Float]
+  /// ε.
+  let epsilon: Double
+
+  /// (n, D) to (n, D).
+  func callAsFunction(_ x: Tensor<Float>) -> Tensor<Float> {
+    let width = weights.count
+    precondition(x.columns == width, "a norm of width \(width) over rows of \(x.columns)")
+    var y = x.elements
+    for first in stride(from: 0, to: y.count, by: width) {
+      var squares = 0.0
+      for i in first..<first + width { squares += Double(y[i]) * Double(y[i]) }
+      let scale = Float(1 / (squares / Double(width) + epsilon).squareRoot())
+      for i in 0..<width { y[first + i] = weights[i] * (y[first + i] * scale) }
+    }
+    return Tensor(shape: x.shape, elements: y)
+  }
+}
