@@ -13,10 +13,7 @@
 // Chains of a pair of rows: part of the definition.
 #define STRIPES 16
 // Rows of W that are read side by side.
-#define BLOCK 4
-#ifndef AHEAD
-#define AHEAD
-#endif
+#define BLOCK 6
 
 // ---- Level 0: the compiler's baseline -----------------------------------------------------------
 #define LEVEL plain
@@ -32,7 +29,7 @@
 #define TARGET TARGET_AVX2
 #define LANES 8
 #define X_ROWS 2
-#define W_ROWS(x) (4 / (x))
+#define W_ROWS(x) (6 / (x))
 #include "striped_template.inc"
 
 // ---- Level 2: AVX-512, 32 registers -------------------------------------------------------------
@@ -40,7 +37,7 @@
 #define TARGET TARGET_AVX512
 #define LANES 16
 #define X_ROWS 4
-#define W_ROWS(x) 4
+#define W_ROWS(x) 6
 #include "striped_template.inc"
 #endif
 

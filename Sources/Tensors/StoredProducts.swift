@@ -64,7 +64,7 @@ func stripedProducts(
   // Whether the other cores are worth waking, and groups small enough that no core waits long for
   // the others at the end: both in bytes of W, which is what takes the time.
   let isLarge = w.byteCount >= 512 << 10
-  let group = isLarge ? max(16, (256 << 10) / max(rowBytes, 1) / 16 * 16) : rows
+  let group = isLarge ? max(6, (256 << 10) / max(rowBytes, 1) / 6 * 6) : rows
   unsafe x.withUnsafeBufferPointer { x in
     unsafe w.withUnsafeBytes { w in
       unsafe out.withUnsafeMutableBufferPointer { out in
