@@ -147,6 +147,13 @@ private func writeAll(
   }
 }
 
+/// Whether there is a file, folder or anything else at `path`.
+public func fileExists(at path: String) -> Bool {
+  if path.utf8.contains(0) { return false }
+  var information = stat()
+  return unsafe stat(path, &information) == 0
+}
+
 /// C strings end at the first NUL: a path that holds one would name another file.
 private func checkPath(
   _ path: String, _ operation: String
