@@ -1,0 +1,167 @@
+// What Python's str does, on Unicode scalars.
+//
+// In:  a text.
+// Out: the text stripped, split, replaced, in another case.
+//
+// Python's str is a sequence of scalars, Swift's a sequence of characters that may be several
+// scalars each, so nothing here may use Swift's own search or count. Searching is done on the bytes
+// of UTF-8, where no scalar's code lies inside another's. The next file, TemplatePrinting.swift,
+// turns values into text.
+
+/// What str.strip() takes away and `\s` matches: Unicode's White_Space and four ASCII separators.
+func isPythonSpace(_ scalar: Unicode.Scalar) -> Bool {
+  scalar.properties.isWhitespace || ("\u{1C}"..."\u{1F}").contains(scalar)
+}
+
+func makeText(_ scalars: some Sequence<Unicode.Scalar>) -> String {
+  var text = ""
+  text.unicodeScalars.append(contentsOf: scalars)
+  return text
+}
+
+/// Without the scalars of `unwanted` at the ends; nil: without white space.
+func stripped(_ text: String, of unwanted: String?, left: Bool, right: Bool) -> String {
+  let set = unwanted.map { Set($0.unicodeScalars) }
+  func isUnwanted(_ scalar: Unicode.Scalar) -> Bool {
+    set?.contains(scalar) ?? isPythonSpace(scalar)
+  }
+  var rest = Substring(text).unicodeScalars
+  if left { rest = rest.drop(while: isUnwanted) }
+  if right {
+    while let last = rest.last, isUnwanted(last) { rest.removeLast() }
+  }
+  return String(rest)
+}
+
+/// First letter of each word in title case, the others small: a word is a run of cased letters.
+func titled(_ text: String) -> String {
+  var result = ""
+  var inWord = false
+  for scalar in text.unicodeScalars {
+    let isCased = scalar.properties.isCased
+    if isCased {
+      result += inWord ? scalar.properties.lowercaseMapping : scalar.properties.titlecaseMapping
+    } else {
+      result.unicodeScalars.append(scalar)
+    }
+    inWord = isCased
+  }
+  return result
+}
+
+/// First scalar in title case, the rest small.
+func capitalised(_ text: String) -> String {
+  guard let first = text.unicodeScalars.first else { return "" }
+  return first.properties.titlecaseMapping
+    + String(text.unicodeScalars.dropFirst()).lowercased()
+}
+
+extension TemplateRenderer {
+  /// Byte offset of the first `part` in `whole` at or behind `start`.
+  ///
+  /// Each comparison of bytes is paid for (256 a unit), so that no choice of texts takes long.
+  func firstPlace(
+    of part: [UInt8], in whole: [UInt8], from start: Int
+  ) throws(ChatTemplateError) -> Int? {
+    guard let first = part.first else { return start <= whole.count ? start : nil }
+    var compared = 0
+    var place = start
+    while place + part.count <= whole.count {
+      compared += 1
+      if whole[place] == first {
+        var length = 1
+        while length < part.count, whole[place + length] == part[length] { length += 1 }
+        compared += length
+        if length == part.count {
+          try charge(1 + compared / 256)
+          return place
+        }
+      }
+      if compared >= 1 << 16 {
+        try charge(compared / 256)
+        compared = 0
+      }
+      place += 1
+    }
+    try charge(1 + compared / 256)
+    return nil
+  }
+
+  /// Offsets of every `part` in `whole` that does not overlap the one before, at most `limit`.
+  func places(
+    of part: [UInt8], in whole: [UInt8], limit: Int?
+  ) throws(ChatTemplateError) -> [Int] {
+    var places: [Int] = []
+    var start = 0
+    while places.count < limit ?? .max,
+      let place = try firstPlace(of: part, in: whole, from: start)
+    {
+      places.append(place)
+      start = place + part.count
+    }
+    return places
+  }
+
+  /// str.replace; `limit` nil replaces all.
+  func replaced(
+    _ text: String, _ old: String, by new: String, limit: Int?
+  ) throws(ChatTemplateError) -> String {
+    if old.utf8.isEmpty { throw fault(.unsupported("replacing an empty str")) }
+    let bytes = Array(text.utf8)
+    let places = try places(of: Array(old.utf8), in: bytes, limit: limit)
+    let (growth, overflow) = places.count.multipliedReportingOverflow(by: new.utf8.count)
+    try charge(bytes: overflow ? .max : bytes.count)
+    try charge(bytes: overflow ? .max : growth)
+    var result: [UInt8] = []
+    var start = 0
+    for place in places {
+      result += bytes[start..<place]
+      result += new.utf8
+      start = place + old.utf8.count
+    }
+    return String(decoding: result + bytes[start...], as: UTF8.self)
+  }
+
+  /// str.split(separator, limit).
+  func split(
+    _ text: String, at separator: String, limit: Int?
+  ) throws(ChatTemplateError) -> [String] {
+    if separator.utf8.isEmpty { throw fault(.evaluation("empty separator")) }
+    let bytes = Array(text.utf8)
+    try charge(bytes: bytes.count)
+    var parts: [String] = []
+    var start = 0
+    for place in try places(of: Array(separator.utf8), in: bytes, limit: limit) {
+      parts.append(String(decoding: bytes[start..<place], as: UTF8.self))
+      start = place + separator.utf8.count
+    }
+    return parts + [String(decoding: bytes[start...], as: UTF8.self)]
+  }
+
+  /// str.split() without a separator: the runs between white space, none of them empty.
+  func splitAtSpace(_ text: String) throws(ChatTemplateError) -> [String] {
+    try charge(bytes: text.utf8.count)
+    var words: [String] = []
+    var word = ""
+    for scalar in text.unicodeScalars {
+      if !isPythonSpace(scalar) {
+        word.unicodeScalars.append(scalar)
+      } else if !word.utf8.isEmpty {
+        try charge()
+        words.append(word)
+        word = ""
+      }
+    }
+    return word.utf8.isEmpty ? words : words + [word]
+  }
+
+  /// The texts of `items` with `separator` between them.
+  func joined(
+    _ items: [String], by separator: String
+  ) throws(ChatTemplateError) -> String {
+    var bytes = 0
+    for item in items { bytes += item.utf8.count + separator.utf8.count }
+    try charge(bytes: bytes)
+    return items.joined(separator: separator)
+  }
+}

@@ -1,0 +1,260 @@
+// Step 3 of a chat template: tokens into expressions.
+//
+// In:  the lexer's tokens.
+// Out: a TemplateExpression; one method per level of binding, loosest first.
+//
+//   expression   either [if either [else expression]]
+//   either       both (or both)*
+//   both         negation (and negation)*
+//   negation     not negation | comparison
+//   comparison   sum ((== != < <= > >= in, not in) sum)*
+//   sum          joined ((+ -) joined)*
+//   joined       product (~ product)*              ~ binds tighter than + in Jinja
+//   product      signed ((* / // %) signed)*
+//   signed       (+ -) signed | primary, then .name [item] (call) | filter, is test
+//
+// A name that is no filter and no test of ours is refused here, before anything is rendered.
+// Source: Jinja 3.1, "Template Designer Documentation", Expressions. The next file,
+// TemplateStatementParser.swift, reads what stands around expressions.
+
+/// The parser's place among the tokens.
+struct TemplateParser {
+  let template: String
+  let tokens: [TemplateToken]
+  var position = 0
+  /// Calls of the parser in one another.
+  var depth = 0
+  /// Loops around this place, for break and continue.
+  var loops = 0
+  /// Macros around this place.
+  var macros = 0
+
+  /// How deep brackets may lie in one another, and how high an expression may grow.
+  static let depthLimit = 50
+
+  init(template: String, tokens: [TemplateToken]) {
+    self.template = template
+    self.tokens = tokens
+  }
+
+  // MARK: Tokens
+
+  var token: TemplateToken.Kind { tokens[position].kind }
+  var line: Int { tokens[position].line }
+
+  func fault(_ problem: ChatTemplateError.Problem) -> ChatTemplateError {
+    ChatTemplateError(template: template, line: line, problem)
+  }
+
+  /// Steps over `kind` if it comes next; the last token, `.end`, is never left.
+  mutating func take(_ kind: TemplateToken.Kind) -> Bool {
+    guard token == kind else { return false }
+    position += 1
+    return true
+  }
+
+  mutating func expect(_ kind: TemplateToken.Kind) throws(ChatTemplateError) {
+    if !take(kind) { throw fault(.syntax("expected \(kind.words), found \(token.words)")) }
+  }
+
+  mutating func expectName() throws(ChatTemplateError) -> String {
+    guard case .name(let name) = token else {
+      throw fault(.syntax("expected a name, found \(token.words)"))
+    }
+    position += 1
+    return name
+  }
+
+  mutating func descend() throws(ChatTemplateError) {
+    depth += 1
+    if depth > Self.depthLimit {
+      throw fault(.limit("nested more than \(Self.depthLimit) deep"))
+    }
+  }
+
+  /// A node above `parts`.
+  func node(
+    _ kind: TemplateExpression.Kind, above parts: [TemplateExpression?] = [], line: Int? = nil
+  ) throws(ChatTemplateError) -> TemplateExpression {
+    let height = 1 + (parts.lazy.map { $0?.height ?? 0 }.max() ?? 0)
+    if height > Self.depthLimit {
+      throw fault(.limit("an expression more than \(Self.depthLimit) operations high"))
+    }
+    return TemplateExpression(kind, line: line ?? self.line, height: height)
+  }
+
+  // MARK: Levels of binding
+
+  mutating func expression() throws(ChatTemplateError) -> TemplateExpression {
+    try descend()
+    defer { depth -= 1 }
+    var value = try either()
+    while take(.name("if")) {
+      let condition = try either()
+      let otherwise = take(.name("else")) ? try expression() : nil
+      value = try node(
+        .choice(value, condition: condition, otherwise: otherwise),
+        above: [value, condition, otherwise])
+    }
+    return value
+  }
+
+  /// What `for` walks over and `if` asks for: here an `if` belongs to the statement.
+  mutating func either() throws(ChatTemplateError) -> TemplateExpression {
+    var left = try both()
+    while take(.name("or")) {
+      let right = try both()
+      left = try node(.or(left, right), above: [left, right])
+    }
+    return left
+  }
+
+  private mutating func both() throws(ChatTemplateError) -> TemplateExpression {
+    var left = try negation()
+    while take(.name("and")) {
+      let right = try negation()
+      left = try node(.and(left, right), above: [left, right])
+    }
+    return left
+  }
+
+  private mutating func negation() throws(ChatTemplateError) -> TemplateExpression {
+    guard take(.name("not")) else { return try comparison() }
+    try descend()
+    defer { depth -= 1 }
+    let operand = try negation()
+    return try node(.not(operand), above: [operand])
+  }
+
+  private mutating func comparison() throws(ChatTemplateError) -> TemplateExpression {
+    let first = try sum()
+    var rest: [(relation: TemplateRelation, operand: TemplateExpression)] = []
+    while let relation = takeRelation() { rest.append((relation, try sum())) }
+    if rest.isEmpty { return first }
+    return try node(.comparison(first, rest), above: [first] + rest.map(\.operand))
+  }
+
+  private mutating func takeRelation() -> TemplateRelation? {
+    switch token {
+    case .symbol(let symbol):
+      guard let relation = TemplateRelation(rawValue: symbol) else { return nil }
+      position += 1
+      return relation
+    case .name("in"):
+      position += 1
+      return .isIn
+    case .name("not") where tokens[position + 1].kind == .name("in"):
+      position += 2
+      return .notIn
+    default: return nil
+    }
+  }
+
+  private mutating func sum() throws(ChatTemplateError) -> TemplateExpression {
+    var left = try joined()
+    while let operation = takeOperator(among: [.add, .subtract]) {
+      let right = try joined()
+      left = try node(.arithmetic(operation, left, right), above: [left, right])
+    }
+    return left
+  }
+
+  private mutating func joined() throws(ChatTemplateError) -> TemplateExpression {
+    var parts = [try product()]
+    while take(.symbol("~")) { parts.append(try product()) }
+    return parts.count == 1 ? parts[0] : try node(.concatenation(parts), above: parts)
+  }
+
+  private mutating func product() throws(ChatTemplateError) -> TemplateExpression {
+    var left = try signed()
+    while let operation = takeOperator(among: [.multiply, .divide, .floorDivide, .modulo]) {
+      let right = try signed()
+      left = try node(.arithmetic(operation, left, right), above: [left, right])
+    }
+    if token == .symbol("**") { throw fault(.unsupported("the operator **")) }
+    return left
+  }
+
+  private mutating func takeOperator(among choices: [TemplateOperator]) -> TemplateOperator? {
+    for choice in choices where take(.symbol(choice.rawValue)) { return choice }
+    return nil
+  }
+
+  /// -a|f is (-a)|f, and -a.b is -(a.b).
+  private mutating func signed(
+    filtered: Bool = true
+  ) throws(ChatTemplateError) -> TemplateExpression {
+    try descend()
+    defer { depth -= 1 }
+    var value: TemplateExpression
+    if take(.symbol("-")) {
+      let operand = try signed(filtered: false)
+      value = try node(.negative(operand), above: [operand])
+    } else if take(.symbol("+")) {
+      let operand = try signed(filtered: false)
+      value = try node(.positive(operand), above: [operand])
+    } else {
+      value = try primary()
+    }
+    value = try postfixed(value)
+    while filtered {
+      if take(.symbol("|")) {
+        value = try filter(of: value)
+      } else if take(.name("is")) {
+        value = try test(of: value)
+      } else if token == .symbol("(") {
+        value = try call(of: value)
+      } else {
+        break
+      }
+    }
+    return value
+  }
+
+  /// primary .name [item] (call)
+  mutating func postfixed(
+    _ operand: TemplateExpression
+  ) throws(ChatTemplateError) -> TemplateExpression {
+    var value = operand
+    while true {
+      if take(.symbol(".")) {
+        if case .integer(let index) = token {
+          position += 1
+          let item = try node(.literal(.integer(index)))
+          value = try node(.item(value, item), above: [value, item])
+        } else {
+          let name = try expectName()
+          if name.hasPrefix("_") {
+            throw fault(.unsupported("the attribute \(excerpt(name)), which begins with _,"))
+          }
+          value = try node(.attribute(value, name), above: [value])
+        }
+      } else if take(.symbol("[")) {
+        value = try subscripted(value)
+      } else if token == .symbol("(") {
+        value = try call(of: value)
+      } else {
+        return value
+      }
+    }
+  }
+}
+
+extension TemplateToken.Kind {
+  /// For error messages.
+  var words: String {
+    switch self {
+    case .text: "text"
+    case .outputBegin: "'{{'"
+    case .outputEnd: "'}}'"
+    case .blockBegin: "'{%'"
+    case .blockEnd: "'%}'"
+    case .name(let name): excerpt(name)
+    case .string(let text): "the string \(excerpt(text))"
+    case .integer(let value): "\(value)"
+    case .number(let value): "\(value)"
+    case .symbol(let symbol): "'\(symbol)'"
+    case .end: "the end of the template"
+    }
+  }
+}

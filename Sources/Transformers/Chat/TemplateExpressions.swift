@@ -1,0 +1,122 @@
+// Step 7 of a chat template: expressions into values.
+//
+// In:  an expression, and the scope that its names are looked up in.
+// Out: a TemplateValue, or an error where Python would raise one.
+//
+// Undefined is Jinja's default kind: it prints as nothing, is false, has no items and is equal to
+// another undefined; anything else done with it is an error. The next files say what the operators
+// (TemplateArithmetic.swift), items and calls (TemplateAccess.swift), filters and tests do.
+
+extension TemplateRenderer {
+  func value(
+    of expression: TemplateExpression, in scope: TemplateScope
+  ) throws(ChatTemplateError) -> TemplateValue {
+    try descend()
+    defer { ascend() }
+    try charge()
+    line = expression.line
+    switch expression.kind {
+    case .literal(let literal): return try value(literal)
+    case .name(let name): return value(named: name, in: scope)
+    case .list(let parts): return try list(try values(of: parts, in: scope))
+    case .tuple(let parts): return try list(try values(of: parts, in: scope), isTuple: true)
+    case .mapping(let members): return try mapping(members, in: scope)
+    case .attribute, .item, .slice, .call: return try access(expression, in: scope)
+    case .filter(let operand, let filter, let arguments):
+      let operand = try value(of: operand, in: scope)
+      let given = try self.arguments(arguments, in: scope)
+      line = expression.line
+      return try apply(filter, to: operand, given)
+    case .test(let operand, let test, let arguments):
+      let operand = try value(of: operand, in: scope)
+      let given = try self.arguments(arguments, in: scope)
+      line = expression.line
+      return .bool(try ask(test, of: operand, given))
+    case .negative, .positive, .arithmetic, .concatenation, .comparison:
+      return try operation(expression, in: scope)
+    case .not(let operand): return .bool(!(try value(of: operand, in: scope).isTrue))
+    case .and(let left, let right):
+      let value = try value(of: left, in: scope)
+      return value.isTrue ? try self.value(of: right, in: scope) : value
+    case .or(let left, let right):
+      let value = try value(of: left, in: scope)
+      return value.isTrue ? value : try self.value(of: right, in: scope)
+    case .choice(let positive, let condition, let otherwise):
+      if try value(of: condition, in: scope).isTrue { return try value(of: positive, in: scope) }
+      guard let otherwise else {
+        return .undefined("an if-expression without 'else' has no value here")
+      }
+      return try value(of: otherwise, in: scope)
+    }
+  }
+
+  private func values(
+    of parts: [TemplateExpression], in scope: TemplateScope
+  ) throws(ChatTemplateError) -> [TemplateValue] {
+    var values: [TemplateValue] = []
+    for part in parts { values.append(try value(of: part, in: scope)) }
+    return values
+  }
+
+  private func value(named name: String, in scope: TemplateScope) -> TemplateValue {
+    if let value = scope.value(of: name) { return value }
+    if let function = TemplateFunction(rawValue: name) { return .function(function) }
+    return .undefined("'\(name)' is undefined")
+  }
+
+  private func mapping(
+    _ members: [(key: TemplateExpression, value: TemplateExpression)], in scope: TemplateScope
+  ) throws(ChatTemplateError) -> TemplateValue {
+    var pairs: [(key: String, value: TemplateValue)] = []
+    for member in members {
+      guard case .text(let key) = try value(of: member.key, in: scope) else {
+        throw fault(.unsupported("a key that is no str"))
+      }
+      pairs.append((key, try value(of: member.value, in: scope)))
+    }
+    return try mapping(pairs)
+  }
+
+  // MARK: Arguments
+
+  func arguments(
+    _ arguments: TemplateArguments, in scope: TemplateScope
+  ) throws(ChatTemplateError) -> GivenArguments {
+    var given = GivenArguments(positional: try values(of: arguments.positional, in: scope))
+    for (name, expression) in arguments.named {
+      given.named.append((name, try value(of: expression, in: scope)))
+    }
+    return given
+  }
+
+  /// One place per parameter, nil where no argument was given; an argument too many, unknown or
+  /// given twice is an error, and so is one of the first `required` that is missing.
+  func bind(
+    _ arguments: GivenArguments, to parameters: [String], required: Int = 0, of what: String
+  ) throws(ChatTemplateError) -> [TemplateValue?] {
+    if arguments.positional.count > parameters.count {
+      throw fault(.evaluation("\(what) takes at most \(parameters.count) arguments"))
+    }
+    var places: [TemplateValue?] = arguments.positional
+    while places.count < parameters.count { places.append(nil) }
+    for (name, value) in arguments.named {
+      guard let place = parameters.firstIndex(of: name) else {
+        throw fault(.evaluation("\(what) has no argument '\(name)'"))
+      }
+      if places[place] != nil {
+        throw fault(.evaluation("\(what) was given the argument '\(name)' twice"))
+      }
+      places[place] = value
+    }
+    for (parameter, place) in zip(parameters, places).prefix(required) where place == nil {
+      throw fault(.evaluation("\(what) needs the argument '\(parameter)'"))
+    }
+    return places
+  }
+}
+
+/// The values of a call's arguments.
+struct GivenArguments {
+  var positional: [TemplateValue] = []
+  var named: [(name: String, value: TemplateValue)] = []
+}

@@ -1,0 +1,210 @@
+// Step 3, continued: the innermost level: literals, brackets, calls, filters, tests.
+//
+// In:  the parser, standing on a name, a literal or an opening bracket, or behind `|`, `is`, `[`.
+// Out: a TemplateExpression.
+//
+// Source: Jinja 3.1, "Template Designer Documentation". The next file,
+// TemplateStatementParser.swift, reads what stands around expressions.
+
+extension TemplateParser {
+  /// A literal, a name, or something in brackets.
+  mutating func primary() throws(ChatTemplateError) -> TemplateExpression {
+    let start = token
+    position += start == .end ? 0 : 1
+    switch start {
+    case .name("true"), .name("True"): return try node(.literal(.bool(true)))
+    case .name("false"), .name("False"): return try node(.literal(.bool(false)))
+    case .name("none"), .name("None"): return try node(.literal(.none))
+    case .name(let name):
+      if Self.reserved.contains(name) { break }
+      if name == "self" || (macros > 0 && ["varargs", "kwargs", "caller"].contains(name)) {
+        position -= 1
+        throw fault(.unsupported("the name '\(name)'"))
+      }
+      return try node(.name(name))
+    case .integer(let value): return try node(.literal(.integer(value)))
+    case .number(let value): return try node(.literal(.number(value)))
+    case .string(var text):
+      // Strings side by side are one string.
+      while case .string(let more) = token {
+        text += more
+        position += 1
+      }
+      return try node(.literal(.text(text)))
+    case .symbol("("):
+      let value = try parenthesised()
+      try expect(.symbol(")"))
+      return value
+    case .symbol("["):
+      let items = try items(until: "]")
+      return try node(.list(items), above: items)
+    case .symbol("{"): return try mapping()
+    default: break
+    }
+    position -= start == .end ? 0 : 1
+    throw fault(.syntax("unexpected \(start.words)"))
+  }
+
+  /// Words that cannot name a variable.
+  private static let reserved: Set<String> = ["and", "elif", "else", "if", "in", "is", "not", "or"]
+
+  /// Behind `(`: one expression, or a tuple: (), (a,), (a, b).
+  private mutating func parenthesised() throws(ChatTemplateError) -> TemplateExpression {
+    if token == .symbol(")") { return try node(.tuple([])) }
+    return try expressionOrTuple()
+  }
+
+  /// a, or a tuple without brackets: a, b
+  mutating func expressionOrTuple(
+    _ element: (inout TemplateParser) throws(ChatTemplateError) -> TemplateExpression = {
+      parser throws(ChatTemplateError) in try parser.expression()
+    }
+  ) throws(ChatTemplateError) -> TemplateExpression {
+    let first = try element(&self)
+    guard token == .symbol(",") else { return first }
+    var items = [first]
+    while take(.symbol(",")) {
+      if [.symbol(")"), .outputEnd, .blockEnd].contains(token) { break }
+      items.append(try element(&self))
+    }
+    return try node(.tuple(items), above: items)
+  }
+
+  private mutating func items(
+    until closing: String
+  ) throws(ChatTemplateError) -> [TemplateExpression] {
+    var items: [TemplateExpression] = []
+    while !take(.symbol(closing)) {
+      if !items.isEmpty {
+        try expect(.symbol(","))
+        if take(.symbol(closing)) { break }
+      }
+      items.append(try expression())
+    }
+    return items
+  }
+
+  private mutating func mapping() throws(ChatTemplateError) -> TemplateExpression {
+    var members: [(key: TemplateExpression, value: TemplateExpression)] = []
+    while !take(.symbol("}")) {
+      if !members.isEmpty {
+        try expect(.symbol(","))
+        if take(.symbol("}")) { break }
+      }
+      let key = try expression()
+      try expect(.symbol(":"))
+      members.append((key, try expression()))
+    }
+    return try node(.mapping(members), above: members.flatMap { [$0.key, $0.value] })
+  }
+
+  /// Behind `[`: item], or from:to:step].
+  mutating func subscripted(
+    _ value: TemplateExpression
+  ) throws(ChatTemplateError) -> TemplateExpression {
+    var bounds: [TemplateExpression?] = [nil, nil, nil]
+    var colons = 0
+    while !take(.symbol("]")) {
+      if take(.symbol(":")) {
+        colons += 1
+        if colons > 2 { throw fault(.syntax("a slice has at most three parts")) }
+      } else if bounds[colons] == nil, token != .symbol(",") {
+        bounds[colons] = try expression()
+      } else {
+        throw fault(
+          token == .symbol(",")
+            ? .unsupported("an index of several parts")
+            : .syntax("expected ']', found \(token.words)"))
+      }
+    }
+    if colons > 0 {
+      return try node(
+        .slice(value, from: bounds[0], to: bounds[1], step: bounds[2]), above: [value] + bounds)
+    }
+    guard let item = bounds[0] else { throw fault(.syntax("an index is missing")) }
+    return try node(.item(value, item), above: [value, item])
+  }
+
+  /// At `(`.
+  mutating func call(
+    of callee: TemplateExpression
+  ) throws(ChatTemplateError) -> TemplateExpression {
+    if case .name(let name) = callee.kind, ["cycler", "joiner", "lipsum"].contains(name) {
+      throw fault(.unsupported("the function '\(name)'"))
+    }
+    let arguments = try arguments()
+    return try node(.call(callee, arguments), above: [callee] + arguments.all)
+  }
+
+  /// (a, b, name=c)
+  private mutating func arguments() throws(ChatTemplateError) -> TemplateArguments {
+    var arguments = TemplateArguments()
+    try expect(.symbol("("))
+    while !take(.symbol(")")) {
+      if !arguments.all.isEmpty {
+        try expect(.symbol(","))
+        if take(.symbol(")")) { break }
+      }
+      if token == .symbol("*") || token == .symbol("**") {
+        throw fault(.unsupported("an argument with \(token.words)"))
+      }
+      if case .name(let name) = token, tokens[position + 1].kind == .symbol("=") {
+        position += 2
+        if arguments.named.contains(where: { $0.name == name }) {
+          throw fault(.syntax("the argument '\(name)' is given twice"))
+        }
+        arguments.named.append((name, try expression()))
+      } else if arguments.named.isEmpty {
+        arguments.positional.append(try expression())
+      } else {
+        throw fault(.syntax("an argument without a name behind one with a name"))
+      }
+    }
+    return arguments
+  }
+
+  /// Behind `|`: name or name(arguments).
+  mutating func filter(
+    of value: TemplateExpression
+  ) throws(ChatTemplateError) -> TemplateExpression {
+    let place = position
+    let name = try expectName()
+    guard let filter = TemplateFilter(name: name), token != .symbol(".") else {
+      position = place
+      throw fault(.unsupported("the filter \(excerpt(name))"))
+    }
+    let arguments = token == .symbol("(") ? try arguments() : TemplateArguments()
+    return try node(.filter(value, filter, arguments), above: [value] + arguments.all)
+  }
+
+  /// Behind `is`: [not] name, name(arguments) or name argument.
+  mutating func test(
+    of value: TemplateExpression
+  ) throws(ChatTemplateError) -> TemplateExpression {
+    let negated = take(.name("not"))
+    let place = position
+    let name = try expectName()
+    guard let test = TemplateTest(name: name), token != .symbol(".") else {
+      position = place
+      throw fault(.unsupported("the test \(excerpt(name))"))
+    }
+    var arguments = TemplateArguments()
+    switch token {
+    case .symbol("("): arguments = try self.arguments()
+    case .name("else"), .name("or"), .name("and"): break
+    case .name("is"): throw fault(.syntax("one 'is' behind another"))
+    case .name, .string, .integer, .number, .symbol("["), .symbol("{"):
+      try descend()
+      defer { depth -= 1 }
+      let operand = try primary()
+      arguments.positional = [try postfixed(operand)]
+    default: break
+    }
+    let asked = try node(.test(value, test, arguments), above: [value] + arguments.all)
+    return negated ? try node(.not(asked), above: [asked]) : asked
+  }
+}
+
+extension TemplateArguments {
+  var all: [TemplateExpression] { positional + named.map(\.value) }
+}

@@ -1,0 +1,139 @@
+// Step 5 of a chat template: the renderer's state, and what a template may cost.
+//
+// In:  the parsed template, the variables, the date.
+// Out: the text of the prompt.
+//
+// A template comes from whoever wrote the checkpoint. Every node that is visited, every item of a
+// list that is made and every 16 bytes of text that are made or compared cost one unit of work, and
+// all together may cost `workLimit`: that bounds the time (some seconds) and the memory (16 bytes
+// of text a unit, a value of about 24 bytes an item). Charges come before the memory is asked for.
+// Depth is bounded too. The next file, TemplateStatements.swift, walks over the statements.
+
+/// Renders one conversation once.
+final class TemplateRenderer {
+  let template: String
+  let date: ChatDate
+  /// Where we are, for error messages.
+  var line = 1
+  private var work = 0
+  private var depth = 0
+
+  /// A conversation of a million characters takes about a tenth of it.
+  static let workLimit = 4_000_000
+  /// Macros, blocks and expressions in one another.
+  static let depthLimit = 200
+
+  init(template: String, date: ChatDate) {
+    self.template = template
+    self.date = date
+  }
+
+  // MARK: Bounds
+
+  func fault(_ problem: ChatTemplateError.Problem) -> ChatTemplateError {
+    ChatTemplateError(template: template, line: line, problem)
+  }
+
+  func charge(_ units: Int = 1) throws(ChatTemplateError) {
+    let (sum, overflow) = work.addingReportingOverflow(units)
+    work = sum
+    if overflow || sum > Self.workLimit {
+      throw fault(.limit("more than \(Self.workLimit) units of work"))
+    }
+  }
+
+  /// For `bytes` of text about to be made or compared.
+  func charge(bytes: Int) throws(ChatTemplateError) { try charge(1 + bytes / 16) }
+
+  func descend() throws(ChatTemplateError) {
+    depth += 1
+    if depth > Self.depthLimit {
+      throw fault(.limit("macros and blocks more than \(Self.depthLimit) deep"))
+    }
+  }
+
+  func ascend() { depth -= 1 }
+
+  // MARK: Values within bounds
+
+  /// A list of `items`, which have been paid for.
+  func list(
+    _ items: [TemplateValue], isTuple: Bool = false
+  ) throws(ChatTemplateError) -> TemplateValue {
+    for item in items { try checkItem(item) }
+    return .list(TemplateList(items, isTuple: isTuple))
+  }
+
+  /// Of equal keys the first gives the place and the last the value, as in Python.
+  func mapping(
+    _ members: [(key: String, value: TemplateValue)]
+  ) throws(ChatTemplateError) -> TemplateValue {
+    var keys: [String] = []
+    var values: [TemplateValue] = []
+    var places: [[UInt8]: Int] = [:]
+    for (key, value) in members {
+      try charge(bytes: key.utf8.count)
+      try checkItem(value)
+      let bytes = Array(key.utf8)
+      if let place = places[bytes] {
+        values[place] = value
+      } else {
+        places[bytes] = keys.count
+        keys.append(key)
+        values.append(value)
+      }
+    }
+    return .mapping(TemplateMapping(keys: keys, values: values))
+  }
+
+  /// What a list, a dict or a namespace may hold.
+  func checkItem(_ value: TemplateValue) throws(ChatTemplateError) {
+    switch value {
+    case .namespace, .macro, .loop, .function:
+      throw fault(.unsupported("\(value.typeName) inside a list, a dict or a namespace"))
+    default:
+      if value.depth >= TemplateValue.depthLimit {
+        throw fault(.limit("values nested more than \(TemplateValue.depthLimit) deep"))
+      }
+    }
+  }
+
+  /// A caller's value.
+  func value(_ value: ChatValue) throws(ChatTemplateError) -> TemplateValue {
+    try descend()
+    defer { ascend() }
+    try charge()
+    switch value {
+    case .none: return .none
+    case .bool(let value): return .bool(value)
+    case .integer(let value): return .integer(value)
+    case .number(let value): return .number(value)
+    case .text(let text):
+      try charge(bytes: text.utf8.count)
+      return .text(text)
+    case .list(let items):
+      var list: [TemplateValue] = []
+      for item in items { list.append(try self.value(item)) }
+      return try self.list(list)
+    case .mapping(let members):
+      var list: [(key: String, value: TemplateValue)] = []
+      for member in members { list.append((member.key, try self.value(member.value))) }
+      return try mapping(list)
+    }
+  }
+
+  /// What `for`, filters and `in` walk over.
+  func items(of value: TemplateValue) throws(ChatTemplateError) -> [TemplateValue] {
+    switch value {
+    case .list(let list): return list.items
+    case .mapping(let mapping):
+      try charge(mapping.keys.count)
+      return mapping.keys.map { .text($0) }
+    case .text(let text):
+      try charge(text.unicodeScalars.count)
+      return text.unicodeScalars.map { .text(String($0)) }
+    case .undefined: return []
+    default: throw fault(.evaluation("\(value.typeName) has no items"))
+    }
+  }
+}

@@ -1,0 +1,162 @@
+// Step 6 of a chat template: statements into text.
+//
+// In:  statements, and the scope that their names are looked up in.
+// Out: text appended to `output`.
+//
+// What Jinja says about scopes: each round of a loop, a captured block and a macro's body have
+// their own variables, which end with them; an `if` has none of its own. A macro sees the variables
+// of the place where it is written. To carry something out of a loop a template needs namespace().
+// The next file, TemplateExpressions.swift, computes expressions.
+
+extension TemplateRenderer {
+  /// How a list of statements ended.
+  enum Ending {
+    case atTheEnd, leaveLoop, nextRound
+  }
+
+  func run(
+    _ statements: [TemplateStatement], in scope: TemplateScope, output: inout String
+  ) throws(ChatTemplateError) -> Ending {
+    try descend()
+    defer { ascend() }
+    for statement in statements {
+      try charge()
+      switch statement {
+      case .text(let text): try append(text, to: &output)
+      case .output(let expression):
+        try append(try string(try value(of: expression, in: scope)), to: &output)
+      case .branches(let branches):
+        let ending = try run(branches, in: scope, output: &output)
+        if ending != .atTheEnd { return ending }
+      case .loop(let loop):
+        let ending = try run(loop, in: scope, output: &output)
+        if ending != .atTheEnd { return ending }
+      case .set(let target, let expression, let line):
+        let value = try value(of: expression, in: scope)
+        self.line = line
+        try assign(value, to: target, in: scope)
+      case .capture(let target, let filters, let body, let line):
+        let text = TemplateValue.text(try render(body, in: TemplateScope(in: scope)))
+        let value =
+          try filters.map { filters throws(ChatTemplateError) in
+            try self.value(of: filters, in: TemplateScope(["": text], in: scope))
+          } ?? text
+        self.line = line
+        try assign(value, to: target, in: scope)
+      case .macro(let macro):
+        scope.variables[macro.name] = .macro(TemplateClosure(macro, scope: scope))
+      case .generation(let body):
+        try append(try render(body, in: TemplateScope(in: scope)), to: &output)
+      case .leaveLoop: return .leaveLoop
+      case .nextRound: return .nextRound
+      }
+    }
+    return .atTheEnd
+  }
+
+  /// The text of `statements` in a scope of their own, which ends with them.
+  func render(
+    _ statements: [TemplateStatement], in scope: TemplateScope
+  ) throws(ChatTemplateError) -> String {
+    // A macro holds its scope and the scope the macro.
+    defer { scope.variables = [:] }
+    var text = ""
+    _ = try run(statements, in: scope, output: &text)
+    return text
+  }
+
+  private func append(_ text: String, to output: inout String) throws(ChatTemplateError) {
+    try charge(bytes: text.utf8.count)
+    output += text
+  }
+
+  private func run(
+    _ branches: [(condition: TemplateExpression?, body: [TemplateStatement])],
+    in scope: TemplateScope, output: inout String
+  ) throws(ChatTemplateError) -> Ending {
+    for branch in branches {
+      if let condition = branch.condition, !(try value(of: condition, in: scope).isTrue) {
+        continue
+      }
+      return try run(branch.body, in: scope, output: &output)
+    }
+    return .atTheEnd
+  }
+
+  private func run(
+    _ loop: TemplateLoop, in scope: TemplateScope, output: inout String
+  ) throws(ChatTemplateError) -> Ending {
+    var items = try items(of: try value(of: loop.sequence, in: scope))
+    if let condition = loop.condition {
+      // `loop` counts what is left, so all items are asked first; it is not there while they are.
+      var kept: [TemplateValue] = []
+      for item in items {
+        try charge()
+        let round = TemplateScope(in: scope)
+        round.variables["loop"] = .undefined("'loop' in the condition of a loop is undefined")
+        try assign(item, to: loop.target, in: round)
+        if try value(of: condition, in: round).isTrue { kept.append(item) }
+      }
+      items = kept
+    }
+    if items.isEmpty {
+      let inner = TemplateScope(in: scope)
+      defer { inner.variables = [:] }
+      return try run(loop.otherwise, in: inner, output: &output)
+    }
+    for index in items.indices {
+      try charge()
+      line = loop.line
+      let round = TemplateScope(in: scope)
+      defer { round.variables = [:] }
+      try assign(items[index], to: loop.target, in: round)
+      round.variables["loop"] = .loop(TemplateRound(items, index: index))
+      if try run(loop.body, in: round, output: &output) == .leaveLoop { break }
+    }
+    return .atTheEnd
+  }
+
+  private func assign(
+    _ value: TemplateValue, to target: TemplateTarget, in scope: TemplateScope
+  ) throws(ChatTemplateError) {
+    switch target {
+    case .name(let name): scope.variables[name] = value
+    case .names(let names):
+      let items = try items(of: value)
+      if items.count != names.count {
+        throw fault(.evaluation("\(names.count) names for \(items.count) values"))
+      }
+      for (name, item) in zip(names, items) { scope.variables[name] = item }
+    case .attribute(let name, let attribute):
+      guard case .namespace(let namespace) = scope.value(of: name) else {
+        throw fault(.evaluation("'\(name)' is no namespace, so '\(attribute)' cannot be set"))
+      }
+      try checkItem(value)
+      namespace.attributes[attribute] = value
+    }
+  }
+
+  // MARK: Macros
+
+  /// The text that a macro makes of `arguments`.
+  func call(
+    _ closure: TemplateClosure, _ arguments: GivenArguments
+  ) throws(ChatTemplateError) -> TemplateValue {
+    let macro = closure.macro
+    let given = try bind(
+      arguments, to: macro.parameters.map(\.name), of: "the macro '\(macro.name)'")
+    let scope = TemplateScope(in: closure.scope)
+    for (parameter, argument) in zip(macro.parameters, given) {
+      // A default may use the parameters before it.
+      if let argument {
+        scope.variables[parameter.name] = argument
+      } else if let fallback = parameter.fallback {
+        scope.variables[parameter.name] = try value(of: fallback, in: scope)
+      } else {
+        scope.variables[parameter.name] = .undefined(
+          "parameter '\(parameter.name)' was not provided")
+      }
+    }
+    return .text(try render(macro.body, in: scope))
+  }
+}

@@ -1,0 +1,144 @@
+// Step 2 of a chat template: what it says, as a tree.
+//
+// In:  nothing; these are the nodes.
+// Out: expressions and statements, which the parser builds and the renderer walks.
+//
+// Trees are bounded where they are made. `height` of an expression is one more than the greatest
+// height below it, so that a chain such as a+a+a+..., which no nested call of the parser notices,
+// cannot become deeper than the renderer's stack. The next files are the parsers,
+// TemplateExpressionParser.swift and TemplateStatementParser.swift.
+
+/// An expression: what stands in {{ }} and after `if`, `in`, `=`.
+final class TemplateExpression: Sendable {
+  enum Kind: Sendable {
+    case literal(ChatValue)
+    case name(String)
+    case list([TemplateExpression])
+    case tuple([TemplateExpression])
+    case mapping([(key: TemplateExpression, value: TemplateExpression)])
+    /// value.name
+    case attribute(TemplateExpression, String)
+    /// value[item]
+    case item(TemplateExpression, TemplateExpression)
+    /// value[from:to:step]
+    case slice(
+      TemplateExpression, from: TemplateExpression?, to: TemplateExpression?,
+      step: TemplateExpression?)
+    case call(TemplateExpression, TemplateArguments)
+    case filter(TemplateExpression, TemplateFilter, TemplateArguments)
+    case test(TemplateExpression, TemplateTest, TemplateArguments)
+    case negative(TemplateExpression)
+    case positive(TemplateExpression)
+    case not(TemplateExpression)
+    case and(TemplateExpression, TemplateExpression)
+    case or(TemplateExpression, TemplateExpression)
+    case arithmetic(TemplateOperator, TemplateExpression, TemplateExpression)
+    /// a ~ b ~ c
+    case concatenation([TemplateExpression])
+    /// a < b < c is a < b and b < c.
+    case comparison(
+      TemplateExpression, [(relation: TemplateRelation, operand: TemplateExpression)])
+    /// value if condition else otherwise
+    case choice(TemplateExpression, condition: TemplateExpression, otherwise: TemplateExpression?)
+  }
+
+  let kind: Kind
+  let line: Int
+  /// 1 for a leaf.
+  let height: Int
+
+  init(_ kind: Kind, line: Int, height: Int) {
+    self.kind = kind
+    self.line = line
+    self.height = height
+  }
+}
+
+/// What stands in the brackets of a call.
+struct TemplateArguments: Sendable {
+  var positional: [TemplateExpression] = []
+  var named: [(name: String, value: TemplateExpression)] = []
+}
+
+/// + - * / // %
+enum TemplateOperator: String, CaseIterable, Sendable {
+  case add = "+"
+  case subtract = "-"
+  case multiply = "*"
+  case divide = "/"
+  case floorDivide = "//"
+  case modulo = "%"
+}
+
+/// == != < <= > >= in, not in
+enum TemplateRelation: String, CaseIterable, Sendable {
+  case equal = "=="
+  case notEqual = "!="
+  case less = "<"
+  case lessOrEqual = "<="
+  case greater = ">"
+  case greaterOrEqual = ">="
+  case isIn = "in"
+  case notIn = "not in"
+}
+
+/// What stands between tags, and what the tags {% %} do.
+indirect enum TemplateStatement: Sendable {
+  case text(String)
+  case output(TemplateExpression)
+  /// if, elif, else: the first branch whose condition holds; no condition always holds.
+  case branches([(condition: TemplateExpression?, body: [TemplateStatement])])
+  case loop(TemplateLoop)
+  case set(TemplateTarget, TemplateExpression, line: Int)
+  /// {% set target %}body{% endset %}; a filter is applied to the text of the body.
+  case capture(TemplateTarget, TemplateExpression?, body: [TemplateStatement], line: Int)
+  case macro(TemplateMacro)
+  /// {% generation %}: transformers marks what the assistant wrote; the text is the same.
+  case generation([TemplateStatement])
+  case leaveLoop
+  case nextRound
+}
+
+/// for target in sequence if condition: body; without any round, otherwise.
+struct TemplateLoop: Sendable {
+  let target: TemplateTarget
+  let sequence: TemplateExpression
+  let condition: TemplateExpression?
+  let body: [TemplateStatement]
+  let otherwise: [TemplateStatement]
+  let line: Int
+}
+
+/// What `set` and `for` assign to.
+enum TemplateTarget: Sendable {
+  case name(String)
+  /// a, b: as many names as the value has items.
+  case names([String])
+  /// namespace.attribute
+  case attribute(String, String)
+}
+
+/// macro name(parameters): body
+final class TemplateMacro: Sendable {
+  let name: String
+  let parameters: [(name: String, fallback: TemplateExpression?)]
+  let body: [TemplateStatement]
+  let line: Int
+
+  init(
+    name: String, parameters: [(name: String, fallback: TemplateExpression?)],
+    body: [TemplateStatement], line: Int
+  ) {
+    self.name = name
+    self.parameters = parameters
+    self.body = body
+    self.line = line
+  }
+}
+
+/// What a template can call by name.
+enum TemplateFunction: String, CaseIterable, Sendable {
+  case dict, namespace, range
+  case raiseException = "raise_exception"
+  case strftimeNow = "strftime_now"
+}
