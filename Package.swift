@@ -74,7 +74,8 @@ let package = Package(
       resources: [.copy("Golden"), .copy("Captures")],
       swiftSettings: strict),
     .testTarget(
-      name: "TransformersTests", dependencies: ["Transformers", "Tensors"],
+      name: "TransformersTests", dependencies: ["Transformers", "LRQK", "Tensors", "TieredMemory"],
+      exclude: ["make_checkpoints.py"], resources: [.copy("Fixtures")],
       swiftSettings: strict),
     .testTarget(
       name: "CacheMethodsTests",

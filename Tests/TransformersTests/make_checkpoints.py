@@ -264,6 +264,7 @@ def main():
     parser.add_argument("names", nargs="*", help=f"which: {', '.join(CASES)}; default all")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     for name in arguments.names or CASES:
         seed = next(s for s in range(1000) if make(arguments.folder / name, name, s))
         print(f"{name}: seed {seed}")
