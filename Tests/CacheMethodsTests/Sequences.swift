@@ -1,0 +1,148 @@
+// Random sequences for these tests, and a run of a method over them.
+//
+// In:  a layer's shape, a seed, the text that names a method.
+// Out: everything that the run leaves behind, to be compared with recounts that know no method.
+//
+// Queries and keys are drawn before RoPE and turned by their places, as a decoder does. Keys of later
+// tokens lean on the first ones, so that exact top-k sets change from step to step but not wholly.
+
+import CacheMethods
+import LRQK
+import Tensors
+import Testing
+import TieredMemory
+import Transformers
+
+/// A layer of some shape.
+struct Layer: CustomTestStringConvertible, Sendable {
+  let (H, M, d): (Int, Int, Int)
+  let window: Int?
+
+  init(_ H: Int, _ M: Int, _ d: Int, window: Int? = nil) {
+    (self.H, self.M, self.d) = (H, M, d)
+    self.window = window
+  }
+
+  var shape: LayerShape {
+    LayerShape(
+      layer: 3, queryHeads: H, keyValueHeads: M, width: d, window: window,
+      rotary: RotaryEmbedding(rotatedWidth: d, base: 100))
+  }
+  /// Bytes of a key and a value.
+  var rowBytes: Int { 2 * d * 4 }
+  var testDescription: String {
+    "H \(H), M \(M), d \(d), window \(window.map(String.init) ?? "none")"
+  }
+
+  /// Groups, one head a group, one group, an odd number of heads; windows around k = 6 and w = 4.
+  static let all = [
+    Layer(4, 2, 8), Layer(3, 3, 16), Layer(4, 1, 20), Layer(4, 2, 8, window: 17),
+    Layer(3, 3, 16, window: 9), Layer(4, 1, 8, window: 3), Layer(2, 2, 20, window: 1),
+  ]
+}
+
+/// Rows of every token of one sequence in one layer.
+struct Rows: Sendable {
+  let layer: Layer
+  /// Of each query head before and after RoPE, (L, d).
+  let (queriesBefore, queries): ([Tensor<Float>], [Tensor<Float>])
+  /// Of each key/value head before and after RoPE, (L, d).
+  let (keysBefore, keys): ([Tensor<Float>], [Tensor<Float>])
+  /// Of each key/value head, (L, d).
+  let values: [Tensor<Float>]
+
+  init(_ layer: Layer, tokens L: Int, seed: UInt64 = 1) {
+    self.layer = layer
+    func normals(_ heads: Int, stream: Int) -> [Tensor<Float>] {
+      (0..<heads).map {
+        Tensor<Float>.normal(shape: [L, layer.d], seed: seed, stream: UInt64(stream + $0))
+      }
+    }
+    let turns = layer.shape.rotary.turns(positions: Array(0..<L), length: L)
+    queriesBefore = normals(layer.H, stream: 100)
+    keysBefore = normals(layer.M, stream: 200)
+    values = normals(layer.M, stream: 300)
+    queries = queriesBefore.map(turns.turn)
+    keys = keysBefore.map(turns.turn)
+  }
+
+  /// The first `l` tokens as a prompt.
+  func prompt(_ l: Int) -> PromptRows {
+    PromptRows(
+      queries: queries.map { $0.rows(0..<l) }, keys: keys.map { $0.rows(0..<l) },
+      keysBeforeRotary: keysBefore.map { $0.rows(0..<l) }, values: values.map { $0.rows(0..<l) })
+  }
+
+  /// Token `t`.
+  func token(_ t: Int) -> TokenRows {
+    func rows(_ heads: [Tensor<Float>]) -> Tensor<Float> {
+      Tensor(joiningRows: heads.map { $0.rows(t..<t + 1) })
+    }
+    return TokenRows(
+      queries: rows(queries), queriesBeforeRotary: rows(queriesBefore), keys: rows(keys),
+      keysBeforeRotary: rows(keysBefore), values: rows(values))
+  }
+
+  /// Exact attention of token `t`'s query head `h` over `tokens`: (d).
+  func attention(_ h: Int, _ t: Int, over tokens: [Int]) -> [Float] {
+    let m = h * layer.M / layer.H
+    return fullAttention(
+      query: queries[h].row(t), keys: keys[m].gather(rows: tokens),
+      values: values[m].gather(rows: tokens))
+  }
+}
+
+/// What a run of one cache left behind.
+struct Run {
+  var steps: [AttendedStep] = []
+  var events: [TransferEvent] = []
+  /// After the prompt, and after every step.
+  var residentBytes: [Int] = []
+  /// After the prompt, and after every step.
+  var hostBytes: [Int] = []
+  /// After the prompt.
+  var liveBuffers: [DeviceTier.LiveBuffer] = []
+  var peakBytes = 0
+  var cache: any KeyValueCache
+
+  /// A prompt of `prompt` tokens, then one step for each later one.
+  init(_ cache: any KeyValueCache, _ rows: Rows, prompt: Int, capacity: Int? = nil) throws {
+    self.cache = cache
+    var tiers = Tiers(capacity: capacity)
+    try self.cache.prefill(rows.prompt(prompt), tiers: &tiers)
+    liveBuffers = tiers.device.liveBuffers
+    note(tiers)
+    for t in prompt..<rows.keys[0].rows {
+      steps.append(try self.cache.decode(rows.token(t), tiers: &tiers))
+      note(tiers)
+      if self.cache.length != t + 1 { Issue.record("length \(self.cache.length) after token \(t)") }
+    }
+    events = tiers.ledger.events
+    peakBytes = tiers.device.peakBytes
+  }
+
+  init(_ method: String, _ rows: Rows, prompt: Int, capacity: Int? = nil) throws {
+    let cache = try cacheMethod(method).makeCache(for: rows.layer.shape)
+    try self.init(cache, rows, prompt: prompt, capacity: capacity)
+  }
+
+  private mutating func note(_ tiers: borrowing Tiers) {
+    residentBytes.append(tiers.device.residentBytes)
+    hostBytes.append(cache.hostBytes)
+  }
+}
+
+/// Methods that drop, choose and move rows within 40 tokens: k = 6 and w = 4.
+let sparseMethods = [
+  "full", "offload", "lrqk:r=3,k=6,w=4", "lrqk:r=3,k=6,w=4,transfers=per-key-value-head",
+  "lrqk:preset=recommended,r=3,k=6,w=4",
+  "lrqk:preset=recommended,r=3,k=6,w=4,map-refresh=5,transfers=per-query-head",
+  "lrqk:preset=recommended,r=7,k=6,w=1", "lrqk-no-hit-miss:r=3,k=6,w=4",
+  "lrqk-no-hit-miss:preset=recommended,r=3,k=6,w=4", "lrqk-prefill-offload:r=3,k=6,w=4",
+  "lrqk-prefill-offload:preset=recommended,r=3,k=6,w=4,map-refresh=5", "topk:k=6,w=4",
+  "topk:k=6,w=1", "topk:k=6,w=4,transfers=per-key-value-head", "streaming:sinks=3,w=7",
+  "streaming:sinks=0,w=1", "streaming:sinks=3,w=7,positions=original",
+]
+
+/// Prompts around every border of k = 6, w = 4 and r = 3 or 7, one token among them.
+let promptLengths = [1, 2, 5, 6, 7, 9, 10, 11, 25]

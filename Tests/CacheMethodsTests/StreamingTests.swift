@@ -1,0 +1,79 @@
+// StreamingLLM with positions inside the cache, against the paper's procedure written out in Double.
+
+import CacheMethods
+import Foundation
+import Tensors
+import Testing
+import Transformers
+
+/// Row `x` turned by position `p`: pairs (i, i + R/2), angle p θ^(−2i/R).
+private func turned(_ x: [Float], by p: Int, base: Double) -> [Double] {
+  let half = x.count / 2
+  var y = x.map(Double.init)
+  for i in 0..<half {
+    let angle = Double(p) * pow(base, -2 * Double(i) / Double(x.count))
+    let (a, b) = (Double(x[i]), Double(x[i + half]))
+    y[i] = a * cos(angle) - b * sin(angle)
+    y[i + half] = b * cos(angle) + a * sin(angle)
+  }
+  return y
+}
+
+@Suite struct StreamingTests {
+  @Test(arguments: Layer.all, [(3, 7), (0, 1), (4, 1), (2, 12)])
+  func `renumbered positions are those of the cache`(_ layer: Layer, _ size: (Int, Int)) throws {
+    let (sinks, w) = size
+    let rows = Rows(layer, tokens: 40)
+    for prompt in [1, 3, 25] {
+      let run = try Run("streaming:sinks=\(sinks),w=\(w)", rows, prompt: prompt)
+      for (i, step) in run.steps.enumerated() {
+        let t = prompt + i
+        let kept = (0...t).filter { $0 < sinks || $0 > t - w }
+        let visible = layer.shape.visible(length: t + 1)
+        for h in 0..<layer.H {
+          let m = h * layer.M / layer.H
+          let q = turned(rows.queriesBefore[h].row(t), by: kept.count - 1, base: 100)
+          var (sum, expected) = (0.0, [Double](repeating: 0, count: layer.d))
+          for (place, j) in kept.enumerated() where visible.contains(j) {
+            let k = turned(rows.keysBefore[m].row(j), by: place, base: 100)
+            let score = zip(q, k).reduce(0) { $0 + $1.0 * $1.1 } / Double(layer.d).squareRoot()
+            let weight = exp(score)
+            sum += weight
+            for c in 0..<layer.d { expected[c] += weight * Double(rows.values[m][j, c]) }
+          }
+          // Float against Double. Elements of q, k and v are below 5; an angle is off by at most
+          // p u (u = 2^-24, p < 40: the frequency is rounded), so a turned element by 5 · 45 u at
+          // most; a score is a sum of d <= 20 products over √d: 20 · 2 · 5 · 225 u / 4.4 < 11000 u
+          // at the very worst. A weight, and so the attention, moves by that factor: 5 · 2 · 11000 u
+          // < 0.007. Errors do not conspire like that: a hundredth of it is allowed, 7e-5.
+          for c in 0..<layer.d {
+            let error = abs(Double(step.attention[h, c]) - expected[c] / sum)
+            #expect(error < 7e-5, "token \(t), head \(h), column \(c)")
+          }
+        }
+        #expect(step.attended[0] == kept.filter(visible.contains))
+      }
+    }
+  }
+
+  @Test func `once tokens are dropped the two kinds of positions differ`() throws {
+    let rows = Rows(Layer(4, 2, 8), tokens: 30)
+    let renumbered = try Run("streaming:sinks=3,w=7", rows, prompt: 8)
+    let original = try Run("streaming:sinks=3,w=7,positions=original", rows, prompt: 8)
+    for (i, (a, b)) in zip(renumbered.steps, original.steps).enumerated() {
+      #expect((a.attention == b.attention) == (i < 2), "step \(i)")  // 10 tokens fit
+    }
+  }
+
+  @Test func `without sinks both kinds of positions agree, because RoPE turns by differences`()
+    throws
+  {
+    // But for rounding: see the bound above.
+    let rows = Rows(Layer(4, 2, 8), tokens: 30)
+    let renumbered = try Run("streaming:sinks=0,w=7", rows, prompt: 8)
+    let original = try Run("streaming:sinks=0,w=7,positions=original", rows, prompt: 8)
+    for (a, b) in zip(renumbered.steps, original.steps) {
+      for (x, y) in zip(a.attention.elements, b.attention.elements) { #expect(abs(x - y) < 7e-5) }
+    }
+  }
+}
