@@ -13,6 +13,8 @@
 public import Tensors
 
 /// softmax(q Kᵀ / √d) V over the rows `slots` of `keys` and `values`, (d).
+@specialized(where E == Float)
+@specialized(where E == Double)
 public func attention<E: Scalar>(
   query q: [E], keys: [E], values: [E], slots: [Int32]
 ) -> [E] {
@@ -38,6 +40,8 @@ public func attention<E: Scalar>(
 /// `keys` and `values` are (slots, d) of every holder of rows, and consecutive heads share a holder;
 /// `slots` says for every query head which rows it attends to. Heads run concurrently where that
 /// pays; no bit depends on it.
+@specialized(where E == Float)
+@specialized(where E == Double)
 public func attention<E: Scalar>(
   queries q: Tensor<E>, keys: [[E]], values: [[E]], slots: [[Int32]]
 ) throws -> Tensor<E> {

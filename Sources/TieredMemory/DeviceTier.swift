@@ -145,6 +145,8 @@ public struct DeviceTier: ~Copyable, Sendable {
   ///
   /// Counted as if done in place. Throws `DeviceTierError.outOfMemory`, naming the bytes to be
   /// added, before anything is changed.
+  @specialized(where E == Float)
+  @specialized(where E == Double)
   public mutating func resize<E: Sendable>(
     _ buffer: inout DeviceBuffer<E>, count: Int, fill: E
   ) throws(DeviceTierError) {
