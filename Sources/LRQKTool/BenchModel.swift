@@ -11,6 +11,7 @@ import ArgumentParser
 import CacheMethods
 import Foundation
 import Tensors
+import TieredMemory
 import Transformers
 
 struct BenchModel: ParsableCommand {
