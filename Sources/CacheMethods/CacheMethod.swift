@@ -41,6 +41,22 @@ extension CacheMethod {
     let pairs = options.map { "\($0.name)=\($0.value)" }.joined(separator: ",")
     return pairs.isEmpty ? Self.name : "\(Self.name):\(pairs)"
   }
+
+  /// A shorter text that makes the same method: sizes, and what differs from its preset's choices.
+  public var brief: String {
+    let preset = options.first { $0.name == "preset" }.map { "preset=\($0.value)" }
+    let plain = try? cacheMethod(preset.map { "\(Self.name):\($0)" } ?? Self.name)
+    let pairs = options.filter { option in
+      ["preset", "r", "k", "w"].contains(option.name)
+        || !(plain?.options.contains { $0 == option } ?? false)
+    }.map { "\($0.name)=\($0.value)" }
+    return pairs.isEmpty ? Self.name : "\(Self.name):\(pairs.joined(separator: ","))"
+  }
+
+  /// w, how many of the newest tokens are attended to whatever their scores are; 1 without an option.
+  public var recentTokens: Int {
+    options.first { $0.name == "w" }.flatMap { Int($0.value) } ?? 1
+  }
 }
 
 /// An option of a method, as help and errors show it.

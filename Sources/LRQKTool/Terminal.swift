@@ -1,11 +1,13 @@
 // What the terminal shows besides results: errors, progress, aligned columns.
 
 import ArgumentParser
+import CacheMethods
 import Foundation
 import LRQK
 import Replay
 import Tensors
 import TieredMemory
+import Transformers
 
 /// Ends the tool with one line on standard error: 64 for a choice that makes no sense, 1 for a run
 /// that broke down, 65 for input that cannot be used.
@@ -16,7 +18,8 @@ func fail(_ error: any Error, _ path: String) -> Never {
     case LRQKError.overflow, LRQKError.decomposition: ("\(path): \(error)", 1)
     case LRQKError.singular:
       ("\(path): \(error), or go on with --continue-on-breakdown", 1)
-    case is DeviceTierError: ("\(path): \(error)", 1)
+    case is DeviceTierError, is SamplingError: ("\(path): \(error)", 1)
+    case is MethodError: ("--cache \(error)", 64)
     case is ReplayError, is SafetensorsError: ("\(error)", 65)
     default: ("\(error)".contains(path) ? "\(error)" : "\(path): \(error)", 65)
     }

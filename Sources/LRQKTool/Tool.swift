@@ -22,7 +22,17 @@ struct LRQKCommand: ParsableCommand {
       Start with lrqk explain: eight tokens, every number of the method beside its formula.
       """,
     version: "0.1.0",
-    subcommands: [ExplainCommand.self, ReplayCommand.self, BenchCommand.self])
+    groupedSubcommands: [
+      CommandGroup(
+        name: "Study the method", subcommands: [ExplainCommand.self, ReplayCommand.self]),
+      CommandGroup(
+        name: "Run a model",
+        subcommands: [
+          GenerateCommand.self, LogitsCommand.self, TokenizeCommand.self, InspectCommand.self,
+          CaptureCommand.self,
+        ]),
+      CommandGroup(name: "Measure", subcommands: [BenchCommand.self]),
+    ])
 
   static func main() {
     keepFreedMemory()

@@ -6,15 +6,7 @@
 
 import LRQK
 public import Tensors
-import TieredMemory
-
-/// Rows and bytes of one reason.
-public struct LedgerLine: Sendable, Equatable, Codable {
-  /// Rows copied.
-  public let rows: Int
-  /// Bytes copied.
-  public let bytes: Int
-}
+public import TieredMemory
 
 /// The comparison of a trajectory with the outputs in its file.
 public struct TrajectoryComparison: Sendable {
@@ -181,15 +173,12 @@ extension TrajectoryReplay {
 
   /// Rows and bytes by direction and reason.
   public var ledger: [String: [String: LedgerLine]] {
-    var lines: [String: [String: LedgerLine]] = [:]
-    let reasons: [(TransferDirection, [TransferReason])] = [
+    var lines = TransferLedger.lines(events)
+    for (direction, reasons): (TransferDirection, [TransferReason]) in [
       (.hostToDevice, [.miss, .reload]), (.deviceToHost, [.promptOffload, .ringFlush]),
-    ]
-    for (direction, reasons) in reasons {
-      for reason in reasons {
-        let chosen = events.filter { $0.direction == direction && $0.reason == reason }
-        lines[direction.rawValue, default: [:]][reason.rawValue] = LedgerLine(
-          rows: chosen.reduce(0) { $0 + $1.rows }, bytes: chosen.reduce(0) { $0 + $1.bytes })
+    ] {
+      for reason in reasons where lines[direction.rawValue]?[reason.rawValue] == nil {
+        lines[direction.rawValue]?[reason.rawValue] = LedgerLine()
       }
     }
     return lines

@@ -140,3 +140,32 @@ public struct TransferLedger: ~Copyable, Sendable {
     return total
   }
 }
+
+/// The copies of one direction and reason, summed.
+public struct LedgerLine: Sendable, Equatable, Codable {
+  /// Rows copied.
+  public var rows: Int
+  /// Bytes copied.
+  public var bytes: Int
+
+  /// A sum.
+  public init(rows: Int = 0, bytes: Int = 0) {
+    self.rows = rows
+    self.bytes = bytes
+  }
+}
+
+extension TransferLedger {
+  /// Rows and bytes by direction, then by reason, as reports print them.
+  public static func lines(_ events: [TransferEvent]) -> [String: [String: LedgerLine]] {
+    var lines: [String: [String: LedgerLine]] = [:]
+    for direction in TransferDirection.allCases { lines[direction.rawValue] = [:] }
+    for event in events {
+      lines[event.direction.rawValue]?[event.reason.rawValue, default: LedgerLine()].rows +=
+        event.rows
+      lines[event.direction.rawValue]?[event.reason.rawValue, default: LedgerLine()].bytes +=
+        event.bytes
+    }
+    return lines
+  }
+}

@@ -9,7 +9,7 @@
 // a tensor without a place means that the configuration describes another model.
 
 import Foundation
-import Tensors
+public import Tensors
 
 /// Tensors by name, from one file or several.
 struct Checkpoint {
@@ -21,6 +21,8 @@ struct Checkpoint {
   /// The file of each tensor.
   private let places: [String: Int]
   private var taken: Set<String> = []
+  /// What has been taken so far.
+  private(set) var size = WeightSize()
 
   /// Opens the weights of the model in `folder` and checks that files and index agree.
   init(folder: String) throws {
@@ -129,13 +131,19 @@ struct Checkpoint {
       throw CheckpointError(
         file: file.path, problem: .wrongShape(tensor: name, found: found, expected: shape))
     }
-    switch try file.format(of: name) {
+    let format = try file.format(of: name)
+    switch format {
     case .float32, .float16, .bfloat16: break
-    case let format:
+    default:
       throw CheckpointError(
         file: file.path, problem: .unsupportedFormat(tensor: name, format))
     }
-    taken.insert(name)
+    if taken.insert(name).inserted {
+      let count = shape.reduce(1, *)  // the file has as many elements: no overflow
+      size.parameters += count
+      size.bytes += count * format.byteWidth
+      size.formats.insert(format)
+    }
     return file
   }
 
@@ -151,4 +159,14 @@ struct Checkpoint {
       }
     }
   }
+}
+
+/// How large the weights of a model are.
+public struct WeightSize: Sendable, Equatable {
+  /// Elements of all tensors.
+  public internal(set) var parameters = 0
+  /// Bytes of all tensors in their files.
+  public internal(set) var bytes = 0
+  /// The formats that occur.
+  public internal(set) var formats: Set<StorageFormat> = []
 }

@@ -43,6 +43,9 @@ public struct Decoder: Sendable {
     weights = try Weights(configuration, folder: folder)
   }
 
+  /// How large the weights are.
+  public var weightSize: WeightSize { weights.size }
+
   /// What each layer's cache needs to know.
   public func layerShapes() -> [LayerShape] { configuration.layerShapes }
 

@@ -28,6 +28,8 @@ struct Weights: Sendable {
   let norm: RMSNorm
   /// (vocabulary, D); the embedding itself where the two are tied.
   let output: StoredMatrix
+  /// How large they are together.
+  let size: WeightSize
 
   /// Finds every tensor; throws where one is missing, left over, or not what `c` says.
   init(_ c: ModelConfiguration, folder: String) throws {
@@ -48,6 +50,7 @@ struct Weights: Sendable {
       output = try checkpoint.matrix("lm_head.weight", c.vocabulary, c.hiddenSize)
     }
     try checkpoint.finish()
+    size = checkpoint.size
   }
 }
 

@@ -6,6 +6,7 @@
 import LRQK
 import Replay
 import Tensors
+import TieredMemory
 import Testing
 
 struct CaptureRun: CustomTestStringConvertible, Sendable {

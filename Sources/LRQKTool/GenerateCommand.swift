@@ -1,0 +1,118 @@
+// lrqk generate: a checkpoint answers prompts, under any cache method.
+
+import ArgumentParser
+import CacheMethods
+import Foundation
+import Tensors
+import Transformers
+
+struct GenerateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "generate",
+    abstract: "Generate text from a checkpoint folder with any cache method.",
+    discussion: """
+      The answer goes to standard output; speed, bytes held and bytes moved go to standard error. \
+      A cache is named METHOD[:option=value,...]:
+
+        full
+        streaming:sinks=4,w=512
+        lrqk:preset=paper,r=16,k=240,w=16
+
+      lrqk inspect lists the methods. Without tokenizer.json in the folder, prompts come from \
+      --ids-file and the answer is printed as token ids.
+      """)
+
+  @OptionGroup var model: ModelOption
+  @OptionGroup(title: "Prompt") var prompts: PromptOptions
+  @OptionGroup(title: "Choosing tokens") var choice: SamplingOptions
+
+  @Option(help: "How keys and values are kept: METHOD[:option=value,...].")
+  var cache = "full"
+
+  @Option(help: "Most tokens in an answer.")
+  var maxNewTokens = 128
+
+  @Flag(help: "Go on after an end-of-text token.")
+  var ignoreEos = false
+
+  @Flag(
+    help: "Compare the attended tokens with the exact best ones at every step (slower).")
+  var recall = false
+
+  @Option(help: "Bytes that the device holds for each prompt; a run that needs more stops.")
+  var deviceCapacity: Int?
+
+  @Flag(help: "Print the answer while it is written (one prompt only).")
+  var stream = false
+
+  @Flag(help: "Print one JSON object for each prompt, one a line.")
+  var json = false
+
+  @Flag(inversion: .prefixedNo, help: "Progress bar on standard error (default: on a terminal).")
+  var progress: Bool?
+
+  func validate() throws {
+    if maxNewTokens < 1 {
+      throw ValidationError("--max-new-tokens \(maxNewTokens): it must be at least 1")
+    }
+    if stream && json { throw ValidationError("--stream has no effect with --json") }
+    if stream && prompts.prompt.count > 1 {
+      throw ValidationError(
+        "--stream writes one answer, not those of \(prompts.prompt.count) prompts")
+    }
+    if let deviceCapacity, deviceCapacity < 1 {
+      throw ValidationError("--device-capacity \(deviceCapacity): it must be at least 1")
+    }
+    do { _ = try cacheMethod(cache) } catch { throw ValidationError("--cache \(error)") }
+  }
+
+  func run() throws {
+    do { try generate() } catch { fail(error, model.model) }
+  }
+
+  private func generate() throws {
+    let method = try cacheMethod(cache)
+    let start = ContinuousClock.now
+    let decoder = try Decoder(folder: model.model)
+    let tokenizer = try tokenizerIfAny(model.model)
+    let loadSeconds = (ContinuousClock.now - start) / .seconds(1)
+    let tokens = try prompts.tokens(model.model, tokenizer)
+    if stream && tokens.count > 1 {
+      throw InputError("--stream writes one answer, not those of \(tokens.count) prompts")
+    }
+
+    let bar = ProgressBar(label: "tokens", isWanted: stream ? false : progress)
+    var text = tokenizer?.makeStream(skippingSpecialTokens: true)
+    var count = 0
+    var generator = Generator(decoder, limit: maxNewTokens) { _, layer in
+      let cache = try method.makeCache(for: layer)
+      return recall ? RecallProbe(cache, layer: layer, recent: method.recentTokens) : cache
+    }
+    generator.sampling = choice.sampling
+    generator.deviceCapacity = deviceCapacity
+    if ignoreEos { generator.endOfText = [] }
+    generator.onToken = { _, token in
+      count += 1
+      bar.show(count, of: maxNewTokens * tokens.count)
+      if stream { write(text?.append(token) ?? "\(token) ") }
+    }
+    let answers: [Generation]
+    do {
+      defer { bar.clear() }
+      answers = try generator.generate(tokens)
+    }
+    if stream { write((text?.finish() ?? "") + "\n") }
+    for answer in answers {
+      let report = GenerationReport(
+        answer, method, tokenizer, times: generator.times, loadSeconds: loadSeconds)
+      if json {
+        print(try report.json())
+      } else if !stream {
+        print(report.text ?? answer.tokens.map(String.init).joined(separator: " "))
+      }
+    }
+    GenerationSummary(answers, method, generator.times, loadSeconds: loadSeconds).print()
+  }
+
+  private func write(_ text: String) { FileHandle.standardOutput.write(Data(text.utf8)) }
+}

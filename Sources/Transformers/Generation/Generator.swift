@@ -1,0 +1,154 @@
+// From prompts to answers: one token at a time, several prompts side by side.
+//
+// In:  prompts as token ids, a way to make caches, a limit.
+// Out: each prompt's answer, the state its caches ended in, and how long both phases took.
+//
+//   prefill   each prompt alone, all its tokens at once
+//   decode    the newest token of every unfinished sequence together: the weights are read once a
+//             step for the whole batch; attention is each sequence's own
+//
+// A sequence depends on its own prompt alone: it has its own caches, tiers and draws, and a row of
+// a batched product has the same bits as the row alone. So a batch gives what its prompts give one
+// by one.
+//
+// Where the rotary frequencies change with the length (Phi-3's long factors), the cached keys were
+// turned by other angles than the new ones: the sequence is prefilled anew at that point, as the
+// `transformers` library does. Its new state starts a new ledger; `states` keeps both.
+
+import TieredMemory
+import Tensors
+
+/// One prompt and its answer.
+public final class Generation {
+  /// Token ids of the prompt.
+  public let prompt: [Int]
+  /// Token ids of the answer; an end-of-text token that ended it is the last one.
+  public fileprivate(set) var tokens: [Int] = []
+  /// The state of the sequence: one, or one more for every time that the prompt was prefilled anew.
+  public fileprivate(set) var states: [DecodingState]
+  /// Decode steps of all states.
+  public fileprivate(set) var steps = 0
+  /// Rows that were needed from the host in these steps, over layers and holders of rows: those that
+  /// lay on the device already, and those that were copied.
+  public fileprivate(set) var needed = (hits: 0, misses: 0)
+  /// True when an end-of-text token ended the answer, false when the limit did.
+  public fileprivate(set) var isEnded = false
+  fileprivate var sampler: Sampler
+
+  fileprivate init(prompt: [Int], state: DecodingState, sampler: Sampler) {
+    self.prompt = prompt
+    states = [state]
+    self.sampler = sampler
+  }
+}
+
+/// Generates answers with one decoder.
+public struct Generator {
+  /// What the batch took; prompts count all their tokens, an answer's first token comes out of
+  /// prefill.
+  public struct Times: Sendable {
+    /// Prompt tokens, and the seconds they took.
+    public fileprivate(set) var prefill = (tokens: 0, seconds: 0.0)
+    /// Tokens that decode steps produced, over all sequences, and the seconds they took.
+    public fileprivate(set) var decode = (tokens: 0, seconds: 0.0)
+  }
+
+  /// The model.
+  public let decoder: Decoder
+  /// How tokens are chosen.
+  public var sampling = Sampling()
+  /// Most tokens in an answer.
+  public var limit: Int
+  /// Tokens that end an answer.
+  public var endOfText: Set<Int>
+  /// Bytes that each sequence's device holds; nil sets no limit.
+  public var deviceCapacity: Int?
+  /// An empty cache for a layer of a sequence.
+  public var makeCache: (_ sequence: Int, LayerShape) throws -> any KeyValueCache
+  /// Hears every new token.
+  public var onToken: (_ sequence: Int, _ token: Int) -> Void = { _, _ in }
+  /// What the last call of `generate` took.
+  public private(set) var times = Times()
+
+  /// A greedy generator that stops at the model's end-of-text tokens.
+  public init(
+    _ decoder: Decoder, limit: Int,
+    makeCache: @escaping (_ sequence: Int, LayerShape) throws -> any KeyValueCache
+  ) {
+    self.decoder = decoder
+    self.limit = limit
+    self.makeCache = makeCache
+    endOfText = decoder.configuration.endOfText
+  }
+
+  /// The answers to all prompts.
+  public mutating func generate(_ prompts: [[Int]]) throws -> [Generation] {
+    precondition(limit >= 0, "an answer of \(limit) tokens")
+    times = Times()
+    var all: [Generation] = []
+    for (n, prompt) in prompts.enumerated() {
+      let generation = Generation(
+        prompt: prompt, state: try newState(n), sampler: Sampler(sampling, sequence: n))
+      all.append(generation)
+      try prefill(generation, n)
+    }
+    while true {
+      let open = all.indices.filter { !all[$0].isEnded && all[$0].tokens.count < limit }
+      if open.isEmpty { return all }
+      try step(all, open)
+    }
+  }
+
+  /// One more token for each of the sequences `open`.
+  private mutating func step(_ all: [Generation], _ open: [Int]) throws {
+    var batch: [Int] = []
+    for n in open {
+      let length = all[n].prompt.count + all[n].tokens.count
+      if decoder.configuration.needsNewPrompt(at: length) {
+        all[n].states.append(try newState(n))
+        try prefill(all[n], n)
+      } else {
+        batch.append(n)
+      }
+    }
+    if batch.isEmpty { return }
+    let start = ContinuousClock.now
+    let logits = try decoder.decode(
+      batch.map { all[$0].tokens[all[$0].tokens.count - 1] },
+      states: batch.map { all[$0].states[all[$0].states.count - 1] })
+    for (row, n) in batch.enumerated() {
+      all[n].steps += 1
+      for step in all[n].states[all[n].states.count - 1].lastSteps {
+        all[n].needed.hits += step.hitRows
+        all[n].needed.misses += step.missedRows
+      }
+      try choose(all[n], n, logits.row(row))
+    }
+    times.decode.seconds += (ContinuousClock.now - start) / .seconds(1)
+    times.decode.tokens += batch.count
+  }
+
+  /// Everything so far through the decoder at once.
+  private mutating func prefill(_ generation: Generation, _ sequence: Int) throws {
+    let start = ContinuousClock.now
+    let tokens = generation.prompt + generation.tokens
+    let logits = try decoder.prefill(
+      tokens, state: generation.states[generation.states.count - 1], logits: .last)
+    if limit > 0 { try choose(generation, sequence, logits.row(0)) }
+    times.prefill.seconds += (ContinuousClock.now - start) / .seconds(1)
+    times.prefill.tokens += tokens.count
+  }
+
+  private func choose(_ generation: Generation, _ sequence: Int, _ logits: [Float]) throws {
+    let token = try generation.sampler.next(
+      logits, after: generation.prompt + generation.tokens)
+    generation.tokens.append(token)
+    generation.isEnded = endOfText.contains(token)
+    onToken(sequence, token)
+  }
+
+  private func newState(_ sequence: Int) throws -> DecodingState {
+    let caches = try decoder.layerShapes().map { try makeCache(sequence, $0) }
+    return DecodingState(caches: caches, tiers: Tiers(capacity: deviceCapacity))
+  }
+}

@@ -1,0 +1,242 @@
+// The commands that run a model, as scripts use them: tokens, JSON contracts, files, bad input.
+
+import Foundation
+import Testing
+
+@Suite struct ModelToolTests {
+  /// A tiny random checkpoint; its expected.safetensors has input_ids, logits and generated.
+  static func checkpoint(_ name: String) -> String {
+    ReplayToolTests.root
+      .appendingPathComponent("Tests/TransformersTests/Fixtures/Checkpoints/\(name)").path
+  }
+
+  /// All checkpoints that are committed.
+  static let names: [String] = {
+    let folder = checkpoint("")
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    return names.filter { !$0.hasPrefix(".") }.sorted()
+  }()
+
+  private func generate(_ name: String, _ arguments: [String]) throws -> [String: Any] {
+    let folder = Self.checkpoint(name)
+    let found = try run(
+      "lrqk",
+      [
+        "generate", "--model", folder, "--ids-file", folder + "/expected.safetensors", "--greedy",
+        "--ignore-eos", "--json", "--max-new-tokens", "24",
+      ] + arguments)
+    #expect(found.status == 0, "\(found.error)")
+    let json = try JSONSerialization.jsonObject(with: Data(found.output.utf8))
+    return try #require(json as? [String: Any])
+  }
+
+  @Test(arguments: names)
+  func `full attention and LRQK with all rows write the reference's tokens`(name: String) throws {
+    let expected = try TensorFile(Self.checkpoint(name) + "/expected.safetensors")
+    let tokens = try expected.integers("generated")
+    #expect(tokens.count == 24)
+    for cache in ["full", "offload", "lrqk:r=4,k=500,w=8", "lrqk:preset=recommended,r=4,k=500,w=8"]
+    {
+      let json = try generate(name, ["--cache", cache])
+      #expect(json["tokens"] as? [Int] == tokens, "\(name) \(cache)")
+    }
+  }
+
+  @Test func `generate's JSON keeps its contract`() throws {
+    let json = try generate("llama3", ["--cache", "lrqk:preset=paper,r=4,k=16,w=4", "--recall"])
+    #expect((json["tokens"] as? [Int])?.count == 24)
+    #expect(json["prompt_tokens"] as? Int == 70)
+    #expect(json["finished"] as? String == "limit")
+    let cache = try #require(json["cache"] as? [String: String])
+    for (name, value) in [
+      ("method", "lrqk"), ("preset", "paper"), ("r", "4"), ("k", "16"), ("w", "4"),
+    ] {
+      #expect(cache[name] == value)
+    }
+    let ledger = try #require(json["ledger"] as? [String: [String: [String: Int]]])
+    // 2 layers of 2 key/value heads; a row is a key and a value of 12 floats.
+    #expect(
+      ledger["device_to_host"]?["prompt-offload"] == ["rows": 4 * 70, "bytes": 4 * 70 * 96])
+    // The answer's last token is never fed back: 23 steps, of which 20 fill the ring five times.
+    #expect(ledger["device_to_host"]?["ring-flush"] == ["rows": 4 * 20, "bytes": 4 * 20 * 96])
+    let misses = try #require(ledger["host_to_device"]?["miss"])
+    #expect(misses["bytes"] == (misses["rows"] ?? 0) * 96)
+    let moved = try #require(json["moved_bytes_per_token"] as? Double)
+    #expect(moved == Double((misses["bytes"] ?? 0) + 4 * 20 * 96) / 23)
+    // Each of 8 query heads needs 16 rows in each of 23 steps.
+    let rate = try #require(json["hit_rate"] as? Double)
+    #expect(abs(rate - (1 - Double(misses["rows"] ?? 0) / (8 * 16 * 23))) < 1e-12)
+    for key in ["recall", "attention_mass"] {
+      let value = try #require(json[key] as? Double)
+      #expect(value > 0 && value < 1, "\(key)")
+    }
+    #expect(json["resident_bytes"] is Int && json["host_bytes"] as? Int == 4 * 90 * 96)
+    let timings = try #require(json["timings"] as? [String: Double])
+    for key in ["load_seconds", "prefill_seconds", "decode_seconds"] {
+      #expect((timings[key] ?? -1) >= 0, "\(key)")
+    }
+  }
+
+  @Test func `a batch writes what its prompts write alone`() throws {
+    let folder = Self.checkpoint("qwen3")
+    let directory = try TemporaryFolder()
+    let ids = (0..<3).map { row in (0..<9).map { (row * 31 + $0 * 7) % 60 } }
+    let batch = directory.path + "/batch.safetensors"
+    try TensorFile.write(batch, "input_ids", shape: [3, 9], ids.flatMap { $0 })
+    func answers(_ file: String) throws -> [[Int]] {
+      let found = try run(
+        "lrqk",
+        [
+          "generate", "--model", folder, "--ids-file", file, "--cache", "lrqk:r=4,k=6,w=2",
+          "--max-new-tokens", "12", "--ignore-eos", "--temperature", "1.5", "--seed", "3", "--json",
+        ])
+      #expect(found.status == 0, "\(found.error)")
+      return try found.output.split(separator: "\n").map { line in
+        let json = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
+        return try #require(json?["tokens"] as? [Int])
+      }
+    }
+    let together = try answers(batch)
+    #expect(together.count == 3)
+    // Draws depend on the sequence's place in the batch: the first one is comparable.
+    let alone = directory.path + "/alone.safetensors"
+    try TensorFile.write(alone, "input_ids", shape: [9], ids[0])
+    #expect(try answers(alone) == [together[0]])
+  }
+
+  @Test func `logits are written for every position`() throws {
+    let folder = Self.checkpoint("mistral")
+    let directory = try TemporaryFolder()
+    let out = directory.path + "/out.safetensors"
+    let found = try run(
+      "lrqk",
+      ["logits", "--model", folder, "--input", folder + "/expected.safetensors", "--output", out])
+    #expect(found.status == 0, "\(found.error)")
+    let (ours, theirs) = (try TensorFile(out), try TensorFile(folder + "/expected.safetensors"))
+    #expect(ours.shape("logits") == theirs.shape("logits"))
+    let (a, b) = (try ours.floats("logits"), try theirs.floats("logits"))
+    let largest = b.reduce(0) { max($0, abs($1)) }
+    // The bound of the comparison with the transformers library, relative to the largest logit.
+    #expect(zip(a, b).allSatisfy { abs($0 - $1) <= 2e-4 * largest })
+  }
+
+  @Test func `a capture can be replayed`() throws {
+    let folder = Self.checkpoint("llama3")
+    let directory = try TemporaryFolder()
+    let out = directory.path + "/capture.safetensors"
+    let made = try run(
+      "lrqk",
+      [
+        "capture", "--model", folder, "--ids-file", folder + "/expected.safetensors", "--layer",
+        "1", "--output", out, "--rank", "4", "--max-new-tokens", "10",
+      ])
+    #expect(made.status == 0, "\(made.error)")
+    let file = try TensorFile(out)
+    #expect(file.shape("Q") == [1, 4, 80, 12] && file.shape("V") == [1, 2, 80, 12])
+    let replayed = try run("lrqk", ["replay", out, "--json"])
+    #expect(replayed.status == 0, "\(replayed.error)")
+    let json = try JSONSerialization.jsonObject(with: Data(replayed.output.utf8)) as? [String: Any]
+    #expect((json?["steps"] as? [Any])?.count == 10)
+  }
+
+  @Test func `inspect knows sizes and the bytes of every method`() throws {
+    let found = try run("lrqk", ["inspect", "--model", Self.checkpoint("llama3"), "--json"])
+    #expect(found.status == 0, "\(found.error)")
+    let json = try #require(
+      JSONSerialization.jsonObject(with: Data(found.output.utf8)) as? [String: Any])
+    #expect(json["architecture"] as? String == "LlamaForCausalLM")
+    #expect(json["weight_bytes"] as? Int == 2 * (json["parameters"] as? Int ?? 0))  // BF16
+    let caches = try #require(json["caches"] as? [[String: Any]])
+    #expect(caches.count == 7)
+    // K and V: 2 · 2 layers · 2 key/value heads · width 12 · 4 bytes.
+    #expect(caches[0]["device_bytes_per_token"] as? Double == 384.0)
+  }
+
+  @Test func `bad input gets one line and the right status`() throws {
+    let folder = Self.checkpoint("llama3")
+    let ids = folder + "/expected.safetensors"
+    let generate = ["generate", "--model", folder]
+    for (arguments, status, words) in [
+      (["generate", "--model", "/nonexistent", "--ids-file", ids], 65, "config.json"),
+      (generate, 64, "--prompt"),
+      (generate + ["--ids-file", ids, "--cache", "none"], 64, "there are: full"),
+      (generate + ["--ids-file", ids, "--cache", "lrqk:q=1"], 64, "no option 'q'"),
+      (generate + ["--ids-file", ids, "--cache", "lrqk:r=13"], 64, "exceeds the head width"),
+      (generate + ["--ids-file", ids, "--greedy", "--temperature", "1"], 64, "exclude"),
+      (generate + ["--ids-file", ids, "--top-k", "3"], 64, "no effect"),
+      (generate + ["--ids-file", ids, "--chat"], 64, "--chat"),
+      (generate + ["--ids-file", folder + "/config.json"], 65, "config.json"),
+      (generate + ["--prompt", "hello"], 65, "tokenizer.json"),
+      (generate + ["--ids-file", ids, "--device-capacity", "1000"], 1, "out of memory"),
+      (["tokenize", "--model", folder, "--text", "a"], 65, "tokenizer.json"),
+      (["logits", "--model", folder, "--input", ids, "--output", "/nonexistent/x"], 65, "write"),
+      (
+        ["capture", "--model", folder, "--ids-file", ids, "--layer", "2", "--output", "/dev/null"],
+        65, "no layer 2"
+      ),
+      (["inspect", "--model", folder, "--cache", "lrqk:r=99"], 64, "head width"),
+    ] as [([String], Int32, String)] {
+      let found = try run("lrqk", arguments)
+      #expect(found.status == status, "\(arguments): \(found.error)")
+      #expect(found.output.isEmpty, "\(arguments)")
+      #expect(found.error.split(separator: "\n").count == 1, "\(arguments): \(found.error)")
+      #expect(found.error.contains(words), "\(arguments): \(found.error)")
+    }
+  }
+}
+
+/// A folder that is removed with its last user.
+final class TemporaryFolder {
+  let path: String
+
+  init() throws {
+    path =
+      FileManager.default.temporaryDirectory
+      .appendingPathComponent("lrqk-test-\(UUID().uuidString)").path
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+  }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+}
+
+/// A safetensors file, read independently of the package.
+struct TensorFile {
+  private let header: [String: Any]
+  private let data: Data
+
+  init(_ path: String) throws {
+    let file = try Data(contentsOf: URL(fileURLWithPath: path))
+    let length = file.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+    let json = try JSONSerialization.jsonObject(with: file.dropFirst(8).prefix(length))
+    header = try #require(json as? [String: Any])
+    data = Data(file.dropFirst(8 + length))
+  }
+
+  func shape(_ name: String) -> [Int]? {
+    (header[name] as? [String: Any])?["shape"] as? [Int]
+  }
+
+  /// The 32-bit words of a tensor.
+  private func words(_ name: String) throws -> [UInt32] {
+    let entry = try #require(header[name] as? [String: Any])
+    let range = try #require(entry["data_offsets"] as? [Int])
+    return stride(from: range[0], to: range[1], by: 4).map { first in
+      (0..<4).reversed().reduce(0) { $0 << 8 | UInt32(data[first + $1]) }
+    }
+  }
+
+  func floats(_ name: String) throws -> [Float] { try words(name).map { Float(bitPattern: $0) } }
+  func integers(_ name: String) throws -> [Int] {
+    try words(name).map { Int(Int32(bitPattern: $0)) }
+  }
+
+  /// Writes one I32 tensor.
+  static func write(_ path: String, _ name: String, shape: [Int], _ values: [Int]) throws {
+    let entry =
+      #"{"\#(name)":{"dtype":"I32","shape":\#(shape),"data_offsets":[0,\#(values.count * 4)]}}"#
+    var bytes = (0..<8).map { UInt8(truncatingIfNeeded: entry.utf8.count >> (8 * $0)) }
+    bytes += entry.utf8
+    for value in values { bytes += (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } }
+    try Data(bytes).write(to: URL(fileURLWithPath: path))
+  }
+}
