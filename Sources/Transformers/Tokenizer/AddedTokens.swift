@@ -149,14 +149,17 @@ private struct TokenFinder: Sendable {
         continue
       }
       if token.stripsLeft {
-        while begin > end && text[begin - 1].properties.isWhitespace { begin -= 1 }
+        while begin > 0 && text[begin - 1].properties.isWhitespace { begin -= 1 }
+        begin = max(begin, end)
+      }
+      var stop = tokenEnd
+      if token.stripsRight {
+        while stop < text.count && text[stop].properties.isWhitespace { stop += 1 }
       }
       if end < begin { segments.append(.text(end..<begin)) }
-      segments.append(.token(token.id))
-      end = tokenEnd
-      if token.stripsRight {
-        while end < text.count && text[end].properties.isWhitespace { end += 1 }
-      }
+      // A token of white space may have gone into the one before it; then it is none.
+      if begin < stop { segments.append(.token(token.id)) }
+      end = stop
     }
     if end < text.count { segments.append(.text(end..<text.count)) }
     return segments

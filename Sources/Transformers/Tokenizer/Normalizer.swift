@@ -38,9 +38,10 @@ indirect enum Normalizer: Sendable {
       self = .prepend(try part.required("prepend").scalars())
     case "Replace":
       try part.allow("type", "pattern", "content")
-      self = .replace(
-        try TokenizerPattern(try part.required("pattern")),
-        content: try part.required("content").scalars())
+      let pattern = try TokenizerPattern(try part.required("pattern"))
+      // The library loses track of the text where a match is empty.
+      if pattern.lengths.lowerBound == 0 { throw part.fault("the pattern matches the empty text") }
+      self = .replace(pattern, content: try part.required("content").scalars())
     default:
       throw part.unsupported(type, known: "Sequence, NFC, Prepend, Replace")
     }
@@ -52,7 +53,17 @@ indirect enum Normalizer: Sendable {
     case .sequence(let steps): steps.reduce(1) { $0 * $1.growth }
     case .composed: 3
     case .prepend(let prefix): Double(1 + prefix.count)
-    case .replace(_, let content): Double(max(1, content.count + 1))
+    case .replace(_, let content): Double(max(1, content.count))
+    }
+  }
+
+  /// Whether the first scalar, and no other, is what became of the beginning of the text.
+  var keepsBeginning: Bool {
+    switch self {
+    case .sequence(let steps): steps.allSatisfy { $0.keepsBeginning }
+    case .composed: true
+    case .prepend: false
+    case .replace(let pattern, let content): pattern.lengths == 1...1 && content.count == 1
     }
   }
 
@@ -123,7 +134,9 @@ extension TokenizerPattern {
       steps.append(
         .take(set: index, minimum: 1, maximum: 1, isPossessive: false, next: steps.count - 1))
     }
-    self.init(steps: steps, sets: literal.map { ScalarSet($0) }, start: steps.count - 1)
+    self.init(
+      steps: steps, sets: literal.map { ScalarSet($0) }, start: steps.count - 1,
+      lengths: literal.count...literal.count)
   }
 
   /// `text` with `content` in the place of each match.

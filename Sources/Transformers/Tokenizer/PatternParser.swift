@@ -27,6 +27,33 @@ private indirect enum PatternNode {
   case sequence([PatternNode])
   case alternatives([PatternNode])
   case look(PatternNode, mustMatch: Bool)
+
+  /// Lengths of the shortest and of the longest text that matches.
+  var lengths: ClosedRange<Int> {
+    switch self {
+    case .take(_, let minimum, let maximum, _):
+      return minimum...maximum
+    case .sequence(let nodes):
+      return nodes.map(\.lengths).reduce(0...0) {
+        let (longest, isBeyond) = $0.upperBound.addingReportingOverflow($1.upperBound)
+        return $0.lowerBound + $1.lowerBound...(isBeyond ? Int.max : longest)
+      }
+    case .alternatives(let nodes):
+      let lengths = nodes.map(\.lengths)
+      return (lengths.map(\.lowerBound).min() ?? 0)...(lengths.map(\.upperBound).max() ?? 0)
+    case .look:
+      return 0...0
+    }
+  }
+
+  /// Number of steps that it compiles to.
+  var size: Int {
+    switch self {
+    case .take: 1
+    case .sequence(let nodes), .alternatives(let nodes): nodes.reduce(1) { $0 + $1.size }
+    case .look(let node, _): 1 + node.size
+    }
+  }
 }
 
 extension TokenizerPattern {
@@ -40,7 +67,8 @@ extension TokenizerPattern {
     let end = compiler.add(.match)
     let start = compiler.compile(tree, next: end)
     if compiler.steps.count > 50_000 { throw PatternError(reason: "too many repetitions") }
-    self.init(steps: compiler.steps, sets: compiler.sets, start: start)
+    self.init(
+      steps: compiler.steps, sets: compiler.sets, start: start, lengths: tree.lengths)
   }
 }
 
@@ -165,22 +193,13 @@ private struct PatternParser {
     default:
       // X{1,3} = X(X(X)?)?
       if maximum > 8 || isPossessive { throw fault("a group repeated more than 8 times") }
-      if size(of: node) * maximum > 1000 { throw fault("a long group repeated") }
+      if node.size * maximum > 1000 { throw fault("a long group repeated") }
       var tail = PatternNode.sequence([])
       for count in stride(from: maximum, to: 0, by: -1) {
         tail = .sequence([node, tail])
         if count > minimum { tail = .alternatives([tail, .sequence([])]) }
       }
       return tail
-    }
-  }
-
-  /// Number of steps of `node`.
-  private func size(of node: PatternNode) -> Int {
-    switch node {
-    case .take: 1
-    case .sequence(let nodes), .alternatives(let nodes): nodes.reduce(1) { $0 + size(of: $1) }
-    case .look(let node, _): 1 + size(of: node)
     }
   }
 

@@ -75,6 +75,30 @@ indirect enum PreTokenizer: Sendable {
     }
   }
 
+  /// The steps, without the sequences that they stand in.
+  var steps: [PreTokenizer] {
+    if case .sequence(let steps) = self { steps.flatMap { $0.steps } } else { [self] }
+  }
+
+  /// Refuses the scheme "first" where the beginning of the text cannot be told.
+  ///
+  /// The library asks which character of the original text a piece begins with. Behind a step that
+  /// puts something in front, two pieces may begin with the first one.
+  func check(_ normalizer: Normalizer?, _ part: TokenizerPart) throws(TokenizerError) {
+    var isClear = normalizer?.keepsBeginning ?? true
+    for step in steps {
+      switch step {
+      case .metaspace(let metaspace):
+        if metaspace.scheme == .first && !isClear {
+          throw part.fault("prepend_scheme \"first\" behind a step that changes the beginning")
+        }
+        if metaspace.scheme != .never { isClear = false }
+      case .byteLevel: isClear = false
+      default: break
+      }
+    }
+  }
+
   /// The pieces of `piece`, none empty.
   func cut(_ piece: TextPiece) -> [TextPiece] {
     switch self {

@@ -78,7 +78,9 @@ public struct Tokenizer: Sendable {
     added = try AddedTokens(
       file.member("added_tokens"), vocabulary: model.vocabulary, normalizer: normalizer)
     if let part = file.member("pre_tokenizer") {
-      preTokenizer = try PreTokenizer(part)
+      let preTokenizer = try PreTokenizer(part)
+      try preTokenizer.check(normalizer, part)
+      self.preTokenizer = preTokenizer
     } else {
       preTokenizer = nil
     }
@@ -179,7 +181,9 @@ public struct Tokenizer: Sendable {
     (addedByID[id]?.content ?? model.vocabulary.texts[id]).map { String($0) }
   }
 
-  /// Number of tokens, the added ones included. Ids need not be smaller than it.
+  /// Number of tokens, the added ones included.
+  ///
+  /// Ids need not be smaller than it.
   public var vocabularySize: Int {
     model.vocabulary.texts.count + addedByID.keys.count { model.vocabulary.texts[$0] == nil }
   }

@@ -33,8 +33,12 @@ struct TokenizerPattern: Sendable {
   private let sets: [ScalarSet]
   private let start: Int
 
+  /// Lengths of the shortest and of the longest text that matches.
+  let lengths: ClosedRange<Int>
+
   /// Made by the parser.
-  init(steps: [Step], sets: [ScalarSet], start: Int) {
+  init(steps: [Step], sets: [ScalarSet], start: Int, lengths: ClosedRange<Int>) {
+    self.lengths = lengths
     self.steps = steps
     self.sets = sets
     self.start = start
