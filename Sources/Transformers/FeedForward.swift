@@ -32,7 +32,7 @@ struct FeedForward: Sendable {
     return Tensor(shape: x.shape, elements: result)
   }
 
-  /// silu(z) ⊙ u. Where exp(−z) overflows, z / ∞ = −0: the limit of silu.
+  /// silu(z) ⊙ u; where exp(−z) overflows, z / ∞ = −0, the limit of silu.
   private func gated(_ z: Tensor<Float>, _ u: Tensor<Float>) -> Tensor<Float> {
     let (z, factor) = (z.elements, u.elements)
     var y = z.map { -$0 }

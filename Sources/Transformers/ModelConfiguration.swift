@@ -15,7 +15,8 @@
 //   Phi-3    no               no               no          sliding_window      q k v, gate up
 //
 // Both layouts of version 4 (rope_theta, rope_scaling) and version 5 (rope_parameters) of the
-// library are read, RotaryConfiguration.swift. An absent key has the default of the library's class.
+// library are read, RotaryConfiguration.swift. Sizes have to be there; an absent option has the
+// default of the library's class. A key that nobody here knows is an error, ConfigurationKeys.swift.
 
 import Tensors
 
@@ -184,7 +185,10 @@ public struct ModelConfiguration: Sendable, Equatable {
     return family
   }
 
-  /// H, M and d. Where M is absent it is H (Llama, Phi-3); where d is, it is D / H (128 for Qwen3).
+  /// H, M and d, in this order.
+  ///
+  /// Where M is null, it is H, and for Llama and Phi-3 also where it is absent. Where d is absent, it
+  /// is D / H, and 128 for Qwen3.
   private static func heads(
     _ family: Family, _ hiddenSize: Int, _ config: inout ConfigurationReader
   ) throws(ConfigurationError) -> (Int, Int, Int) {

@@ -68,22 +68,29 @@ public func causalAttention(
 }
 
 /// The row of `columns` scores at `start` becomes exp((x − max) scale) in `seen` and 0 elsewhere;
-/// returns its sum, taken in eight interleaved parts.
+/// returns its sum, taken in four interleaved parts: one alone waits for its own last addition.
 private func exponentiate(
   _ scores: inout [Float], _ start: Int, _ columns: Int, _ seen: Range<Int>, _ scale: Float
 ) -> Float {
   var row = Array(scores[start + seen.lowerBound..<start + seen.upperBound])
   var largest = -Float.infinity
-  for x in row { largest = x > largest ? x : largest }
+  for x in row where x > largest { largest = x }
   for i in row.indices { row[i] = (row[i] - largest) * scale }
   do {
     var out = row.mutableSpan
     Float.chainExponentials(&out)
   }
-  var parts = SIMD8<Float>(repeating: 0)
-  for i in row.indices { parts[i % 8] += row[i] }
+  var (a, b, c, d): (Float, Float, Float, Float) = (0, 0, 0, 0)
+  let whole = row.count / 4 * 4
+  for i in stride(from: 0, to: whole, by: 4) {
+    a += row[i]
+    b += row[i + 1]
+    c += row[i + 2]
+    d += row[i + 3]
+  }
+  for x in row[whole...] { a += x }
   for i in 0..<seen.lowerBound { scores[start + i] = 0 }
   for i in row.indices { scores[start + seen.lowerBound + i] = row[i] }
   for i in seen.upperBound..<columns { scores[start + i] = 0 }
-  return parts.sum()
+  return (a + b) + (c + d)
 }

@@ -6,17 +6,23 @@
 // A row c x gives the same result for every c > 0, as long as ε is small beside the mean square.
 // The mean is summed in Double, one chain in index order; everything else is Float.
 
-import Tensors
+public import Tensors
 
 /// y = w ⊙ x / √(mean x² + ε).
-struct RMSNorm: Sendable {
+public struct RMSNorm: Sendable {
   /// w (D).
-  let weights: [Float]
+  public let weights: [Float]
   /// ε.
-  let epsilon: Double
+  public let epsilon: Double
+
+  /// A norm with these weights.
+  public init(weights: [Float], epsilon: Double) {
+    self.weights = weights
+    self.epsilon = epsilon
+  }
 
   /// (n, D) to (n, D).
-  func callAsFunction(_ x: Tensor<Float>) -> Tensor<Float> {
+  public func callAsFunction(_ x: Tensor<Float>) -> Tensor<Float> {
     let width = weights.count
     precondition(x.columns == width, "a norm of width \(width) over rows of \(x.columns)")
     var y = x.elements

@@ -103,9 +103,10 @@ public enum RotaryScaling: Sendable, Equatable {
     (0..<width / 2).map { Float.pow(base, Float(2 * $0) / Float(width)) }
   }
 
-  /// The wave of index i turns L f_i / 2π times in L tokens; so index(n) = R ln(L / 2πn) / (2 ln θ)
-  /// is where a wave turns n times. From index(β_fast) to index(β_slow) the share of f_i / s rises
-  /// from 0 to 1.
+  /// Blends of f_i and f_i / s, by how often each wave turns in L tokens.
+  ///
+  /// Wave i turns L f_i / 2π times, so the wave that turns n times has index(n) = R ln(L / 2πn) /
+  /// (2 ln θ). From index(β_fast) to index(β_slow) the share of f_i / s rises from 0 to 1.
   private func yarnFrequencies(_ yarn: Yarn, width: Int, base: Double) -> [Float] {
     func index(_ turns: Double) -> Double {
       Double(width) * Double.log(Double(yarn.trainedLength) / (turns * 2 * Double.pi))

@@ -124,7 +124,6 @@ extension RMSNorm {
   fileprivate init(
     _ name: String, _ width: Int, _ c: ModelConfiguration, _ checkpoint: inout Checkpoint
   ) throws {
-    weights = try checkpoint.vector("\(name).weight", width)
-    epsilon = c.normEpsilon
+    self.init(weights: try checkpoint.vector("\(name).weight", width), epsilon: c.normEpsilon)
   }
 }

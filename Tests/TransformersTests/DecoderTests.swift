@@ -7,9 +7,9 @@ import TieredMemory
 import Transformers
 
 @Suite struct DecoderTests {
-  /// Both sides compute in float32 and differ in the order of sums alone: a few roundings of 6e-8
-  /// for each of some 20 operations in a row, grown by the layers. 2e-4 of the largest logit leaves
-  /// a factor of 50 over what is seen; a wrong angle, mask or bias shows from 1e-2 upwards.
+  // Both sides compute in float32 and differ in the order of sums alone: a few roundings of 6e-8
+  // for each of some 20 operations in a row, grown by the layers. 2e-4 of the largest logit leaves
+  // a factor of 50 over what is seen; a wrong angle, mask or bias shows from 1e-2 upwards.
   @Test("logits of every position are those of the library", arguments: TinyCheckpoint.names)
   func logits(_ name: String) throws {
     let model = try TinyCheckpoint(name)
@@ -18,7 +18,7 @@ import Transformers
     #expect(error <= 2e-4 * scale, "\(name): \(error) of \(scale)")
   }
 
-  /// The fixtures were chosen so that no two best logits of a step are within 1 % of each other.
+  // The fixtures were chosen so that no two best logits of a step are within 1 % of each other.
   @Test("greedy generation goes on as the library's does", arguments: TinyCheckpoint.names)
   func greedy(_ name: String) throws {
     let model = try TinyCheckpoint(name)
