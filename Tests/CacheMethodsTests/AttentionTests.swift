@@ -7,7 +7,7 @@ import Testing
 import TieredMemory
 import Transformers
 
-/// Methods that, told so, keep and choose every one of 40 tokens.
+/// Methods that, told so, keep and choose every one of 30 tokens.
 private let allKept = [
   "offload", "lrqk:r=3,k=40,w=4", "lrqk:r=3,k=6,w=40", "lrqk:preset=recommended,r=3,k=40,w=2",
   "lrqk:preset=recommended,r=3,k=5,w=100,map-refresh=3", "lrqk-no-hit-miss:r=3,k=6,w=40",
@@ -36,8 +36,8 @@ private let allKept = [
   func `with every row kept and chosen a method is full attention, bit for bit`(
     _ method: String, _ layer: Layer
   ) throws {
-    let rows = Rows(layer, tokens: 40)
-    for prompt in [1, 3, 6, 25, 39] {
+    let rows = Rows(layer, tokens: 30)
+    for prompt in [1, 6, 29] {
       let full = try Run("full", rows, prompt: prompt)
       let run = try Run(method, rows, prompt: prompt)
       for (step, exact) in zip(run.steps, full.steps) {
@@ -71,28 +71,32 @@ private let allKept = [
     #expect(run.steps.allSatisfy { $0.attended.allSatisfy { $0.count == 10 } })
   }
 
-  @Test(arguments: sparseMethods, Layer.all)
+  @Test(arguments: sparseMethods, Layer.few)
   func `attention is exact over the attended tokens, which are in sight and include the newest`(
     _ method: String, _ layer: Layer
   ) throws {
-    let rows = Rows(layer, tokens: 40)
-    for prompt in promptLengths {
+    let rows = Rows(layer, tokens: 30)
+    for prompt in [1, 6, 10, 11, 21] {
       let run = try Run(method, rows, prompt: prompt)
+      var wrong: [String] = []
       for (i, step) in run.steps.enumerated() {
         let t = prompt + i
         let visible = layer.shape.visible(length: t + 1)
         #expect(step.attention.shape == [layer.H, layer.d] && step.attended.count == layer.H)
         for (h, attended) in step.attended.enumerated() {
-          #expect(attended.last == t && attended == Set(attended).sorted(), "token \(t)")
-          #expect(attended.allSatisfy(visible.contains), "token \(t): \(attended)")
+          let ascends = zip(attended, attended.dropFirst()).allSatisfy { $0 < $1 }
+          if !ascends || attended.last != t || !attended.allSatisfy(visible.contains) {
+            wrong.append("token \(t), head \(h) attends to \(attended)")
+          }
           // Renumbered positions are another attention as soon as a token is dropped, or one is
           // out of sight; StreamingTests has its own witness.
           if method.hasPrefix("streaming") && !method.hasSuffix("original") { continue }
-          #expect(
-            step.attention.row(h) == rows.attention(h, t, over: attended),
-            "prompt \(prompt), token \(t), head \(h)")
+          if step.attention.row(h) != rows.attention(h, t, over: attended) {
+            wrong.append("token \(t), head \(h): another attention")
+          }
         }
       }
+      #expect(wrong.isEmpty, "prompt \(prompt)")
     }
   }
 

@@ -8,12 +8,10 @@ import Transformers
 @Suite struct BytesTests {
   @Test(arguments: sparseMethods + ["lrqk", "topk", "streaming", "lrqk:r=3,k=2,w=1"], Layer.all)
   func `bytes after the prompt are those of the buffers`(_ text: String, _ layer: Layer) throws {
-    let rows = Rows(layer, tokens: 60)
     if text == "lrqk" && layer.d < 16 { return }  // its rank is 16
     let method = try cacheMethod(text)
-    var exact = 0
     for prompt in promptLengths + [12, 16, 22, 59] {
-      let run = try Run(text, rows, prompt: prompt)
+      let run = try Run(text, Rows(layer, tokens: prompt), prompt: prompt)
       let bytes = method.bytes(tokens: prompt, layer: layer.shape)
       let codes = run.liveBuffers.filter { buffer in
         ["A_K", "B_Q", "B_K", "W_Q", "W_K", "QᵀQ", "KᵀK"].contains { buffer.label.hasPrefix($0) }
@@ -22,15 +20,15 @@ import Transformers
       #expect(codes == bytes.deviceCodes, "prompt \(prompt)")
       #expect(bytes.device == bytes.deviceRows + bytes.deviceCodes)
       if bytes.isUpperBound {
+        #expect(layer.H > layer.M && prompt > 6, "a bound only where a group shares rows")
+        #expect(text.contains("transfers=per-key") || text.contains("recommended"))
         #expect(run.residentBytes[0] <= bytes.device, "prompt \(prompt)")
         #expect(run.hostBytes[0] <= bytes.host, "prompt \(prompt)")
       } else {
         #expect(run.residentBytes[0] == bytes.device, "prompt \(prompt)")
         #expect(run.hostBytes[0] == bytes.host, "prompt \(prompt)")
-        exact += 1
       }
     }
-    #expect(exact >= 6, "a bound only where a group shares rows")
   }
 
   @Test(arguments: ["full", "offload", "streaming:sinks=3,w=7", "topk:k=6,w=4"], Layer.all)

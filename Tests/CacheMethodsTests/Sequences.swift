@@ -39,6 +39,11 @@ struct Layer: CustomTestStringConvertible, Sendable {
     Layer(4, 2, 8), Layer(3, 3, 16), Layer(4, 1, 20), Layer(4, 2, 8, window: 17),
     Layer(3, 3, 16, window: 9), Layer(4, 1, 8, window: 3), Layer(2, 2, 20, window: 1),
   ]
+  /// One of each kind, for tests that try many methods with many prompts.
+  static let few = [
+    Layer(4, 2, 8), Layer(4, 1, 20, window: 17), Layer(3, 3, 16, window: 9),
+    Layer(2, 1, 8, window: 3),
+  ]
 }
 
 /// Rows of every token of one sequence in one layer.
@@ -132,7 +137,7 @@ struct Run {
   }
 }
 
-/// Methods that drop, choose and move rows within 40 tokens: k = 6 and w = 4.
+/// Methods that drop, choose and move rows within 30 tokens: k = 6 and w = 4.
 let sparseMethods = [
   "full", "offload", "lrqk:r=3,k=6,w=4", "lrqk:r=3,k=6,w=4,transfers=per-key-value-head",
   "lrqk:preset=recommended,r=3,k=6,w=4",
@@ -145,4 +150,4 @@ let sparseMethods = [
 ]
 
 /// Prompts around every border of k = 6, w = 4 and r = 3 or 7, one token among them.
-let promptLengths = [1, 2, 5, 6, 7, 9, 10, 11, 25]
+let promptLengths = [1, 5, 6, 7, 9, 10, 11, 21]
