@@ -232,7 +232,7 @@ private struct ModelReport {
         ],
         [
           "tokens", "\(number(tokensPerSecond, 1)) a second",
-          "prompt: \(number(prompt, 0)) a second",
+          "prompt: \(number(prompt, 0)) a second; opened after \(number(openSeconds, 1)) s",
         ],
         [
           "weights read", bytes(weightBytes),

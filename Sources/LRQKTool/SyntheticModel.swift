@@ -43,10 +43,10 @@ struct ModelSizes {
     var drawn: [[Int]: Tensor<Float>] = [:]
     func matrix(_ rows: Int, _ columns: Int) -> Tensor<Float> {
       if let known = drawn[[rows, columns]] { return known }
-      let numbers = Tensor<Float>.normal(
-        shape: [rows, columns], seed: seed, stream: UInt64(drawn.count))
-      let zeros = Tensor<Float>(repeating: 0, shape: [rows, columns])
-      let scaled = zeros.adding(numbers, times: 1 / Float(columns).squareRoot())
+      let numbers: [Float] = normals(
+        count: rows * columns, seed: seed, stream: UInt64(drawn.count))
+      let scale = 1 / Float(columns).squareRoot()
+      let scaled = Tensor(shape: [rows, columns], elements: numbers.map { $0 * scale })
       drawn[[rows, columns]] = scaled
       return scaled
     }
@@ -94,7 +94,7 @@ struct ModelSizes {
 /// Runs `body` with a new, empty folder that is gone afterwards, also when the run is interrupted.
 func withTemporaryFolder<Result>(_ body: (String) throws -> Result) throws -> Result {
   let folder = FileManager.default.temporaryDirectory
-    .appendingPathComponent("lrqk-\(UUID().uuidString)")
+    .appendingPathComponent("lrqk-model-\(UUID().uuidString)")
   let sources = [SIGINT, SIGTERM].map { signal in
     // The default action must not come first; the source reports the signal all the same.
     _ = Foundation.signal(signal, SIG_IGN)

@@ -1,0 +1,77 @@
+// `lrqk bench decode-model`: what it counts, what it refuses, what it leaves behind. No times.
+
+import Foundation
+import Testing
+
+@Suite(.serialized) struct BenchModelTests {
+  static let tiny = [
+    "--hidden", "64", "--layers", "2", "--intermediate", "96", "--query-heads", "4",
+    "--key-value-heads", "2", "--vocabulary", "100",
+  ]
+  /// Elements that a step multiplies with: q, k, v, o, gate, up, down, twice; the embedding once.
+  static let weights = 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 96 * 64) + 100 * 64
+
+  private func bench(_ arguments: [String]) throws -> Outcome {
+    try run("lrqk", ["bench", "decode-model"] + arguments)
+  }
+
+  private func leftovers() throws -> [String] {
+    try FileManager.default.contentsOfDirectory(
+      atPath: FileManager.default.temporaryDirectory.path
+    ).filter { $0.hasPrefix("lrqk-model-") }
+  }
+
+  @Test(arguments: [("f32", 4), ("bf16", 2)])
+  func `weights are counted in their format, and the folder is gone afterwards`(
+    format: String, width: Int
+  ) throws {
+    let before = try leftovers()
+    let found = try bench(
+      Self.tiny + [
+        "--format", format, "--context", "9", "--batch", "3", "--steps", "2", "--json",
+      ])
+    #expect(found.status == 0 && found.error == "", "\(found.error)")
+    let json = try #require(
+      try JSONSerialization.jsonObject(with: Data(found.output.utf8)) as? [String: Any])
+    #expect(json["weight_bytes_per_step"] as? Int == Self.weights * width)
+    #expect(
+      json["weight_bytes_per_token"] as? Double == Double(Self.weights * width) / 3)
+    #expect(json["format"] as? String == format && json["steps"] as? Int == 2)
+    for key in [
+      "tokens_per_second", "gigabytes_per_second", "limit_read_gigabytes_per_second_before",
+      "limit_read_gigabytes_per_second_after",
+    ] {
+      #expect((json[key] as? Double ?? 0) > 0, "\(key)")
+    }
+    #expect(try leftovers() == before)
+  }
+
+  @Test(arguments: ["full", "lrqk:r=4,k=4,w=2"])
+  func `a cache method runs and is named`(method: String) throws {
+    let found = try bench(Self.tiny + ["--cache", method, "--context", "16", "--steps", "1"])
+    #expect(found.status == 0 && found.output.contains("cache \(method), context 16, batch 1"))
+  }
+
+  @Test(arguments: [
+    (["--model", "somewhere", "--hidden", "64"], "--hidden has no effect with --model"),
+    (["--model", "somewhere", "--format", "f16"], "--format has no effect with --model"),
+    (["--format", "f64"], "one of f32, f16, bf16"),
+    (["--cache", "nothing"], "there is no cache method 'nothing'"),
+    (["--batch", "0"], "--batch 0"),
+    (["--query-heads", "3"], "must divide"),
+    (["--hidden", "32768", "--layers", "1000"], "more than the 16 GiB"),
+  ])
+  func `arguments that make no sense end with 64 and one line`(
+    arguments: [String], sentence: String
+  ) throws {
+    let found = try bench(arguments)
+    #expect(found.status == 64 && found.output == "")
+    #expect(found.error.contains(sentence) && found.error.filter(\.isNewline).count == 1)
+  }
+
+  @Test func `a folder without a model ends with 65 and one line`() throws {
+    let found = try bench(["--model", "/nowhere"])
+    #expect(found.status == 65 && found.output == "")
+    #expect(found.error.contains("/nowhere") && found.error.filter(\.isNewline).count == 1)
+  }
+}
