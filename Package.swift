@@ -75,7 +75,8 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "TransformersTests", dependencies: ["Transformers", "LRQK", "Tensors", "TieredMemory"],
-      exclude: ["make_checkpoints.py"], resources: [.copy("Fixtures")],
+      exclude: ["make_checkpoints.py", "make_chats.py", "make_tokenizers.py"],
+      resources: [.copy("Fixtures")],
       swiftSettings: strict),
     .testTarget(
       name: "CacheMethodsTests",

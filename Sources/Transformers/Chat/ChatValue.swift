@@ -7,6 +7,7 @@
 // `ChatDate.now()` looks at the clock.
 
 import Foundation
+public import Tensors
 
 /// A value that a chat template can read.
 public indirect enum ChatValue: Sendable, Equatable {
@@ -36,6 +37,33 @@ public indirect enum ChatValue: Sendable, Equatable {
     public init(_ key: String, _ value: ChatValue) {
       self.key = key
       self.value = value
+    }
+  }
+}
+
+extension ChatValue {
+  /// The value of a JSON text, for options that come from a file or a command line.
+  ///
+  /// nil where a number is beyond a Double's range.
+  public init?(_ json: JSONValue) {
+    switch json {
+    case .null: self = .none
+    case .bool(let value): self = .bool(value)
+    case .integer(let value): self = .integer(value)
+    case .number:
+      guard let number = json.doubleValue else { return nil }
+      self = .number(number)
+    case .string(let text): self = .text(text)
+    case .array(let elements):
+      let items = elements.compactMap(ChatValue.init)
+      if items.count < elements.count { return nil }
+      self = .list(items)
+    case .object(let members):
+      let list = members.compactMap { member in
+        ChatValue(member.value).map { Member(member.key, $0) }
+      }
+      if list.count < members.count { return nil }
+      self = .mapping(list)
     }
   }
 }
