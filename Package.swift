@@ -19,6 +19,7 @@ let package = Package(
     .library(name: "LRQK", targets: ["LRQK"]),
     .library(name: "Replay", targets: ["Replay"]),
     .library(name: "Transformers", targets: ["Transformers"]),
+    .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
     .library(name: "CacheMethods", targets: ["CacheMethods"]),
     .executable(name: "lrqk", targets: ["LRQKTool"]),
   ],
@@ -47,13 +48,15 @@ let package = Package(
         .product(name: "RealModule", package: "swift-numerics"),
       ],
       swiftSettings: strict),
+    .target(name: "ChatTemplates", dependencies: ["Tensors"], swiftSettings: strict),
     .target(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
       swiftSettings: strict),
     .executableTarget(
       name: "LRQKTool",
       dependencies: [
-        "Tensors", "TieredMemory", "LRQK", "Replay", "Transformers", "CacheMethods",
+        "Tensors", "TieredMemory", "LRQK", "Replay", "Transformers", "ChatTemplates",
+        "CacheMethods",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -63,9 +66,13 @@ let package = Package(
     .executableTarget(
       name: "one-decode-step", dependencies: ["Tensors", "TieredMemory", "LRQK"],
       path: "Examples/OneDecodeStep", exclude: ["output.txt"], swiftSettings: strict),
-    .testTarget(name: "TensorsTests", dependencies: ["Tensors"], swiftSettings: strict),
+    // Seeded numbers for the tests.
+    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(
-      name: "TieredMemoryTests", dependencies: ["TieredMemory", "Tensors"], swiftSettings: strict),
+      name: "TensorsTests", dependencies: ["TestSupport", "Tensors"], swiftSettings: strict),
+    .testTarget(
+      name: "TieredMemoryTests", dependencies: ["TestSupport", "TieredMemory", "Tensors"],
+      swiftSettings: strict),
     .testTarget(
       name: "LRQKTests", dependencies: ["LRQK", "Tensors", "TieredMemory"],
       swiftSettings: strict),
@@ -74,10 +81,13 @@ let package = Package(
       resources: [.copy("Golden"), .copy("Captures")],
       swiftSettings: strict),
     .testTarget(
-      name: "TransformersTests", dependencies: ["Transformers", "LRQK", "Tensors", "TieredMemory"],
-      exclude: ["make_checkpoints.py", "make_chats.py", "make_tokenizers.py"],
-      resources: [.copy("Fixtures")],
+      name: "TransformersTests",
+      dependencies: ["TestSupport", "Transformers", "LRQK", "Tensors", "TieredMemory"],
+      exclude: ["make_checkpoints.py", "make_tokenizers.py"], resources: [.copy("Fixtures")],
       swiftSettings: strict),
+    .testTarget(
+      name: "ChatTemplatesTests", dependencies: ["TestSupport", "ChatTemplates", "Tensors"],
+      exclude: ["make_chats.py"], resources: [.copy("Fixtures")], swiftSettings: strict),
     .testTarget(
       name: "CacheMethodsTests",
       dependencies: ["CacheMethods", "Transformers", "LRQK", "Tensors", "TieredMemory"],

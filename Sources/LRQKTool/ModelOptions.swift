@@ -3,6 +3,7 @@
 
 import ArgumentParser
 import CacheMethods
+import ChatTemplates
 import Foundation
 import Tensors
 import Transformers

@@ -2,8 +2,8 @@
 
 import LRQK
 import Tensors
-import TieredMemory
 import Testing
+import TieredMemory
 
 private let data = Synthetic<Double>(
   tokens: 20, width: 6, queryHeads: 4, keyValueHeads: 2, decay: 0.8, seed: 81)

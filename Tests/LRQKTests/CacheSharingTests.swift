@@ -2,8 +2,8 @@
 
 import LRQK
 import Tensors
-import TieredMemory
 import Testing
+import TieredMemory
 
 private let prompt = 30
 private let tokens = 60

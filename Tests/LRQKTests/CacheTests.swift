@@ -2,8 +2,8 @@
 
 import LRQK
 import Tensors
-import TieredMemory
 import Testing
+import TieredMemory
 
 /// One combination of choices, by name in failures.
 struct CacheCase: CustomTestStringConvertible, Sendable {

@@ -7,8 +7,8 @@
 
 import LRQK
 import Tensors
-import TieredMemory
 import Testing
+import TieredMemory
 
 private typealias Matrix = Tensor<Double>
 

@@ -2,8 +2,8 @@
 
 import LRQK
 import Tensors
-import TieredMemory
 import Testing
+import TieredMemory
 
 private let (prompt, tokens, d, k, w) = (30, 60, 8, 6, 4)
 private let data = Synthetic<Float>(

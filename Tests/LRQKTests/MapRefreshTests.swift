@@ -2,8 +2,8 @@
 
 import LRQK
 import Tensors
-import TieredMemory
 import Testing
+import TieredMemory
 
 private let (prompt, tokens) = (30, 45)
 private let data = Synthetic<Double>(

@@ -3,8 +3,8 @@
 
 import LRQK
 import Tensors
-import TieredMemory
 import Testing
+import TieredMemory
 
 @Suite struct QuirkTests {
   /// l tokens whose keys are sharp: token t's key is the only one that answers query t's direction.

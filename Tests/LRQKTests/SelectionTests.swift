@@ -2,8 +2,8 @@
 
 import LRQK
 import Tensors
-import TieredMemory
 import Testing
+import TieredMemory
 
 @Suite struct SelectionTests {
   @Test

@@ -6,8 +6,8 @@
 import LRQK
 import Replay
 import Tensors
-import TieredMemory
 import Testing
+import TieredMemory
 
 struct CaptureRun: CustomTestStringConvertible, Sendable {
   let layer: Int

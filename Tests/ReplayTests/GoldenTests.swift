@@ -3,8 +3,8 @@
 import LRQK
 import Replay
 import Tensors
-import TieredMemory
 import Testing
+import TieredMemory
 
 struct GoldenRun: CustomTestStringConvertible, Sendable {
   let name: String

@@ -1,6 +1,7 @@
 // Broken files at random: whatever happens to the bytes, reading ends in a file or in an error.
 
 import Tensors
+import TestSupport
 import Testing
 
 /// A valid file with every format, an empty tensor, metadata and names beyond ASCII.
@@ -21,7 +22,7 @@ private func validFile() throws -> [UInt8] {
 
 /// One random change; `seed` alone decides which.
 private func mutate(_ valid: [UInt8], seed: UInt64) -> (what: String, bytes: [UInt8]) {
-  var dice = RepeatableDice(state: seed)
+  var dice = SeededNumbers(seed: seed)
   var bytes = valid
   let headerEnd = 8 + bytes[0..<8].reversed().reduce(0) { $0 << 8 | Int($1) }
 

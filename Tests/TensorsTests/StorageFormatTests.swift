@@ -4,6 +4,7 @@
 // where midpoints are exact) and Swift's own Float16.
 
 import Tensors
+import TestSupport
 import Testing
 
 private let formats: [(name: String, format: SixteenBitFloat)] = [
@@ -62,7 +63,7 @@ private let formats: [(name: String, format: SixteenBitFloat)] = [
   }
 
   @Test func `a million random Doubles and Floats round to F16 as Swift rounds them`() {
-    var dice = RepeatableDice(state: 1)
+    var dice = SeededNumbers(seed: 1)
     var wrong: [Double] = []
     for _ in 0..<1_000_000 {
       // Random significand, exponents from below the subnormals to above the largest value.

@@ -2,6 +2,7 @@
 // throws one of the errors that are meant for the world.
 
 import Tensors
+import TestSupport
 import Testing
 import Transformers
 
@@ -24,7 +25,7 @@ import Transformers
 
   /// One to three changes: a byte flipped, a piece cut out, repeated, or replaced.
   private func damaged(
-    _ bytes: [UInt8], within range: Range<Int>, _ numbers: inout RepeatableNumbers,
+    _ bytes: [UInt8], within range: Range<Int>, _ numbers: inout SeededNumbers,
     pieces: [String]
   ) -> [UInt8] {
     var bytes = bytes
@@ -54,7 +55,7 @@ import Transformers
   func configuration(_ name: String) throws {
     let folder = try ModelFolder(copying: name)
     let bytes = try folder.bytes("config.json")
-    var numbers = RepeatableNumbers(seed: 1)
+    var numbers = SeededNumbers(seed: 1)
     var worked = 0
     for n in 0..<60 {
       let changed = damaged(bytes, within: 0..<bytes.count, &numbers, pieces: Self.pieces)
@@ -84,7 +85,7 @@ import Transformers
     let folder = try ModelFolder(copying: "qwen2-sharded")
     let name = "model.safetensors.index.json"
     let bytes = try folder.bytes(name)
-    var numbers = RepeatableNumbers(seed: 2)
+    var numbers = SeededNumbers(seed: 2)
     for n in 0..<60 {
       try folder.write(
         name, damaged(bytes, within: 0..<bytes.count, &numbers, pieces: Self.pieces))
@@ -97,7 +98,7 @@ import Transformers
     let folder = try ModelFolder(copying: "llama3")
     let bytes = try folder.bytes("model.safetensors")
     let header = 8 + bytes.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
-    var numbers = RepeatableNumbers(seed: 3)
+    var numbers = SeededNumbers(seed: 3)
     for n in 0..<60 {
       try folder.write(
         "model.safetensors",

@@ -2,13 +2,14 @@
 
 import LRQK
 import Tensors
+import TestSupport
 import Testing
 import Transformers
 
 @Suite struct PromptAttentionTests {
   /// Rows (l, 8) between −2 and 2.
   private func rows(_ l: Int, seed: UInt64) -> Tensor<Float> {
-    var numbers = RepeatableNumbers(seed: seed)
+    var numbers = SeededNumbers(seed: seed)
     return Tensor(
       shape: [l, 8], elements: (0..<l * 8).map { _ in Float(numbers.below(4001)) / 1000 - 2 })
   }

@@ -1,6 +1,7 @@
 // RoPE: what it keeps, what it depends on, and where scalings begin.
 
 import Tensors
+import TestSupport
 import Testing
 import Transformers
 
@@ -15,7 +16,7 @@ private let scalings: [RotaryScaling] = [
 
 /// Rows (n, 12) of a fixed sequence of numbers between −1 and 1.
 private func rows(_ n: Int, seed: UInt64) -> Tensor<Float> {
-  var numbers = RepeatableNumbers(seed: seed)
+  var numbers = SeededNumbers(seed: seed)
   return Tensor(
     shape: [n, 12], elements: (0..<n * 12).map { _ in Float(numbers.below(2001)) / 1000 - 1 })
 }

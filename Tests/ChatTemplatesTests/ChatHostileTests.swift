@@ -1,24 +1,9 @@
 // Templates that mean harm: every one ends, with a text or an error.
 
+import ChatTemplates
 import Tensors
+import TestSupport
 import Testing
-
-import Transformers
-
-/// Numbers that differ from call to call and not from run to run (SplitMix64).
-struct ChatDice {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-
-  mutating func below(_ limit: Int) -> Int { Int(next() % UInt64(limit)) }
-}
 
 private func outcome(_ source: String, content: String = "hi") -> ChatOutcome {
   ChatOutcome { () throws(ChatTemplateError) in
@@ -195,7 +180,7 @@ struct ChatHostileTests {
   @Test("any change to a template ends in a text or an error", arguments: 0..<300)
   func mutations(seed: Int) throws {
     let names = ["llama2", "llama31", "mistral03", "qwen25", "qwen3"]
-    var dice = ChatDice(state: UInt64(seed))
+    var dice = SeededNumbers(seed: UInt64(seed))
     let name = names[dice.below(names.count)]
     var scalars = Array(
       String(decoding: try chatFixture("\(name).jinja"), as: UTF8.self).unicodeScalars)

@@ -20,7 +20,7 @@ struct JSONStyle {
 }
 
 extension TemplateRenderer {
-  /// tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)
+  /// The filter `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
   func json(
     _ value: TemplateValue, _ arguments: GivenArguments
   ) throws(ChatTemplateError) -> String {

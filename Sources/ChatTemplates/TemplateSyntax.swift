@@ -70,7 +70,7 @@ enum TemplateOperator: String, CaseIterable, Sendable {
   case modulo = "%"
 }
 
-/// == != < <= > >= in, not in
+/// A comparison: `==`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`.
 enum TemplateRelation: String, CaseIterable, Sendable {
   case equal = "=="
   case notEqual = "!="
@@ -118,7 +118,7 @@ enum TemplateTarget: Sendable {
   case attribute(String, String)
 }
 
-/// macro name(parameters): body
+/// A macro: `macro name(parameters)` and its body.
 final class TemplateMacro: Sendable {
   let name: String
   let parameters: [(name: String, fallback: TemplateExpression?)]

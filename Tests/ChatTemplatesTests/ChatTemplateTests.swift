@@ -1,9 +1,8 @@
 // Conversations in the shape of each model family, against transformers' own rendering.
 
+import ChatTemplates
 import Tensors
 import Testing
-
-import Transformers
 
 private let families = [
   "llama2", "llama3", "llama31", "mistral01", "mistral03", "phi3", "qwen2", "qwen25", "qwen3",
@@ -38,7 +37,7 @@ struct ChatTemplateTests {
         return ChatMessage(role: words[0], content: words[1])
       }
       let extra = try chatVariables(entry["extra"])
-      let prompt = try #require(entry["prompt"]?.boolValue)
+      let prompt = try #require(entry["prompt"]?.boolValue as Bool?)
       let outcome = ChatOutcome { () throws(ChatTemplateError) in
         try template.render(
           messages, addingGenerationPrompt: prompt, date: fixtureDate, extra: extra)

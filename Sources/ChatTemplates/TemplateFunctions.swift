@@ -152,8 +152,10 @@ extension TemplateRenderer {
     (1..<date.month).reduce(date.day) { $0 + ChatDate.days(in: $1, of: date.year) }
   }
 
-  /// Sunday is 0. The days before January 1st of the year are 365 years + leap days, and January
-  /// 1st of the year 1 was a Monday.
+  /// The weekday, 0 for Sunday.
+  ///
+  /// The days before January 1st of the year are 365 years + leap days, and January 1st of the
+  /// year 1 was a Monday.
   private var weekday: Int {
     let years = date.year - 1
     return (365 * years + years / 4 - years / 100 + years / 400 + dayOfYear) % 7

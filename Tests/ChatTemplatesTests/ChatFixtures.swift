@@ -1,14 +1,13 @@
 // The expected texts that make_chats.py has written.
 
+import ChatTemplates
 import Foundation
 import Tensors
 import Testing
 
-import Transformers
-
 /// A file of Fixtures/Chat.
 func chatFixture(_ name: String) throws -> [UInt8] {
-  let url = Bundle.module.bundleURL.appendingPathComponent("Fixtures/Chat/\(name)")
+  let url = Bundle.module.bundleURL.appendingPathComponent("Fixtures/\(name)")
   return [UInt8](try Data(contentsOf: url))
 }
 
@@ -73,7 +72,8 @@ enum ChatOutcome: Equatable, CustomStringConvertible {
 func chatVariables(_ json: JSONValue?) throws -> [String: ChatValue] {
   var variables: [String: ChatValue] = [:]
   for member in json?.objectValue ?? [] {
-    variables[member.key] = try #require(ChatValue(member.value))
+    let value = try #require(ChatValue(member.value))
+    variables[member.key] = value
   }
   return variables
 }

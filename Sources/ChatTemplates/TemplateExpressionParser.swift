@@ -211,7 +211,7 @@ struct TemplateParser {
     return value
   }
 
-  /// primary .name [item] (call)
+  /// What follows a primary: `.name`, `[item]`, `(call)`, as often as they come.
   mutating func postfixed(
     _ operand: TemplateExpression
   ) throws(ChatTemplateError) -> TemplateExpression {

@@ -4,10 +4,10 @@ Run in this folder, with transformers 5 and jinja2 3.1 installed:
 
     python3 make_chats.py
 
-Reads  Fixtures/Chat/*.jinja, templates of our own in the shape of the model families'.
-Writes Fixtures/Chat/conversations.json: every template with every conversation, rendered by
+Reads  Fixtures/*.jinja, templates of our own in the shape of the model families'.
+Writes Fixtures/conversations.json: every template with every conversation, rendered by
            transformers' render_jinja_template;
-       Fixtures/Chat/snippets.json: short templates and their texts, from the same environment.
+       Fixtures/snippets.json: short templates and their texts, from the same environment.
 """
 
 import datetime
@@ -17,7 +17,7 @@ import pathlib
 import jinja2
 import transformers.utils.chat_template_utils as utils
 
-FOLDER = pathlib.Path(__file__).parent / "Fixtures" / "Chat"
+FOLDER = pathlib.Path(__file__).parent / "Fixtures"
 NOW = datetime.datetime(2026, 3, 5, 14, 7, 9)
 
 

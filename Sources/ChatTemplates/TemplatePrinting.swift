@@ -10,7 +10,7 @@
 // written at all: Python would print addresses. The next file, TemplateJSON.swift, writes JSON.
 
 extension TemplateRenderer {
-  /// str(value)
+  /// What Python's `str(value)` gives.
   func string(_ value: TemplateValue) throws(ChatTemplateError) -> String {
     switch value {
     case .text(let text): return text

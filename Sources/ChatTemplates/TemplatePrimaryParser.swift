@@ -54,7 +54,7 @@ extension TemplateParser {
     return try expressionOrTuple()
   }
 
-  /// a, or a tuple without brackets: a, b
+  /// `a`, or a tuple without brackets: `a, b`.
   mutating func expressionOrTuple(
     _ element: (inout TemplateParser) throws(ChatTemplateError) -> TemplateExpression = {
       parser throws(ChatTemplateError) in try parser.expression()
@@ -136,7 +136,7 @@ extension TemplateParser {
     return try node(.call(callee, arguments), above: [callee] + arguments.all)
   }
 
-  /// (a, b, name=c)
+  /// The arguments of a call: `(a, b, name=c)`.
   private mutating func arguments() throws(ChatTemplateError) -> TemplateArguments {
     var arguments = TemplateArguments()
     try expect(.symbol("("))

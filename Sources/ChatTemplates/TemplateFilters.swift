@@ -111,7 +111,7 @@ extension TemplateRenderer {
     return result
   }
 
-  /// indent(width=4, first=False, blank=False)
+  /// The filter `indent(width=4, first=False, blank=False)`.
   private func indented(
     _ value: TemplateValue, _ given: [TemplateValue?]
   ) throws(ChatTemplateError) -> String {

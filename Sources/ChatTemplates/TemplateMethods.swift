@@ -7,7 +7,7 @@
 // transformers' sandbox forbids that. The next file, TemplateFilters.swift, has filters.
 
 extension TemplateRenderer {
-  /// mapping.name(arguments)
+  /// A method of a mapping: `mapping.name(arguments)`.
   func call(
     _ name: String, of mapping: TemplateMapping, _ arguments: GivenArguments
   ) throws(ChatTemplateError) -> TemplateValue {
@@ -46,7 +46,7 @@ extension TemplateRenderer {
     return try list(pairs)
   }
 
-  /// text.name(arguments)
+  /// A method of a text: `text.name(arguments)`.
   func call(
     _ name: String, of text: String, _ arguments: GivenArguments
   ) throws(ChatTemplateError) -> TemplateValue {

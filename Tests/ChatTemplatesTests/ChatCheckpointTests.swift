@@ -1,10 +1,9 @@
 // Where a checkpoint keeps its chat template, and what happens where it does not.
 
+import ChatTemplates
 import Foundation
 import Tensors
 import Testing
-
-import Transformers
 
 /// A folder with these files, for as long as `body` runs.
 private func withFolder(_ files: [String: String], _ body: (String) throws -> Void) throws {
@@ -17,9 +16,14 @@ private func withFolder(_ files: [String: String], _ body: (String) throws -> Vo
   try body(folder.path)
 }
 
-private func text(in folder: String) throws -> String? {
-  try ChatTemplate(folder: folder)?
-    .render([.init(role: "user", content: "hi")], addingGenerationPrompt: false)
+/// What the template of a folder with these files makes of a message; nil where there is none.
+private func text(of files: [String: String]) throws -> String? {
+  var text: String?
+  try withFolder(files) { folder in
+    text = try ChatTemplate(folder: folder)?
+      .render([.init(role: "user", content: "hi")], addingGenerationPrompt: false)
+  }
+  return text
 }
 
 private let config = "tokenizer_config.json"
@@ -33,7 +37,7 @@ struct ChatCheckpointTests {
        "bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": false}, "pad_token": null,
        "added_tokens_decoder": {"1": {"content": "<s>"}}}
       """#
-    try withFolder([config: json]) { #expect(try text(in: $0) == "<s></s>||hi") }
+    #expect(try text(of: [config: json]) == "<s></s>||hi")
   }
 
   @Test("of a list the entry \"default\" is meant")
@@ -42,18 +46,15 @@ struct ChatCheckpointTests {
       {"chat_template": [{"name": "tool_use", "template": "{% nonsense %}"},
                          {"name": "default", "template": "this"}]}
       """#
-    try withFolder([config: json]) { #expect(try text(in: $0) == "this") }
+    #expect(try text(of: [config: json]) == "this")
   }
 
   @Test("chat_template.jinja goes before tokenizer_config.json, and does without it")
   func templateFile() throws {
     let json = #"{"chat_template": "config", "bos_token": "<s>"}"#
-    try withFolder(["chat_template.jinja": "{{ bos_token }}file\n", config: json]) {
-      #expect(try text(in: $0) == "<s>file")
-    }
-    try withFolder(["chat_template.jinja": "{{ bos_token }}file\n"]) {
-      #expect(try text(in: $0) == "file")
-    }
+    #expect(
+      try text(of: ["chat_template.jinja": "{{ bos_token }}file\n", config: json]) == "<s>file")
+    #expect(try text(of: ["chat_template.jinja": "{{ bos_token }}file\n"]) == "file")
   }
 
   @Test("special_tokens_map.json goes first where the config has no added_tokens_decoder")
@@ -61,21 +62,16 @@ struct ChatCheckpointTests {
     let map = #"{"bos_token": {"content": "<map>"}}"#
     let old =
       #"{"chat_template": "{{ bos_token }}{{ eos_token }}", "bos_token": "<c>", "eos_token": "e"}"#
-    try withFolder([config: old, "special_tokens_map.json": map]) {
-      #expect(try text(in: $0) == "<map>e")
-    }
+    #expect(try text(of: [config: old, "special_tokens_map.json": map]) == "<map>e")
     let new = old.dropLast() + #", "added_tokens_decoder": {}}"#
-    try withFolder([config: String(new), "special_tokens_map.json": map]) {
-      #expect(try text(in: $0) == "<c>e")
-    }
+    #expect(try text(of: [config: String(new), "special_tokens_map.json": map]) == "<c>e")
   }
 
   @Test(
     "a checkpoint without a template has none", arguments: [nil, "{}", #"{"chat_template": null}"#])
   func noTemplate(json: String?) throws {
-    try withFolder(json.map { [config: $0] } ?? [:]) {
-      #expect(try ChatTemplate(folder: $0) == nil)
-    }
+    let files = json.map { [config: $0] } ?? [:]
+    #expect(try text(of: files) == nil)
   }
 
   @Test(
