@@ -119,11 +119,14 @@ import Transformers
     _ layout: String
   ) throws {
     // At a hundred thousand symbols a quadratic matcher or merger would take minutes.
+    // Mistral's layout puts a space in front only where there is none, and takes one away always.
     let tokenizer = try Tokenizer(folder: TokenizerFixture.folder(layout))
     for text in ["a", " ", "\n", "ab", "1", "é", "!"].map({ String(repeating: $0, count: 100_000) })
     {
       let ids = tokenizer.encode(text)
-      #expect(tokenizer.decode(ids) == text)
+      let isShortened = layout == "mistral" && text.hasPrefix(" ")
+      #expect(tokenizer.decode(ids).utf8.count == text.utf8.count - (isShortened ? 1 : 0))
+      #expect(text.hasPrefix(tokenizer.decode(ids)))
     }
   }
 

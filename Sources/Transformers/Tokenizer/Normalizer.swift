@@ -78,6 +78,12 @@ indirect enum Normalizer: Sendable {
   }
 }
 
+/// The scalars that are no marks and whose decompositions begin with one: all there are.
+private let tibetanVowels: [Unicode.Scalar: Scalars] = [
+  "\u{F73}": ["\u{F71}", "\u{F72}"], "\u{F75}": ["\u{F71}", "\u{F74}"],
+  "\u{F81}": ["\u{F71}", "\u{F80}"],
+]
+
 /// Normalization form C of `text`, with the tables of Unicode 9.
 ///
 /// `tokenizers` composes with tables of that version. The standard library's are newer: they agree
@@ -86,7 +92,9 @@ indirect enum Normalizer: Sendable {
 /// composes with, so each stretch between such scalars is composed by itself.
 ///
 /// The standard library's own composition is not part of its public interface. Foundation's is, but
-/// leaves some Hangul uncomposed: U+D264 U+11BF before a mark.
+/// leaves some Hangul uncomposed: U+D264 U+11BF before a mark. The standard library's takes three
+/// vowel signs of Tibetan for letters and leaves a mark before them where it stands; they never
+/// compose, so we take them apart first.
 func compose(_ text: Scalars) -> Scalars {
   // Below U+0300 nothing combines and nothing decomposes further.
   if text.allSatisfy({ $0.value < 0x300 }) { return text }
@@ -95,7 +103,7 @@ func compose(_ text: Scalars) -> Scalars {
   var stretch = String.UnicodeScalarView()
   for scalar in text {
     if scalar.value < 0x300 || (scalar.properties.age?.major ?? 0) <= 9 {
-      stretch.append(scalar)
+      stretch.append(contentsOf: tibetanVowels[scalar] ?? [scalar])
     } else {
       composed += String(stretch)._nfc
       composed.append(scalar)
