@@ -97,15 +97,12 @@ struct SamplingOptions: ParsableArguments {
   @Option(help: "Divide (or multiply, if negative) the logits of tokens seen before by this.")
   var repetitionPenalty: Double?
 
-  @Option(help: "Seed of the draws. (default: 0)")
-  var seed: UInt64?
+  @Option(help: "Seed of the draws; greedy choices are the same with any.")
+  var seed: UInt64 = 0
 
   func validate() throws {
     if greedy && temperature != nil {
       throw ValidationError("--greedy and --temperature exclude each other")
-    }
-    if seed != nil && temperature == nil {
-      throw ValidationError("--seed has no effect on greedy choices: give --temperature")
     }
     do { try sampling.check() } catch { throw ValidationError("\(error)") }
   }
@@ -117,7 +114,7 @@ struct SamplingOptions: ParsableArguments {
     sampling.topP = topP
     sampling.minP = minP
     sampling.repetitionPenalty = repetitionPenalty ?? 1
-    sampling.seed = seed ?? 0
+    sampling.seed = seed
     return sampling
   }
 }
