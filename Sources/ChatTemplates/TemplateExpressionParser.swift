@@ -72,7 +72,8 @@ struct TemplateParser {
     }
   }
 
-  /// A node above `parts`.
+  /// A node above `parts`, on `line`: where nothing else is said on that of its first part, and a
+  /// leaf on that of the token just read.
   func node(
     _ kind: TemplateExpression.Kind, above parts: [TemplateExpression?] = [], line: Int? = nil
   ) throws(ChatTemplateError) -> TemplateExpression {
@@ -80,7 +81,8 @@ struct TemplateParser {
     if height > Self.depthLimit {
       throw fault(.limit("an expression more than \(Self.depthLimit) operations high"))
     }
-    return TemplateExpression(kind, line: line ?? self.line, height: height)
+    let start = line ?? parts.first??.line ?? tokens[position - 1].line
+    return TemplateExpression(kind, line: start, height: height)
   }
 
   // MARK: Levels of binding
@@ -223,11 +225,12 @@ struct TemplateParser {
           let item = try node(.literal(.integer(index)))
           value = try node(.item(value, item), above: [value, item])
         } else {
+          let start = line
           let name = try expectName()
           if name.hasPrefix("_") {
             throw fault(.unsupported("the attribute \(excerpt(name)), which begins with _,"))
           }
-          value = try node(.attribute(value, name), above: [value])
+          value = try node(.attribute(value, name), above: [value], line: start)
         }
       } else if take(.symbol("[")) {
         value = try subscripted(value)

@@ -102,6 +102,7 @@ extension TemplateParser {
   mutating func subscripted(
     _ value: TemplateExpression
   ) throws(ChatTemplateError) -> TemplateExpression {
+    let start = line
     var bounds: [TemplateExpression?] = [nil, nil, nil]
     var colons = 0
     while !take(.symbol("]")) {
@@ -119,10 +120,11 @@ extension TemplateParser {
     }
     if colons > 0 {
       return try node(
-        .slice(value, from: bounds[0], to: bounds[1], step: bounds[2]), above: [value] + bounds)
+        .slice(value, from: bounds[0], to: bounds[1], step: bounds[2]), above: [value] + bounds,
+        line: start)
     }
     guard let item = bounds[0] else { throw fault(.syntax("an index is missing")) }
-    return try node(.item(value, item), above: [value, item])
+    return try node(.item(value, item), above: [value, item], line: start)
   }
 
   /// At `(`.
@@ -132,8 +134,9 @@ extension TemplateParser {
     if case .name(let name) = callee.kind, ["cycler", "joiner", "lipsum"].contains(name) {
       throw fault(.unsupported("the function '\(name)'"))
     }
+    let start = line
     let arguments = try arguments()
-    return try node(.call(callee, arguments), above: [callee] + arguments.all)
+    return try node(.call(callee, arguments), above: [callee] + arguments.all, line: start)
   }
 
   /// The arguments of a call: `(a, b, name=c)`.
@@ -167,14 +170,15 @@ extension TemplateParser {
   mutating func filter(
     of value: TemplateExpression
   ) throws(ChatTemplateError) -> TemplateExpression {
-    let place = position
+    let (place, start) = (position, line)
     let name = try expectName()
     guard let filter = TemplateFilter(name: name), token != .symbol(".") else {
       position = place
       throw fault(.unsupported("the filter \(excerpt(name))"))
     }
     let arguments = token == .symbol("(") ? try arguments() : TemplateArguments()
-    return try node(.filter(value, filter, arguments), above: [value] + arguments.all)
+    return try node(
+      .filter(value, filter, arguments), above: [value] + arguments.all, line: start)
   }
 
   /// Behind `is`: [not] name, name(arguments) or name argument.
@@ -182,7 +186,7 @@ extension TemplateParser {
     of value: TemplateExpression
   ) throws(ChatTemplateError) -> TemplateExpression {
     let negated = take(.name("not"))
-    let place = position
+    let (place, start) = (position, line)
     let name = try expectName()
     guard let test = TemplateTest(name: name), token != .symbol(".") else {
       position = place
@@ -200,7 +204,8 @@ extension TemplateParser {
       arguments.positional = [try postfixed(operand)]
     default: break
     }
-    let asked = try node(.test(value, test, arguments), above: [value] + arguments.all)
+    let asked = try node(
+      .test(value, test, arguments), above: [value] + arguments.all, line: start)
     return negated ? try node(.not(asked), above: [asked]) : asked
   }
 }

@@ -139,25 +139,37 @@ extension TemplateParser {
         line: start))
   }
 
-  /// a, or a, b, or with `attributes` namespace.attribute.
+  /// a, or a, b, or (a, b), or with `attributes` namespace.attribute.
   private mutating func target(attributes: Bool) throws(ChatTemplateError) -> TemplateTarget {
-    var names = [try expectName()]
-    if ["true", "false", "none", "True", "False", "None"].contains(names[0]) {
-      throw fault(.syntax("nothing can be assigned to '\(names[0])'"))
-    }
-    if attributes, take(.symbol(".")) {
+    let isBracketed = take(.symbol("("))
+    var names = [try targetName()]
+    if attributes, !isBracketed, take(.symbol(".")) {
       let name = try expectName()
       if name.hasPrefix("_") {
         throw fault(.unsupported("the attribute \(excerpt(name)), which begins with _,"))
       }
       return .attribute(names[0], name)
     }
-    guard token == .symbol(",") else { return .name(names[0]) }
-    while take(.symbol(",")), case .name(let name) = token, name != "in" {
-      names.append(name)
-      position += 1
+    let isTuple = token == .symbol(",")
+    while take(.symbol(",")) {
+      // (a,) is a list of one name.
+      if isBracketed, token == .symbol(")") { break }
+      names.append(try targetName())
     }
-    return .names(names)
+    if token == .symbol(".") { throw fault(.unsupported("an attribute among several names")) }
+    if isBracketed { try expect(.symbol(")")) }
+    return isTuple ? .names(names) : .name(names[0])
+  }
+
+  private mutating func targetName() throws(ChatTemplateError) -> String {
+    if token == .symbol("(") { throw fault(.unsupported("brackets inside a list of names")) }
+    let place = position
+    let name = try expectName()
+    if ["true", "false", "none", "True", "False", "None"].contains(name) {
+      position = place
+      throw fault(.syntax("nothing can be assigned to '\(name)'"))
+    }
+    return name
   }
 
   private mutating func assignment() throws(ChatTemplateError) -> TemplateStatement {

@@ -5,13 +5,13 @@ import Foundation
 import Tensors
 import Testing
 
-/// A file of Fixtures/Chat.
+/// A file of Fixtures.
 func chatFixture(_ name: String) throws -> [UInt8] {
   let url = Bundle.module.bundleURL.appendingPathComponent("Fixtures/\(name)")
   return [UInt8](try Data(contentsOf: url))
 }
 
-/// A JSON file of Fixtures/Chat.
+/// A JSON file of Fixtures.
 func chatFixtureJSON(_ name: String) throws -> JSONValue {
   try JSONValue(parsing: try chatFixture(name), depthLimit: 32)
 }

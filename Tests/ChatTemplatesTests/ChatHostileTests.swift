@@ -73,7 +73,7 @@ struct ChatHostileTests {
       "{% set n = namespace(s=[1]) %}{% for a in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}",
       "{% set n = namespace(s='x') %}{% for a in range(99) %}"
         + "{% set n.s = n.s.replace('x', 'xx') %}{% endfor %}",
-      "{% set n = namespace(s='x') %}{% for a in range(99) %}"
+      "{% set n = namespace(s='xx') %}{% for a in range(99) %}"
         + "{% set n.s = n.s | replace('x', n.s) %}{% endfor %}",
       "{% set n = namespace(s='x') %}{% for a in range(99) %}"
         + "{% set n.s = [n.s, n.s] | join(n.s) %}{% endfor %}",

@@ -132,7 +132,10 @@ EXTRAS = {
 
 
 def rendered(template, messages, prompt, variables):
-    """("text", ...) or ("raised", message) or ("error", kind)."""
+    """("text", ...) or ("raised", message) or ("error", kind).
+
+    OverflowError is how the sandbox of Jinja refuses a range() that is too long: a limit here too.
+    """
     try:
         texts, _ = utils.render_jinja_template(
             conversations=[[{"role": r, "content": c} for r, c in messages]],
@@ -147,7 +150,9 @@ def rendered(template, messages, prompt, variables):
         return "error", "evaluation"
     except jinja2.exceptions.TemplateError as error:
         return "raised", error.message
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError, AttributeError):
+    except OverflowError:
+        return "error", "limit"
+    except (TypeError, ValueError, ZeroDivisionError, AttributeError):
         return "error", "evaluation"
 
 
