@@ -81,7 +81,10 @@ extension TemplateRenderer {
       if let count = right.integer { return .text(try repeated(text, count)) }
     case (_, .multiply, .text(let text)):
       if let count = left.integer { return .text(try repeated(text, count)) }
-    case (.text, .modulo, _): throw fault(.unsupported("formatting with %"))
+    case (.text(let format), .modulo, _):
+      // A number without a place for it in the text is an error in Python too.
+      if right.number != nil, !format.utf8.contains(UInt8(ascii: "%")) { break }
+      throw fault(.unsupported("formatting with %"))
     case (.list, .multiply, _), (_, .multiply, .list):
       throw fault(.unsupported("a list times a number"))
     default: break

@@ -102,6 +102,25 @@ struct ChatTemplateTests {
         == "chat template 't', line 2: the template refuses the conversation: 'a\\nb'")
   }
 
+  @Test(
+    "an error in an expression of several lines names the line that it is on",
+    arguments: [
+      ("{{ raise_exception(\n'a'\n) }}", 1),
+      ("{{ [1,\n2,\nmissing.a\n,\n3] }}", 3),
+      ("{{ 'a'\n| trim\n| abs\n| string }}", 3),
+      ("{{ 'a'\n.upper()\n.upper(1)\n.upper() }}", 3),
+      ("{{ messages\n[0]\n[0:\n'a']\n}}", 3),
+      ("{{ 1\n+ 1\n+ missing\n}}", 1),
+      ("{% set x =\n1 %}\n{% set a, b =\n1,\n2,\n3 %}", 3),
+    ])
+  func errorLine(source: String, line: Int) {
+    let error = #expect(throws: ChatTemplateError.self) {
+      _ = try ChatTemplate(source: source, name: "t")
+        .render([.init(role: "user", content: "")], addingGenerationPrompt: false)
+    }
+    #expect(error?.line == line, "\(source)")
+  }
+
   @Test("weekdays follow one another from a known Thursday on, over leap years and centuries")
   func weekdays() throws {
     let template = try ChatTemplate(source: "{{ strftime_now('%A %j') }}", name: "date")
