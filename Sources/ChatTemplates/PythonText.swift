@@ -33,14 +33,34 @@ func stripped(_ text: String, of unwanted: String?, left: Bool, right: Bool) -> 
   return String(rest)
 }
 
+/// The small form of the scalar at `index`.
+///
+/// Of a capital sigma that is ς where a word ends and σ elsewhere, after Unicode's condition
+/// Final_Sigma: a cased letter before it and none behind it, marks and apostrophes aside.
+private func lowered(_ scalars: [Unicode.Scalar], at index: Int) -> String {
+  func isLetter(_ neighbour: Unicode.Scalar?) -> Bool { neighbour?.properties.isCased ?? false }
+  guard scalars[index] == "Σ" else { return scalars[index].properties.lowercaseMapping }
+  let before = scalars[..<index].last { !$0.properties.isCaseIgnorable }
+  let behind = scalars[(index + 1)...].first { !$0.properties.isCaseIgnorable }
+  return isLetter(before) && !isLetter(behind) ? "ς" : "σ"
+}
+
+/// str.lower().
+func lowered(_ text: String) -> String {
+  if !text.unicodeScalars.contains("Σ") { return text.lowercased() }
+  let scalars = Array(text.unicodeScalars)
+  return scalars.indices.map { lowered(scalars, at: $0) }.joined()
+}
+
 /// First letter of each word in title case, the others small: a word is a run of cased letters.
 func titled(_ text: String) -> String {
+  let scalars = Array(text.unicodeScalars)
   var result = ""
   var inWord = false
-  for scalar in text.unicodeScalars {
+  for (index, scalar) in scalars.enumerated() {
     let isCased = scalar.properties.isCased
     if isCased {
-      result += inWord ? scalar.properties.lowercaseMapping : scalar.properties.titlecaseMapping
+      result += inWord ? lowered(scalars, at: index) : scalar.properties.titlecaseMapping
     } else {
       result.unicodeScalars.append(scalar)
     }
@@ -51,9 +71,10 @@ func titled(_ text: String) -> String {
 
 /// First scalar in title case, the rest small.
 func capitalised(_ text: String) -> String {
-  guard let first = text.unicodeScalars.first else { return "" }
+  let scalars = Array(text.unicodeScalars)
+  guard let first = scalars.first else { return "" }
   return first.properties.titlecaseMapping
-    + String(text.unicodeScalars.dropFirst()).lowercased()
+    + scalars.indices.dropFirst().map { lowered(scalars, at: $0) }.joined()
 }
 
 extension TemplateRenderer {

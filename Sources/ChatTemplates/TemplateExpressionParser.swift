@@ -15,7 +15,7 @@
 //
 // A name that is no filter and no test of ours is refused here, before anything is rendered.
 // Source: Jinja 3.1, "Template Designer Documentation", Expressions. The next file,
-// TemplateStatementParser.swift, reads what stands around expressions.
+// TemplatePrimaryParser.swift, reads literals, brackets and calls.
 
 /// The parser's place among the tokens.
 struct TemplateParser {

@@ -91,7 +91,7 @@ extension TemplateRenderer {
   private func recased(_ text: String, _ filter: TemplateFilter) -> String {
     switch filter {
     case .capitalize: capitalised(text)
-    case .lower: text.lowercased()
+    case .lower: lowered(text)
     case .upper: text.uppercased()
     case .title: titledWords(text)
     default: text
@@ -102,13 +102,21 @@ extension TemplateRenderer {
   private func titledWords(_ text: String) -> String {
     var result = ""
     var atStart = true
+    var rest: [Unicode.Scalar] = []
     for scalar in text.unicodeScalars {
-      let separates = isPythonSpace(scalar) || "-({[<".unicodeScalars.contains(scalar)
-      let properties = scalar.properties
-      result += atStart && !separates ? properties.uppercaseMapping : properties.lowercaseMapping
-      atStart = separates
+      if isPythonSpace(scalar) || "-({[<".unicodeScalars.contains(scalar) {
+        result += lowered(makeText(rest))
+        rest = []
+        result.unicodeScalars.append(scalar)
+        atStart = true
+      } else if atStart {
+        result += scalar.properties.uppercaseMapping
+        atStart = false
+      } else {
+        rest.append(scalar)
+      }
     }
-    return result
+    return result + lowered(makeText(rest))
   }
 
   /// The filter `indent(width=4, first=False, blank=False)`.

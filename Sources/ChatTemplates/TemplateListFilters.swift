@@ -170,7 +170,7 @@ extension TemplateRenderer {
   ) throws(ChatTemplateError) -> TemplateValue {
     guard case .text(let text) = value, !(caseSensitive?.isTrue ?? false) else { return value }
     try charge(bytes: text.utf8.count)
-    return .text(text.lowercased())
+    return .text(lowered(text))
   }
 
   private func sortedPlaces(

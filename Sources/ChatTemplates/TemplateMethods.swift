@@ -116,7 +116,7 @@ extension TemplateRenderer {
       _ = try bind(arguments, to: [], of: what)
       switch name {
       case "upper": return .text(text.uppercased())
-      case "lower": return .text(text.lowercased())
+      case "lower": return .text(lowered(text))
       case "title": return .text(titled(text))
       case "capitalize": return .text(capitalised(text))
       default: return .bool(isDigits(text))

@@ -3,7 +3,7 @@
 // In:  a value, and for some tests what it is compared with.
 // Out: yes or no.
 //
-// Names are Jinja's (3.1, List of Builtin Tests). The next file, TemplateJSON.swift, writes JSON.
+// Names are Jinja's (3.1, List of Builtin Tests). The next file, PythonText.swift, is str.
 
 /// The tests that there are.
 enum TemplateTest: String, CaseIterable, Sendable {

@@ -7,7 +7,7 @@
 // Lists and dicts cannot hold those four, so no value can contain itself; and each knows its depth,
 // which is bounded, so that walking over a value cannot exhaust the stack. Two strings are equal
 // where their scalars are, as in Python: Swift's == would equate é with e and an accent. The next
-// file, TemplateComparison.swift, says what equal and less mean.
+// file, TemplateRenderer.swift, makes values and bounds what they cost.
 
 /// A value while a template is rendered.
 enum TemplateValue {
