@@ -18,6 +18,8 @@
 public import Transformers
 
 /// A way to keep keys and values, with its options.
+///
+/// A new method is a file of this module, and a line in `cacheMethods`.
 public protocol CacheMethod: Sendable, CustomStringConvertible {
   /// What the command line calls it.
   static var name: String { get }
@@ -29,6 +31,8 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
   init(_ given: GivenOptions) throws(MethodError)
   /// The options in effect, defaults included, in a fixed order.
   var options: [(name: String, value: String)] { get }
+  /// How many of the newest tokens are attended to whatever their scores are, the new one included.
+  var recentTokens: Int { get }
   /// An empty cache for one layer of one sequence.
   func makeCache(for layer: LayerShape) throws -> any KeyValueCache
   /// What one layer holds after a prompt of `tokens` tokens, in closed form.
@@ -53,10 +57,8 @@ extension CacheMethod {
     return pairs.isEmpty ? Self.name : "\(Self.name):\(pairs.joined(separator: ","))"
   }
 
-  /// w, how many of the newest tokens are attended to whatever their scores are; 1 without an option.
-  public var recentTokens: Int {
-    options.first { $0.name == "w" }.flatMap { Int($0.value) } ?? 1
-  }
+  /// The new token alone; methods with a recent window say otherwise.
+  public var recentTokens: Int { 1 }
 }
 
 /// An option of a method, as help and errors show it.

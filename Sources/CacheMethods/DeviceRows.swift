@@ -68,6 +68,16 @@ extension LayerShape {
   /// Bytes of one row of one key/value head: a key and a value.
   var rowBytes: Int { 2 * width * MemoryLayout<Float>.stride }
 
+  /// Notes a copy of whole rows of one holder of rows.
+  func record(
+    _ step: Int, _ holder: Int, _ direction: TransferDirection, rows: Int,
+    _ reason: TransferReason, _ tiers: inout Tiers
+  ) {
+    tiers.ledger.record(
+      step: step, layer: layer, head: holder, direction: direction, rows: rows,
+      bytes: rows * rowBytes, reason: reason)
+  }
+
   /// The number of tokens of a prompt whose shapes are this layer's.
   func check(_ prompt: PromptRows) -> Int {
     let l = prompt.keys.first?.shape.first ?? 0

@@ -18,9 +18,6 @@ public struct GivenOptions: Sendable {
   private let method: String
   private let values: [(name: String, value: String)]
 
-  /// The names that were given, in the order of the text.
-  public var names: [String] { values.map(\.name) }
-
   /// Reads pairs option=value for a method that has the options `known`; nil gives none.
   init(_ text: String?, method: String, known: [MethodOption]) throws(MethodError) {
     self.method = method
@@ -88,7 +85,7 @@ public struct GivenOptions: Sendable {
   func requireEffect(
     _ effective: [(name: String, value: String)], with others: String
   ) throws(MethodError) {
-    for name in names where !effective.contains(where: { $0.name == name }) {
+    for (name, _) in values where !effective.contains(where: { $0.name == name }) {
       throw MethodError("\(method): \(name) has no effect with \(others); drop one of them")
     }
   }

@@ -33,6 +33,9 @@ public struct LRQKMethod: CacheMethod {
   /// Sizes and choices in effect.
   public var options: [(name: String, value: String)] { choices.options }
 
+  /// w.
+  public var recentTokens: Int { choices.parameters.recent }
+
   /// An empty cache; throws if r exceeds the head width.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
     try LRQKLayer(layer, choices.parameters)
@@ -74,11 +77,12 @@ struct LRQKLayer: KeyValueCache {
     let step = try cache.decode(
       queries: token.queries, keys: token.keys, values: token.values, tiers: &tiers)
     let (hits, misses) = (step.hitRows.reduce(0, +), step.missedRows.reduce(0, +))
-    // Without reuse a row that is there comes again: nothing counts as a hit once anything moves.
+    // While all rows are there, nothing is needed from the host. Without reuse a row that is there
+    // comes again, which is no hit.
     let movesAll = cache.parameters.reuse == .none && !step.isDense
     return AttendedStep(
-      attention: step.attention, attended: step.attended, hitRows: movesAll ? 0 : hits,
-      missedRows: movesAll ? hits + misses : misses)
+      attention: step.attention, attended: step.attended,
+      hitRows: movesAll || step.isDense ? 0 : hits, missedRows: movesAll ? hits + misses : misses)
   }
 }
 
@@ -98,7 +102,8 @@ func lrqkBytes(_ p: Parameters, tokens l: Int, layer: LayerShape) -> CacheBytes 
   let needed = l <= k + w || !isShared ? k : max(k, min(layer.groupSize * k, candidates))
   let holders = p.transfers == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
   let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
-  var codes = groups * ((l + 256) * r + 2 * r * d) * MemoryLayout<Float>.stride
+  let room = l + CodeStore<Float>.growth
+  var codes = groups * (room * r + 2 * r * d) * MemoryLayout<Float>.stride
   if p.mapRefresh != .never { codes += groups * 2 * d * d * MemoryLayout<Double>.stride }
   return CacheBytes(
     deviceRows: holders * (w + needed) * layer.rowBytes, deviceCodes: codes,

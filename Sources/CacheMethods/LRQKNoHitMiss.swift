@@ -33,6 +33,9 @@ public struct LRQKNoHitMissMethod: CacheMethod {
   /// Sizes and choices in effect.
   public var options: [(name: String, value: String)] { choices.options }
 
+  /// w.
+  public var recentTokens: Int { choices.parameters.recent }
+
   /// An empty cache; throws if r exceeds the head width.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
     try LRQKLayer(layer, choices.parameters)

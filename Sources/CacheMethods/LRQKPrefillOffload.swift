@@ -33,6 +33,9 @@ public struct LRQKPrefillOffloadMethod: CacheMethod {
   /// Sizes and choices in effect.
   public var options: [(name: String, value: String)] { choices.options }
 
+  /// w.
+  public var recentTokens: Int { choices.parameters.recent }
+
   /// An empty cache; throws if r exceeds the head width.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
     try LRQKLayer(layer, choices.parameters, parksAfterPrompt: true)
@@ -47,7 +50,7 @@ public struct LRQKPrefillOffloadMethod: CacheMethod {
     let rank = p.rank * MemoryLayout<Float>.stride
     bytes.host += bytes.deviceRows + groups * l * rank
     bytes.deviceRows = 0
-    bytes.deviceCodes -= groups * (l + 256) * rank
+    bytes.deviceCodes -= groups * (l + CodeStore<Float>.growth) * rank
     return bytes
   }
 }

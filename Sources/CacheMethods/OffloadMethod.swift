@@ -59,7 +59,7 @@ struct OffloadCache: KeyValueCache {
     var rows = try DeviceRows.heads(prompt, on: &tiers.device)
     for m in hosts.indices {
       hosts[m].append(keys: prompt.keys[m], values: prompt.values[m])
-      record(m, .deviceToHost, rows: length, .promptOffload, &tiers)
+      layer.record(step, m, .deviceToHost, rows: length, .promptOffload, &tiers)
       rows[m].free(on: &tiers.device)
     }
   }
@@ -72,7 +72,7 @@ struct OffloadCache: KeyValueCache {
     var working: [DeviceRows] = []
     for m in hosts.indices {
       hosts[m].append(keys: token.keys.rows(m..<m + 1), values: token.values.rows(m..<m + 1))
-      record(m, .deviceToHost, rows: 1, .append, &tiers)
+      layer.record(step, m, .deviceToHost, rows: 1, .append, &tiers)
       let there = visible.lowerBound * layer.width..<visible.upperBound * layer.width
       let shape = [visible.count, layer.width]
       working.append(
@@ -80,7 +80,7 @@ struct OffloadCache: KeyValueCache {
           "working rows of head \(m)",
           keys: Tensor(shape: shape, elements: Array(hosts[m].keys[there])),
           values: Tensor(shape: shape, elements: Array(hosts[m].values[there])), on: &tiers.device))
-      record(m, .hostToDevice, rows: visible.count, .reload, &tiers)
+      layer.record(step, m, .hostToDevice, rows: visible.count, .reload, &tiers)
     }
     let output = try attention(
       queries: token.queries, keys: working.map(\.keys.elements),
@@ -90,14 +90,5 @@ struct OffloadCache: KeyValueCache {
     return AttendedStep(
       attention: output, attended: Array(repeating: Array(visible), count: layer.queryHeads),
       hitRows: 0, missedRows: hosts.count * visible.count)
-  }
-
-  private func record(
-    _ head: Int, _ direction: TransferDirection, rows: Int, _ reason: TransferReason,
-    _ tiers: inout Tiers
-  ) {
-    tiers.ledger.record(
-      step: step, layer: layer.layer, head: head, direction: direction, rows: rows,
-      bytes: rows * layer.rowBytes, reason: reason)
   }
 }

@@ -9,8 +9,10 @@
 //
 // The newest `recent` tokens are left out of recall on both sides, because a method attends to them
 // whatever their scores are: 1 leaves out the new token, which every method attends to; a method's
-// own w leaves its choice alone, and then exact top-k has recall 1. With nothing to choose, n = 0,
-// recall is 1. Ties go to the older token, as everywhere.
+// own w leaves its choice alone, and then exact top-k has recall 1. A head that chose nothing, n = 0,
+// has no recall. Since n is what the method chose, choosing less is not punished here but in the
+// mass; lrqk replay divides by the number of tokens that k allows. Ties go to the older token, as
+// everywhere.
 //
 // The probe keeps its own copy of all keys, after RoPE, and every figure is about the exact scores of
 // those, also where a method attends with others. The copy is part of the measurement, not of the
@@ -26,8 +28,8 @@ public struct RecallProbe: KeyValueCache {
   public struct Step: Sendable, Equatable {
     /// Tokens of the sequence, the new one included.
     public let length: Int
-    /// From 0 to 1.
-    public let recall: [Double]
+    /// From 0 to 1; nil for a head that chose nothing.
+    public let recall: [Double?]
     /// From 0 to 1.
     public let mass: [Double]
   }
@@ -57,10 +59,12 @@ public struct RecallProbe: KeyValueCache {
   /// Bytes of the measured cache on the host; the probe's own copy is not among them.
   public var hostBytes: Int { base.hostBytes }
 
-  /// Measurements so far: steps times query heads.
+  /// Masses so far: steps times query heads.
   public var count: Int { steps.count * layer.queryHeads }
+  /// Recalls so far: those of them that chose anything.
+  public var recallCount: Int { steps.reduce(0) { $0 + $1.recall.count { $0 != nil } } }
   /// The sum of all recalls.
-  public var recallSum: Double { steps.reduce(0) { $0 + $1.recall.reduce(0, +) } }
+  public var recallSum: Double { steps.reduce(0) { $0 + $1.recall.reduce(0) { $0 + ($1 ?? 0) } } }
   /// The sum of all masses.
   public var massSum: Double { steps.reduce(0) { $0 + $1.mass.reduce(0, +) } }
 
@@ -77,7 +81,13 @@ public struct RecallProbe: KeyValueCache {
     for m in keys.indices { keys[m] += token.keys.row(m) }
     let step = try base.decode(token, tiers: &tiers)
     let measured = try mapConcurrently(layer.queryHeads) { h in
-      try measure(token.queries.row(h), keys[h / layer.groupSize], step.attended[h])
+      do {
+        return try measure(token.queries.row(h), keys[h / layer.groupSize], step.attended[h])
+      } catch let error as NaNScore {
+        let first = layer.visible(length: length).lowerBound
+        throw ScoreError(
+          layer: layer.layer, head: h, token: first + error.index, step: steps.count + 1)
+      }
     }
     steps.append(
       Step(length: length, recall: measured.map(\.recall), mass: measured.map(\.mass)))
@@ -87,7 +97,7 @@ public struct RecallProbe: KeyValueCache {
   /// Recall and mass of one query head; `attended` ascends.
   private func measure(
     _ q: [Float], _ keys: [Float], _ attended: [Int]
-  ) throws(NaNScore) -> (recall: Double, mass: Double) {
+  ) throws(NaNScore) -> (recall: Double?, mass: Double) {
     let visible = layer.visible(length: length)
     var scores: [Float] = zeros(visible.count)
     var out = scores.mutableSpan
@@ -104,6 +114,6 @@ public struct RecallProbe: KeyValueCache {
 
     let weights = softmax(scores.map { Double($0) / Double(layer.width).squareRoot() })
     let mass = attended.reduce(0) { $0 + weights[$1 - visible.lowerBound] }
-    return (chosen.isEmpty ? 1 : Double(found) / Double(chosen.count), min(mass, 1))
+    return (chosen.isEmpty ? nil : Double(found) / Double(chosen.count), min(mass, 1))
   }
 }

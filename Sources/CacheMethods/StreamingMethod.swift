@@ -13,7 +13,9 @@
 //     renumbered   q · k_i with q turned by n − 1 and k_i by i, i its place among the n kept rows
 //     original     q and k turned by their places in the text, as other tools have it that drop rows
 //
-// While nothing has been dropped both are full attention. In a layer with a sliding window the kept
+// While nothing has been dropped both are full attention, unless the frequencies of RoPE depend on
+// the length (`dynamic`): renumbered keys are all turned for the present length, those of `full` for
+// the length that they came at. In a layer with a sliding window the kept
 // rows that are in sight are attended to; the sinks, once out of sight, keep their places.
 
 import LRQK
@@ -58,6 +60,9 @@ public struct StreamingMethod: CacheMethod {
   public var options: [(name: String, value: String)] {
     [("sinks", "\(sinks)"), ("w", "\(recent)"), ("positions", positions.rawValue)]
   }
+
+  /// w.
+  public var recentTokens: Int { recent }
 
   /// An empty cache.
   public func makeCache(for layer: LayerShape) -> any KeyValueCache {

@@ -51,6 +51,9 @@ public struct TopKMethod: CacheMethod {
     ]
   }
 
+  /// w.
+  public var recentTokens: Int { recent }
+
   /// An empty cache.
   public func makeCache(for layer: LayerShape) -> any KeyValueCache {
     TopKCache(layer, selected: selected, recent: recent, transfers: transfers)
@@ -66,19 +69,6 @@ public struct TopKMethod: CacheMethod {
       deviceRows: holders * (recent + most) * layer.rowBytes,
       host: layer.keyValueHeads * l * layer.rowBytes,
       isUpperBound: most > min(selected, candidates))
-  }
-}
-
-/// A score that is no number.
-struct ScoreError: Error, CustomStringConvertible {
-  let layer: Int
-  let head: Int
-  let token: Int
-  let step: Int
-
-  var description: String {
-    "q k of token \(token) is not a number (layer \(layer), head \(head), step \(step)): "
-      + "the model's activations are not finite"
   }
 }
 
@@ -111,7 +101,7 @@ struct TopKCache: KeyValueCache {
     var rows = try DeviceRows.heads(prompt, on: &tiers.device)
     for m in hosts.indices {
       hosts[m].append(keys: prompt.keys[m], values: prompt.values[m])
-      record(m, .deviceToHost, rows: length, .promptOffload, &tiers)
+      layer.record(step, m, .deviceToHost, rows: length, .promptOffload, &tiers)
     }
     ring = RecentRing(capacity: recent, holding: max(0, length - recent)..<length)
 
@@ -149,7 +139,7 @@ struct TopKCache: KeyValueCache {
       let store = stores[m * layer.groupSize / rowsShared]
       hosts[m].append(
         slots: flushed.map(ring.slot(of:)), ofKeys: store.keys, values: store.values)
-      record(m, .deviceToHost, rows: flushed.count, .ringFlush, &tiers)
+      layer.record(step, m, .deviceToHost, rows: flushed.count, .ringFlush, &tiers)
     }
 
     // Exact scores, hit and miss, attention.
@@ -158,7 +148,7 @@ struct TopKCache: KeyValueCache {
       stores[s].plan(needed(by: s, sets))
       try stores[s].makeRoom(on: &tiers.device)
       stores[s].fetch(from: hosts[s * rowsShared / layer.groupSize], reload: false)
-      record(s, .hostToDevice, rows: stores[s].lastPlan?.misses ?? 0, .miss, &tiers)
+      layer.record(step, s, .hostToDevice, rows: stores[s].lastPlan?.misses ?? 0, .miss, &tiers)
     }
     let ringTokens = ring.tokens.clamped(to: layer.visible(length: length))
     let ringSlots = ringTokens.map(ring.slot(of:))
@@ -203,14 +193,5 @@ struct TopKCache: KeyValueCache {
   /// The tokens that holder `s` of rows needs.
   private func needed(by s: Int, _ sets: [[Int]]) -> [Int] {
     SlotPool.union(of: Array(sets[s * rowsShared..<(s + 1) * rowsShared]))
-  }
-
-  private func record(
-    _ head: Int, _ direction: TransferDirection, rows: Int, _ reason: TransferReason,
-    _ tiers: inout Tiers
-  ) {
-    tiers.ledger.record(
-      step: step, layer: layer.layer, head: head, direction: direction, rows: rows,
-      bytes: rows * layer.rowBytes, reason: reason)
   }
 }

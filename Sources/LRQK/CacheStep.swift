@@ -224,23 +224,26 @@ extension LRQKCache {
 
   /// New maps for every group.
   ///
-  /// Recoding reads all keys: those of the host are counted transfers (keys only, so half a row's
-  /// bytes); pending ones are in the ring.
+  /// Recoding reads all keys. Those of the host come to the device, keys only, so half a row's bytes,
+  /// and leave it afterwards; pending ones are in the ring.
   private mutating func refreshMaps(_ tiers: inout Tiers) throws {
     let onHost = hosts[0].count
+    var brought: [DeviceBuffer<E>] = []
+    for head in 0..<keyValueHeads {
+      tiers.ledger.record(
+        step: step, layer: layer, head: head, direction: .hostToDevice, rows: onHost,
+        bytes: onHost * rowBytes / 2, reason: .reload)
+      brought.append(
+        try tiers.device.allocate("all keys of head \(head)", holding: hosts[head].keys))
+    }
     let all = (0..<keyValueHeads).map { head in
       let store = stores[head * groupSize / rowsShared]
-      var keys = hosts[head].keys
+      var keys = brought[head].elements
       for token in onHost..<length {
         let slot = ring.slot(of: token)
         keys += store.keys.elements[slot * width..<(slot + 1) * width]
       }
       return Tensor(shape: [length, width], elements: keys)
-    }
-    for head in 0..<keyValueHeads {
-      tiers.ledger.record(
-        step: step, layer: layer, head: head, direction: .hostToDevice, rows: onHost,
-        bytes: onHost * rowBytes / 2, reason: .reload)
     }
     let (parameters, layer, step) = (self.parameters, self.layer, self.step)
     let keyHeads = self.keyHeads
@@ -248,6 +251,7 @@ extension LRQKCache {
       try group.refresh(
         keys: all[keyHeads[g]], parameters, Place(layer: layer, head: g, step: step))
     }
+    for head in brought.indices { tiers.device.free(&brought[head]) }
   }
 
   private func checkToken(

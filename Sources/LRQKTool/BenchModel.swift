@@ -98,50 +98,25 @@ struct BenchModel: ParsableCommand {
     let path = model ?? "random weights"
     do {
       let made = ContinuousClock.now
-      let (decoder, weightBytes) = try open()
+      let decoder = try open()
       let openSeconds = (ContinuousClock.now - made) / .seconds(1)
-      var report = try measure(decoder, weightBytes)
+      var report = try measure(decoder)
       report.openSeconds = openSeconds
       report.print(self, decoder.configuration)
     } catch {
-      fail(error, path)
+      fail(error, path, goingOn: cacheGoesOn)
     }
   }
 
-  /// The decoder and the bytes of weights that a step reads.
-  private func open() throws -> (Decoder, Int) {
-    func opened(_ folder: String) throws -> (Decoder, Int) {
-      let decoder = try Decoder(folder: folder)
-      return (decoder, try Self.weightBytes(folder, decoder.configuration))
-    }
-    if let model { return try opened(model) }
+  private func open() throws -> Decoder {
+    if let model { return try Decoder(folder: model) }
     return try withTemporaryFolder { folder in
       try sizes.write(to: folder, seed: seed)
-      return try opened(folder)  // the weights stay mapped when the files are gone
+      return try Decoder(folder: folder)  // the weights stay mapped when the files are gone
     }
   }
 
-  /// Bytes of the matrices in `folder` that a decode step reads as a whole.
-  private static func weightBytes(
-    _ folder: String, _ configuration: ModelConfiguration
-  ) throws -> Int {
-    let unread =
-      configuration.tiesEmbeddings ? "lm_head.weight" : "model.embed_tokens.weight"
-    var total = 0
-    for name in try FileManager.default.contentsOfDirectory(atPath: folder)
-    where name.hasSuffix(".safetensors") {
-      let file = try SafetensorsFile(path: "\(folder)/\(name)")
-      for tensor in file.names where tensor != unread {
-        let shape = try file.shape(of: tensor)
-        if shape.count == 2 {
-          total += shape[0] * shape[1] * (try file.format(of: tensor).byteWidth)
-        }
-      }
-    }
-    return total
-  }
-
-  private func measure(_ decoder: Decoder, _ weightBytes: Int) throws -> ModelReport {
+  private func measure(_ decoder: Decoder) throws -> ModelReport {
     let method = try cacheMethod(cache)
     let dice = RandomNumbers(seed: seed, stream: 1 << 32)
     let vocabulary = decoder.configuration.vocabulary
@@ -150,33 +125,32 @@ struct BenchModel: ParsableCommand {
     let start = ContinuousClock.now
     for n in 0..<batch {
       let state = DecodingState(
-        caches: try decoder.layerShapes().map { try method.makeCache(for: $0) },
+        caches: try decoder.layerShapes.map { try method.makeCache(for: $0) },
         tiers: Tiers())
       let prompt = (0..<context).map {
         Int(dice.uniform(n * context + $0) * Double(vocabulary))
       }
       let logits = try decoder.prefill(prompt, state: state, logits: .last)
-      tokens.append(greatest(logits.row(0)))
+      tokens.append(try greatest(logits.row(0)))
       states.append(state)
     }
     let promptSeconds = (ContinuousClock.now - start) / .seconds(1)
     let before = MachineLimits.measure()
     func step() throws {
       let logits = try decoder.decode(tokens, states: states)
-      tokens = (0..<batch).map { greatest(logits.row($0)) }
+      tokens = try (0..<batch).map { try greatest(logits.row($0)) }
     }
     try step()
     let timing = try Timing(runs: steps, step)
     return ModelReport(
-      timing: timing, weightBytes: weightBytes, promptSeconds: promptSeconds, before: before,
+      timing: timing, weightBytes: decoder.weightBytesPerStep, promptSeconds: promptSeconds,
+      before: before,
       after: MachineLimits.measure())
   }
 
   /// The token of the largest logit; the first of equals.
-  private func greatest(_ logits: [Float]) -> Int {
-    var best = 0
-    for i in logits.indices where logits[i] > logits[best] { best = i }
-    return best
+  private func greatest(_ logits: [Float]) throws -> Int {
+    try topK(logits, count: 1).indices[0]
   }
 }
 

@@ -41,8 +41,9 @@ struct CaptureCommand: ParsableCommand {
   var recent = 16
 
   func validate() throws {
+    try checkNewTokens(maxNewTokens)
     for (name, value) in [
-      ("--max-new-tokens", maxNewTokens), ("--rank", rank ?? 1), ("--selected", selected ?? 1),
+      ("--rank", rank ?? 1), ("--selected", selected ?? 1),
       ("--recent", recent),
     ] where value < 1 {
       throw ValidationError("\(name) \(value): it must be at least 1")
@@ -56,18 +57,17 @@ struct CaptureCommand: ParsableCommand {
   func run() throws {
     do {
       let decoder = try Decoder(folder: model.model)
-      let shapes = decoder.layerShapes()
+      let shapes = decoder.layerShapes
       guard layer < shapes.count else {
-        throw InputError(
-          "\(model.model): there is no layer \(layer), only 0 to \(shapes.count - 1)")
+        throw ValidationError("--layer \(layer): the model has layers 0 to \(shapes.count - 1)")
       }
       let shape = shapes[layer]
       if let rank, rank > shape.width {
-        throw InputError("--rank \(rank): it exceeds the head width \(shape.width)")
+        throw ValidationError("--rank \(rank): it exceeds the head width \(shape.width)")
       }
       let tokens = try prompts.tokens(model.model, try tokenizerIfAny(model.model))
       if tokens.count > 1 {
-        throw InputError("a capture has one prompt, not the \(tokens.count) of the ids file")
+        throw ValidationError("a capture has one prompt, not the \(tokens.count) of the ids file")
       }
       let full = try cacheMethod("full")
       // The first generated token comes out of prefill: one more makes as many steps.
@@ -97,6 +97,7 @@ struct CaptureCommand: ParsableCommand {
       "top_k": selected ?? max(1, promptLength / 8), "recent": recent, "iterations": 2,
     ]
     var metadata = sizes.mapValues(String.init)
+    metadata["window"] = shape.window.map(String.init)  // absent: every token sees all before it
     metadata["kind"] = "capture"
     metadata["rope"] = "after"
     metadata["tolerance"] = "0.0"

@@ -52,14 +52,12 @@ struct GenerateCommand: ParsableCommand {
   var progress: Bool?
 
   func validate() throws {
-    if maxNewTokens < 1 {
-      throw ValidationError("--max-new-tokens \(maxNewTokens): it must be at least 1")
-    }
+    try checkNewTokens(maxNewTokens)
     if stream && json { throw ValidationError("--stream has no effect with --json") }
-    if stream && prompts.prompt.count > 1 {
-      throw ValidationError(
-        "--stream writes one answer, not those of \(prompts.prompt.count) prompts")
+    if stream && progress == true {
+      throw ValidationError("--stream shows the answer itself; leave --progress away")
     }
+    try checkStream(prompts.prompt.count)
     if let deviceCapacity, deviceCapacity < 1 {
       throw ValidationError("--device-capacity \(deviceCapacity): it must be at least 1")
     }
@@ -67,7 +65,13 @@ struct GenerateCommand: ParsableCommand {
   }
 
   func run() throws {
-    do { try generate() } catch { fail(error, model.model) }
+    do { try generate() } catch { fail(error, model.model, goingOn: cacheGoesOn) }
+  }
+
+  private func checkStream(_ prompts: Int) throws {
+    if stream && prompts > 1 {
+      throw ValidationError("--stream writes one answer, not those of \(prompts) prompts")
+    }
   }
 
   private func generate() throws {
@@ -77,9 +81,7 @@ struct GenerateCommand: ParsableCommand {
     let tokenizer = try tokenizerIfAny(model.model)
     let loadSeconds = (ContinuousClock.now - start) / .seconds(1)
     let tokens = try prompts.tokens(model.model, tokenizer)
-    if stream && tokens.count > 1 {
-      throw InputError("--stream writes one answer, not those of \(tokens.count) prompts")
-    }
+    try checkStream(tokens.count)
 
     let bar = ProgressBar(label: "tokens", isWanted: stream ? false : progress)
     var text = tokenizer?.makeStream(skippingSpecialTokens: true)

@@ -9,7 +9,7 @@ import Foundation
 import TieredMemory
 import Transformers
 
-/// One answer as a JSON object; its keys are a contract with scripts (Docs/generate.md).
+/// One answer as a JSON object; its keys are a contract with scripts (Docs/models.md).
 struct GenerationReport: Encodable {
   let tokens: [Int]
   let text: String?
@@ -49,8 +49,8 @@ struct GenerationReport: Encodable {
     ledger = TransferLedger.lines(use.events)
     movedBytesPerToken = use.movedBytesPerToken
     hitRate = use.hitRate
-    recall = use.recall?.rows
-    attentionMass = use.recall?.mass
+    recall = use.recall
+    attentionMass = use.mass
     residentBytes = use.residentBytes
     peakBytes = use.peakBytes
     hostBytes = use.hostBytes
@@ -77,6 +77,7 @@ struct MemoryUse {
   var hitRows = 0
   var missedRows = 0
   var residentBytes = 0
+  /// Of one answer; of several, the largest (their prompts are taken one after another).
   var peakBytes = 0
   var hostBytes = 0
   private var probes: [RecallProbe] = []
@@ -95,7 +96,7 @@ struct MemoryUse {
       // Of several states only the last one is held at the end, and one alone at a time.
       guard let last = answer.states.last else { continue }
       residentBytes += last.tiers.device.residentBytes
-      peakBytes += answer.states.map { $0.tiers.device.peakBytes }.max() ?? 0
+      peakBytes = max(peakBytes, answer.states.map { $0.tiers.device.peakBytes }.max() ?? 0)
       hostBytes += last.caches.reduce(0) { $0 + $1.hostBytes }
     }
   }
@@ -116,15 +117,16 @@ struct MemoryUse {
     hitRows + missedRows == 0 ? nil : Double(hitRows) / Double(hitRows + missedRows)
   }
 
+  /// Mean over layers, heads and steps that chose anything; nil where none did.
+  var recall: Double? {
+    let count = probes.reduce(0) { $0 + $1.recallCount }
+    return count == 0 ? nil : probes.reduce(0) { $0 + $1.recallSum } / Double(count)
+  }
+
   /// Mean over layers, heads and steps; nil where nothing was measured.
-  var recall: (rows: Double, mass: Double)? {
-    let measured = probes.filter { $0.count > 0 }
-    let count = Double(measured.reduce(0) { $0 + $1.count })
-    if count == 0 { return nil }
-    return (
-      measured.reduce(0) { $0 + $1.recallSum } / count,
-      measured.reduce(0) { $0 + $1.massSum } / count
-    )
+  var mass: Double? {
+    let count = probes.reduce(0) { $0 + $1.count }
+    return count == 0 ? nil : probes.reduce(0) { $0 + $1.massSum } / Double(count)
   }
 }
 
@@ -148,7 +150,8 @@ struct GenerationSummary {
       ["decode", speed(times.decode)], ["cache", method.brief],
       [
         "held",
-        "\(bytes(use.residentBytes)) on the device (at most \(bytes(use.peakBytes))), "
+        "\(bytes(use.residentBytes)) on the device "
+          + "(\(answers.count > 1 ? "each prompt " : "")at most \(bytes(use.peakBytes))), "
           + "\(bytes(use.hostBytes)) on the host",
       ],
       [
@@ -158,15 +161,11 @@ struct GenerationSummary {
       ],
     ]
     if let rate = use.hitRate { rows.append(["hit rate", number(rate)]) }
-    if let recall = use.recall {
-      rows.append([
-        "recall", "\(number(recall.rows)); share of exact attention \(number(recall.mass))",
-      ])
+    if let mass = use.mass {
+      let recall = use.recall.map { number($0) } ?? "nothing was chosen"
+      rows.append(["recall", "\(recall); share of exact attention \(number(mass))"])
     }
-    let width = rows.map { $0[0].count }.max() ?? 0
-    lines = rows.map { row in
-      row[0].padding(toLength: width, withPad: " ", startingAt: 0) + "  " + row[1]
-    }
+    lines = labelled(rows)
   }
 
   func print() {

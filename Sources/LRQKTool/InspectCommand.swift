@@ -12,7 +12,9 @@ struct InspectCommand: ParsableCommand {
     abstract: "Show a checkpoint's architecture, sizes, and cache bytes for each method.",
     discussion: """
       Cache bytes are closed forms for float32 rows, as this package holds them, after a prompt of \
-      --tokens tokens, over all layers; tests hold them against measured buffers.
+      --tokens tokens, over all layers; tests hold them against measured buffers. They are held \
+      between steps: offload brings one layer's rows for its step, and once decoding has begun \
+      lrqk-prefill-offload holds what lrqk does.
       """)
 
   @OptionGroup var model: ModelOption
@@ -49,7 +51,7 @@ struct InspectCommand: ParsableCommand {
       let decoder = try Decoder(folder: model.model)
       let methods = try methods(headWidth: decoder.configuration.headWidth)
       // A method that this model cannot have is an error here, not a figure.
-      for method in methods { _ = try method.makeCache(for: decoder.layerShapes()[0]) }
+      for method in methods { _ = try method.makeCache(for: decoder.layerShapes[0]) }
       let report = InspectReport(decoder, methods, tokens: tokens)
       if json {
         let encoder = JSONEncoder()
@@ -72,6 +74,8 @@ struct InspectReport: Encodable {
     let hostBytesPerToken: Double
     let deviceBytes: Int
     let hostBytes: Int
+    /// True where the device may hold less: heads that share rows may want the same ones.
+    let isUpperBound: Bool
   }
 
   let architecture: String
@@ -86,6 +90,7 @@ struct InspectReport: Encodable {
   let headWidth: Int
   let vocabulary: Int
   let window: Int?
+  let windowLayers: Int
   let rotary: String
   let tokens: Int
   let caches: [MethodBytes]
@@ -104,16 +109,18 @@ struct InspectReport: Encodable {
     headWidth = c.headWidth
     vocabulary = c.vocabulary
     window = c.window
+    windowLayers = c.windows.count { $0 != nil }
     rotary = c.rotary.summary(headWidth: c.headWidth)
     self.tokens = tokens
-    let shapes = decoder.layerShapes()
+    let shapes = decoder.layerShapes
     caches = methods.map { method in
       let total = shapes.map { method.bytes(tokens: tokens, layer: $0) }
       let device = total.reduce(0) { $0 + $1.device }
       let host = total.reduce(0) { $0 + $1.host }
       return MethodBytes(
         cache: method.brief, deviceBytesPerToken: Double(device) / Double(tokens),
-        hostBytesPerToken: Double(host) / Double(tokens), deviceBytes: device, hostBytes: host)
+        hostBytesPerToken: Double(host) / Double(tokens), deviceBytes: device, hostBytes: host,
+        isUpperBound: total.contains { $0.isUpperBound })
     }
   }
 
@@ -124,21 +131,18 @@ struct InspectReport: Encodable {
       ["layers", "\(layers)"], ["hidden", "\(hiddenSize)"],
       ["feed-forward", "\(intermediateSize)"],
       ["heads", "\(queryHeads) query, \(keyValueHeads) key/value, width \(headWidth)"],
-      ["vocabulary", "\(vocabulary)"], ["window", window.map { "\($0) tokens" } ?? "none"],
+      ["vocabulary", "\(vocabulary)"],
+      ["window", window.map { "\($0) tokens in \(windowLayers) of \(layers) layers" } ?? "none"],
       ["rotary", rotary],
     ]
-    let width = sizes.map { $0[0].count }.max() ?? 0
-    let head = sizes.map {
-      $0[0].padding(toLength: width, withPad: " ", startingAt: 0) + "  " + $0[1]
-    }
     let rows = caches.map {
       [
         $0.cache, number($0.deviceBytesPerToken, 1), number($0.hostBytesPerToken, 1),
-        bytes($0.deviceBytes), bytes($0.hostBytes),
+        ($0.isUpperBound ? "at most " : "") + bytes($0.deviceBytes), bytes($0.hostBytes),
       ]
     }
-    return head.joined(separator: "\n")
-      + "\n\ncache bytes, float32, after a prompt of \(tokens) tokens\n"
+    return labelled(sizes).joined(separator: "\n")
+      + "\n\ncache bytes, float32, after a prompt of \(tokens) tokens, before its first step\n"
       + table(
         [["", "device B/token", "host B/token", "device", "host"]] + rows)
   }

@@ -119,6 +119,13 @@ struct SamplingOptions: ParsableArguments {
   }
 }
 
+/// Requires a number of tokens to generate.
+func checkNewTokens(_ count: Int) throws {
+  if !(1...1 << 20).contains(count) {
+    throw ValidationError("--max-new-tokens \(count): it must be from 1 to \(1 << 20)")
+  }
+}
+
 /// Input that cannot be used; one line says why.
 struct InputError: Error, CustomStringConvertible {
   let description: String

@@ -9,16 +9,25 @@ import Tensors
 import TieredMemory
 import Transformers
 
+/// How a run under a cache method goes on at a breakdown.
+let cacheGoesOn = "--cache lrqk:on-breakdown=proceed"
+
 /// Ends the tool with one line on standard error: 64 for a choice that makes no sense, 1 for a run
 /// that broke down, 65 for input that cannot be used.
-func fail(_ error: any Error, _ path: String) -> Never {
+///
+/// `goingOn` is the option that lets a run go on at a breakdown.
+func fail(
+  _ error: any Error, _ path: String, goingOn: String = "--continue-on-breakdown"
+) -> Never {
   let (text, status): (String, Int32) =
     switch error {
     case LRQKError.parameter(let sentence): (sentence, 64)
-    case LRQKError.overflow, LRQKError.decomposition: ("\(path): \(error)", 1)
-    case LRQKError.singular:
-      ("\(path): \(error), or go on with --continue-on-breakdown", 1)
-    case is DeviceTierError, is SamplingError: ("\(path): \(error)", 1)
+    case let error as ValidationError: (error.message, 64)
+    case LRQKError.singular: ("\(path): \(error), or go on with \(goingOn)", 1)
+    case LRQKError.overflow, LRQKError.decomposition, LRQKError.nonFiniteInput,
+      DecoderError.notFiniteLogits:
+      ("\(path): \(error)", 1)
+    case is DeviceTierError, is SamplingError, is ScoreError: ("\(path): \(error)", 1)
     case is MethodError: ("--cache \(error)", 64)
     case is ReplayError, is SafetensorsError: ("\(error)", 65)
     default: ("\(error)".contains(path) ? "\(error)" : "\(path): \(error)", 65)
@@ -84,6 +93,14 @@ func bytes(_ count: Int) -> String {
     unit += 1
   }
   return unit == 0 ? "\(count) B" : String(format: "%.2f %@", value, units[unit])
+}
+
+/// Lines of a label and what it stands for, in two columns.
+func labelled(_ rows: [[String]]) -> [String] {
+  let width = rows.map { $0[0].count }.max() ?? 0
+  return rows.map { row in
+    row[0].padding(toLength: width, withPad: " ", startingAt: 0) + "  " + row[1]
+  }
 }
 
 /// Rows of cells in columns: the first left-aligned, the others right-aligned.

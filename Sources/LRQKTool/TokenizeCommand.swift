@@ -46,18 +46,34 @@ struct TokenizeCommand: ParsableCommand {
         }
         return print(line(text, tokenizer))
       }
-      var number = 0
-      while let input = readLine() {
-        number += 1
-        guard case .string(let text)? = try? JSONValue(parsing: Array(input.utf8), depthLimit: 1)
-        else {
-          throw InputError("standard input, line \(number): no JSON string")
+      try forEachLine { number, bytes in
+        do {
+          guard case .string(let text) = try JSONValue(parsing: bytes, depthLimit: 1) else {
+            throw InputError("standard input, line \(number): not a JSON string")
+          }
+          print(line(text, tokenizer))
+        } catch let error as JSONSyntaxError {
+          throw InputError("standard input, line \(number): \(error); a JSON string is needed")
         }
-        print(line(text, tokenizer))
       }
     } catch {
       fail(error, model.model)
     }
+  }
+
+  /// The lines of standard input as bytes, from number 1; their ends (LF or CRLF) are left out.
+  private func forEachLine(_ body: (Int, [UInt8]) throws -> Void) throws {
+    var (number, rest) = (0, [UInt8]())
+    func pass(_ line: [UInt8]) throws {
+      number += 1
+      try body(number, line.last == 13 ? line.dropLast() : line)
+    }
+    while case let part = FileHandle.standardInput.availableData, !part.isEmpty {
+      let lines = (rest + part).split(separator: 10, omittingEmptySubsequences: false)
+      for line in lines.dropLast() { try pass(Array(line)) }
+      rest = lines.last.map(Array.init) ?? []
+    }
+    if !rest.isEmpty { try pass(rest) }
   }
 
   private func line(_ text: String, _ tokenizer: Tokenizer) -> String {

@@ -77,15 +77,19 @@ struct StepJudge: Sendable {
   let values: [Tensor<Double>]
   let selected: Int
   let recent: Int
+  /// A token sees this many of the newest tokens, itself included; nil: all.
+  let window: Int?
 
   init<E: Scalar>(
-    queries: [Tensor<E>], keys: [Tensor<E>], values: [Tensor<E>], selected: Int, recent: Int
+    queries: [Tensor<E>], keys: [Tensor<E>], values: [Tensor<E>], selected: Int, recent: Int,
+    window: Int?
   ) {
     self.queries = queries.map { $0.converted() }
     self.keys = keys.map { $0.converted() }
     self.values = values.map { $0.converted() }
     self.selected = selected
     self.recent = recent
+    self.window = window
   }
 
   /// Judges the step after which the sequence has `tokens` tokens.
@@ -94,14 +98,12 @@ struct StepJudge: Sendable {
     let parts = try mapConcurrently(queries.count) { h in
       let q = queries[h].row(tokens - 1)
       let (K, V) = (keys[h / group].elements, values[h / group].elements)
-      let all = (0..<tokens).map(Int32.init)
-      let chosen =
-        step.isDense
-        ? all : step.selected[h].map(Int32.init) + all[(tokens - min(recent, tokens))...]
+      let inSight = (oldestVisible(tokens)..<tokens).map(Int32.init)
+      let chosen = step.attended[h].map(Int32.init)
       let output = step.attention.row(h).map(Double.init)
       var (same, full) = (SquaredRatio(), SquaredRatio())
       same.add(output, against: attention(query: q, keys: K, values: V, slots: chosen))
-      full.add(output, against: attention(query: q, keys: K, values: V, slots: all))
+      full.add(output, against: attention(query: q, keys: K, values: V, slots: inSight))
       return (recall: try recall(step, h, q, K, tokens), same: same, full: full)
     }
     let misses = step.missedRows.reduce(0, +)
@@ -122,17 +124,21 @@ struct StepJudge: Sendable {
   private func recall<E: Scalar>(
     _ step: DecodeStep<E>, _ h: Int, _ q: [Double], _ keys: [Double], _ tokens: Int
   ) throws -> Double {
-    let candidates = tokens - recent
-    if step.isDense || candidates <= 0 { return 1 }
-    let best = try topK(exactScores(q, keys, count: candidates), count: selected).indices
-    return Double(Set(best).intersection(step.selected[h]).count) / Double(best.count)
+    let first = oldestVisible(tokens)
+    if step.isDense || tokens - recent <= first { return 1 }
+    let best = try topK(exactScores(q, keys, first..<tokens - recent), count: selected).indices
+    return Double(Set(best.map { first + $0 }).intersection(step.selected[h]).count)
+      / Double(best.count)
   }
+
+  /// The oldest token that the newest of so many sees.
+  private func oldestVisible(_ tokens: Int) -> Int { max(0, tokens - (window ?? tokens)) }
 }
 
-/// q · k for the first `count` rows of `keys`.
-private func exactScores(_ q: [Double], _ keys: [Double], count: Int) -> [Double] {
-  let slots = (0..<count).map(Int32.init)
-  var scores = [Double](repeating: 0, count: count)
+/// q · k for some rows of `keys`.
+private func exactScores(_ q: [Double], _ keys: [Double], _ rows: Range<Int>) -> [Double] {
+  let slots = rows.map(Int32.init)
+  var scores = [Double](repeating: 0, count: rows.count)
   var out = scores.mutableSpan
   Double.chainIndexedScores(
     rows: keys.span, width: q.count, slots: slots.span, q: q.span, scale: 1, into: &out)

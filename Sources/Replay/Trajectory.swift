@@ -1,6 +1,7 @@
 // Replaying a whole answer: a prompt, then decode steps.
 //
-// In:  a recording of kind `trajectory` or `capture`: Q (batch, H, L, d), K, V (batch, M, L, d).
+// In:  a recording of kind `trajectory` or `capture`: Q (batch, H, L, d), K, V (batch, M, L, d);
+//      metadata `window` where a token sees only so many of the newest tokens.
 // Out: everything the cache did, step by step, and how good it was: which rows it selected, what it
 //      moved, how far its attention is from the same rows in Double and from full attention.
 //
@@ -70,6 +71,11 @@ extension TrajectoryReplay {
       throw ReplayError(
         "\(recording.file.path): Q \(Q.shape), K \(K.shape) and V \(V.shape) do not fit together")
     }
+    let window: Int? = try recording.number("window")
+    guard window ?? 1 >= 1 else {
+      throw ReplayError(
+        "\(recording.file.path): metadata window is \(window ?? 0); it is at least 1")
+    }
     let plan = try ReplayPlan(recording, options, width: d)
     let parameters = plan.parameters
     guard let P: Int = try options.promptLength ?? recording.number("prompt_length") else {
@@ -107,7 +113,8 @@ extension TrajectoryReplay {
     let (queries, keys, values) = (Q.matrices(), K.matrices(), V.matrices())
     var tiers = Tiers(capacity: options.deviceCapacity)
     var cache = try LRQKCache<E>(
-      queryHeads: batch * H, keyValueHeads: batch * M, width: d, parameters: parameters)
+      queryHeads: batch * H, keyValueHeads: batch * M, width: d, window: window,
+      parameters: parameters)
 
     // The prompt.
     let shared = parameters.codeSharing == .perKeyValueHead ? H / M : 1
@@ -142,7 +149,7 @@ extension TrajectoryReplay {
     // The steps.
     let judge = StepJudge(
       queries: queries, keys: keys, values: values, selected: parameters.selected,
-      recent: parameters.recent)
+      recent: parameters.recent, window: window)
     for t in 0..<stepCount {
       func token(_ matrices: [Tensor<E>]) -> Tensor<E> {
         Tensor(joiningRows: matrices.map { $0.rows(P + t..<P + t + 1) })
@@ -162,7 +169,7 @@ extension TrajectoryReplay {
     replay.buffers = tiers.device.liveBuffers
     replay.peakBytes = tiers.device.peakBytes
     replay.hostBytes = cache.hostBytes
-    replay.fullCacheBytes = batch * M * cache.rowBytes * cache.length
+    replay.fullCacheBytes = batch * M * cache.rowBytes * min(cache.length, window ?? cache.length)
     replay.largestCode = cache.largestCodes.max() ?? 0
     replay.condition = max(replay.condition, cache.prompt.map(\.condition).max() ?? 1)
     replay.pivoted = replay.pivoted || cache.prompt.contains(where: \.pivoted)

@@ -23,6 +23,8 @@ struct Checkpoint {
   private var taken: Set<String> = []
   /// What has been taken so far.
   private(set) var size = WeightSize()
+  /// Bytes of the matrices among it.
+  private(set) var matrixBytes = 0
 
   /// Opens the weights of the model in `folder` and checks that files and index agree.
   init(folder: String) throws {
@@ -112,7 +114,16 @@ struct Checkpoint {
 
   /// A matrix (rows, columns), left in its file.
   mutating func matrix(_ name: String, _ rows: Int, _ columns: Int) throws -> StoredMatrix {
-    try take(name, [rows, columns]).matrix(name)
+    let matrix = try take(name, [rows, columns]).matrix(name)
+    matrixBytes += matrix.bytes
+    return matrix
+  }
+
+  /// A matrix that the files hold a second time; it does not count.
+  mutating func copy(_ name: String, _ rows: Int, _ columns: Int) throws -> StoredMatrix {
+    let before = size
+    defer { size = before }
+    return try take(name, [rows, columns]).matrix(name)
   }
 
   /// A vector of `count` elements.

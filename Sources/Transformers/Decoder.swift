@@ -46,8 +46,12 @@ public struct Decoder: Sendable {
   /// How large the weights are.
   public var weightSize: WeightSize { weights.size }
 
+  /// Bytes of weights that a decode step reads, once for all sequences of a batch: every matrix,
+  /// but of the embedding only rows where it is not the output matrix as well.
+  public var weightBytesPerStep: Int { weights.bytesPerStep }
+
   /// What each layer's cache needs to know.
-  public func layerShapes() -> [LayerShape] { configuration.layerShapes }
+  public var layerShapes: [LayerShape] { configuration.layerShapes }
 
   /// A whole prompt, from position 0: its logits; the caches of `state` take its rows.
   ///
@@ -91,6 +95,18 @@ public struct Decoder: Sendable {
       states.allSatisfy { $0.length > 0 && $0.caches.count == configuration.layers },
       "every sequence has had its prompt and has a cache for each layer")
     if tokens.isEmpty { throw DecoderError.emptyPrompt }
+    // In slices, so that every product is one for few rows: a row has the same bits in any batch.
+    let slice = StoredMatrix.manyRows - 1
+    var rows: [Float] = []
+    for first in stride(from: 0, to: tokens.count, by: slice) {
+      let part = first..<min(first + slice, tokens.count)
+      rows += try decodeSlice(Array(tokens[part]), Array(states[part])).elements
+    }
+    return Tensor(shape: [tokens.count, configuration.vocabulary], elements: rows)
+  }
+
+  /// `decode` for fewer than `StoredMatrix.manyRows` sequences.
+  private func decodeSlice(_ tokens: [Int], _ states: [DecodingState]) throws -> Tensor<Float> {
     var x = try embed(tokens)
     let turns = states.map {
       configuration.rotary.turns(positions: [$0.length], length: $0.length + 1)

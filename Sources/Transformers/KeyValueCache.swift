@@ -4,7 +4,7 @@
 // Out: the new token's attention over whatever rows the method chose.
 //
 // The prompt's own attention is the decoder's business and the same for every method: full causal
-// attention over exact rows (Attention.swift). A cache decides what it keeps of them, where that
+// attention over exact rows (PromptAttention.swift). A cache decides what it keeps of them, where that
 // lives (device buffers and ledger, TieredMemory), and which rows a later token attends to. The
 // module CacheMethods holds the methods; Decoder.swift is the caller.
 
@@ -31,6 +31,11 @@ public struct LayerShape: Sendable {
     layer: Int, queryHeads: Int, keyValueHeads: Int, width: Int, window: Int?,
     rotary: RotaryEmbedding
   ) {
+    precondition(
+      keyValueHeads >= 1 && queryHeads >= keyValueHeads && queryHeads % keyValueHeads == 0,
+      "\(keyValueHeads) key/value heads share out \(queryHeads) query heads")
+    precondition(width >= 1, "a head of width \(width)")
+    precondition(window ?? 1 >= 1, "a token sees at least itself, not \(window ?? 0) tokens")
     self.layer = layer
     self.queryHeads = queryHeads
     self.keyValueHeads = keyValueHeads
@@ -123,7 +128,7 @@ public struct AttendedStep: Sendable {
 public protocol KeyValueCache: Sendable {
   /// Tokens so far.
   var length: Int { get }
-  /// Bytes of this layer's rows on the host.
+  /// Bytes of this layer on the host: rows, and codes where they wait there.
   var hostBytes: Int { get }
   /// Takes the prompt, once, before any step.
   mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws

@@ -30,6 +30,8 @@ struct Weights: Sendable {
   let output: StoredMatrix
   /// How large they are together.
   let size: WeightSize
+  /// Bytes of the matrices that a decode step multiplies with: of the embedding it reads a row.
+  let bytesPerStep: Int
 
   /// Finds every tensor; throws where one is missing, left over, or not what `c` says.
   init(_ c: ModelConfiguration, folder: String) throws {
@@ -39,10 +41,11 @@ struct Weights: Sendable {
     norm = try RMSNorm("model.norm", c.hiddenSize, c, &checkpoint)
     if c.tiesEmbeddings {
       output = embedding
-      // Some tools store the matrix once more. The same bytes are no contradiction, others are.
+      // Some tools store the matrix once more. The same values are no contradiction, others are.
       if checkpoint.contains("lm_head.weight") {
-        let stored = try checkpoint.matrix("lm_head.weight", c.vocabulary, c.hiddenSize)
-        for i in 0..<c.vocabulary where stored.row(i) != embedding.row(i) {
+        let stored = try checkpoint.copy("lm_head.weight", c.vocabulary, c.hiddenSize)
+        for i in 0..<c.vocabulary
+        where !zip(stored.row(i), embedding.row(i)).allSatisfy({ $0.bitPattern == $1.bitPattern }) {
           throw CheckpointError(file: folder, problem: .notTied)
         }
       }
@@ -51,6 +54,7 @@ struct Weights: Sendable {
     }
     try checkpoint.finish()
     size = checkpoint.size
+    bytesPerStep = checkpoint.matrixBytes - (c.tiesEmbeddings ? 0 : embedding.bytes)
   }
 }
 

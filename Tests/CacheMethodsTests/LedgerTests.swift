@@ -93,7 +93,10 @@ private struct Recount {
         missed += not
       }
       held = now
-      note(kind.movesAll && l > k + w ? 0 : hit, kind.movesAll && l > k + w ? hit + missed : missed)
+      // While LRQK has all rows on the device, nothing is needed from the host.
+      let isDense = kind.isLRQK && l <= k + w
+      note(
+        kind.movesAll || isDense ? 0 : hit, kind.movesAll && !isDense ? hit + missed : missed)
       if let n = kind.refresh, (i + 1) % n == 0 {
         each(layer.M, i + 1, .hostToDevice, onHost, .reload, bytes: layer.rowBytes / 2)
       }

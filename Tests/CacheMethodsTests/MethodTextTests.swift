@@ -111,6 +111,8 @@ private func message(_ text: String) -> String? {
     ),
     ("lrqk:preset=recommended,basis-update=frozen", "basis-update has no effect with"),
     ("lrqk:preset=recommended,weights=1/1/1/1", "weights has no effect with"),
+    ("lrqk:solver=spectral,weights=2/1/1/1", "lambda_Q and lambda_K of weights have no effect"),
+    ("lrqk:code-map=linear,weights=1/1/2/1", "lambda_1 and lambda_2 of weights have no effect"),
     ("lrqk:preset=recommended,ridge=0.1", "ridge has no effect with"),
     ("lrqk:solver=spectral,initialization=top", "initialization has no effect with"),
     ("lrqk-no-hit-miss:k=-3", "lrqk-no-hit-miss: k=-3 is not a whole number"),

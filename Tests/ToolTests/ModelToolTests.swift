@@ -10,6 +10,10 @@ import Testing
       .appendingPathComponent("Tests/TransformersTests/Fixtures/Checkpoints/\(name)").path
   }
 
+  /// A folder with a tokenizer.
+  static let tokenizer = ReplayToolTests.root
+    .appendingPathComponent("Tests/TransformersTests/Fixtures/Tokenizers/llama2").path
+
   /// All checkpoints that are committed.
   static let names: [String] = {
     let folder = checkpoint("")
@@ -139,6 +143,41 @@ import Testing
     #expect((json?["steps"] as? [Any])?.count == 10)
   }
 
+  @Test func `a capture of a sliding window is replayed with that window`() throws {
+    let folder = Self.checkpoint("mistral")  // a token sees 8 tokens
+    let directory = try TemporaryFolder()
+    let out = directory.path + "/capture.safetensors"
+    let made = try run(
+      "lrqk",
+      [
+        "capture", "--model", folder, "--ids-file", folder + "/expected.safetensors", "--layer",
+        "0", "--output", out, "--rank", "2", "--max-new-tokens", "30",
+      ])
+    #expect(made.status == 0, "\(made.error)")
+    // The 4 newest tokens and the 4 older ones in sight are all there is to attend to.
+    let replayed = try run(
+      "lrqk", ["replay", out, "--candidates", "all", "-k", "4", "-w", "4", "--json"])
+    #expect(replayed.status == 0, "\(replayed.error)")
+    let json = try #require(
+      JSONSerialization.jsonObject(with: Data(replayed.output.utf8)) as? [String: Any])
+    #expect(json["recall"] as? Double == 1)
+    // Float chains over 8 rows; with older rows in sight the distance would be of the order of 1.
+    #expect(try #require(json["dense_attention_relative"] as? Double) < 1e-5)
+  }
+
+  @Test func `lines of JSON strings may be broken, never repaired`() throws {
+    let folder = Self.tokenizer
+    let good = try run(
+      "lrqk", ["tokenize", "--model", folder, "--json-lines"], input: Array("\"a\"\r\n\"b\"".utf8))
+    #expect(good.status == 0, "\(good.error)")
+    #expect(good.output.split(separator: "\n").count == 2)
+    let broken = try run(
+      "lrqk", ["tokenize", "--model", folder, "--json-lines"],
+      input: [34, 97, 34, 10, 34, 0xC3, 34, 10])
+    #expect(broken.status == 65)
+    #expect(broken.error.contains("line 2"), "\(broken.error)")
+  }
+
   @Test func `inspect knows sizes and the bytes of every method`() throws {
     let found = try run("lrqk", ["inspect", "--model", Self.checkpoint("llama3"), "--json"])
     #expect(found.status == 0, "\(found.error)")
@@ -172,7 +211,7 @@ import Testing
       (["logits", "--model", folder, "--input", ids, "--output", "/nonexistent/x"], 65, "write"),
       (
         ["capture", "--model", folder, "--ids-file", ids, "--layer", "2", "--output", "/dev/null"],
-        65, "no layer 2"
+        64, "layers 0 to 1"
       ),
       (["inspect", "--model", folder, "--cache", "lrqk:r=99"], 64, "head width"),
     ] as [([String], Int32, String)] {

@@ -14,8 +14,8 @@ struct Outcome {
   var error: String
 }
 
-/// Runs the built executable `name`.
-func run(_ name: String, _ arguments: [String] = []) throws -> Outcome {
+/// Runs the built executable `name`, with `input` (a few bytes) as standard input.
+func run(_ name: String, _ arguments: [String] = [], input: [UInt8] = []) throws -> Outcome {
   let here = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
   let process = Process()
   process.executableURL = here.deletingLastPathComponent().appendingPathComponent(name)
@@ -26,7 +26,10 @@ func run(_ name: String, _ arguments: [String] = []) throws -> Outcome {
   try Data().write(to: errors)
   defer { try? FileManager.default.removeItem(at: errors) }
   let output = Pipe()
-  process.standardInput = FileHandle.nullDevice
+  let given = Pipe()  // holds 64 KiB without a reader
+  try given.fileHandleForWriting.write(contentsOf: Data(input))
+  try given.fileHandleForWriting.close()
+  process.standardInput = given
   process.standardOutput = output
   process.standardError = try FileHandle(forWritingTo: errors)
   try process.run()

@@ -65,6 +65,25 @@ import Transformers
     }
   }
 
+  @Test("a batch of more sequences than one product takes keeps the bits, too")
+  func largeBatch() throws {
+    let model = try TinyCheckpoint("llama3")
+    let count = 2 * StoredMatrix.manyRows + 3
+    func states() throws -> [DecodingState] {
+      try (0..<count).map { n in
+        let state = model.exactState()
+        _ = try model.decoder.prefill([n % 50, 3], state: state, logits: .none)
+        return state
+      }
+    }
+    let (together, alone) = (try states(), try states())
+    let batch = try model.decoder.decode(Array(0..<count), states: together)
+    for n in 0..<count {
+      let single = try model.decoder.decode([n], states: [alone[n]])
+      #expect(batch.row(n) == single.row(0), "sequence \(n)")
+    }
+  }
+
   @Test("a token outside every window changes nothing that comes after, in a model of one layer")
   func window() throws {
     // mistral has windows of 8 tokens; without its second layer the last token sees 8 of 20.

@@ -40,7 +40,7 @@ struct TinyCheckpoint {
   /// A sequence that keeps every row.
   func exactState() -> DecodingState {
     DecodingState(
-      caches: decoder.layerShapes().map { ExactCache(shape: $0) }, tiers: Tiers())
+      caches: decoder.layerShapes.map { ExactCache(shape: $0) }, tiers: Tiers())
   }
 }
 

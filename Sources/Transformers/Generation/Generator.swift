@@ -5,11 +5,11 @@
 //
 //   prefill   each prompt alone, all its tokens at once
 //   decode    the newest token of every unfinished sequence together: the weights are read once a
-//             step for the whole batch; attention is each sequence's own
+//             step for 31 sequences at a time; attention is each sequence's own
 //
-// A sequence depends on its own prompt alone: it has its own caches, tiers and draws, and a row of
-// a batched product has the same bits as the row alone. So a batch gives what its prompts give one
-// by one.
+// A sequence depends on its own prompt and its place in the batch alone: it has its own caches and
+// tiers, its draws are a stream of that number, and a row of a batched product has the same bits as
+// the row alone. So a batch gives greedily what its prompts give one by one.
 //
 // Where the rotary frequencies change with the length (Phi-3's long factors), the cached keys were
 // turned by other angles than the new ones: the sequence is prefilled anew at that point, as the
@@ -148,7 +148,7 @@ public struct Generator {
   }
 
   private func newState(_ sequence: Int) throws -> DecodingState {
-    let caches = try decoder.layerShapes().map { try makeCache(sequence, $0) }
+    let caches = try decoder.layerShapes.map { try makeCache(sequence, $0) }
     return DecodingState(caches: caches, tiers: Tiers(capacity: deviceCapacity))
   }
 }
