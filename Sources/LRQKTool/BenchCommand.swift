@@ -230,15 +230,15 @@ struct BenchReport {
       for (name, value) in extra { object[name] = value }
       let data = try? JSONSerialization.data(
         withJSONObject: object, options: [.sortedKeys, .prettyPrinted])
-      Swift.print(data.map { String(decoding: $0, as: UTF8.self) } ?? "{}")
+      show(data.map { String(decoding: $0, as: UTF8.self) } ?? "{}")
       return
     }
-    Swift.print(
+    show(
       "\(what): \(sizes.tokens) tokens, \(sizes.queryHeads) query and \(sizes.keyValueHeads) "
         + "key/value heads, d = \(sizes.width), r = \(sizes.rank), k = \(sizes.selected), "
         + "w = \(sizes.recent), \(sizes.preset.rawValue), float, "
         + "\(ProcessInfo.processInfo.activeProcessorCount) cores")
-    Swift.print(
+    show(
       table(
         [
           [

@@ -189,15 +189,15 @@ private struct ModelReport {
       ]
       let data = try? JSONSerialization.data(
         withJSONObject: object, options: [.sortedKeys, .prettyPrinted])
-      Swift.print(data.map { String(decoding: $0, as: UTF8.self) } ?? "{}")
+      show(data.map { String(decoding: $0, as: UTF8.self) } ?? "{}")
       return
     }
-    Swift.print(
+    show(
       "decode step of \(c.model ?? "random weights"), \(c.model == nil ? c.format ?? "f32" : "as stored")"
         + ": D = \(model.hiddenSize), \(model.layers) layers, \(model.queryHeads) query and "
         + "\(model.keyValueHeads) key/value heads, vocabulary \(model.vocabulary); cache \(c.cache), "
         + "context \(c.context), batch \(c.batch), \(cores) cores")
-    Swift.print(
+    show(
       table([
         [
           "time", "\(number(timing.median * 1e3, 2)) ms",

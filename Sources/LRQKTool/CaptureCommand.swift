@@ -56,6 +56,7 @@ struct CaptureCommand: ParsableCommand {
 
   func run() throws {
     do {
+      try model.checkOutput(output)
       let decoder = try Decoder(folder: model.model)
       let shapes = decoder.layerShapes
       guard layer < shapes.count else {
@@ -100,7 +101,7 @@ struct CaptureCommand: ParsableCommand {
     metadata["window"] = shape.window.map(String.init)  // absent: every token sees all before it
     metadata["kind"] = "capture"
     metadata["rope"] = "after"
-    metadata["tolerance"] = "0.0"
+    metadata["tolerance"] = "0.01"
     metadata["init"] = "randn"
     var writer = SafetensorsWriter(metadata: metadata)
     for (name, heads) in [

@@ -96,25 +96,23 @@ struct GenerateCommand: ParsableCommand {
     generator.onToken = { _, token in
       count += 1
       bar.show(count, of: maxNewTokens * tokens.count)
-      if stream { write(text?.append(token) ?? "\(token) ") }
+      if stream { show(text?.append(token) ?? "\(token) ", ending: "") }
     }
     let answers: [Generation]
     do {
       defer { bar.clear() }
       answers = try generator.generate(tokens)
     }
-    if stream { write((text?.finish() ?? "") + "\n") }
+    if stream { show(text?.finish() ?? "") }
     for answer in answers {
       let report = GenerationReport(
         answer, method, tokenizer, times: generator.times, loadSeconds: loadSeconds)
       if json {
-        print(try report.json())
+        show(try report.json())
       } else if !stream {
-        print(report.text ?? answer.tokens.map(String.init).joined(separator: " "))
+        show(report.text ?? answer.tokens.map(String.init).joined(separator: " "))
       }
     }
     GenerationSummary(answers, method, generator.times, loadSeconds: loadSeconds).print()
   }
-
-  private func write(_ text: String) { FileHandle.standardOutput.write(Data(text.utf8)) }
 }

@@ -57,9 +57,9 @@ struct InspectCommand: ParsableCommand {
         let encoder = JSONEncoder()
         encoder.keyEncodingStrategy = .convertToSnakeCase
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-        print(String(decoding: try encoder.encode(report), as: UTF8.self))
+        show(String(decoding: try encoder.encode(report), as: UTF8.self))
       } else {
-        print(report.text)
+        show(report.text)
       }
     } catch {
       fail(error, model.model)

@@ -27,6 +27,7 @@ struct LogitsCommand: ParsableCommand {
 
   func run() throws {
     do {
+      try model.checkOutput(output)
       let (shape, sequences) = try readTokenIDs(input)
       let decoder = try Decoder(folder: model.model)
       let rows = try sequences.map { try decoder.prefill($0, state: nil, logits: .all) }

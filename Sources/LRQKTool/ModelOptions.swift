@@ -13,6 +13,21 @@ struct ModelOption: ParsableArguments {
     help: "Checkpoint folder in the Hugging Face layout: config.json, safetensors, tokenizer.json.",
     completion: .directory)
   var model: String
+
+  func validate() throws {
+    if model.isEmpty { throw ValidationError("--model is empty: name a folder") }
+  }
+
+  /// Refuses to write over a file of the model's folder: the weights are read from there.
+  func checkOutput(_ path: String) throws {
+    let file = URL(fileURLWithPath: path).resolvingSymlinksInPath()
+    let folder = URL(fileURLWithPath: model).resolvingSymlinksInPath()
+    if file.deletingLastPathComponent().path == folder.path,
+      FileManager.default.fileExists(atPath: file.path)
+    {
+      throw ValidationError("--output \(path): the model's folder has this file; choose another")
+    }
+  }
 }
 
 /// Prompts as text or as token ids.
@@ -134,7 +149,16 @@ struct InputError: Error, CustomStringConvertible {
 
 /// `input_ids` of a safetensors file: their shape, (n) or (batch, n), and each sequence.
 func readTokenIDs(_ path: String) throws -> (shape: [Int], sequences: [[Int]]) {
-  let ids = try SafetensorsFile(path: path).integers("input_ids")
+  let file = try SafetensorsFile(path: path)
+  let ids = try file.integers("input_ids")
+  // Padding would be attended to here: a mask may only say that there is none.
+  if file.contains("attention_mask"),
+    try file.integers("attention_mask").elements.contains(where: { $0 != 1 })
+  {
+    throw InputError(
+      "\(path): attention_mask masks tokens; give prompts of different lengths in files of their own"
+    )
+  }
   guard ids.rank == 1 || ids.rank == 2, !ids.shape.contains(0) else {
     throw InputError("\(path): input_ids has shape \(ids.shape); (n) or (batch, n) is needed")
   }

@@ -120,7 +120,7 @@ struct ReplayCommand: ParsableCommand {
       }
     }
     if let output { try writer.write(to: output) }  // first: a report is printed of a whole success
-    if json { print(try report.text(pretty: files.count == 1)) } else { showText() }
+    if json { show(try report.text(pretty: files.count == 1)) } else { showText() }
     return isWithin
   }
 }

@@ -26,7 +26,7 @@ struct ReplayText {
   ) {
     header(replay.plan)
     let p = replay.plan.parameters
-    Swift.print(
+    show(
       "  \(replay.batch) x \(replay.heads.query) query heads, \(replay.heads.keyValue) key/value "
         + "heads; prompt \(replay.promptLength) tokens, \(replay.steps.count) decode steps; "
         + "r = \(p.rank), k = \(p.selected), w = \(p.recent)")
@@ -40,37 +40,37 @@ struct ReplayText {
     comparisons(comparison.outputs)
     if comparison.selectedCompared > 0 {
       let verdict = comparison.selectedCompared == comparison.selectedEqual ? "equal" : "DIFFERENT"
-      Swift.print(
+      show(
         "  selected sets: \(comparison.selectedEqual) of \(comparison.selectedCompared) equal"
           + " (\(verdict))")
     }
     if let equal = comparison.promptSelectedEqual {
-      Swift.print("  the prompt's selected sets: \(equal ? "all equal" : "DIFFERENT")")
+      show("  the prompt's selected sets: \(equal ? "all equal" : "DIFFERENT")")
     }
     if let equal = comparison.missedRowsEqual {
-      Swift.print("  missed rows: \(equal ? "all equal" : "DIFFERENT")")
+      show("  missed rows: \(equal ? "all equal" : "DIFFERENT")")
     }
-    for line in comparison.skipped { Swift.print("  not compared: \(line)") }
+    for line in comparison.skipped { show("  not compared: \(line)") }
   }
 
   private func header(_ plan: ReplayPlan) {
-    Swift.print("\(recording.file.path) (\(recording.kind.rawValue), \(precision.rawValue))")
-    for note in plan.notes { Swift.print("  note: \(note)") }
+    show("\(recording.file.path) (\(recording.kind.rawValue), \(precision.rawValue))")
+    for note in plan.notes { show("  note: \(note)") }
     var line = "  choices:"
     for (name, value) in plan.parameters.words(for: recording.kind) {
       if line.count + name.count + value.count > 92 {
-        Swift.print(line)
+        show(line)
         line = "          "
       }
       line += " \(name)=\(value)"
     }
-    Swift.print(line)
+    show(line)
   }
 
   private func fit(_ sweeps: [SweepReport], _ condition: Double, _ pivoted: Bool) {
     if !sweeps.isEmpty {
-      Swift.print("\nFit of the prompt, all heads together")
-      Swift.print(
+      show("\nFit of the prompt, all heads together")
+      show(
         table(
           [["", "objective F", "rel. error of QK^T", "optimum at this rank"]]
             + sweeps.map {
@@ -81,7 +81,7 @@ struct ReplayText {
             }))
     }
     if condition == 1 && !pivoted { return }  // no system was solved
-    Swift.print(
+    show(
       "  worst condition estimate of the solved systems: \(number(condition, 0))"
         + (pivoted ? " (the pivoted fallback was needed)" : ""))
   }
@@ -111,7 +111,7 @@ struct ReplayText {
       "step", "recall", "selected", "hit", "missed", "moved", "bytes", "err same rows", "err full",
     ]
     let all = 0..<replay.steps.count
-    Swift.print(
+    show(
       "\nDecode steps (rows over all holders; errors relative; recall against the exact top-k)")
     var rows = [head]
     if everyStep || all.count <= 12 {
@@ -120,42 +120,42 @@ struct ReplayText {
       rows += replay.quarters.map { line("\($0.lowerBound + 1)-\($0.upperBound)", $0) }
     }
     rows.append(line("all", all))
-    Swift.print(table(rows))
+    show(table(rows))
   }
 
   private func codes<E: Scalar>(_ replay: TrajectoryReplay<E>) {
     if let place = replay.firstNonFinite {
-      Swift.print(
+      show(
         "  k_hat is NaN or infinite, first at \(place); largest finite magnitude of the run "
           + number(replay.largestCode))
     } else {
-      Swift.print("  largest |k_hat| or |A_K|: \(number(replay.largestCode))")
+      show("  largest |k_hat| or |A_K|: \(number(replay.largestCode))")
     }
   }
 
   private func ledger<E: Scalar>(_ replay: TrajectoryReplay<E>) {
-    Swift.print("\nTransfers")
+    show("\nTransfers")
     var rows = [["direction", "reason", "rows", "bytes"]]
     for (direction, reasons) in replay.ledger.sorted(by: { $0.key < $1.key }) {
       for (reason, line) in reasons.sorted(by: { $0.key < $1.key }) where line.rows > 0 {
         rows.append([direction, reason, "\(line.rows)", bytes(line.bytes)])
       }
     }
-    Swift.print(table(rows))
+    show(table(rows))
     let policies = replay.missedRowsByPolicy
-    Swift.print(
+    show(
       "  the same sets would miss \(policies.perQueryHead) rows held per query head, "
         + "\(policies.perKeyValueHead) held per key/value head")
     let model = LinkModel.pcie4x16
-    Swift.print(
+    show(
       "  link model (a model, PCIe 4.0 x16: 25 GB/s, 10 us a copy, 50 ns a gathered row): "
         + "\(number(model.seconds(for: replay.events) * 1e3)) ms in all")
   }
 
   private func memory<E: Scalar>(_ replay: TrajectoryReplay<E>) {
     let full = Double(max(replay.fullCacheBytes, 1))
-    Swift.print("\nBytes at the end")
-    Swift.print(
+    show("\nBytes at the end")
+    show(
       table([
         [
           "on the device", bytes(replay.residentBytes),
@@ -169,8 +169,8 @@ struct ReplayText {
 
   private func comparisons(_ outputs: [String: Comparison]) {
     if outputs.isEmpty { return }
-    Swift.print("\nComparison with the file")
-    Swift.print(
+    show("\nComparison with the file")
+    show(
       table(
         [["output", "relative", "limit", "max abs", "at", "verdict", "limit from"]]
           + outputs.sorted { $0.key < $1.key }.map { name, c in

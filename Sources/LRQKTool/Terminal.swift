@@ -29,7 +29,7 @@ func fail(
       ("\(path): \(error)", 1)
     case is DeviceTierError, is SamplingError, is ScoreError: ("\(path): \(error)", 1)
     case is MethodError: ("--cache \(error)", 64)
-    case is ReplayError, is SafetensorsError: ("\(error)", 65)
+    case is ReplayError, is SafetensorsError, is InputError: ("\(error)", 65)
     default: ("\(error)".contains(path) ? "\(error)" : "\(path): \(error)", 65)
     }
   // One line whatever a path or a file's metadata hold, and no control characters for the terminal.
@@ -39,6 +39,17 @@ func fail(
   )
   FileHandle.standardError.write(Data("lrqk: \(line)\n".utf8))
   Foundation.exit(status)
+}
+
+/// Writes a line to standard output; where that cannot take it, the tool ends with status 74.
+func show(_ text: String, ending: String = "\n") {
+  do {
+    try FileHandle.standardOutput.write(contentsOf: Data((text + ending).utf8))
+  } catch {
+    FileHandle.standardError.write(
+      Data("lrqk: standard output: cannot write; the rest is lost\n".utf8))
+    Foundation.exit(74)
+  }
 }
 
 /// A bar on standard error that appears when a run takes longer than a second.

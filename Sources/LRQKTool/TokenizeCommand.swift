@@ -38,20 +38,20 @@ struct TokenizeCommand: ParsableCommand {
   func run() throws {
     do {
       let tokenizer = try Tokenizer(folder: model.model)
-      if let text { return print(line(text, tokenizer)) }
+      if let text { return show(line(text, tokenizer)) }
       if !jsonLines {
         let data = FileHandle.standardInput.readDataToEndOfFile()
         guard let text = String(data: data, encoding: .utf8) else {
           throw InputError("standard input: not UTF-8 text")
         }
-        return print(line(text, tokenizer))
+        return show(line(text, tokenizer))
       }
       try forEachLine { number, bytes in
         do {
           guard case .string(let text) = try JSONValue(parsing: bytes, depthLimit: 1) else {
             throw InputError("standard input, line \(number): not a JSON string")
           }
-          print(line(text, tokenizer))
+          show(line(text, tokenizer))
         } catch let error as JSONSyntaxError {
           throw InputError("standard input, line \(number): \(error); a JSON string is needed")
         }

@@ -42,7 +42,7 @@ struct LRQKCommand: ParsableCommand {
     } catch {
       let status = exitCode(for: error)
       if status == .success {
-        print(fullMessage(for: error))  // --help and its like
+        show(fullMessage(for: error))  // --help and its like
       } else {
         let text = message(for: error).split(whereSeparator: \.isNewline).joined(separator: " ")
         if !text.isEmpty { FileHandle.standardError.write(Data("lrqk: \(text)\n".utf8)) }

@@ -31,8 +31,7 @@ struct Checkpoint {
     self.folder = folder
     let whole = "\(folder)/model.safetensors"
     let index = "\(folder)/model.safetensors.index.json"
-    let hasIndex = FileManager.default.fileExists(atPath: index)
-    switch (FileManager.default.fileExists(atPath: whole), hasIndex) {
+    switch (Self.isThere(whole), Self.isThere(index)) {
     case (true, true): throw CheckpointError(file: folder, problem: .twoSources)
     case (false, false): throw CheckpointError(file: folder, problem: .noWeights)
     case (true, false):
@@ -42,6 +41,12 @@ struct Checkpoint {
     case (false, true):
       (files, places) = try Self.openShards(folder, index)
     }
+  }
+
+  /// Whether a folder lists this file, if only as a link that leads nowhere.
+  private static func isThere(_ path: String) -> Bool {
+    FileManager.default.fileExists(atPath: path)
+      || (try? FileManager.default.destinationOfSymbolicLink(atPath: path)) != nil
   }
 
   /// The files of the index at `path` and the place of every tensor.

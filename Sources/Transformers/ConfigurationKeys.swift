@@ -16,8 +16,12 @@ let harmlessKeys: Set<String> = [
   "transformers.js_config", "unsloth_fixed", "unsloth_version", "is_llama_config",
   // How the weights were stored and loaded; what is stored is read from the weights.
   "dtype", "torch_dtype", "use_bfloat16", "torchscript", "tf_legacy_loss", "_attn_implementation",
+  "_attn_implementation_autoset", "attn_implementation", "_flash_attn_2_enabled",
+  // What an older library kept here; the positions that were trained are max_position_embeddings.
+  "max_sequence_length", "model_max_length", "pad_token",
   // Training.
-  "initializer_range", "attention_dropout", "resid_pdrop", "embd_pdrop", "gradient_checkpointing",
+  "initializer_range", "neftune_noise_alpha", "attention_dropout", "resid_pdrop", "embd_pdrop",
+  "gradient_checkpointing",
   "finetuning_task", "problem_type", "task_specific_params", "num_labels", "id2label", "label2id",
   // What a call returns; how it is computed without changing it.
   "return_dict", "return_dict_in_generate", "output_attentions", "output_hidden_states",

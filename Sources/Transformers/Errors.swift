@@ -92,7 +92,8 @@ public struct CheckpointError: Error, Equatable, CustomStringConvertible {
   /// One line: which file, what, what to do.
   public var description: String {
     switch problem {
-    case .noWeights: "\(file): neither model.safetensors nor model.safetensors.index.json there"
+    case .noWeights:
+      "\(file): neither model.safetensors nor model.safetensors.index.json there (other formats are not read)"
     case .twoSources:
       "\(file): model.safetensors and model.safetensors.index.json both there; remove one"
     case .unreadable(let error): error.description

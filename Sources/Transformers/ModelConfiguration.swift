@@ -140,13 +140,13 @@ public struct ModelConfiguration: Sendable, Equatable {
     case .qwen3:
       attentionBias = try config.flag("attention_bias") ?? false
       feedForwardBias = false
-    case .phi3:  // its checkpoints say that there are none
+    case .phi3, .mistral:  // some checkpoints say that there are none
       for key in ["attention_bias", "mlp_bias"] where try config.flag(key) ?? false {
         throw config.fault(
           key, .unsupported(value: "true", supported: "\(family.rawValue) has no biases"))
       }
       (attentionBias, feedForwardBias) = (false, false)
-    case .qwen2, .mistral: (attentionBias, feedForwardBias) = (false, false)
+    case .qwen2: (attentionBias, feedForwardBias) = (false, false)
     }
     hasQueryKeyValueBias = attentionBias || family == .qwen2
     hasAttentionOutputBias = attentionBias
@@ -222,29 +222,48 @@ public struct ModelConfiguration: Sendable, Equatable {
   }
 
   /// Mistral and Phi-3 have one window for all layers; Qwen 2 and 3 have one for some, if asked.
+  ///
+  /// `layer_types` says layer by layer what the other keys say together.
   private static func windows(
     _ family: Family, _ layers: Int, _ config: inout ConfigurationReader
   ) throws(ConfigurationError) -> [Int?] {
-    let whole: [Int?] = Array(repeating: nil, count: layers)
-    if family == .llama { return whole }
     let isAbsent = !config.has("sliding_window")
     var window = try config.integer("sliding_window", in: 1...1 << 40)
-    if isAbsent && family != .phi3 { window = 4096 }
-    if family == .mistral || family == .phi3 { return Array(repeating: window, count: layers) }
-
-    if try config.flag("use_sliding_window") != true { window = nil }
-    let first = try config.integer("max_window_layers", in: 0...1 << 40) ?? 28
-    guard let types = try config.texts("layer_types") else {
-      return (0..<layers).map { $0 >= first ? window : nil }
+    var windows: [Int?]
+    switch family {
+    case .llama:
+      let asks = try config.flag("use_sliding_window") ?? false
+      if window != nil || asks {
+        throw config.fault(
+          "sliding_window",
+          .unsupported(value: "a sliding window", supported: "\(family.rawValue) has none"))
+      }
+      windows = Array(repeating: nil, count: layers)
+    case .mistral, .phi3:
+      if isAbsent && family == .mistral { window = 4096 }
+      windows = Array(repeating: window, count: layers)
+    case .qwen2, .qwen3:
+      if isAbsent { window = 4096 }
+      if try config.flag("use_sliding_window") != true { window = nil }
+      let first = try config.integer("max_window_layers", in: 0...1 << 40) ?? 28
+      windows = (0..<layers).map { $0 >= first ? window : nil }
     }
+    guard let types = try config.texts("layer_types") else { return windows }
     if types.count != layers {
       throw config.fault(
         "layer_types", .inconsistent("\(types.count) entries for \(layers) layers"))
     }
-    var windows = whole
     for (layer, type) in types.enumerated() {
       switch type {
-      case "full_attention": break
+      case "full_attention":
+        if family == .mistral || family == .phi3, window != nil {
+          throw config.fault(
+            "layer_types",
+            .unsupported(
+              value: "full_attention in layer \(layer)",
+              supported: "\(family.rawValue) has one window for all layers"))
+        }
+        windows[layer] = nil
       case "sliding_attention":
         guard let window else {
           throw config.fault(

@@ -178,6 +178,44 @@ import Testing
     #expect(broken.error.contains("line 2"), "\(broken.error)")
   }
 
+  @Test func `a standard output that takes nothing is an error`() throws {
+    let full = try #require(FileHandle(forWritingAtPath: "/dev/full"))
+    let ids = Self.checkpoint("llama3") + "/expected.safetensors"
+    let generate = ["generate", "--model", Self.checkpoint("llama3"), "--ids-file", ids]
+    for arguments in [
+      generate, generate + ["--stream"], ["inspect", "--model", Self.checkpoint("llama3")],
+      ["tokenize", "--model", Self.tokenizer, "--text", "hi"],
+    ] {
+      let found = try run("lrqk", arguments, output: full)
+      #expect(found.status == 74, "\(arguments)")
+      #expect(found.error.hasSuffix("lrqk: standard output: cannot write; the rest is lost\n"))
+    }
+  }
+
+  @Test func `a model's own files are not written over, and masks are not ignored`() throws {
+    let directory = try TemporaryFolder()
+    let model = directory.path + "/model"
+    try FileManager.default.copyItem(atPath: Self.checkpoint("llama3"), toPath: model)
+    let ids = model + "/expected.safetensors"
+    let over = try run(
+      "lrqk",
+      ["logits", "--model", model, "--input", ids, "--output", model + "/model.safetensors"])
+    #expect(over.status == 64 && over.error.contains("choose another"), "\(over.error)")
+    // input_ids (3) I64: 1 2 3; attention_mask (3) I64: 0 1 1.
+    let header =
+      #"{"input_ids":{"dtype":"I64","shape":[3],"data_offsets":[0,24]},"#
+      + #""attention_mask":{"dtype":"I64","shape":[3],"data_offsets":[24,48]}}"#
+    var bytes = (0..<8).map { UInt8(truncatingIfNeeded: header.utf8.count >> (8 * $0)) }
+    bytes += Array(header.utf8)
+    for value in [1, 2, 3, 0, 1, 1] as [UInt8] {
+      bytes += [value] + [UInt8](repeating: 0, count: 7)
+    }
+    try Data(bytes).write(to: URL(fileURLWithPath: directory.path + "/masked.safetensors"))
+    let masked = try run(
+      "lrqk", ["generate", "--model", model, "--ids-file", directory.path + "/masked.safetensors"])
+    #expect(masked.status == 65 && masked.error.contains("attention_mask"), "\(masked.error)")
+  }
+
   @Test func `inspect knows sizes and the bytes of every method`() throws {
     let found = try run("lrqk", ["inspect", "--model", Self.checkpoint("llama3"), "--json"])
     #expect(found.status == 0, "\(found.error)")

@@ -14,8 +14,11 @@ struct Outcome {
   var error: String
 }
 
-/// Runs the built executable `name`, with `input` (a few bytes) as standard input.
-func run(_ name: String, _ arguments: [String] = [], input: [UInt8] = []) throws -> Outcome {
+/// Runs the built executable `name`, with `input` (a few bytes) as standard input; with `sink` as
+/// standard output nothing is read from that.
+func run(
+  _ name: String, _ arguments: [String] = [], input: [UInt8] = [], output sink: FileHandle? = nil
+) throws -> Outcome {
   let here = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
   let process = Process()
   process.executableURL = here.deletingLastPathComponent().appendingPathComponent(name)
@@ -30,9 +33,10 @@ func run(_ name: String, _ arguments: [String] = [], input: [UInt8] = []) throws
   try given.fileHandleForWriting.write(contentsOf: Data(input))
   try given.fileHandleForWriting.close()
   process.standardInput = given
-  process.standardOutput = output
+  process.standardOutput = sink ?? output
   process.standardError = try FileHandle(forWritingTo: errors)
   try process.run()
+  if sink != nil { try output.fileHandleForWriting.close() }
   let text = output.fileHandleForReading.readDataToEndOfFile()
   process.waitUntilExit()
   return Outcome(

@@ -87,6 +87,12 @@ import Transformers
     #expect(
       try read("qwen2-sliding", ["layer_types": nil, "use_sliding_window": "false"])
         .windows == [nil, nil, nil])
+    // Layer by layer, the same thing once more.
+    let slides = "[\"sliding_attention\", \"sliding_attention\"]"
+    let sees = "[\"full_attention\", \"full_attention\"]"
+    #expect(try read("mistral", ["layer_types": slides]).windows == [8, 8])
+    #expect(
+      try read("llama2", ["layer_types": sees, "sliding_window": "null"]).windows == [nil, nil])
     // √(1 + ln(256 / 32) / ln 32) for Phi-3's longrope: 256 and 32 are in the file.
     guard case .longRope(_, _, let trained, let factor) = try read("phi3-long").rotary.scaling
     else { throw Surprise("no longrope") }
@@ -122,7 +128,7 @@ import Transformers
     "a key that may change the result is an error that names it",
     arguments: [
       ("router_aux_loss_coef", "0.1"), ("num_experts", "8"), ("attn_logit_softcapping", "30.0"),
-      ("sliding_window", "8"), ("layer_types", "[]"), ("rope_local_base_freq", "10000"),
+      ("max_window_layers", "1"), ("rope_local_base_freq", "10000"),
       ("", "0"), ("hidden_size ", "32"),
     ])
   func unknown(_ key: String, _ value: String) throws {
@@ -138,7 +144,7 @@ import Transformers
       ("quantization_config", "{\"quant_method\": \"gptq\"}"), ("rope_interleaved", "true"),
       ("architectures", "[\"MixtralForCausalLM\"]"), ("architectures", "[]"),
       ("architectures", "[\"LlamaForCausalLM\", \"LlamaForCausalLM\"]"),
-      ("partial_rotary_factor", "0.5"), ("lm_head_bias", "true"),
+      ("partial_rotary_factor", "0.5"), ("lm_head_bias", "true"), ("sliding_window", "8"),
     ])
   func unsupported(_ key: String, _ value: String) throws {
     let error = try fault("llama2", [key: value])
@@ -193,6 +199,11 @@ import Transformers
     let both = try fault("llama3", ["rope_scaling": "{\"rope_type\": \"default\"}"])
     #expect(both?.key == "rope_scaling")
     #expect(try fault("qwen2-sliding", ["use_sliding_window": "false"])?.key == "layer_types")
+    let sees = "[\"full_attention\", \"full_attention\"]"
+    let slides = "[\"sliding_attention\", \"full_attention\"]"
+    for (name, types) in [("mistral", sees), ("llama2", slides), ("llama2", "[]")] {
+      #expect(try fault(name, ["layer_types": types])?.key == "layer_types", "\(name) \(types)")
+    }
     #expect(
       try fault("qwen2-sliding", ["layer_types": "[\"full_attention\"]"])?.key == "layer_types")
     #expect(

@@ -3,7 +3,7 @@
 // In:  the file beside tokenizer.json, if there is one.
 // Out: the tokens that begin and end a text, checked against what tokenizer.json does.
 //
-// Read are `bos_token`, `eos_token`, `add_bos_token` and `add_eos_token`. What encoding does stands
+// Read are `bos_token`, `eos_token`, `add_bos_token`, `add_eos_token` and `split_special_tokens`. What encoding does stands
 // in tokenizer.json alone; if the two files contradict each other, that is an error and no guess.
 // The other keys concern chat templates (not a tokenizer's business) or Python.
 
@@ -26,6 +26,9 @@ struct TokenizerConfiguration: Sendable {
     end = try Self.token(part.member("eos_token"), id)
     try Self.check(part, "add_bos_token", begin, ends.before.contains)
     try Self.check(part, "add_eos_token", end, ends.after.contains)
+    if part.member("split_special_tokens") != nil, try part.flag("split_special_tokens") {
+      throw part.fault("split_special_tokens is true, which is not supported")
+    }
   }
 
   /// The id of a token, written as a string or as an object with its `content`.
