@@ -21,6 +21,7 @@ let package = Package(
     .library(name: "Transformers", targets: ["Transformers"]),
     .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
     .library(name: "CacheMethods", targets: ["CacheMethods"]),
+    .library(name: "Training", targets: ["Training"]),
     .executable(name: "lrqk", targets: ["LRQKTool"]),
   ],
   dependencies: [
@@ -51,6 +52,12 @@ let package = Package(
     .target(name: "ChatTemplates", dependencies: ["Tensors"], swiftSettings: strict),
     .target(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
+      swiftSettings: strict),
+    .target(
+      name: "Training",
+      dependencies: [
+        "Tensors", "Transformers", .product(name: "RealModule", package: "swift-numerics"),
+      ],
       swiftSettings: strict),
     .executableTarget(
       name: "LRQKTool",
@@ -91,6 +98,9 @@ let package = Package(
     .testTarget(
       name: "CacheMethodsTests",
       dependencies: ["CacheMethods", "Transformers", "LRQK", "Tensors", "TieredMemory"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "TrainingTests", dependencies: ["TestSupport", "Training", "Transformers", "Tensors"],
       swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(

@@ -106,9 +106,11 @@ extension Float: ReferenceOrder {
   }
 
   /// Exponentials in place; see `ReferenceOrder`.
-  public static func chainExponentials(_ x: inout MutableSpan<Float>) {
+  public static func chainExponentials(_ x: inout MutableSpan<Float>, in range: Range<Int>) {
+    checkRange(range, x.count)
     unsafe x.withUnsafeMutableBufferPointer { x in
-      unsafe chains_exponentials_f32(x.count, x.baseAddress)
+      unsafe chains_exponentials_f32(
+        range.count, x.baseAddress.map { unsafe $0 + range.lowerBound })
     }
   }
 
@@ -237,9 +239,11 @@ extension Double: ReferenceOrder {
   }
 
   /// Exponentials in place; see `ReferenceOrder`.
-  public static func chainExponentials(_ x: inout MutableSpan<Double>) {
+  public static func chainExponentials(_ x: inout MutableSpan<Double>, in range: Range<Int>) {
+    checkRange(range, x.count)
     unsafe x.withUnsafeMutableBufferPointer { x in
-      unsafe chains_exponentials_f64(x.count, x.baseAddress)
+      unsafe chains_exponentials_f64(
+        range.count, x.baseAddress.map { unsafe $0 + range.lowerBound })
     }
   }
 
@@ -278,6 +282,11 @@ private func checkCount(_ rows: Int, _ width: Int, _ count: Int, _ what: String)
   precondition(
     rows >= 0 && width >= 0 && !overflow && needed == count,
     "\(what): \(rows) by \(width) elements needed, \(count) given")
+}
+
+private func checkRange(_ range: Range<Int>, _ count: Int) {
+  precondition(
+    range.lowerBound >= 0 && range.upperBound <= count, "elements \(range) of \(count)")
 }
 
 private func checkSquare(_ n: Int, _ count: Int, _ what: String) {

@@ -15,9 +15,23 @@ import CLinearAlgebra
 /// The operations that OpenBLAS and LAPACK do for an element type.
 public protocol LibraryOrder {
   /// C (m, n) = op(A) op(B), or C += op(A) op(B); row-major, leading dimensions are row lengths.
+  ///
+  /// C begins at element `first` of `c`.
   static func libraryMatmul(
     m: Int, n: Int, k: Int, a: Span<Self>, lda: Int, transposeA: Bool, b: Span<Self>, ldb: Int,
-    transposeB: Bool, into c: inout MutableSpan<Self>, ldc: Int, accumulate: Bool)
+    transposeB: Bool, into c: inout MutableSpan<Self>, from first: Int, ldc: Int, accumulate: Bool)
+}
+
+extension LibraryOrder {
+  /// The same with C at the beginning of `c`.
+  public static func libraryMatmul(
+    m: Int, n: Int, k: Int, a: Span<Self>, lda: Int, transposeA: Bool, b: Span<Self>, ldb: Int,
+    transposeB: Bool, into c: inout MutableSpan<Self>, ldc: Int, accumulate: Bool
+  ) {
+    libraryMatmul(
+      m: m, n: n, k: k, a: a, lda: lda, transposeA: transposeA, b: b, ldb: ldb,
+      transposeB: transposeB, into: &c, from: 0, ldc: ldc, accumulate: accumulate)
+  }
 }
 
 /// One BLAS thread, set before the first product or decomposition: their bits depend on it.
@@ -42,12 +56,14 @@ extension Float: LibraryOrder {
   /// `cblas_sgemm`.
   public static func libraryMatmul(
     m: Int, n: Int, k: Int, a: Span<Float>, lda: Int, transposeA: Bool, b: Span<Float>, ldb: Int,
-    transposeB: Bool, into c: inout MutableSpan<Float>, ldc: Int, accumulate: Bool
+    transposeB: Bool, into c: inout MutableSpan<Float>, from first: Int, ldc: Int,
+    accumulate: Bool
   ) {
     _ = singleThreaded
     checkSizes(
       m: m, n: n, k: k, a: a.count, lda: lda, transposeA: transposeA, b: b.count, ldb: ldb,
-      transposeB: transposeB, c: c.count, ldc: ldc)
+      transposeB: transposeB, c: c.count - first, ldc: ldc)
+    precondition(first >= 0, "matrix C begins at element \(first)")
     if m == 0 || n == 0 { return }
     unsafe a.withUnsafeBufferPointer { a in
       unsafe b.withUnsafeBufferPointer { b in
@@ -56,7 +72,7 @@ extension Float: LibraryOrder {
             CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans,
             transposeB ? CblasTrans : CblasNoTrans, Int32(m), Int32(n), Int32(k), 1,
             a.baseAddress, Int32(max(lda, 1)), b.baseAddress, Int32(max(ldb, 1)),
-            accumulate ? 1 : 0, c.baseAddress, Int32(max(ldc, 1)))
+            accumulate ? 1 : 0, c.baseAddress.map { unsafe $0 + first }, Int32(max(ldc, 1)))
         }
       }
     }
@@ -67,12 +83,14 @@ extension Double: LibraryOrder {
   /// `cblas_dgemm`.
   public static func libraryMatmul(
     m: Int, n: Int, k: Int, a: Span<Double>, lda: Int, transposeA: Bool, b: Span<Double>,
-    ldb: Int, transposeB: Bool, into c: inout MutableSpan<Double>, ldc: Int, accumulate: Bool
+    ldb: Int, transposeB: Bool, into c: inout MutableSpan<Double>, from first: Int, ldc: Int,
+    accumulate: Bool
   ) {
     _ = singleThreaded
     checkSizes(
       m: m, n: n, k: k, a: a.count, lda: lda, transposeA: transposeA, b: b.count, ldb: ldb,
-      transposeB: transposeB, c: c.count, ldc: ldc)
+      transposeB: transposeB, c: c.count - first, ldc: ldc)
+    precondition(first >= 0, "matrix C begins at element \(first)")
     if m == 0 || n == 0 { return }
     unsafe a.withUnsafeBufferPointer { a in
       unsafe b.withUnsafeBufferPointer { b in
@@ -81,7 +99,7 @@ extension Double: LibraryOrder {
             CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans,
             transposeB ? CblasTrans : CblasNoTrans, Int32(m), Int32(n), Int32(k), 1,
             a.baseAddress, Int32(max(lda, 1)), b.baseAddress, Int32(max(ldb, 1)),
-            accumulate ? 1 : 0, c.baseAddress, Int32(max(ldc, 1)))
+            accumulate ? 1 : 0, c.baseAddress.map { unsafe $0 + first }, Int32(max(ldc, 1)))
         }
       }
     }

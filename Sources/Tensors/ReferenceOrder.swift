@@ -140,11 +140,11 @@ public protocol ReferenceOrder: Equatable, Sendable {
     rows: Span<Self>, width: Int, slots: Span<Int32>, weights: Span<Self>,
     into out: inout MutableSpan<Self>)
 
-  /// x[i] = exp(x[i]) in place by this package's own polynomial, within 1 unit in the last place.
+  /// x[i] = exp(x[i]) in place, for i in `range`, by this package's own polynomial, within 1 unit in the last place.
   ///
   /// 0 at and below -87 (Float) or -708 (Double), where exp nears the subnormal numbers; infinity
   /// where the type overflows; NaN stays NaN.
-  static func chainExponentials(_ x: inout MutableSpan<Self>)
+  static func chainExponentials(_ x: inout MutableSpan<Self>, in range: Range<Int>)
 
   /// The lower Cholesky factor, in place, of a symmetric (n, n) matrix, n² elements row-major.
   ///
@@ -163,4 +163,11 @@ public protocol ReferenceOrder: Equatable, Sendable {
   /// subtract, in the order in which the unknowns become known.
   static func chainCholeskySolve(
     n: Int, m: Int, factor: Span<Self>, _ b: inout MutableSpan<Self>)
+}
+
+extension ReferenceOrder {
+  /// x[i] = exp(x[i]) in place, for all of them.
+  public static func chainExponentials(_ x: inout MutableSpan<Self>) {
+    chainExponentials(&x, in: 0..<x.count)
+  }
 }

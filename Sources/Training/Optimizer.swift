@@ -1,0 +1,123 @@
+// AdamW, clipping and the schedule of the learning rate.
+//
+// In:  parameters, their gradients, the number of the step t from 1.
+// Out: parameters after the step (Loshchilov and Hutter, arXiv 1711.05101):
+//
+//          g ← g min(1, clip / ‖g‖)           ‖g‖ over all gradients together, in Double
+//          m ← β₁ m + (1 − β₁) g              v ← β₂ v + (1 − β₂) g²
+//          θ ← θ − η (m̂ / (√v̂ + ε) + λ θ)    m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
+//
+// λ applies to matrices, not to the factors of norms. η rises from 0 over the warm-up, then follows
+// half a cosine down to its last value.
+
+import RealModule
+public import Tensors
+
+/// The rate of every step.
+public struct Schedule: Sendable, Equatable {
+  /// The highest rate.
+  public var rate: Double
+  /// The last rate.
+  public var lastRate: Double
+  /// Steps to the highest rate.
+  public var warmUp: Int
+  /// Steps in all; the last rate holds beyond.
+  public var steps: Int
+
+  /// A schedule.
+  public init(rate: Double, lastRate: Double, warmUp: Int, steps: Int) {
+    self.rate = rate
+    self.lastRate = lastRate
+    self.warmUp = warmUp
+    self.steps = steps
+  }
+
+  /// η of step t, from 1.
+  public func rate(at t: Int) -> Double {
+    if t < warmUp { return rate * Double(t) / Double(warmUp) }
+    let done = min(1, Double(t - warmUp) / Double(max(1, steps - warmUp)))
+    return lastRate + (rate - lastRate) * (1 + Double.cos(.pi * done)) / 2
+  }
+}
+
+/// AdamW's choices.
+public struct AdamW: Sendable, Equatable {
+  /// β₁.
+  public var meanDecay = 0.9
+  /// β₂.
+  public var squareDecay = 0.95
+  /// ε.
+  public var epsilon = 1e-8
+  /// λ.
+  public var weightDecay = 0.1
+  /// The largest norm of all gradients together.
+  public var clip = 1.0
+
+  /// The choices above.
+  public init() {}
+
+  /// Step t, from 1, with rate η; returns the norm of the gradients before clipping.
+  @discardableResult
+  public func step<E: Scalar>(
+    _ parameters: inout [Parameter<E>], _ gradients: [[E]], t: Int, rate: Double
+  ) throws -> Double {
+    precondition(parameters.count == gradients.count && t >= 1, "a gradient for every parameter")
+    let squares = try mapConcurrently(gradients.count) { n in
+      let gradient = gradients[n]
+      return squaredNorm(gradient.span)
+    }
+    let norm = squares.reduce(0, +).squareRoot()
+    let factor = norm > clip ? clip / norm : 1
+    let corrections = (
+      1 - Double.pow(meanDecay, Double(t)), 1 - Double.pow(squareDecay, Double(t))
+    )
+    try updateConcurrently(&parameters) { n, parameter in
+      let decay = parameter.shape.count > 1 ? rate * weightDecay : 0
+      // Moved out, so that each array has one owner and changes in place.
+      var (values, mean, square) = (parameter.values, parameter.mean, parameter.square)
+      (parameter.values, parameter.mean, parameter.square) = ([], [], [])
+      let gradient = gradients[n]
+      do {
+        var theta = values.mutableSpan
+        var m = mean.mutableSpan
+        var v = square.mutableSpan
+        adamStep(
+          &theta, &m, &v, gradient.span, factor: E(factor), meanDecay: E(meanDecay),
+          squareDecay: E(squareDecay), rate: E(rate / corrections.0),
+          squareCorrection: E(1 / corrections.1), epsilon: E(epsilon), keep: E(1 - decay))
+      }
+      (parameter.values, parameter.mean, parameter.square) = (values, mean, square)
+    }
+    return norm
+  }
+}
+
+/// The sum of squares, in Double.
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func squaredNorm<E: Scalar>(_ g: Span<E>) -> Double {
+  var (even, odd) = (0.0, 0.0)
+  for i in stride(from: 0, to: g.count - 1, by: 2) {
+    even += Double(g[i]) * Double(g[i])
+    odd += Double(g[i + 1]) * Double(g[i + 1])
+  }
+  if g.count % 2 == 1 { even += Double(g[g.count - 1]) * Double(g[g.count - 1]) }
+  return even + odd
+}
+
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func adamStep<E: Scalar>(
+  _ values: inout MutableSpan<E>, _ mean: inout MutableSpan<E>, _ square: inout MutableSpan<E>,
+  _ gradient: Span<E>, factor: E, meanDecay: E, squareDecay: E, rate: E, squareCorrection: E,
+  epsilon: E, keep: E
+) {
+  for i in values.indices {
+    let g = gradient[i] * factor
+    let m = meanDecay * mean[i] + (1 - meanDecay) * g
+    let v = squareDecay * square[i] + (1 - squareDecay) * g * g
+    mean[i] = m
+    square[i] = v
+    values[i] = values[i] * keep - rate * m / ((v * squareCorrection).squareRoot() + epsilon)
+  }
+}

@@ -1,0 +1,48 @@
+// The numbers that training changes, and what the optimiser remembers of each.
+
+public import Tensors
+
+/// A named parameter with the optimiser's two moments.
+public struct Parameter<E: Scalar>: Sendable {
+  /// Its name in the checkpoint.
+  public let name: String
+  /// (outputs, inputs), or (width) for a norm's factors.
+  public let shape: [Int]
+  /// Row-major.
+  public internal(set) var values: [E]
+  /// AdamW's running mean of the gradient.
+  var mean: [E]
+  /// AdamW's running mean of its square.
+  var square: [E]
+
+  /// A parameter that no step has changed yet.
+  public init(name: String, shape: [Int], values: [E]) {
+    precondition(
+      values.count == shape.reduce(1, *), "\(name): \(values.count) numbers for \(shape)")
+    self.name = name
+    self.shape = shape
+    self.values = values
+    mean = zeros(values.count)
+    square = zeros(values.count)
+  }
+
+  /// The values as a tensor.
+  public var tensor: Tensor<E> { Tensor(shape: shape, elements: values) }
+}
+
+extension ModelShape {
+  /// Parameters before the first step; parameter n is drawn from stream n of `seed`.
+  public func startingParameters<E: Scalar>(seed: UInt64) -> [Parameter<E>] {
+    parameterPlans.enumerated().map { n, plan in
+      let numbers = RandomNumbers(seed: seed, stream: UInt64(n))
+      let count = plan.shape.reduce(1, *)
+      let values = (0..<count).map { i in
+        E(plan.deviation.map { $0 * numbers.normal(i) } ?? 1)
+      }
+      return Parameter(name: plan.name, shape: plan.shape, values: values)
+    }
+  }
+
+  /// Numbers in all parameters.
+  public var parameterCount: Int { parameterPlans.reduce(0) { $0 + $1.shape.reduce(1, *) } }
+}

@@ -1,0 +1,74 @@
+// RoPE, and its way back.
+//
+// In:  x (n, heads · d): n rows of several heads side by side; row i has position i mod L.
+// Out: every head of row i turned by the angles of its position; back: turned by the same angles the
+//      other way round, because a rotation's transpose is its inverse.
+//
+// A head's first R elements turn in pairs (j, j + R/2), as in Transformers' RotaryEmbedding, whose
+// cosines and sines these are.
+
+public import Tensors
+public import Transformers
+
+/// Cosines and sines of positions 0 ..< L.
+public struct RotaryTable<E: Scalar>: Sendable {
+  /// R/2.
+  let half: Int
+  /// (L, R/2).
+  let cosines: [E]
+  /// (L, R/2).
+  let sines: [E]
+
+  /// The positions of a sequence of `length` tokens.
+  public init(_ rotary: RotaryEmbedding, length: Int) {
+    let turns = rotary.turns(positions: Array(0..<length), length: length)
+    half = turns.cosines.columns
+    cosines = turns.cosines.converted(to: E.self).elements
+    sines = turns.sines.converted(to: E.self).elements
+  }
+
+  /// L.
+  var length: Int { half == 0 ? .max : cosines.count / half }
+}
+
+extension Tape {
+  /// Turns every head of every row, (n, heads · d); rows are sequences of L tokens one after another.
+  public func rotated(
+    _ x: Variable<E>, by table: RotaryTable<E>, headWidth d: Int, sequenceLength L: Int
+  ) -> Variable<E> {
+    precondition(
+      x.value.columns % d == 0 && x.value.rows % L == 0 && L <= table.length && 2 * table.half <= d,
+      "rows \(x.value.shape) of heads of width \(d), sequences of \(L)")
+    func turned(_ rows: Tensor<E>, direction: E) -> Tensor<E> {
+      var elements = rows.elements
+      do {
+        var out = elements.mutableSpan
+        turn(
+          &out, table.cosines.span, table.sines.span, half: table.half, d, rows.columns / d, L,
+          direction)
+      }
+      return Tensor(shape: rows.shape, elements: elements)
+    }
+    return record(turned(x.value, direction: 1)) { x.accumulate(turned($0, direction: -1)) }
+  }
+}
+
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func turn<E: Scalar>(
+  _ x: inout MutableSpan<E>, _ cosines: Span<E>, _ sines: Span<E>, half: Int, _ d: Int,
+  _ heads: Int, _ L: Int, _ direction: E
+) {
+  for row in 0..<x.count / (d * heads) {
+    let angle = row % L * half
+    for head in 0..<heads {
+      let first = (row * heads + head) * d
+      for j in 0..<half {
+        let (cosine, sine) = (cosines[angle + j], direction * sines[angle + j])
+        let (a, b) = (x[first + j], x[first + half + j])
+        x[first + j] = a * cosine - b * sine
+        x[first + half + j] = b * cosine + a * sine
+      }
+    }
+  }
+}

@@ -1,0 +1,69 @@
+// One step of training: a batch in, better parameters out.
+//
+// In:  parameters; sequences of one length with a target and a weight for every token.
+// Out: the gradient of the weighted cross-entropy; how often the likeliest token was the target.
+//
+// The batch is cut into shards of whole sequences, each on a tape and a thread of its own, and their
+// gradients are added in order. The number of shards is a choice of the recipe and not of the
+// machine: the same recipe gives the same bits on one core and on many of the same kind.
+
+public import Tensors
+
+/// A sequence to learn from: position t sees tokens 0 ... t and is to say `targets[t]`.
+public struct TrainingSequence: Sendable, Equatable {
+  /// (L).
+  public var tokens: [Int]
+  /// (L).
+  public var targets: [Int]
+  /// (L); 0 where nothing is to be learned.
+  public var weights: [Float]
+
+  /// A text of L + 1 tokens: each is to say the next one, weighted by `weights[t + 1]`.
+  public init(text: [Int], weights: [Float]) {
+    precondition(text.count == weights.count && text.count >= 2, "a weight for every token")
+    tokens = Array(text.dropLast())
+    targets = Array(text.dropFirst())
+    self.weights = Array(weights.dropFirst())
+  }
+}
+
+/// What a batch says about parameters.
+public struct BatchResult<E: Scalar>: Sendable {
+  /// Weighted mean of −log p of the targets, in nats.
+  public var loss = 0.0
+  /// Of each parameter, row-major.
+  public var gradients: [[E]] = []
+}
+
+/// Loss and gradients of a batch; `shards` tapes.
+public func gradients<E: Scalar>(
+  _ shape: ModelShape, _ parameters: [Parameter<E>], _ batch: [TrainingSequence], shards: Int
+) throws -> BatchResult<E> {
+  let L = batch.first?.tokens.count ?? 0
+  precondition(
+    L > 0 && batch.allSatisfy { $0.tokens.count == L } && shards >= 1, "sequences of one length")
+  let total = batch.reduce(0.0) { $0 + $1.weights.reduce(0) { $0 + Double($1) } }
+  let count = min(shards, batch.count)
+  let parts = try mapConcurrently(count) { s in
+    let sequences = batch[s * batch.count / count..<(s + 1) * batch.count / count]
+    let tape = Tape<E>()
+    let pass = ModelPass(shape, parameters, on: tape)
+    let logits = pass.logits(of: sequences.flatMap(\.tokens), sequenceLength: L)
+    let loss = tape.crossEntropy(
+      logits, targets: sequences.flatMap(\.targets),
+      weights: sequences.flatMap { $0.weights.map { E($0) } }, totalWeight: E(total))
+    let value = Double(loss.value.elements[0])
+    tape.backward(from: loss)
+    return BatchResult(loss: value, gradients: pass.leaves.map { $0.takeGradient() })
+  }
+  var sum = parts[0]
+  for part in parts.dropFirst() {
+    sum.loss += part.loss
+    try updateConcurrently(&sum.gradients) { n, gradient in
+      let more = part.gradients[n]
+      var out = gradient.mutableSpan
+      add(more.span, to: &out)
+    }
+  }
+  return sum
+}
