@@ -63,7 +63,7 @@ let package = Package(
       name: "LRQKTool",
       dependencies: [
         "Tensors", "TieredMemory", "LRQK", "Replay", "Transformers", "ChatTemplates",
-        "CacheMethods",
+        "CacheMethods", "Training",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),

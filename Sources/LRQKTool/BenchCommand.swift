@@ -14,7 +14,7 @@ struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
     abstract: "Time prefill or decode beside this machine's limits.",
-    subcommands: [BenchPrefill.self, BenchDecode.self, BenchModel.self])
+    subcommands: [BenchPrefill.self, BenchDecode.self, BenchModel.self, BenchTraining.self])
 }
 
 struct BenchSizes: ParsableArguments {
