@@ -12,11 +12,12 @@
 import Tensors
 
 extension Tape {
-  /// 1. Head h of x times B_hᵀ; B is (H d, r), head h has rows h d ..< (h + 1) d.
+  /// 1. Head h of x times B_hᵀ; B is (H, d, r).
   public func headLinear(_ x: Variable<E>, _ B: Variable<E>, heads H: Int) -> Variable<E> {
-    let (n, r, d) = (x.value.rows, B.value.columns, B.value.rows / H)
+    let (n, r, d) = (x.value.rows, B.value.columns, B.value.rows)
     precondition(
-      x.value.columns == H * r && B.value.rows == H * d, "heads \(x.value.shape), \(B.value.shape)")
+      x.value.columns == H * r && B.value.shape == [H, d, r],
+      "heads \(x.value.shape), \(B.value.shape)")
     let (X, factors) = (x.value.elements, B.value.elements)
     var y: [E] = zeros(n * H * d)
     do {

@@ -31,7 +31,7 @@ public struct ModelPass<E: Scalar> {
 
   /// The parameter of this name, which the shape has.
   private func parameter(_ name: String) -> Variable<E> {
-    guard let place = places[name + ".weight"] else {
+    guard let place = places[name] ?? places[name + ".weight"] else {
       preconditionFailure("the model has no parameter \(name)")
     }
     return leaves[place]
@@ -83,7 +83,8 @@ public struct ModelPass<E: Scalar> {
         let shared = project("\(letter)_shared_proj", x)
         if r == 0 { return shared }
         let own = tape.headLinear(
-          project("\(letter)_down_proj", x), parameter("\(name).\(letter)_up_proj"), heads: H)
+          project("\(letter)_residual_proj", x),
+          parameter("\(name).\(letter)_residual_factors"), heads: H)
         return tape.addToHeads(own, shared: shared)
       }
       return tape.attention(

@@ -136,10 +136,10 @@ extension ModelShape {
         for x in ["k", "v"] {
           plans.append(matrix("\(heads).\(x)_shared_proj", d, D))
           if r > 0 {
-            plans.append(matrix("\(heads).\(x)_down_proj", H * r, D))
+            plans.append(matrix("\(heads).\(x)_residual_proj", H * r, D))
             plans.append(
               ParameterPlan(
-                name: "\(heads).\(x)_up_proj.weight", shape: [H * d, r], deviation: b))
+                name: "\(heads).\(x)_residual_factors", shape: [H, d, r], deviation: b))
           }
         }
         plans.append(matrix("\(heads).o_proj", D, H * d, by: 1 / depth))

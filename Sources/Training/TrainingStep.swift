@@ -33,6 +33,10 @@ public struct BatchResult<E: Scalar>: Sendable {
   public var loss = 0.0
   /// Of each parameter, row-major.
   public var gradients: [[E]] = []
+  /// Targets of weight 1 or more: what is asked for.
+  public var answers = 0
+  /// Those of them that were the likeliest token.
+  public var rightAnswers = 0
 }
 
 /// Loss and gradients of a batch; `shards` tapes.
@@ -52,13 +56,18 @@ public func gradients<E: Scalar>(
     let loss = tape.crossEntropy(
       logits, targets: sequences.flatMap(\.targets),
       weights: sequences.flatMap { $0.weights.map { E($0) } }, totalWeight: E(total))
-    let value = Double(loss.value.elements[0])
+    var result = BatchResult<E>(loss: Double(loss.value.elements[0]))
+    (result.answers, result.rightAnswers) = rightAnswers(
+      logits.value, sequences.flatMap(\.targets), sequences.flatMap(\.weights))
     tape.backward(from: loss)
-    return BatchResult(loss: value, gradients: pass.leaves.map { $0.takeGradient() })
+    result.gradients = pass.leaves.map { $0.takeGradient() }
+    return result
   }
   var sum = parts[0]
   for part in parts.dropFirst() {
     sum.loss += part.loss
+    sum.answers += part.answers
+    sum.rightAnswers += part.rightAnswers
     try updateConcurrently(&sum.gradients) { n, gradient in
       let more = part.gradients[n]
       var out = gradient.mutableSpan
@@ -66,4 +75,23 @@ public func gradients<E: Scalar>(
     }
   }
   return sum
+}
+
+/// How many targets of weight 1 or more there are, and how many have the largest logit of their row.
+private func rightAnswers<E: Scalar>(
+  _ logits: Tensor<E>, _ targets: [Int], _ weights: [Float]
+) -> (all: Int, right: Int) {
+  let (z, V) = (logits.elements, logits.columns)
+  let asked = targets.indices.filter { weights[$0] >= 1 }
+  let right = asked.filter { largest(z.span, in: $0 * V..<($0 + 1) * V) == targets[$0] }
+  return (asked.count, right.count)
+}
+
+/// The place of the largest number within `range`; the first of equals.
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func largest<E: Scalar>(_ x: Span<E>, in range: Range<Int>) -> Int {
+  var best = range.lowerBound
+  for i in range where x[i] > x[best] { best = i }
+  return best - range.lowerBound
 }

@@ -69,7 +69,7 @@ import Transformers
   }
 
   @Test func `heads with matrices of their own, and with shared parts`() {
-    checkGradients([[3, 4], [6, 2]]) { $0.weighted($0.headLinear($1[0], $1[1], heads: 2)) }
+    checkGradients([[3, 4], [2, 3, 2]]) { $0.weighted($0.headLinear($1[0], $1[1], heads: 2)) }
     checkGradients([[3, 6], [3, 2]]) { $0.weighted($0.addToHeads($1[0], shared: $1[1])) }
     checkGradients([[3, 6], [3, 2]]) { $0.weighted($0.joinToHeads($1[0], shared: $1[1], heads: 3)) }
     checkGradients([[3, 8]]) { $0.weighted($0.headColumns($1[0], 1..<3, heads: 2)) }

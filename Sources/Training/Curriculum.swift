@@ -1,0 +1,113 @@
+// What is learned, in which order, and when to go on.
+//
+// In:  stages; each mixes tasks and lengths, and has a rate and an end.
+// Out: the batch of every step, a pure function of (seed, stage, step): no state but two numbers has
+//      to be kept to go on where a run stopped.
+//
+// A stage ends when the answers of its last `window` steps were right often enough, or after its
+// most steps. Accuracy, not the step count, should move a curriculum on: a model that is hurried to
+// longer texts before it can find anything in short ones may never learn to.
+
+public import Tensors
+
+/// Makes texts to learn from.
+public protocol TrainingTask: Sendable {
+  /// Text number `index` of a stream of random numbers: `length` + 1 tokens, and the weight of each
+  /// as a target (1 for what is asked for, less for the rest, 0 for what cannot be known).
+  func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float])
+}
+
+/// A share of a mixture.
+public struct TaskShare: Sendable {
+  /// What the log calls it.
+  public let name: String
+  /// Its part of the batch's sequences, relative to the others.
+  public let share: Double
+  /// The task.
+  public let task: any TrainingTask
+
+  /// A share of a mixture.
+  public init(name: String, share: Double, task: any TrainingTask) {
+    precondition(share > 0 && share.isFinite, "a share of \(share)")
+    self.name = name
+    self.share = share
+    self.task = task
+  }
+}
+
+/// Sequences of one length.
+public struct BatchSize: Sendable, Equatable {
+  /// L, tokens.
+  public let length: Int
+  /// Sequences.
+  public let count: Int
+  /// Its part of the steps, relative to the others.
+  public let share: Double
+
+  /// So many sequences of a length.
+  public init(length: Int, count: Int, share: Double = 1) {
+    precondition(length >= 2 && count >= 1 && share > 0, "\(count) sequences of \(length) tokens")
+    self.length = length
+    self.count = count
+    self.share = share
+  }
+}
+
+/// A part of a training run.
+public struct Stage: Sendable {
+  /// What the log calls it.
+  public var name: String
+  /// What is mixed.
+  public var tasks: [TaskShare]
+  /// Each step has one of these.
+  public var sizes: [BatchSize]
+  /// The learning rate of its steps.
+  public var schedule: Schedule
+  /// The accuracy that ends it; nil: only the number of steps does.
+  public var accuracy: Double?
+  /// Steps that the accuracy is the mean of.
+  public var window: Int
+  /// Most steps.
+  public var steps: Int
+
+  /// A part of a run.
+  public init(
+    name: String, tasks: [TaskShare], sizes: [BatchSize], schedule: Schedule,
+    accuracy: Double? = nil, window: Int = 50, steps: Int
+  ) {
+    precondition(!tasks.isEmpty && !sizes.isEmpty && steps >= 1 && window >= 1, "an empty stage")
+    self.name = name
+    self.tasks = tasks
+    self.sizes = sizes
+    self.schedule = schedule
+    self.accuracy = accuracy
+    self.window = window
+    self.steps = steps
+  }
+
+  /// The batch of step t, from 1, of stage number `stage`.
+  func batch(stage: Int, step t: Int, seed: UInt64) throws -> [TrainingSequence] {
+    // One stream chooses, and every sequence has a stream of its own.
+    let base = UInt64(stage) << 52 | UInt64(t) << 20
+    let choice = RandomNumbers(seed: seed, stream: base)
+    let size = sizes[pick(sizes.map(\.share), choice.uniform(0))]
+    return try (0..<size.count).map { n in
+      let task = tasks[pick(tasks.map(\.share), choice.uniform(n + 1))].task
+      let numbers = RandomNumbers(seed: seed, stream: base | UInt64(n + 1))
+      let (tokens, weights) = try task.text(length: size.length, numbers)
+      precondition(
+        tokens.count == size.length + 1, "a text of \(tokens.count) tokens, not \(size.length + 1)")
+      return TrainingSequence(text: tokens, weights: weights)
+    }
+  }
+}
+
+/// The index whose part of the sum of `shares` holds u of it, u in 0 ..< 1.
+func pick(_ shares: [Double], _ u: Double) -> Int {
+  var left = u * shares.reduce(0, +)
+  for (n, share) in shares.enumerated() {
+    left -= share
+    if left < 0 { return n }
+  }
+  return shares.count - 1
+}

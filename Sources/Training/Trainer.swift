@@ -1,0 +1,129 @@
+// A training run: stage after stage, step after step.
+//
+// In:  a model's shape, stages, a seed; or the state in which an earlier run stopped.
+// Out: the parameters, and a line for every step.
+//
+// The state after a step is everything that the next one depends on: parameters with their moments,
+// stage, step, and the accuracies of the last steps. Saving it and going on gives the same bits as
+// never having stopped (TrainingCheckpoint.swift).
+
+public import Tensors
+
+/// Everything that the next step depends on.
+public struct TrainingState: Sendable {
+  /// Parameters and their moments.
+  public var parameters: [Parameter<Float>]
+  /// Steps so far, over all stages.
+  public var step = 0
+  /// The stage of the next step, from 0; the number of stages when the run is over.
+  public var stage = 0
+  /// Steps so far in this stage.
+  public var stepInStage = 0
+  /// Accuracies of the last steps of this stage, oldest first, at most its window.
+  public var accuracies: [Double] = []
+  /// Tokens so far.
+  public var tokens = 0
+  /// Seconds so far; they change nothing.
+  public var seconds = 0.0
+
+  /// Before the first step.
+  public init(_ shape: ModelShape, seed: UInt64) {
+    parameters = shape.startingParameters(seed: seed)
+  }
+}
+
+/// What a step did.
+public struct StepReport: Sendable {
+  /// From 1, over all stages.
+  public let step: Int
+  /// The stage's name.
+  public let stage: String
+  /// Tokens of each sequence, and how many sequences.
+  public let size: (length: Int, count: Int)
+  /// Nats per weighted token.
+  public let loss: Double
+  /// Share of the targets of weight 1 or more that were the likeliest token; nil if there was none.
+  public let accuracy: Double?
+  /// Of all gradients together, before clipping.
+  public let gradientNorm: Double
+  /// η.
+  public let rate: Double
+  /// What it took.
+  public let seconds: Double
+}
+
+/// Runs stages.
+public struct Trainer: Sendable {
+  /// What is trained.
+  public let shape: ModelShape
+  /// What is learned.
+  public let stages: [Stage]
+  /// Of parameters and batches.
+  public let seed: UInt64
+  /// How a step changes parameters.
+  public var optimizer = AdamW()
+  /// Tapes of a step.
+  public var shards = 2
+
+  /// A run from the beginning.
+  public init(_ shape: ModelShape, stages: [Stage], seed: UInt64) {
+    self.shape = shape
+    self.stages = stages
+    self.seed = seed
+  }
+
+  /// One step; nil when the run is over.
+  public func step(_ state: inout TrainingState) throws -> StepReport? {
+    guard state.stage < stages.count else { return nil }
+    let start = ContinuousClock.now
+    let stage = stages[state.stage]
+    state.step += 1
+    state.stepInStage += 1
+    let batch = try stage.batch(stage: state.stage, step: state.stepInStage, seed: seed)
+    let result = try gradients(shape, state.parameters, batch, shards: shards)
+    guard result.loss.isFinite else { throw TrainingError.notFinite(step: state.step) }
+    let rate = stage.schedule.rate(at: state.stepInStage)
+    let norm = try optimizer.step(
+      &state.parameters, result.gradients, t: state.step, rate: rate)
+    let accuracy =
+      result.answers == 0 ? nil : Double(result.rightAnswers) / Double(result.answers)
+    advance(&state, stage, accuracy)
+    let length = batch[0].tokens.count
+    state.tokens += batch.count * length
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
+    state.seconds += seconds
+    return StepReport(
+      step: state.step, stage: stage.name, size: (length, batch.count), loss: result.loss,
+      accuracy: accuracy, gradientNorm: norm, rate: rate, seconds: seconds)
+  }
+
+  /// Goes on to the next stage when this one is over.
+  private func advance(_ state: inout TrainingState, _ stage: Stage, _ accuracy: Double?) {
+    if let accuracy { state.accuracies.append(accuracy) }
+    if state.accuracies.count > stage.window { state.accuracies.removeFirst() }
+    let mean = state.accuracies.reduce(0, +) / Double(max(1, state.accuracies.count))
+    let isGood = state.accuracies.count == stage.window && mean >= stage.accuracy ?? .infinity
+    if isGood || state.stepInStage >= stage.steps {
+      state.stage += 1
+      state.stepInStage = 0
+      state.accuracies = []
+    }
+  }
+}
+
+/// A run that cannot go on.
+public enum TrainingError: Error, Equatable, CustomStringConvertible {
+  /// The loss is not a number, or infinite.
+  case notFinite(step: Int)
+  /// A checkpoint that is not one of this run.
+  case checkpoint(path: String, String)
+
+  /// One line: what, where, what to do.
+  public var description: String {
+    switch self {
+    case .notFinite(let step):
+      "step \(step): the loss is not finite; lower the learning rate or the clip"
+    case .checkpoint(let path, let reason): "\(path): \(reason)"
+    }
+  }
+}
