@@ -62,7 +62,7 @@ struct BenchTraining: ParsableCommand {
       func step() throws {
         t += 1
         let result = try gradients(shape, parameters, sequences, shards: shards)
-        try AdamW().step(&parameters, result.gradients, t: t, rate: 1e-3)
+        try Optimizer().step(&parameters, result.gradients, t: t, rate: 1e-3)
       }
       try step()
       let before = MachineLimits.measure()

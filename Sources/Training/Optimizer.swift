@@ -1,9 +1,10 @@
-// AdamW, clipping and the schedule of the learning rate.
+// AdamW, clipping, and the schedule of the learning rate.
 //
 // In:  parameters, their gradients, the number of the step t from 1.
-// Out: parameters after the step (Loshchilov and Hutter, arXiv 1711.05101):
+// Out: parameters after the step. First g ← g min(1, clip / ‖g‖), ‖g‖ over all gradients together, in
+//      Double; then, for matrices between hidden layers if the recipe says so, Muon (Muon.swift); for
+//      all others AdamW (Loshchilov and Hutter, arXiv 1711.05101):
 //
-//          g ← g min(1, clip / ‖g‖)           ‖g‖ over all gradients together, in Double
 //          m ← β₁ m + (1 − β₁) g              v ← β₂ v + (1 − β₂) g²
 //          θ ← θ − η (m̂ / (√v̂ + ε) + λ θ)    m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
 //
@@ -40,8 +41,8 @@ public struct Schedule: Sendable, Equatable {
   }
 }
 
-/// AdamW's choices.
-public struct AdamW: Sendable, Equatable {
+/// How a step changes parameters.
+public struct Optimizer: Sendable, Equatable {
   /// β₁.
   public var meanDecay = 0.9
   /// β₂.
@@ -52,14 +53,16 @@ public struct AdamW: Sendable, Equatable {
   public var weightDecay = 0.1
   /// The largest norm of all gradients together.
   public var clip = 1.0
+  /// What moves the matrices between hidden layers; nil: AdamW does.
+  public var muon: Muon?
 
   /// The choices above.
   public init() {}
 
   /// Step t, from 1, with rate η; returns the norm of the gradients before clipping.
   @discardableResult
-  public func step<E: Scalar>(
-    _ parameters: inout [Parameter<E>], _ gradients: [[E]], t: Int, rate: Double
+  public func step(
+    _ parameters: inout [Parameter<Float>], _ gradients: [[Float]], t: Int, rate: Double
   ) throws -> Double {
     precondition(parameters.count == gradients.count && t >= 1, "a gradient for every parameter")
     let squares = try mapConcurrently(gradients.count) { n in
@@ -72,6 +75,10 @@ public struct AdamW: Sendable, Equatable {
       1 - Double.pow(meanDecay, Double(t)), 1 - Double.pow(squareDecay, Double(t))
     )
     try updateConcurrently(&parameters) { n, parameter in
+      if let muon, parameter.isHiddenMatrix {
+        muon.step(&parameter, gradients[n], factor: Float(factor), rate: rate)
+        return
+      }
       let decay = parameter.shape.count > 1 ? rate * weightDecay : 0
       // Moved out, so that each array has one owner and changes in place.
       var (values, mean, square) = (parameter.values, parameter.mean, parameter.square)
@@ -82,9 +89,10 @@ public struct AdamW: Sendable, Equatable {
         var m = mean.mutableSpan
         var v = square.mutableSpan
         adamStep(
-          &theta, &m, &v, gradient.span, factor: E(factor), meanDecay: E(meanDecay),
-          squareDecay: E(squareDecay), rate: E(rate / corrections.0),
-          squareCorrection: E(1 / corrections.1), epsilon: E(epsilon), keep: E(1 - decay))
+          &theta, &m, &v, gradient.span, factor: Float(factor), meanDecay: Float(meanDecay),
+          squareDecay: Float(squareDecay), rate: Float(rate / corrections.0),
+          squareCorrection: Float(1 / corrections.1), epsilon: Float(epsilon),
+          keep: Float(1 - decay))
       }
       (parameter.values, parameter.mean, parameter.square) = (values, mean, square)
     }
@@ -93,9 +101,7 @@ public struct AdamW: Sendable, Equatable {
 }
 
 /// The sum of squares, in Double.
-@specialized(where E == Float)
-@specialized(where E == Double)
-private func squaredNorm<E: Scalar>(_ g: Span<E>) -> Double {
+private func squaredNorm(_ g: Span<Float>) -> Double {
   var (even, odd) = (0.0, 0.0)
   for i in stride(from: 0, to: g.count - 1, by: 2) {
     even += Double(g[i]) * Double(g[i])
@@ -105,12 +111,12 @@ private func squaredNorm<E: Scalar>(_ g: Span<E>) -> Double {
   return even + odd
 }
 
-@specialized(where E == Float)
-@specialized(where E == Double)
-private func adamStep<E: Scalar>(
-  _ values: inout MutableSpan<E>, _ mean: inout MutableSpan<E>, _ square: inout MutableSpan<E>,
-  _ gradient: Span<E>, factor: E, meanDecay: E, squareDecay: E, rate: E, squareCorrection: E,
-  epsilon: E, keep: E
+private func adamStep(
+  _ values: inout MutableSpan<Float>, _ mean: inout MutableSpan<Float>,
+  _ square: inout MutableSpan<Float>,
+  _ gradient: Span<Float>, factor: Float, meanDecay: Float, squareDecay: Float, rate: Float,
+  squareCorrection: Float,
+  epsilon: Float, keep: Float
 ) {
   for i in values.indices {
     let g = gradient[i] * factor

@@ -10,9 +10,9 @@ public struct Parameter<E: Scalar>: Sendable {
   public let shape: [Int]
   /// Row-major.
   public internal(set) var values: [E]
-  /// AdamW's running mean of the gradient.
+  /// AdamW's running mean of the gradient; Muon's momentum.
   var mean: [E]
-  /// AdamW's running mean of its square.
+  /// AdamW's running mean of the gradient's square; stays 0 under Muon.
   var square: [E]
 
   /// A parameter that no step has changed yet.
@@ -25,6 +25,9 @@ public struct Parameter<E: Scalar>: Sendable {
     mean = zeros(values.count)
     square = zeros(values.count)
   }
+
+  /// True for a matrix that is neither the embedding nor the output.
+  var isHiddenMatrix: Bool { shape.count > 1 && !name.hasSuffix("embed_tokens.weight") }
 
   /// The values as a tensor.
   public var tensor: Tensor<E> { Tensor(shape: shape, elements: values) }

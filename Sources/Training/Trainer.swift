@@ -61,7 +61,7 @@ public struct Trainer: Sendable {
   /// Of parameters and batches.
   public let seed: UInt64
   /// How a step changes parameters.
-  public var optimizer = AdamW()
+  public var optimizer = Optimizer()
   /// Tapes of a step.
   public var shards = 2
 

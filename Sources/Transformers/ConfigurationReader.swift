@@ -7,22 +7,22 @@
 // known to be harmless: a setting that nobody has read may change what the model computes.
 // An explicit null counts as absent.
 
-import Tensors
+package import Tensors
 
 /// The members of one JSON object, and which of them have been read.
-struct ConfigurationReader {
+package struct ConfigurationReader {
   /// The longest settings file that is read, in bytes.
   static let fileLimit = 4_000_000
 
   /// The path, for errors.
-  let file: String
+  package let file: String
   /// What stands before a key in errors: "" or "rope_scaling.".
   private let prefix: String
   private let object: JSONValue
   private var read: Set<String> = []
 
   /// Reads the file at `path`; it must hold an object.
-  init(path: String) throws(ConfigurationError) {
+  package init(path: String) throws(ConfigurationError) {
     let json: JSONValue
     do {
       json = try JSONValue(
@@ -38,7 +38,7 @@ struct ConfigurationReader {
   }
 
   /// Reads an object that lies in `file` under `prefix`.
-  private init(_ json: JSONValue, file: String, prefix: String) throws(ConfigurationError) {
+  package init(_ json: JSONValue, file: String, prefix: String) throws(ConfigurationError) {
     guard json.objectValue != nil else {
       let key = prefix.isEmpty ? nil : String(prefix.dropLast())
       throw ConfigurationError(file: file, key: key, problem: .wrongKind(expected: "an object"))
@@ -49,15 +49,15 @@ struct ConfigurationReader {
   }
 
   /// The error for `key`.
-  func fault(_ key: String, _ problem: ConfigurationError.Problem) -> ConfigurationError {
+  package func fault(_ key: String, _ problem: ConfigurationError.Problem) -> ConfigurationError {
     ConfigurationError(file: file, key: prefix + key, problem: problem)
   }
 
   /// Whether the key is there at all, if only with null.
-  func has(_ key: String) -> Bool { object[key] != nil }
+  package func has(_ key: String) -> Bool { object[key] != nil }
 
   /// The value of a key; nil where it is absent or null.
-  mutating func value(_ key: String) -> JSONValue? {
+  package mutating func value(_ key: String) -> JSONValue? {
     read.insert(key)
     return object[key].flatMap { $0.isNull ? nil : $0 }
   }
@@ -72,7 +72,7 @@ struct ConfigurationReader {
   }
 
   /// An integer in a range; nil where it is absent or null.
-  mutating func integer(
+  package mutating func integer(
     _ key: String, in range: ClosedRange<Int>
   ) throws(ConfigurationError) -> Int? {
     guard let found = try value(key, "an integer", \.intValue) else { return nil }
@@ -85,7 +85,7 @@ struct ConfigurationReader {
   }
 
   /// A finite number above `lowest` and at most `highest`; nil where it is absent or null.
-  mutating func number(
+  package mutating func number(
     _ key: String, above lowest: Double, upTo highest: Double = 1e12
   ) throws(ConfigurationError) -> Double? {
     guard let found = try value(key, "a number", \.doubleValue) else { return nil }
@@ -97,17 +97,17 @@ struct ConfigurationReader {
   }
 
   /// true or false; nil where it is absent or null.
-  mutating func flag(_ key: String) throws(ConfigurationError) -> Bool? {
+  package mutating func flag(_ key: String) throws(ConfigurationError) -> Bool? {
     try value(key, "true or false", \.boolValue)
   }
 
   /// Text; nil where it is absent or null.
-  mutating func text(_ key: String) throws(ConfigurationError) -> String? {
+  package mutating func text(_ key: String) throws(ConfigurationError) -> String? {
     try value(key, "a string", \.stringValue)
   }
 
   /// A list of strings; nil where it is absent or null.
-  mutating func texts(_ key: String) throws(ConfigurationError) -> [String]? {
+  package mutating func texts(_ key: String) throws(ConfigurationError) -> [String]? {
     try value(key, "a list of strings") { allOrNil($0.arrayValue?.map(\.stringValue)) }
   }
 
@@ -127,19 +127,19 @@ struct ConfigurationReader {
   }
 
   /// An object within this one; nil where it is absent or null.
-  mutating func object(_ key: String) throws(ConfigurationError) -> ConfigurationReader? {
+  package mutating func object(_ key: String) throws(ConfigurationError) -> ConfigurationReader? {
     guard let json = value(key) else { return nil }
     return try ConfigurationReader(json, file: file, prefix: "\(prefix)\(key).")
   }
 
   /// `value`, or an error that says that the key is missing.
-  func require<Value>(_ key: String, _ value: Value?) throws(ConfigurationError) -> Value {
+  package func require<Value>(_ key: String, _ value: Value?) throws(ConfigurationError) -> Value {
     guard let value else { throw fault(key, .missing) }
     return value
   }
 
   /// Refuses keys that were not read and are not in `harmless`.
-  func finish(harmless: Set<String> = []) throws(ConfigurationError) {
+  package func finish(harmless: Set<String> = []) throws(ConfigurationError) {
     for member in object.objectValue ?? []
     where !read.contains(member.key) && !harmless.contains(member.key) {
       throw fault(member.key, .unknownKey)

@@ -1,0 +1,189 @@
+// A training run as a file: everything that decides its bits.
+//
+// In:  recipe.json.
+// Out: a model's shape, the tokenizer's size, stages, an optimiser, a seed.
+//
+//   {"seed": 1, "shards": 2, "vocabulary": 1024, "background": 0.2, "format": "bf16",
+//    "model": {"layers": 4, "hidden_size": 128, "query_heads": 4, "head_width": 64,
+//              "intermediate_size": 256, "attention": "gqa", "key_value_heads": 2,
+//              "rotary_base": 500000, "context": 2048},
+//    "optimizer": {"kind": "muon", "weight_decay": 0.05, "clip": 1.0},
+//    "stages": [{"name": "induction", "tasks": {"repeats": 1}, "sizes": [[128, 32]],
+//                "rate": 0.002, "warm_up": 50, "accuracy": 0.9, "window": 50, "steps": 3000}]}
+//
+// attention is mha, gqa (key_value_heads), mqa, mla (latent, rotary) or lrkv (rank). A size is
+// [length, sequences] or [length, sequences, share]. Tasks are named in Tasks.swift. A key that is
+// not known is an error.
+
+public import Tensors
+import Transformers
+
+/// What recipe.json says.
+public struct Recipe: Sendable {
+  /// The file as it is: two runs with the same text have the same bits.
+  public let text: String
+  /// Of parameters and batches.
+  public let seed: UInt64
+  /// Tapes of a step.
+  public let shards: Int
+  /// What is trained.
+  public let shape: ModelShape
+  /// How a step changes parameters.
+  public let optimizer: Optimizer
+  /// The weight of tokens that nobody asks for.
+  public let background: Double
+  /// How the finished model's weights are stored.
+  public let format: StorageFormat
+  /// Stages, their tasks by name.
+  public let stages: [RecipeStage]
+
+  /// Reads the recipe at `path`.
+  public init(path: String) throws {
+    var file = try ConfigurationReader(path: path)
+    text = String(decoding: try readFile(at: path, limit: 4_000_000), as: UTF8.self)
+    seed = UInt64(try file.integer("seed", in: 0...(1 << 31)) ?? 0)
+    shards = try file.integer("shards", in: 1...64) ?? 2
+    let vocabulary = try file.require(
+      "vocabulary", try file.integer("vocabulary", in: 258...(1 << 16)))
+    background = try file.number("background", above: 0, upTo: 1) ?? 0.2
+    let formats: [String: StorageFormat] = ["f32": .float32, "f16": .float16, "bf16": .bfloat16]
+    let format = try file.text("format") ?? "f32"
+    guard let format = formats[format] else {
+      throw file.fault("format", .unsupported(value: format, supported: "f32, f16 or bf16"))
+    }
+    self.format = format
+    var model = try file.require("model", try file.object("model"))
+    shape = try Self.shape(vocabulary, &model)
+    try model.finish()
+    optimizer = try Self.optimizer(try file.object("optimizer"))
+    let list = try file.require("stages", file.value("stages")?.arrayValue)
+    stages = try list.indices.map { n in
+      try RecipeStage(try ConfigurationReader(list[n], file: path, prefix: "stages[\(n)]."))
+    }
+    if stages.isEmpty { throw file.fault("stages", .missing) }
+    for stage in stages {
+      for size in stage.sizes where size.length > shape.contextLength {
+        throw file.fault(
+          "stages", .inconsistent("\(size.length) tokens exceed the context \(shape.contextLength)")
+        )
+      }
+    }
+    try file.finish()
+  }
+
+  private static func shape(
+    _ vocabulary: Int, _ model: inout ConfigurationReader
+  ) throws -> ModelShape {
+    func size(_ key: String, upTo most: Int) throws -> Int {
+      try model.require(key, try model.integer(key, in: 1...most))
+    }
+    let heads = try size("query_heads", upTo: 256)
+    let width = try size("head_width", upTo: 1024)
+    let name = try model.require("attention", try model.text("attention"))
+    let attention: AttentionKind
+    switch name {
+    case "mha": attention = .grouped(keyValueHeads: heads)
+    case "mqa": attention = .grouped(keyValueHeads: 1)
+    case "gqa":
+      let shared = try size("key_value_heads", upTo: heads)
+      if heads % shared != 0 {
+        throw model.fault("key_value_heads", .inconsistent("\(shared) does not divide \(heads)"))
+      }
+      attention = .grouped(keyValueHeads: shared)
+    case "mla":
+      attention = .latent(
+        latent: try size("latent", upTo: 1 << 14), rotary: try size("rotary", upTo: 1024))
+    case "lrkv":
+      attention = .lowRank(
+        rank: try model.require("rank", try model.integer("rank", in: 0...width)))
+    default:
+      throw model.fault(
+        "attention", .unsupported(value: name, supported: "mha, gqa, mqa, mla or lrkv"))
+    }
+    var shape = ModelShape(
+      vocabulary: vocabulary, layers: try size("layers", upTo: 256),
+      hiddenSize: try size("hidden_size", upTo: 1 << 14), queryHeads: heads, headWidth: width,
+      intermediateSize: try size("intermediate_size", upTo: 1 << 16), attention: attention)
+    if shape.rotary.rotatedWidth % 2 != 0 {
+      throw model.fault("head_width", .outOfRange(value: "\(width)", allowed: "even"))
+    }
+    shape.rotaryBase = try model.number("rotary_base", above: 1) ?? shape.rotaryBase
+    shape.contextLength = try size("context", upTo: 1 << 20)
+    return shape
+  }
+
+  private static func optimizer(_ reader: ConfigurationReader?) throws -> Optimizer {
+    var optimizer = Optimizer()
+    guard var reader else { return optimizer }
+    let decay = try reader.number("weight_decay", above: -1e-9, upTo: 10)
+    switch try reader.text("kind") ?? "adamw" {
+    case "adamw": break
+    case "muon":
+      var muon = Muon()
+      muon.weightDecay = decay ?? muon.weightDecay
+      optimizer.muon = muon
+    case let other:
+      throw reader.fault("kind", .unsupported(value: other, supported: "adamw or muon"))
+    }
+    optimizer.weightDecay = decay ?? optimizer.weightDecay
+    optimizer.clip = try reader.number("clip", above: 0) ?? optimizer.clip
+    optimizer.squareDecay =
+      try reader.number("square_decay", above: 0, upTo: 0.9999999)
+      ?? optimizer.squareDecay
+    try reader.finish()
+    return optimizer
+  }
+}
+
+/// A stage as the recipe has it.
+public struct RecipeStage: Sendable {
+  /// What the log calls it.
+  public let name: String
+  /// Names of tasks and their shares, by name.
+  public let tasks: [(name: String, share: Double)]
+  /// Lengths and how many sequences.
+  public let sizes: [BatchSize]
+  /// The rate of its steps.
+  public let schedule: Schedule
+  /// The accuracy that ends it.
+  public let accuracy: Double?
+  /// Steps that the accuracy is the mean of.
+  public let window: Int
+  /// Most steps.
+  public let steps: Int
+
+  init(_ given: ConfigurationReader) throws {
+    var stage = given
+    name = try stage.require("name", try stage.text("name"))
+    steps = try stage.require("steps", try stage.integer("steps", in: 1...(1 << 30)))
+    window = try stage.integer("window", in: 1...10_000) ?? 50
+    accuracy = try stage.number("accuracy", above: 0, upTo: 1)
+    let rate = try stage.require("rate", try stage.number("rate", above: 0, upTo: 10))
+    schedule = Schedule(
+      rate: rate, lastRate: try stage.number("last_rate", above: -1e-12, upTo: 10) ?? rate,
+      warmUp: try stage.integer("warm_up", in: 0...(1 << 30)) ?? 0, steps: steps)
+    let shares = try stage.require("tasks", stage.value("tasks")?.objectValue)
+    tasks = try shares.map { member in
+      guard let share = member.value.doubleValue, share > 0, share <= 1e6 else {
+        throw stage.fault("tasks", .wrongKind(expected: "an object of names and positive shares"))
+      }
+      return (member.key, share)
+    }
+    let list = try stage.require("sizes", stage.value("sizes")?.arrayValue)
+    sizes = try list.map { size in
+      let numbers = size.arrayValue?.compactMap(\.doubleValue) ?? []
+      guard (2...3).contains(numbers.count), numbers.count == size.arrayValue?.count,
+        let length = size.arrayValue?[0].intValue, let count = size.arrayValue?[1].intValue,
+        (2...(1 << 20)).contains(length), (1...65_536).contains(count), numbers.last ?? 0 > 0
+      else {
+        throw stage.fault(
+          "sizes",
+          .wrongKind(expected: "a list of [length, sequences] or [length, sequences, share]"))
+      }
+      return BatchSize(length: length, count: count, share: numbers.count == 3 ? numbers[2] : 1)
+    }
+    if tasks.isEmpty { throw stage.fault("tasks", .missing) }
+    if sizes.isEmpty { throw stage.fault("sizes", .missing) }
+    try stage.finish()
+  }
+}
