@@ -21,6 +21,7 @@ let package = Package(
     .library(name: "Transformers", targets: ["Transformers"]),
     .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
     .library(name: "CacheMethods", targets: ["CacheMethods"]),
+    .library(name: "Evaluation", targets: ["Evaluation"]),
     .executable(name: "lrqk", targets: ["LRQKTool"]),
   ],
   dependencies: [
@@ -52,11 +53,15 @@ let package = Package(
     .target(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
       swiftSettings: strict),
+    .target(
+      name: "Evaluation",
+      dependencies: ["Tensors", "TieredMemory", "Transformers", "ChatTemplates", "CacheMethods"],
+      swiftSettings: strict),
     .executableTarget(
       name: "LRQKTool",
       dependencies: [
         "Tensors", "TieredMemory", "LRQK", "Replay", "Transformers", "ChatTemplates",
-        "CacheMethods",
+        "CacheMethods", "Evaluation",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -91,6 +96,12 @@ let package = Package(
     .testTarget(
       name: "CacheMethodsTests",
       dependencies: ["CacheMethods", "Transformers", "LRQK", "Tensors", "TieredMemory"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "EvaluationTests",
+      dependencies: [
+        "Evaluation", "CacheMethods", "ChatTemplates", "Transformers", "Tensors", "TieredMemory",
+      ],
       swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(
