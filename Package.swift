@@ -21,6 +21,7 @@ let package = Package(
     .library(name: "Transformers", targets: ["Transformers"]),
     .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
     .library(name: "CacheMethods", targets: ["CacheMethods"]),
+    .library(name: "Evaluation", targets: ["Evaluation"]),
     .library(name: "Training", targets: ["Training"]),
     .executable(name: "lrqk", targets: ["LRQKTool"]),
   ],
@@ -54,16 +55,21 @@ let package = Package(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
       swiftSettings: strict),
     .target(
+      name: "Evaluation",
+      dependencies: ["Tensors", "TieredMemory", "Transformers", "ChatTemplates", "CacheMethods"],
+      swiftSettings: strict),
+    .target(
       name: "Training",
       dependencies: [
-        "Tensors", "Transformers", .product(name: "RealModule", package: "swift-numerics"),
+        "Tensors", "Transformers", "Evaluation",
+        .product(name: "RealModule", package: "swift-numerics"),
       ],
       swiftSettings: strict),
     .executableTarget(
       name: "LRQKTool",
       dependencies: [
         "Tensors", "TieredMemory", "LRQK", "Replay", "Transformers", "ChatTemplates",
-        "CacheMethods", "Training",
+        "CacheMethods", "Evaluation", "Training",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -100,7 +106,14 @@ let package = Package(
       dependencies: ["CacheMethods", "Transformers", "LRQK", "Tensors", "TieredMemory"],
       swiftSettings: strict),
     .testTarget(
-      name: "TrainingTests", dependencies: ["TestSupport", "Training", "Transformers", "Tensors"],
+      name: "EvaluationTests",
+      dependencies: [
+        "Evaluation", "CacheMethods", "ChatTemplates", "Transformers", "Tensors", "TieredMemory",
+      ],
+      swiftSettings: strict),
+    .testTarget(
+      name: "TrainingTests",
+      dependencies: ["TestSupport", "Training", "Transformers", "Tensors"],
       swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(

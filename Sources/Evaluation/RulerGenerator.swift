@@ -1,0 +1,156 @@
+// Samples of any task, as long as a length allows.
+//
+// In:  a task, a length L, a sample's number; a seed, and how the model reads a text.
+// Out: the sample with the most units of haystack for which
+//
+//        tokens(frame(text) + prefix) + tokens to generate <= L
+//
+// Units grow in the task's steps. The search counts the whole prompt every time, since the pieces'
+// counts need not add up; it looks first where a straight line through two counts says that L is
+// reached, so that it takes about five counts, not one for every step. Where even the least sample
+// does not fit, it is an error (upstream never ends there).
+
+/// Makes samples.
+public struct RulerGenerator: Sendable {
+  /// Chooses the samples.
+  public let seed: UInt64
+  /// How the model reads a text.
+  public let form: PromptForm
+  /// The prose of the haystacks.
+  public let haystack: Haystack
+  /// Whether vt and cwe begin with a worked example, as upstream.
+  public let hasExamples: Bool
+  private var questions: [RulerTask: QuestionSource] = [:]
+
+  /// The samples of a seed in a model's own tokens.
+  public init(
+    seed: UInt64, form: PromptForm, haystack: Haystack = Haystack(),
+    questions: [QuestionSet] = [], hasExamples: Bool = true
+  ) {
+    self.seed = seed
+    self.form = form
+    self.haystack = haystack
+    self.hasExamples = hasExamples
+    for set in questions { self.questions[set.task] = .set(set) }
+  }
+
+  /// Where the questions of a task come from.
+  public func source(_ task: RulerTask) -> QuestionSource { questions[task] ?? .standIn }
+
+  /// Sample number `index`.
+  ///
+  /// Throws where the task does not fit the length, where a file has no such question, and where a
+  /// chat template fails.
+  public func sample(_ task: RulerTask, length: Int, index: Int) throws -> RulerSample {
+    precondition(index >= 0 && length >= 1, "sample \(index) of \(length) tokens")
+    let stream = SampleStream(seed: seed, task: task, length: length, index: index)
+    let family = try family(task, length: length, index: index, stream: stream)
+    let room = length - task.tokensToGenerate
+    let found = try largest(family, room: room)
+    guard let found else {
+      throw EvaluationError(
+        "\(task.rawValue) does not fit \(length) tokens: the smallest prompt has "
+          + "\(try smallest(family)) and an answer up to \(task.tokensToGenerate); take a larger "
+          + "length or leave the task out")
+    }
+    let framed = try form.frame(found.draft.text.text)
+    return RulerSample(
+      task: task, length: length, index: index, text: found.draft.text.text,
+      prefix: found.draft.prefix, prompt: framed + found.draft.prefix, tokens: found.tokens,
+      references: found.draft.references, answer: found.draft.answer,
+      needles: shifted(found.draft.text.marks, of: found.draft.text.text, in: framed),
+      units: found.units)
+  }
+
+  private func family(
+    _ task: RulerTask, length: Int, index: Int, stream: SampleStream
+  ) throws -> any SampleFamily {
+    switch task {
+    case .variableTracking:
+      return VariableFamily(length: length, stream: stream, hasExample: hasExamples) {
+        form.encode($0).count
+      }
+    case .commonWords:
+      return CommonWordsFamily(length: length, stream: stream, hasExample: hasExamples)
+    case .frequentWords:
+      let template = try form.encode(form.frame(FrequentWordsFamily.template)).count
+      return FrequentWordsFamily(
+        room: max(0, length - template - task.tokensToGenerate), stream: stream)
+    case .question1, .question2:
+      return try QuestionFamily(
+        source(task), task: task, length: length, index: index, stream: stream)
+    default:
+      guard let sizes = task.needles else { preconditionFailure("\(task) hides no needles") }
+      return NeedleFamily(sizes, length: length, stream: stream, haystack: haystack)
+    }
+  }
+
+  // MARK: The search
+
+  private typealias Candidate = (units: Int, draft: Draft, tokens: [Int])
+
+  private func candidate(_ family: any SampleFamily, _ units: Int) throws -> Candidate {
+    let draft = family.draft(units)
+    return (units, draft, form.encode(try form.frame(draft.text.text) + draft.prefix))
+  }
+
+  private func smallest(_ family: any SampleFamily) throws -> Int {
+    try candidate(family, family.floor).tokens.count
+  }
+
+  /// The largest candidate that fits and whose next one does not; nil if the smallest does not fit.
+  private func largest(_ family: any SampleFamily, room: Int) throws -> Candidate? {
+    let (floor, step) = (family.floor, family.step)
+    if floor > family.most { return nil }
+    var low = try candidate(family, floor)
+    if low.tokens.count > room { return nil }
+    var points = [(units: floor, tokens: low.tokens.count)]  // the latest two counts
+    // The first number of steps that is known not to fit, or that is not to be had.
+    var high = (family.most - floor) / step + 1
+    var lowSteps = 0
+    while lowSteps + 1 < high {
+      let guess: Int
+      if points.count == 1 {
+        guess = min(8, high - 1)
+      } else {
+        let (a, b) = (points[points.count - 2], points[points.count - 1])
+        let slope = max(Double(b.tokens - a.tokens) / Double(b.units - a.units), 1e-3)
+        let units = Double(b.units) + Double(room - b.tokens) / slope
+        guess = Int((units - Double(floor)) / Double(step))
+      }
+      let steps = min(max(guess, lowSteps + 1), high - 1)
+      let next = try candidate(family, floor + steps * step)
+      points.append((next.units, next.tokens.count))
+      if next.tokens.count <= room {
+        (low, lowSteps) = (next, steps)
+      } else {
+        high = steps
+      }
+    }
+    // Numbers that make no sense are passed over, downwards.
+    while !family.isUsable(low.units) {
+      if lowSteps == 0 { return nil }
+      lowSteps -= 1
+      low = try candidate(family, floor + lowSteps * step)
+    }
+    return low
+  }
+
+  /// Ranges of `text` as ranges of `framed`, in which it stands; none where the frame changed it.
+  private func shifted(_ marks: [Range<Int>], of text: String, in framed: String) -> [Range<Int>] {
+    let (inner, outer) = (Array(text.utf8), Array(framed.utf8))
+    if inner.count == outer.count { return marks }
+    guard let start = firstOccurrence(of: inner, in: outer) else { return [] }
+    return marks.map { $0.lowerBound + start..<$0.upperBound + start }
+  }
+}
+
+/// Where `part` begins in `whole`; nil where it does not occur.
+func firstOccurrence(of part: [UInt8], in whole: [UInt8]) -> Int? {
+  if part.isEmpty { return 0 }
+  if part.count > whole.count { return nil }
+  for start in 0...whole.count - part.count where whole[start] == part[0] {
+    if whole[start..<start + part.count].elementsEqual(part) { return start }
+  }
+  return nil
+}

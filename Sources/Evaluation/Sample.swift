@@ -1,0 +1,110 @@
+// One sample of a task: a prompt, what must come out, and where in the prompt it stands.
+//
+// In:  a draft, which a task's generator makes for any number of units (words, lines, documents).
+// Out: a finished sample, framed for the model and counted in its tokens.
+//
+//   prompt = frame(task text) + answer prefix
+//
+// The prefix stands after the assistant's header where a chat template frames the text: the model
+// goes on with it. (Upstream dropped it for a while; scores differ.)
+
+/// Text that remembers which stretches of it matter.
+struct MarkedText: Sendable, Equatable {
+  private(set) var text = ""
+  /// UTF-8 offsets.
+  private(set) var marks: [Range<Int>] = []
+
+  /// Appends `more`; `isMarked` says that all of it matters.
+  mutating func append(_ more: String, isMarked: Bool = false) {
+    let start = text.utf8.count
+    text += more
+    if isMarked { marks.append(start..<start + more.utf8.count) }
+  }
+
+  /// Pieces with `separator` between them, those with numbers in `marked` marked.
+  init(_ pieces: [String] = [], separator: String = "", marked: Set<Int> = []) {
+    for (n, piece) in pieces.enumerated() {
+      if n > 0 { text += separator }
+      append(piece, isMarked: marked.contains(n))
+    }
+  }
+
+  static func + (a: MarkedText, b: MarkedText) -> MarkedText {
+    var sum = a
+    let start = a.text.utf8.count
+    sum.text += b.text
+    sum.marks += b.marks.map { $0.lowerBound + start..<$0.upperBound + start }
+    return sum
+  }
+
+  static func + (a: MarkedText, b: String) -> MarkedText { a + MarkedText([b]) }
+}
+
+/// A sample before it is framed and measured.
+struct Draft: Sendable {
+  /// Instruction, haystack, question; needles marked.
+  var text: MarkedText
+  /// What the answer begins with, given to the model.
+  var prefix: String
+  /// What has to be found in the answer.
+  var references: [String]
+  /// The answer that a perfect model goes on with.
+  var answer: String
+}
+
+/// A task's generator for one sample: the same sample with more or less haystack.
+protocol SampleFamily: Sendable {
+  /// The least number of units.
+  var floor: Int { get }
+  /// Units are floor, floor + step, floor + 2 step, ...
+  var step: Int { get }
+  /// The most units there are.
+  var most: Int { get }
+  /// The sample with so many units.
+  func draft(_ units: Int) -> Draft
+  /// Whether a number of units makes sense; others are passed over.
+  func isUsable(_ units: Int) -> Bool
+}
+
+extension SampleFamily {
+  var most: Int { 1 << 22 }
+  func isUsable(_ units: Int) -> Bool { true }
+}
+
+/// One sample of a task at a length.
+public struct RulerSample: Sendable {
+  /// The task.
+  public let task: RulerTask
+  /// Tokens that prompt and answer may have together.
+  public let length: Int
+  /// Number of the sample, from 0.
+  public let index: Int
+  /// Instruction, haystack and question, before any chat template.
+  public let text: String
+  /// What the answer begins with, given to the model.
+  public let prefix: String
+  /// The framed text and the prefix: what the model reads.
+  public let prompt: String
+  /// The prompt's token ids.
+  public let tokens: [Int]
+  /// What has to be found in the answer.
+  public let references: [String]
+  /// The answer that a perfect model goes on with, from right after the prompt.
+  public let answer: String
+  /// UTF-8 ranges of the prompt: needles, links of the chain, documents with the answer.
+  public let needles: [Range<Int>]
+  /// Words, lines, numbered words, coded words or documents of the haystack.
+  public let units: Int
+
+  /// FNV-1a of the prompt.
+  public var promptHash: String { hexadecimal(fnv1a(prompt)) }
+}
+
+/// "a", "a and b", "a, b, and c".
+func enumeration(_ items: [String]) -> String {
+  switch items.count {
+  case 0, 1: items.first ?? ""
+  case 2: "\(items[0]) and \(items[1])"
+  default: items.dropLast().joined(separator: ", ") + ", and " + items[items.count - 1]
+  }
+}

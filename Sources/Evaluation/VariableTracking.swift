@@ -1,0 +1,97 @@
+// vt: which variables have the value that the first of a chain was given?
+//
+// In:  a length, a stream of choices, a bound for the worked example.
+// Out: a draft for any number of lines of noise.
+//
+//   VAR A = n            n uniform on 10000 ... 99998; names are five different random capitals' words
+//   VAR B = VAR A        and so on, four hops, each line with a space at its end
+//
+// The lines stand in this order at different random places between lines of noise. One worked
+// example with names of three letters, the value 12345 and its answer precedes the task.
+//
+// Source: RULER's variable_tracking.py with one chain and four hops. Ours: the example has at most
+// min(500, length / 4) tokens where upstream has 500, so that short lengths have one, too.
+
+/// One sample of variable tracking.
+struct VariableFamily: SampleFamily {
+  static let hops = 4
+
+  let floor: Int
+  let step: Int
+  private let stream: SampleStream
+  private let names: [String]
+  private let value: Int
+  /// The worked example, a line break at its end; empty for none.
+  private let example: String
+
+  /// `count` counts tokens of a text.
+  init(length: Int, stream: SampleStream, hasExample: Bool, count: (String) -> Int) {
+    self.stream = stream
+    step = length < 4096 ? 5 : 10
+    floor = step
+    var draws = stream.draws("chain")
+    names = Self.names(letters: 5, &draws)
+    value = 10_000 + draws.below(89_999)
+    example = hasExample ? Self.example(stream, limit: min(500, length / 4), count: count) : ""
+  }
+
+  func draft(_ units: Int) -> Draft {
+    var draws = stream.draws("places")
+    let context = Self.context(names, value, lines: units, &draws)
+    return Draft(
+      text: MarkedText([example + Self.instruction]) + context + Self.question(value),
+      prefix: Self.prefix(value) + " ", references: names,
+      answer: names.joined(separator: " "))
+  }
+
+  private static let instruction =
+    "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n"
+  private static func question(_ value: Int) -> String {
+    "\nQuestion: Find all variables that are assigned the value \(value) in the text above."
+  }
+  private static func prefix(_ value: Int) -> String {
+    " Answer: According to the chain(s) of variable assignment in the text above, \(hops + 1) "
+      + "variables are assigned the value \(value), they are:"
+  }
+
+  /// Different names.
+  private static func names(letters: Int, _ draws: inout Draws) -> [String] {
+    var names: [String] = []
+    while names.count < hops + 1 {
+      let name = draws.letters(letters, from: "A")
+      if !names.contains(name) { names.append(name) }
+    }
+    return names
+  }
+
+  /// The chain between `lines` lines of noise.
+  private static func context(
+    _ names: [String], _ value: Int, lines: Int, _ draws: inout Draws
+  ) -> MarkedText {
+    let chain =
+      ["VAR \(names[0]) = \(value)"]
+      + (1..<names.count).map { "VAR \(names[$0]) = VAR \(names[$0 - 1]) " }
+    return hidden(chain, in: Array(repeating: noiseLine, count: lines), &draws)
+  }
+
+  /// As much noise as fits `limit` tokens, in steps of five lines; the chain alone if none does.
+  private static func example(
+    _ stream: SampleStream, limit: Int, count: (String) -> Int
+  ) -> String {
+    func text(_ lines: Int) -> String {
+      var draws = stream.draws("example")
+      let names = names(letters: 3, &draws)
+      let context =
+        lines == 0
+        ? (["VAR \(names[0]) = 12345"]
+          + (1..<names.count).map { "VAR \(names[$0]) = VAR \(names[$0 - 1]) " })
+          .joined(separator: "\n")
+        : context(names, 12345, lines: lines, &draws).text
+      return instruction + context + question(12345) + prefix(12345) + " "
+        + names.joined(separator: " ") + "\n\n"
+    }
+    var lines = 0
+    while count(text(lines + 5)) <= limit { lines += 5 }
+    return text(lines)
+  }
+}
