@@ -38,7 +38,7 @@ public struct PromptForm: Sendable {
   func frame(_ text: String) throws -> String { try frameText(text) }
 
   /// Token ids of a prompt.
-  func encode(_ prompt: String) -> [Int] { encodeText(prompt) }
+  public func encode(_ prompt: String) -> [Int] { encodeText(prompt) }
 
   /// The tokens that cover any of the UTF-8 ranges of `prompt`, ascending.
   ///

@@ -7,6 +7,12 @@
 // sentence forms over our own word lists has no plot, but what matters for a haystack: ordinary words in
 // ordinary order, few repetitions, and no digits or hyphens, so that no needle hides in it by chance.
 
+/// At least so many words of whole sentences, the same for the same seed.
+public func prose(words count: Int, seed: UInt64) -> String {
+  var prose = Prose(Draws(seed: seed, name: "prose"))
+  return prose.words(count).joined(separator: " ")
+}
+
 /// Sentences without end.
 struct Prose: Sendable {
   private var draws: Draws

@@ -42,10 +42,17 @@ public struct RulerGenerator: Sendable {
   /// Throws where the task does not fit the length, where a file has no such question, and where a
   /// chat template fails.
   public func sample(_ task: RulerTask, length: Int, index: Int) throws -> RulerSample {
+    try sample(task, length: length, index: index, room: length - task.tokensToGenerate)
+  }
+
+  /// The same with `room` tokens for the prompt: a text to train on needs no more room behind its
+  /// prompt than its own answer takes.
+  public func sample(
+    _ task: RulerTask, length: Int, index: Int, room: Int
+  ) throws -> RulerSample {
     precondition(index >= 0 && length >= 1, "sample \(index) of \(length) tokens")
     let stream = SampleStream(seed: seed, task: task, length: length, index: index)
     let family = try family(task, length: length, index: index, stream: stream)
-    let room = length - task.tokensToGenerate
     let found = try largest(family, room: room)
     guard let found else {
       throw EvaluationError(

@@ -31,6 +31,7 @@ struct LRQKCommand: ParsableCommand {
           GenerateCommand.self, LogitsCommand.self, TokenizeCommand.self, InspectCommand.self,
           CaptureCommand.self,
         ]),
+      CommandGroup(name: "Train a model", subcommands: [TrainCommand.self]),
       CommandGroup(name: "Measure", subcommands: [BenchCommand.self]),
     ])
 

@@ -91,7 +91,7 @@ public struct Stage: Sendable {
     let base = UInt64(stage) << 52 | UInt64(t) << 20
     let choice = RandomNumbers(seed: seed, stream: base)
     let size = sizes[pick(sizes.map(\.share), choice.uniform(0))]
-    return try (0..<size.count).map { n in
+    return try mapConcurrently(size.count) { n in
       let task = tasks[pick(tasks.map(\.share), choice.uniform(n + 1))].task
       let numbers = RandomNumbers(seed: seed, stream: base | UInt64(n + 1))
       let (tokens, weights) = try task.text(length: size.length, numbers)

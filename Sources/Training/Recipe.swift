@@ -187,3 +187,25 @@ public struct RecipeStage: Sendable {
     try stage.finish()
   }
 }
+
+extension Recipe {
+  /// The run that the recipe describes, with this tokenizer.
+  public func trainer(_ made: ModelTokenizer) throws -> Trainer {
+    let whole = try stages.map { stage in
+      Stage(
+        name: stage.name,
+        tasks: try stage.tasks.map { name, share in
+          TaskShare(
+            name: name, share: share,
+            task: try trainingTask(
+              name, tokenizer: made.tokenizer, endID: made.endID, background: background))
+        },
+        sizes: stage.sizes, schedule: stage.schedule, accuracy: stage.accuracy,
+        window: stage.window, steps: stage.steps)
+    }
+    var trainer = Trainer(shape, stages: whole, seed: seed)
+    trainer.optimizer = optimizer
+    trainer.shards = shards
+    return trainer
+  }
+}

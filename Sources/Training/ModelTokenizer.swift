@@ -1,0 +1,55 @@
+// The tokenizer of a model that is trained here.
+//
+// In:  the size of the vocabulary.
+// Out: tokenizer.json and tokenizer_config.json, trained on the tasks' own texts.
+//
+// Words are cut as Llama 3 cuts them, but digits stand alone: a number is then copied digit by digit,
+// and no number is new. Every word of the lists occurs often enough, alone and behind a hyphen, to
+// become one token if the vocabulary has room.
+
+import Evaluation
+public import Transformers
+
+/// The files of a tokenizer for models trained here.
+public struct ModelTokenizer: Sendable {
+  /// Names and bytes.
+  public let files: [(name: String, bytes: [UInt8])]
+  /// What encodes.
+  public let tokenizer: Tokenizer
+  /// The token that ends a text.
+  public let endID: Int
+
+  /// Cuts words; single digits.
+  private static let pattern =
+    #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"#
+    + #" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+
+  /// Trains one; `samples` texts of every task, at lengths of about 1,500 bytes.
+  public init(vocabulary: Int, samples: Int = 12, seed: UInt64 = trainingSeeds) throws {
+    let bytes = PromptForm(name: "bytes") { Array($0.utf8).map(Int.init) }
+    let generator = RulerGenerator(seed: seed, form: bytes)
+    var texts: [String] = []
+    for task in RulerTask.allCases {
+      for index in 0..<samples {
+        let length = task.hasExample || task.metric == .part ? 8000 : 2000
+        let sample = try generator.sample(task, length: length, index: index)
+        texts.append(sample.prompt + sample.answer)
+      }
+    }
+    for (n, noun) in WordLists.nouns.enumerated() {
+      let adjective = WordLists.adjectives[n % WordLists.adjectives.count]
+      texts += [" \(adjective) \(noun)", " \(adjective)-\(noun)"]
+    }
+    texts.append(prose(words: 4000, seed: seed))
+    let json = try trainedTokenizer(
+      texts: texts, vocabularySize: vocabulary, pattern: Self.pattern,
+      specialTokens: ["<|begin|>", "<|end|>"])
+    let configuration =
+      #"{"bos_token": "<|begin|>", "eos_token": "<|end|>", "tokenizer_class": "#
+      + "\"PreTrainedTokenizerFast\", \"model_max_length\": 1000000}\n"
+    tokenizer = try Tokenizer(
+      json: json, name: "tokenizer.json", configuration: Array(configuration.utf8))
+    endID = 1
+    files = [("tokenizer.json", json), ("tokenizer_config.json", Array(configuration.utf8))]
+  }
+}
