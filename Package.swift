@@ -113,7 +113,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "TrainingTests",
-      dependencies: ["TestSupport", "Training", "Transformers", "Tensors"],
+      dependencies: ["TestSupport", "Training", "Evaluation", "Transformers", "Tensors"],
       swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(

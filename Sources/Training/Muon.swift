@@ -13,7 +13,7 @@
 // shows get as large a step as the loud ones. It is for matrices between hidden layers; the embedding,
 // which is also the output here, and the factors of norms stay with AdamW.
 
-import Tensors
+public import Tensors
 
 /// Muon's choices.
 public struct Muon: Sendable, Equatable {
@@ -53,7 +53,7 @@ public struct Muon: Sendable, Equatable {
   }
 
   /// About U Vᵀ of G = U S Vᵀ, (m, n).
-  func orthogonal(_ G: Tensor<Float>) -> Tensor<Float> {
+  public func orthogonal(_ G: Tensor<Float>) -> Tensor<Float> {
     let isTall = G.rows > G.columns
     let norm = Float(G.squaredNorm.squareRoot()) + 1e-7
     var X = scaled(isTall ? G.transposed() : G, by: 1 / norm)

@@ -11,9 +11,9 @@ public struct Parameter<E: Scalar>: Sendable {
   /// Row-major.
   public internal(set) var values: [E]
   /// AdamW's running mean of the gradient; Muon's momentum.
-  var mean: [E]
+  public internal(set) var mean: [E]
   /// AdamW's running mean of the gradient's square; stays 0 under Muon.
-  var square: [E]
+  public internal(set) var square: [E]
 
   /// A parameter that no step has changed yet.
   public init(name: String, shape: [Int], values: [E]) {

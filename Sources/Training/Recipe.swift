@@ -79,6 +79,9 @@ public struct Recipe: Sendable {
     }
     let heads = try size("query_heads", upTo: 256)
     let width = try size("head_width", upTo: 1024)
+    if width % 2 != 0 {
+      throw model.fault("head_width", .outOfRange(value: "\(width)", allowed: "even"))
+    }
     let name = try model.require("attention", try model.text("attention"))
     let attention: AttentionKind
     switch name {
@@ -91,8 +94,11 @@ public struct Recipe: Sendable {
       }
       attention = .grouped(keyValueHeads: shared)
     case "mla":
-      attention = .latent(
-        latent: try size("latent", upTo: 1 << 14), rotary: try size("rotary", upTo: 1024))
+      let rotary = try size("rotary", upTo: 1024)
+      if rotary % 2 != 0 {
+        throw model.fault("rotary", .outOfRange(value: "\(rotary)", allowed: "even"))
+      }
+      attention = .latent(latent: try size("latent", upTo: 1 << 14), rotary: rotary)
     case "lrkv":
       attention = .lowRank(
         rank: try model.require("rank", try model.integer("rank", in: 0...width)))
@@ -104,9 +110,6 @@ public struct Recipe: Sendable {
       vocabulary: vocabulary, layers: try size("layers", upTo: 256),
       hiddenSize: try size("hidden_size", upTo: 1 << 14), queryHeads: heads, headWidth: width,
       intermediateSize: try size("intermediate_size", upTo: 1 << 16), attention: attention)
-    if shape.rotary.rotatedWidth % 2 != 0 {
-      throw model.fault("head_width", .outOfRange(value: "\(width)", allowed: "even"))
-    }
     shape.rotaryBase = try model.number("rotary_base", above: 1) ?? shape.rotaryBase
     shape.contextLength = try size("context", upTo: 1 << 20)
     return shape
