@@ -93,18 +93,18 @@ struct HeadsReport: Encodable {
   }
 
   var text: String {
-    let percent = { (share: Double?) in share.map { number(100 * $0, 1) } ?? "none" }
+    let percent = { (share: Double?) in share.map { decimal(100 * $0, 1) } ?? "none" }
     let rows = layers.map { layer in
       let ofCeiling = layer.centredEffectiveRank.map { $0 / centredCeiling }
       return [
         "\(layer.layer)", percent(layer.effectiveRank), percent(layer.centredEffectiveRank),
         percent(ofCeiling), "\(layer.components90)", "\(layer.centredComponents90)",
-        layer.meanSimilarity.map { number($0, 3) } ?? "none",
+        layer.meanSimilarity.map { decimal($0, 3) } ?? "none",
       ]
     }
     return
       "\(architecture): \(queryHeads) query heads, \(keyValueHeads) key/value heads; centred, at most "
-      + "\(number(100 * centredCeiling, 1)) %\n"
+      + "\(decimal(100 * centredCeiling, 1)) %\n"
       + table(
         [
           [

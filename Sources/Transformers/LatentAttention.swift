@@ -106,6 +106,8 @@ extension LatentFactors: FactoredAttention {
   }
 
   /// The absorbed form, (H, d_R + d_n); behind column d_v answers are zero.
+  @specialized(where E == Float)
+  @specialized(where E == Double)
   public func attend(queries: Tensor<E>, parts: [[E]]) throws -> Tensor<E> {
     let (turning, d) = (sizes.rotaryWidth, sizes.headWidth)
     precondition(

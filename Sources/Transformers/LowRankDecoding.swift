@@ -36,6 +36,8 @@ extension LRKVFactors: FactoredAttention {
   }
 
   /// The heads' answers, (H, d); behind column d_h they are zero.
+  @specialized(where E == Float)
+  @specialized(where E == Double)
   public func attend(queries: Tensor<E>, parts: [[E]]) throws -> Tensor<E> {
     precondition(
       queries.shape == [heads, headWidth] && parts.count == partWidths.count,

@@ -13,15 +13,20 @@ func dot<E: Scalar>(_ a: [E], _ b: [E]) -> E {
 
 /// softmax(q Kᵀ / √d) V over the first `count` rows.
 func plainAttention<E: Scalar>(
-  _ q: [E], _ keys: Tensor<E>, _ values: Tensor<E>, count: Int, scores given: [E]? = nil
+  _ q: [E], _ keys: Tensor<E>, _ values: Tensor<E>, count: Int
 ) -> [E] {
-  let scale = 1 / E(q.count).squareRoot()
-  let scores = given ?? (0..<count).map { dot(q, keys.row($0)) * scale }
-  let weights = softmax(scores)
-  var sum: [E] = zeros(values.columns)
+  let (d, v) = (q.count, values.columns)
+  let scale = 1 / E(d).squareRoot()
+  let (k, x) = (keys.elements, values.elements)
+  var scores: [E] = zeros(count)
   for t in 0..<count {
-    let row = values.row(t)
-    for j in row.indices { sum[j] += weights[t] * row[j] }
+    for i in 0..<d { scores[t] += q[i] * k[t * d + i] }
+    scores[t] *= scale
+  }
+  let weights = softmax(scores)
+  var sum: [E] = zeros(v)
+  for t in 0..<count {
+    for i in 0..<v { sum[i] += weights[t] * x[t * v + i] }
   }
   return sum
 }
