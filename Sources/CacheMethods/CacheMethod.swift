@@ -12,6 +12,7 @@
 //   LRQKPrefillOffload.swift    lrqk-prefill-offload   the same, parked on the host between the phases
 //   TopKMethod.swift            topk                   the k best by exact scores: an oracle
 //   StreamingMethod.swift       streaming              the first rows and the last ones, others are gone
+//   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
 
@@ -33,6 +34,8 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
   var options: [(name: String, value: String)] { get }
   /// How many of the newest tokens are attended to whatever their scores are, the new one included.
   var recentTokens: Int { get }
+  /// Whether a layer can be served at all, whatever the options; `makeCache` throws if not.
+  func applies(to layer: LayerShape) -> Bool
   /// An empty cache for one layer of one sequence.
   func makeCache(for layer: LayerShape) throws -> any KeyValueCache
   /// What one layer holds after a prompt of `tokens` tokens, in closed form.
@@ -59,6 +62,9 @@ extension CacheMethod {
 
   /// The new token alone; methods with a recent window say otherwise.
   public var recentTokens: Int { 1 }
+
+  /// Keys and values are there for every method.
+  public func applies(to layer: LayerShape) -> Bool { true }
 }
 
 /// An option of a method, as help and errors show it.
@@ -104,7 +110,7 @@ public struct CacheBytes: Sendable, Equatable {
 /// All methods, in the order in which help lists them.
 public let cacheMethods: [any CacheMethod.Type] = [
   FullMethod.self, OffloadMethod.self, LRQKMethod.self, LRQKNoHitMissMethod.self,
-  LRQKPrefillOffloadMethod.self, TopKMethod.self, StreamingMethod.self,
+  LRQKPrefillOffloadMethod.self, TopKMethod.self, StreamingMethod.self, FactoredMethod.self,
 ]
 
 /// The method that `text` names: METHOD[:option=value,...].

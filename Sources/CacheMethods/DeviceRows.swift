@@ -104,9 +104,4 @@ extension LayerShape {
         "rows of shape \(rows.shape), not (\(keyValueHeads), \(width))")
     }
   }
-
-  /// `list`, which holds one element a key/value head, for every query head.
-  func forQueryHeads<Element>(_ list: [Element]) -> [Element] {
-    (0..<queryHeads).map { list[$0 / groupSize] }
-  }
 }

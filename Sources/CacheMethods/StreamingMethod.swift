@@ -86,7 +86,7 @@ struct StreamingCache: KeyValueCache {
   /// Of each key/value head, (min(l, sinks + w), d); keys before RoPE if positions are renumbered.
   private var rows: [DeviceRows] = []
   /// Cosines and sines of positions 0 ..< n, a table and no state of the sequence.
-  private var table: (n: Int, turns: RotaryTurns)?
+  private var table: (n: Int, turns: RotaryTurns<Float>)?
 
   init(_ layer: LayerShape, sinks: Int, recent: Int, positions: Positions) {
     self.layer = layer
@@ -146,7 +146,7 @@ struct StreamingCache: KeyValueCache {
   }
 
   /// Cosines and sines of positions 0 ..< n, made once for each n.
-  private mutating func turnsOfPlaces(_ n: Int) -> RotaryTurns {
+  private mutating func turnsOfPlaces(_ n: Int) -> RotaryTurns<Float> {
     if let table, table.n == n { return table.turns }
     let turns = layer.rotary.turns(positions: Array(0..<n), length: n)
     table = (n, turns)

@@ -22,7 +22,8 @@ struct InspectCommand: ParsableCommand {
   @Option(help: "Length of the prompt that cache bytes are given for.")
   var tokens = 4096
 
-  @Option(help: "A method to show, METHOD[:option=value,...]; again for more. (default: all)")
+  @Option(
+    help: "A method to show, METHOD[:option=value,...]; again for more. (default: all that apply)")
   var cache: [String] = []
 
   @Flag(help: "Print one JSON object.")
@@ -49,9 +50,11 @@ struct InspectCommand: ParsableCommand {
   func run() throws {
     do {
       let decoder = try Decoder(folder: model.model)
-      let methods = try methods(headWidth: decoder.configuration.headWidth)
+      let layer = decoder.layerShapes[0]
+      var methods = try methods(headWidth: decoder.configuration.headWidth)
+      if cache.isEmpty { methods.removeAll { !$0.applies(to: layer) } }
       // A method that this model cannot have is an error here, not a figure.
-      for method in methods { _ = try method.makeCache(for: decoder.layerShapes[0]) }
+      for method in methods { _ = try method.makeCache(for: layer) }
       let report = InspectReport(decoder, methods, tokens: tokens)
       if json {
         let encoder = JSONEncoder()
@@ -88,6 +91,8 @@ struct InspectReport: Encodable {
   let queryHeads: Int
   let keyValueHeads: Int
   let headWidth: Int
+  /// What `factored` keeps of a token in one layer; nil for ordinary heads.
+  let factors: String?
   let vocabulary: Int
   let window: Int?
   let windowLayers: Int
@@ -107,6 +112,7 @@ struct InspectReport: Encodable {
     queryHeads = c.queryHeads
     keyValueHeads = c.keyValueHeads
     headWidth = c.headWidth
+    factors = decoder.layerShapes[0].factors?.summary
     vocabulary = c.vocabulary
     window = c.window
     windowLayers = c.windows.count { $0 != nil }
@@ -125,12 +131,15 @@ struct InspectReport: Encodable {
   }
 
   var text: String {
-    let sizes = [
+    var sizes = [
       ["architecture", architecture], ["parameters", "\(parameters)"],
       ["weights", "\(bytes(weightBytes)) in \(formats.joined(separator: ", "))"],
       ["layers", "\(layers)"], ["hidden", "\(hiddenSize)"],
       ["feed-forward", "\(intermediateSize)"],
       ["heads", "\(queryHeads) query, \(keyValueHeads) key/value, width \(headWidth)"],
+    ]
+    if let factors { sizes.append(["factors", factors]) }
+    sizes += [
       ["vocabulary", "\(vocabulary)"],
       ["window", window.map { "\($0) tokens in \(windowLayers) of \(layers) layers" } ?? "none"],
       ["rotary", rotary],
@@ -151,7 +160,8 @@ struct InspectReport: Encodable {
 extension RotaryEmbedding {
   /// "θ = 500000, 64 of 128 elements turn, llama3 scaling by 8".
   func summary(headWidth: Int) -> String {
-    let turned = "θ = \(base.formatted()), \(rotatedWidth) of \(headWidth) elements turn"
+    let second = secondWidth > 0 ? " and \(secondWidth)" : ""
+    let turned = "θ = \(base.formatted()), \(rotatedWidth)\(second) of \(headWidth) elements turn"
     let stretched =
       switch scaling {
       case .none: "no scaling"

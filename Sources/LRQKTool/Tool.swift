@@ -29,7 +29,7 @@ struct LRQKCommand: ParsableCommand {
         name: "Run a model",
         subcommands: [
           GenerateCommand.self, LogitsCommand.self, TokenizeCommand.self, InspectCommand.self,
-          CaptureCommand.self,
+          CaptureCommand.self, HeadsCommand.self,
         ]),
       CommandGroup(name: "Train a model", subcommands: [TrainCommand.self]),
       CommandGroup(name: "Measure", subcommands: [BenchCommand.self]),

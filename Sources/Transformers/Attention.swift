@@ -3,47 +3,27 @@
 // In:  rows x (n, D), after the norm; cosines and sines of their positions.
 // Out: queries, keys and values of every head; then the heads' answers mixed into (n, D).
 //
-//   1. q = x W_Qᵀ + b, k and v alike: (n, H d), (n, M d), (n, M d); head h has columns h d ..< (h+1) d
-//   2. Qwen3: each head's q and k through an RMSNorm of width d
-//   3. RoPE turns q and k by their positions
+//   1. to 3. queries, keys and values of every head, after RoPE         HeadProjections.swift
 //   4. every query head attends with key/value head h / G, G = H / M
-//   5. the answers side by side (n, H d), times W_Oᵀ + b
+//   5. the answers side by side (n, H d_v), times W_Oᵀ + b; d_v = d but for LRKV and MLA
 //
 // Step 4 differs: a prompt attends here, causally and in full (PromptAttention.swift); a new token
 // attends through its sequence's cache.
 
 import Tensors
 
-/// Projections, norms and RoPE of one layer's attention.
+/// Projections and RoPE of one layer's attention.
 struct Attention: Sendable {
   /// Heads, width, window.
   let shape: LayerShape
-  /// (n, D) to (n, H d).
-  let query: Linear
-  /// (n, D) to (n, M d).
-  let key: Linear
-  /// (n, D) to (n, M d).
-  let value: Linear
-  /// (n, H d) to (n, D).
+  /// d_v, how much of an answer counts: the first columns of its d.
+  let valueWidth: Int
+  /// Steps 1 to 3.
+  let heads: any HeadProjections
+  /// (n, H d_v) to (n, D).
   let output: Linear
-  /// Of width d, before RoPE; nil for none.
-  let queryNorm: RMSNorm?
-  /// Of width d, before RoPE; nil for none.
-  let keyNorm: RMSNorm?
 
-  /// Steps 1 to 3 for a prompt: one matrix (l, d) for every head.
-  func promptRows(_ x: Tensor<Float>, _ turns: RotaryTurns) throws -> PromptRows {
-    let q = heads(query(x), shape.queryHeads)
-    let queries = try mapConcurrently(q.count) { turns.turn(queryNorm?(q[$0]) ?? q[$0]) }
-    let k = heads(key(x), shape.keyValueHeads)
-    let before = try mapConcurrently(k.count) { keyNorm?(k[$0]) ?? k[$0] }
-    let keys = try mapConcurrently(k.count) { turns.turn(before[$0]) }
-    return PromptRows(
-      queries: queries, keys: keys, keysBeforeRotary: before,
-      values: heads(value(x), shape.keyValueHeads))
-  }
-
-  /// Step 4 for a prompt: the heads' answers side by side, (l, H d).
+  /// Step 4 for a prompt: the heads' answers side by side, (l, H d_v).
   func attend(_ prompt: PromptRows) throws -> Tensor<Float> {
     let answers = try mapConcurrently(shape.queryHeads) { h in
       let m = h / shape.groupSize
@@ -51,44 +31,19 @@ struct Attention: Sendable {
         queries: prompt.queries[h], keys: prompt.keys[m], values: prompt.values[m],
         window: shape.window)
     }
-    let d = shape.width
-    let rows = answers[0].rows
-    var joined: [Float] = []
-    joined.reserveCapacity(rows * d * answers.count)
-    let parts = answers.map(\.elements)
-    for t in 0..<rows {
-      for part in parts { joined += part[t * d..<(t + 1) * d] }
-    }
-    return Tensor(shape: [rows, answers.count * d], elements: joined)
+    return joinedColumns(answers.map(trimmed))
   }
 
-  /// Steps 1 to 3 for one new token of each of several sequences: row n of x with `turns[n]`.
-  func tokenRows(_ x: Tensor<Float>, _ turns: [RotaryTurns]) -> [TokenRows] {
-    let (q, k, v) = (query(x), key(x), value(x))
-    let d = shape.width
-    return turns.indices.map { n in
-      let queries = Tensor(shape: [shape.queryHeads, d], elements: q.row(n))
-      let keys = Tensor(shape: [shape.keyValueHeads, d], elements: k.row(n))
-      let queriesBefore = queryNorm?(queries) ?? queries
-      let keysBefore = keyNorm?(keys) ?? keys
-      return TokenRows(
-        queries: turns[n].turn(queriesBefore), queriesBeforeRotary: queriesBefore,
-        keys: turns[n].turn(keysBefore), keysBeforeRotary: keysBefore,
-        values: Tensor(shape: [shape.keyValueHeads, d], elements: v.row(n)))
-    }
+  /// Step 5 for one token of each of several sequences, given their answers (H, d): (n, D).
+  func mix(_ answers: [Tensor<Float>]) -> Tensor<Float> {
+    let rows = answers.map { trimmed($0).elements }
+    return output(
+      Tensor(
+        shape: [rows.count, shape.queryHeads * valueWidth], elements: Array(rows.joined())))
   }
 
-  /// (l, heads d) as one matrix (l, d) for every head.
-  private func heads(_ all: Tensor<Float>, _ count: Int) -> [Tensor<Float>] {
-    let (d, elements) = (shape.width, all.elements)
-    return (0..<count).map { h in
-      var head: [Float] = []
-      head.reserveCapacity(all.rows * d)
-      for t in 0..<all.rows {
-        let first = t * count * d + h * d
-        head += elements[first..<first + d]
-      }
-      return Tensor(shape: [all.rows, d], elements: head)
-    }
+  /// The columns that count.
+  private func trimmed(_ answers: Tensor<Float>) -> Tensor<Float> {
+    answers.columns == valueWidth ? answers : columns(0..<valueWidth, of: answers)
   }
 }

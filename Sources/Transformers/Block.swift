@@ -21,28 +21,27 @@ struct Block: Sendable {
 
   /// A whole prompt (l, D); `keep` gets the rows that a cache may want, after they were used.
   func prompt(
-    _ x: Tensor<Float>, _ turns: RotaryTurns, keep: (PromptRows) throws -> Void
+    _ x: Tensor<Float>, _ turns: RotaryTurns<Float>, keep: (PromptRows) throws -> Void
   ) throws -> Tensor<Float> {
-    let rows = try attention.promptRows(inputNorm(x), turns)
-    let answers = try attention.attend(rows)
+    let rows = try attention.heads.prompt(inputNorm(x), turns)
+    let answers = attention.output(try attention.attend(rows))
     try keep(rows)
     return finish(x, answers)
   }
 
   /// One new token of each of several sequences, (n, D); `attend` gives a sequence's answer (H, d).
   func tokens(
-    _ x: Tensor<Float>, _ turns: [RotaryTurns],
+    _ x: Tensor<Float>, _ turns: [RotaryTurns<Float>],
     attend: (Int, TokenRows) throws -> Tensor<Float>
   ) throws -> Tensor<Float> {
-    let rows = attention.tokenRows(inputNorm(x), turns)
-    let answers = try mapConcurrently(rows.count) { try attend($0, rows[$0]).elements }
-    let width = attention.shape.queryHeads * attention.shape.width
-    return finish(x, Tensor(shape: [rows.count, width], elements: Array(answers.joined())))
+    let rows = try attention.heads.tokens(inputNorm(x), turns)
+    let answers = try mapConcurrently(rows.count) { try attend($0, rows[$0]) }
+    return finish(x, attention.mix(answers))
   }
 
-  /// Both additions, given the heads' answers (n, H d).
-  private func finish(_ x: Tensor<Float>, _ answers: Tensor<Float>) -> Tensor<Float> {
-    let y = sum(x, attention.output(answers))
+  /// Both additions, given the attention's answer (n, D).
+  private func finish(_ x: Tensor<Float>, _ answer: Tensor<Float>) -> Tensor<Float> {
+    let y = sum(x, answer)
     return sum(y, feedForward(feedForwardNorm(y)))
   }
 }

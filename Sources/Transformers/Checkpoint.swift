@@ -136,6 +136,13 @@ struct Checkpoint {
     try take(name, [count]).tensor(name, as: Float.self).elements
   }
 
+  /// A tensor of this shape; it counts as a matrix that every step multiplies with.
+  mutating func tensor(_ name: String, _ shape: [Int]) throws -> Tensor<Float> {
+    let file = try take(name, shape)
+    matrixBytes += shape.reduce(try file.format(of: name).byteWidth, *)
+    return try file.tensor(name)
+  }
+
   /// The file of a tensor of this shape and of a format that weights may have.
   private mutating func take(_ name: String, _ shape: [Int]) throws -> SafetensorsFile {
     guard let place = places[name] else {

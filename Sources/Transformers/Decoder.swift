@@ -51,7 +51,10 @@ public struct Decoder: Sendable {
   public var weightBytesPerStep: Int { weights.bytesPerStep }
 
   /// What each layer's cache needs to know.
-  public var layerShapes: [LayerShape] { configuration.layerShapes }
+  public var layerShapes: [LayerShape] { weights.blocks.map(\.attention.shape) }
+
+  /// The attention of one layer.
+  func attention(layer: Int) -> Attention { weights.blocks[layer].attention }
 
   /// A whole prompt, from position 0: its logits; the caches of `state` take its rows.
   ///

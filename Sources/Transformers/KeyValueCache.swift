@@ -25,23 +25,39 @@ public struct LayerShape: Sendable {
   public let window: Int?
   /// How this layer turns keys and queries, for methods that number positions anew.
   public let rotary: RotaryEmbedding
+  /// How to attend over fewer numbers than keys and values have; nil where there is no such way.
+  public let factors: (any FactoredAttention<Float>)?
 
   /// Describes a layer.
   public init(
     layer: Int, queryHeads: Int, keyValueHeads: Int, width: Int, window: Int?,
-    rotary: RotaryEmbedding
+    rotary: RotaryEmbedding, factors: (any FactoredAttention<Float>)? = nil
   ) {
     precondition(
       keyValueHeads >= 1 && queryHeads >= keyValueHeads && queryHeads % keyValueHeads == 0,
       "\(keyValueHeads) key/value heads share out \(queryHeads) query heads")
     precondition(width >= 1, "a head of width \(width)")
     precondition(window ?? 1 >= 1, "a token sees at least itself, not \(window ?? 0) tokens")
+    precondition(factors == nil || window == nil, "factored attention has no sliding window")
     self.layer = layer
     self.queryHeads = queryHeads
     self.keyValueHeads = keyValueHeads
     self.width = width
     self.window = window
     self.rotary = rotary
+    self.factors = factors
+  }
+
+  /// The same layer, attended to through these factors as well.
+  func with(_ factors: any FactoredAttention<Float>) -> LayerShape {
+    LayerShape(
+      layer: layer, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: width,
+      window: window, rotary: rotary, factors: factors)
+  }
+
+  /// `list`, which holds one element a key/value head, for every query head.
+  public func forQueryHeads<Element>(_ list: [Element]) -> [Element] {
+    (0..<queryHeads).map { list[$0 / groupSize] }
   }
 
   /// G, query heads per key/value head.
@@ -61,16 +77,19 @@ public struct PromptRows: Sendable {
   public var keysBeforeRotary: [Tensor<Float>]
   /// Of each key/value head.
   public var values: [Tensor<Float>]
+  /// What factored attention keeps of each token, (l, sum of `partWidths`); nil where it does not apply.
+  public var factored: Tensor<Float>?
 
   /// A prompt's rows.
   public init(
     queries: [Tensor<Float>], keys: [Tensor<Float>], keysBeforeRotary: [Tensor<Float>],
-    values: [Tensor<Float>]
+    values: [Tensor<Float>], factored: Tensor<Float>? = nil
   ) {
     self.queries = queries
     self.keys = keys
     self.keysBeforeRotary = keysBeforeRotary
     self.values = values
+    self.factored = factored
   }
 }
 
@@ -86,17 +105,20 @@ public struct TokenRows: Sendable {
   public var keysBeforeRotary: Tensor<Float>
   /// (M, d).
   public var values: Tensor<Float>
+  /// What factored attention keeps of it, (1, sum of `partWidths`); nil where it does not apply.
+  public var factored: Tensor<Float>?
 
   /// A token's rows.
   public init(
     queries: Tensor<Float>, queriesBeforeRotary: Tensor<Float>, keys: Tensor<Float>,
-    keysBeforeRotary: Tensor<Float>, values: Tensor<Float>
+    keysBeforeRotary: Tensor<Float>, values: Tensor<Float>, factored: Tensor<Float>? = nil
   ) {
     self.queries = queries
     self.queriesBeforeRotary = queriesBeforeRotary
     self.keys = keys
     self.keysBeforeRotary = keysBeforeRotary
     self.values = values
+    self.factored = factored
   }
 }
 

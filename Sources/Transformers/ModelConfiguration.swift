@@ -3,9 +3,10 @@
 // In:  config.json, and generation_config.json where there is one.
 // Out: a plain value that has been checked: sizes, variants of attention, RoPE, end-of-text tokens.
 //
-// Five families, as the library transformers calls them: LlamaForCausalLM (2, 3, 3.1, 3.2),
-// Qwen2ForCausalLM (2, 2.5), Qwen3ForCausalLM, MistralForCausalLM and Phi3ForCausalLM. What they
-// share, and where they differ:
+// Five families with ordinary heads, as the library transformers calls them: LlamaForCausalLM (2, 3,
+// 3.1, 3.2), Qwen2ForCausalLM (2, 2.5), Qwen3ForCausalLM, MistralForCausalLM and Phi3ForCausalLM.
+// Two more differ from Llama in their attention alone, AttentionVariant.swift: LRKVForCausalLM
+// (ours) and DeepseekV3ForCausalLM (without experts). What the five share, and where they differ:
 //
 //            q, k, v bias     o bias           q, k norm   window              fused matrices
 //   Llama    attention_bias   attention_bias   no          none                no
@@ -34,6 +35,10 @@ public struct ModelConfiguration: Sendable, Equatable {
     case mistral = "MistralForCausalLM"
     /// Phi-3, Phi-3.5, Phi-4-mini.
     case phi3 = "Phi3ForCausalLM"
+    /// LRKV, ours.
+    case lrkv = "LRKVForCausalLM"
+    /// DeepSeek-V3 and V2, dense layers only.
+    case deepseekV3 = "DeepseekV3ForCausalLM"
 
     /// What config.json calls it under model_type.
     var modelType: String {
@@ -43,6 +48,8 @@ public struct ModelConfiguration: Sendable, Equatable {
       case .qwen3: "qwen3"
       case .mistral: "mistral"
       case .phi3: "phi3"
+      case .lrkv: "lrkv"
+      case .deepseekV3: "deepseek_v3"
       }
     }
   }
@@ -57,11 +64,14 @@ public struct ModelConfiguration: Sendable, Equatable {
   public let intermediateSize: Int
   /// Blocks.
   public let layers: Int
+  /// Ordinary heads, LRKV or MLA; of the latter two the sizes below are those of the materialised
+  /// form, which caches see.
+  public let attention: AttentionVariant
   /// H.
   public let queryHeads: Int
   /// M; divides H.
   public let keyValueHeads: Int
-  /// d, elements of one head's query, key or value; even.
+  /// d, elements of one head's query or key; of its value too, but for LRKV and MLA.
   public let headWidth: Int
   /// ε of every RMSNorm.
   public let normEpsilon: Double
@@ -92,7 +102,7 @@ public struct ModelConfiguration: Sendable, Equatable {
   /// The narrowest window of any layer; nil where every layer sees all.
   public var window: Int? { windows.compactMap { $0 }.min() }
 
-  /// What each layer's cache needs to know.
+  /// What each layer's cache needs to know, but for the factors, which are weights.
   public var layerShapes: [LayerShape] {
     windows.enumerated().map { layer, window in
       LayerShape(
@@ -125,7 +135,8 @@ public struct ModelConfiguration: Sendable, Equatable {
     intermediateSize = try Self.size("intermediate_size", upTo: 1 << 20, &config)
     layers = try Self.size("num_hidden_layers", upTo: 4096, &config)
     longestSequence = try Self.size("max_position_embeddings", upTo: 1 << 40, &config)
-    (queryHeads, keyValueHeads, headWidth) = try Self.heads(family, hiddenSize, &config)
+    (attention, queryHeads, keyValueHeads, headWidth) = try AttentionVariant.read(
+      family, hiddenSize, layers: layers, &config)
     normEpsilon = try config.require(
       "rms_norm_eps", try config.number("rms_norm_eps", above: 0, upTo: 1))
     tiesEmbeddings = try config.flag("tie_word_embeddings") ?? false
@@ -146,14 +157,14 @@ public struct ModelConfiguration: Sendable, Equatable {
           key, .unsupported(value: "true", supported: "\(family.rawValue) has no biases"))
       }
       (attentionBias, feedForwardBias) = (false, false)
-    case .qwen2: (attentionBias, feedForwardBias) = (false, false)
+    case .qwen2, .lrkv, .deepseekV3: (attentionBias, feedForwardBias) = (false, false)
     }
     hasQueryKeyValueBias = attentionBias || family == .qwen2
     hasAttentionOutputBias = attentionBias
     hasFeedForwardBias = feedForwardBias
     hasQueryKeyNorm = family == .qwen3
     windows = try Self.windows(family, layers, &config)
-    rotary = try Self.rotary(family, headWidth, longestSequence, &config)
+    rotary = try Self.rotary(family, attention, headWidth, longestSequence, &config)
     endOfText = try Self.endOfText(folder, &config)
     try config.finish(harmless: harmlessKeys)
   }
@@ -189,7 +200,7 @@ public struct ModelConfiguration: Sendable, Equatable {
   ///
   /// Where M is null, it is H, and for Llama and Phi-3 also where it is absent. Where d is absent, it
   /// is D / H, and 128 for Qwen3.
-  private static func heads(
+  static func heads(
     _ family: Family, _ hiddenSize: Int, _ config: inout ConfigurationReader
   ) throws(ConfigurationError) -> (Int, Int, Int) {
     let queryHeads = try size("num_attention_heads", upTo: 4096, &config)
@@ -231,7 +242,7 @@ public struct ModelConfiguration: Sendable, Equatable {
     var window = try config.integer("sliding_window", in: 1...1 << 40)
     var windows: [Int?]
     switch family {
-    case .llama:
+    case .llama, .lrkv, .deepseekV3:
       let asks = try config.flag("use_sliding_window") ?? false
       if window != nil || asks {
         throw config.fault(

@@ -4,7 +4,7 @@
 // Out: y_i = w_i x_i / √(mean_j x_j² + ε), (n, D).
 //
 // A row c x gives the same result for every c > 0, as long as ε is small beside the mean square.
-// The mean is summed in Double, one chain in index order; everything else is Float.
+// The mean is summed in Double, one chain in index order; everything else is in the element type.
 
 public import Tensors
 
@@ -23,15 +23,22 @@ public struct RMSNorm: Sendable {
 
   /// (n, D) to (n, D).
   public func callAsFunction(_ x: Tensor<Float>) -> Tensor<Float> {
-    let width = weights.count
-    precondition(x.columns == width, "a norm of width \(width) over rows of \(x.columns)")
-    var y = x.elements
-    for first in stride(from: 0, to: y.count, by: width) {
-      var squares = 0.0
-      for i in first..<first + width { squares += Double(y[i]) * Double(y[i]) }
-      let scale = Float(1 / (squares / Double(width) + epsilon).squareRoot())
-      for i in 0..<width { y[first + i] = weights[i] * (y[first + i] * scale) }
-    }
-    return Tensor(shape: x.shape, elements: y)
+    normed(x, weights: weights, epsilon: epsilon)
   }
+}
+
+/// w ⊙ x / √(mean x² + ε) of every row of x (n, D), in either precision.
+@specialized(where E == Float)
+@specialized(where E == Double)
+func normed<E: Scalar>(_ x: Tensor<E>, weights: [E], epsilon: Double) -> Tensor<E> {
+  let width = weights.count
+  precondition(x.columns == width, "a norm of width \(width) over rows of \(x.columns)")
+  var y = x.elements
+  for first in stride(from: 0, to: y.count, by: width) {
+    var squares = 0.0
+    for i in first..<first + width { squares += Double(y[i]) * Double(y[i]) }
+    let scale = E(1 / (squares / Double(width) + epsilon).squareRoot())
+    for i in 0..<width { y[first + i] = weights[i] * (y[first + i] * scale) }
+  }
+  return Tensor(shape: x.shape, elements: y)
 }

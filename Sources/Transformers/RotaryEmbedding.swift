@@ -10,8 +10,11 @@
 // positions: (turn_p q) · (turn_s k) depends on p − s alone. RotaryScaling.swift stretches the
 // frequencies; some scalings also multiply every cosine and sine by a factor.
 //
-// The angle is a Float product, as in the library transformers, so that large positions agree with
-// it; its cosine and sine are rounded from Double.
+// One kind of row has two parts that turn, each by frequencies of its own width: LRKV's rotated
+// residuals (LowRankKeyValue.swift). The second part follows the first.
+//
+// The angle is a product in the element type, for Float as in the library transformers, so that
+// large positions agree with it; its cosine and sine are rounded from Double.
 
 import RealModule
 public import Tensors
@@ -20,15 +23,22 @@ public import Tensors
 public struct RotaryEmbedding: Sendable, Equatable {
   /// R, how many elements of a row turn; even.
   public let rotatedWidth: Int
+  /// How many elements after those turn by f_i = θ^(−2i/width) of this width; even, mostly 0.
+  public let secondWidth: Int
   /// θ.
   public let base: Double
   /// How frequencies are stretched.
   public let scaling: RotaryScaling
 
-  /// RoPE over the first `rotatedWidth` elements.
-  public init(rotatedWidth: Int, base: Double, scaling: RotaryScaling = .none) {
-    precondition(rotatedWidth >= 0 && rotatedWidth % 2 == 0, "RoPE turns pairs of elements")
+  /// RoPE over the first `rotatedWidth` elements, and on its own over the `secondWidth` after them.
+  public init(
+    rotatedWidth: Int, secondWidth: Int = 0, base: Double, scaling: RotaryScaling = .none
+  ) {
+    precondition(
+      rotatedWidth >= 0 && rotatedWidth % 2 == 0 && secondWidth >= 0 && secondWidth % 2 == 0,
+      "RoPE turns pairs of elements")
     self.rotatedWidth = rotatedWidth
+    self.secondWidth = secondWidth
     self.base = base
     self.scaling = scaling
   }
@@ -37,53 +47,91 @@ public struct RotaryEmbedding: Sendable, Equatable {
   ///
   /// The length matters to two scalings: `dynamic` and `longRope`. A key keeps the turn that it got
   /// when it was new, as in the library's generation with a cache; Decoder.swift says more.
-  public func turns(positions: [Int], length: Int) -> RotaryTurns {
-    let frequencies = scaling.frequencies(width: rotatedWidth, base: base, length: length)
-    let factor = scaling.attentionFactor
-    var cosines: [Float] = []
-    var sines: [Float] = []
+  public func turns(positions: [Int], length: Int) -> RotaryTurns<Float> {
+    turns(positions: positions, length: length, as: Float.self)
+  }
+
+  /// The same in either precision.
+  public func turns<E: Scalar>(
+    positions: [Int], length: Int, as: E.Type
+  ) -> RotaryTurns<E> {
+    let widths = secondWidth > 0 ? [rotatedWidth, secondWidth] : [rotatedWidth]
+    let frequencies = widths.flatMap {
+      scaling.frequencies(width: $0, base: base, length: length)
+    }
+    let factor = E(scaling.attentionFactor)
+    var cosines: [E] = []
+    var sines: [E] = []
     cosines.reserveCapacity(positions.count * frequencies.count)
     sines.reserveCapacity(positions.count * frequencies.count)
     for p in positions {
       for f in frequencies {
-        let angle = Double(Float(p) * f)
-        cosines.append(Float(Double.cos(angle)) * factor)
-        sines.append(Float(Double.sin(angle)) * factor)
+        let angle = Double(E(p) * E(f))
+        cosines.append(E(Double.cos(angle)) * factor)
+        sines.append(E(Double.sin(angle)) * factor)
       }
     }
     let shape = [positions.count, frequencies.count]
     return RotaryTurns(
       cosines: Tensor(shape: shape, elements: cosines),
-      sines: Tensor(shape: shape, elements: sines))
+      sines: Tensor(shape: shape, elements: sines), widths: widths)
   }
 }
 
 /// Cosines and sines, one row a position.
-public struct RotaryTurns: Sendable {
-  /// (n, R/2).
-  public let cosines: Tensor<Float>
-  /// (n, R/2).
-  public let sines: Tensor<Float>
+public struct RotaryTurns<E: Scalar>: Sendable {
+  /// (n, pairs): of the first part, then of the second.
+  public let cosines: Tensor<E>
+  /// (n, pairs).
+  public let sines: Tensor<E>
+  /// Elements of each part that turns: one part, or two.
+  public let widths: [Int]
+
+  init(cosines: Tensor<E>, sines: Tensor<E>, widths: [Int]) {
+    precondition(
+      cosines.shape == sines.shape && cosines.columns == widths.reduce(0, +) / 2,
+      "one angle for each pair of \(widths) elements")
+    self.cosines = cosines
+    self.sines = sines
+    self.widths = widths
+  }
 
   /// `rows` (n, d), turned; with one position for all rows, or one for each.
-  public func turn(_ rows: Tensor<Float>) -> Tensor<Float> {
-    let half = cosines.columns
+  @specialized(where E == Float)
+  @specialized(where E == Double)
+  public func turn(_ rows: Tensor<E>) -> Tensor<E> {
+    let pairs = cosines.columns
     precondition(
-      rows.rank == 2 && rows.columns >= 2 * half
+      rows.rank == 2 && rows.columns >= 2 * pairs
         && (cosines.rows == rows.rows || cosines.rows == 1),
       "rows \(rows.shape) cannot be turned by positions \(cosines.shape)")
     let (c, s, x) = (cosines.elements, sines.elements, rows.elements)
     var turned = x
     for n in 0..<rows.rows {
-      let angle = cosines.rows == 1 ? 0 : n * half
-      let first = n * rows.columns
-      for i in 0..<half {
-        let (cosine, sine) = (c[angle + i], s[angle + i])
-        let (a, b) = (x[first + i], x[first + half + i])
-        turned[first + i] = a * cosine - b * sine
-        turned[first + half + i] = b * cosine + a * sine
+      var angle = cosines.rows == 1 ? 0 : n * pairs
+      var first = n * rows.columns
+      for width in widths {
+        let half = width / 2
+        for i in 0..<half {
+          let (cosine, sine) = (c[angle + i], s[angle + i])
+          let (a, b) = (x[first + i], x[first + half + i])
+          turned[first + i] = a * cosine - b * sine
+          turned[first + half + i] = b * cosine + a * sine
+        }
+        angle += half
+        first += width
       }
     }
     return Tensor(shape: rows.shape, elements: turned)
+  }
+
+  /// The turns of one part alone, for rows that hold nothing else.
+  public func part(_ index: Int) -> RotaryTurns {
+    if widths.count == 1 && index == 0 { return self }
+    let first = widths[..<index].reduce(0, +) / 2
+    let columns = Array(first..<first + widths[index] / 2)
+    return RotaryTurns(
+      cosines: cosines.gather(columns: columns), sines: sines.gather(columns: columns),
+      widths: [widths[index]])
   }
 }

@@ -14,7 +14,8 @@
 //   model.norm.weight, lm_head.weight                  (D), (vocabulary, D)
 //
 // Phi-3 stacks q, k, v in self_attn.qkv_proj and gate, up in mlp.gate_up_proj: row ranges of one
-// stored matrix. Qwen3 adds self_attn.{q,k}_norm.weight (d).
+// stored matrix. Qwen3 adds self_attn.{q,k}_norm.weight (d). LRKV's and MLA's attention have names of
+// their own: LowRankHeads.swift, LatentHeads.swift.
 
 import Tensors
 
@@ -37,7 +38,8 @@ struct Weights: Sendable {
   init(_ c: ModelConfiguration, folder: String) throws {
     var checkpoint = try Checkpoint(folder: folder)
     embedding = try checkpoint.matrix("model.embed_tokens.weight", c.vocabulary, c.hiddenSize)
-    blocks = try c.layerShapes.map { try Block(c, $0, &checkpoint) }
+    let angles = c.rotary.scaling == .none ? RotaryTable<Float>(c.rotary) : nil
+    blocks = try c.layerShapes.map { try Block(c, $0, angles, &checkpoint) }
     norm = try RMSNorm("model.norm", c.hiddenSize, c, &checkpoint)
     if c.tiesEmbeddings {
       output = embedding
@@ -61,11 +63,12 @@ struct Weights: Sendable {
 extension Block {
   /// The block of layer `shape.layer`.
   fileprivate init(
-    _ c: ModelConfiguration, _ shape: LayerShape, _ checkpoint: inout Checkpoint
+    _ c: ModelConfiguration, _ shape: LayerShape, _ angles: RotaryTable<Float>?,
+    _ checkpoint: inout Checkpoint
   ) throws {
     let layer = "model.layers.\(shape.layer)"
     inputNorm = try RMSNorm("\(layer).input_layernorm", c.hiddenSize, c, &checkpoint)
-    attention = try Attention(c, shape, "\(layer).self_attn", &checkpoint)
+    attention = try Attention(c, shape, angles, "\(layer).self_attn", &checkpoint)
     feedForwardNorm = try RMSNorm(
       "\(layer).post_attention_layernorm", c.hiddenSize, c, &checkpoint)
     feedForward = try FeedForward(c, "\(layer).mlp", &checkpoint)
@@ -73,6 +76,37 @@ extension Block {
 }
 
 extension Attention {
+  fileprivate init(
+    _ c: ModelConfiguration, _ shape: LayerShape, _ angles: RotaryTable<Float>?, _ name: String,
+    _ checkpoint: inout Checkpoint
+  ) throws {
+    var shape = shape
+    switch c.attention {
+    case .ordinary:
+      heads = try OrdinaryHeads(c, shape, name, &checkpoint)
+      valueWidth = c.headWidth
+    case .lowRank(let width, let rank, let positions):
+      guard let angles else { preconditionFailure("LRKV's angles are not scaled") }
+      let heads = try LowRankHeads(
+        c, width: width, rank: rank, positions, angles, name, &checkpoint)
+      self.heads = heads
+      valueWidth = width
+      shape = shape.with(heads.factors)
+    case .latent(let sizes, let isInterleaved):
+      let heads = try LatentHeads(
+        c, sizes, isInterleaved: isInterleaved, name, &checkpoint)
+      self.heads = heads
+      valueWidth = sizes.valueWidth
+      shape = shape.with(heads.factors)
+    }
+    self.shape = shape
+    output = try Linear(
+      "\(name).o_proj", c.hiddenSize, c.queryHeads * valueWidth, bias: c.hasAttentionOutputBias,
+      &checkpoint)
+  }
+}
+
+extension OrdinaryHeads {
   fileprivate init(
     _ c: ModelConfiguration, _ shape: LayerShape, _ name: String, _ checkpoint: inout Checkpoint
   ) throws {
@@ -89,11 +123,61 @@ extension Attention {
       key = try Linear("\(name).k_proj", kv, c.hiddenSize, bias: bias, &checkpoint)
       value = try Linear("\(name).v_proj", kv, c.hiddenSize, bias: bias, &checkpoint)
     }
-    output = try Linear(
-      "\(name).o_proj", c.hiddenSize, q, bias: c.hasAttentionOutputBias, &checkpoint)
     let hasNorm = c.hasQueryKeyNorm
     queryNorm = hasNorm ? try RMSNorm("\(name).q_norm", c.headWidth, c, &checkpoint) : nil
     keyNorm = hasNorm ? try RMSNorm("\(name).k_norm", c.headWidth, c, &checkpoint) : nil
+  }
+}
+
+extension LowRankHeads {
+  fileprivate init(
+    _ c: ModelConfiguration, width d: Int, rank r: Int, _ positions: LRKVPositions,
+    _ angles: RotaryTable<Float>, _ name: String, _ checkpoint: inout Checkpoint
+  ) throws {
+    let H = c.queryHeads
+    func linear(_ part: String, _ outputs: Int, _ checkpoint: inout Checkpoint) throws -> Linear {
+      try Linear("\(name).\(part)_proj", outputs, c.hiddenSize, bias: false, &checkpoint)
+    }
+    func factors(_ part: String, _ checkpoint: inout Checkpoint) throws -> Tensor<Float> {
+      if r == 0 { return Tensor(shape: [H, d, 0], elements: []) }
+      return try checkpoint.tensor("\(name).\(part)_residual_factors", [H, d, r])
+    }
+    query = try linear("q", H * d, &checkpoint)
+    sharedKey = try linear("k_shared", d, &checkpoint)
+    sharedValue = try linear("v_shared", d, &checkpoint)
+    residualKey = r == 0 ? nil : try linear("k_residual", H * r, &checkpoint)
+    residualValue = r == 0 ? nil : try linear("v_residual", H * r, &checkpoint)
+    self.factors = LRKVFactors(
+      keyFactors: try factors("k", &checkpoint), valueFactors: try factors("v", &checkpoint),
+      positions: positions, angles: angles)
+  }
+}
+
+extension LatentHeads {
+  fileprivate init(
+    _ c: ModelConfiguration, _ s: LatentSizes, isInterleaved: Bool, _ name: String,
+    _ checkpoint: inout Checkpoint
+  ) throws {
+    query = try Linear(
+      "\(name).q_proj", s.heads * s.headWidth, c.hiddenSize, bias: false, &checkpoint)
+    let down = try checkpoint.matrix(
+      "\(name).kv_a_proj_with_mqa.weight", s.latentWidth + s.rotaryWidth, c.hiddenSize)
+    latent = Linear(weights: down.rows(0..<s.latentWidth), bias: nil)
+    rotaryKey = Linear(weights: down.rows(s.latentWidth..<down.rows), bias: nil)
+    latentNorm = RMSNorm(
+      weights: try checkpoint.vector("\(name).kv_a_layernorm.weight", s.latentWidth),
+      epsilon: 1e-6)
+    self.isInterleaved = isInterleaved
+    let both = s.plainWidth + s.valueWidth
+    let up = try checkpoint.matrix("\(name).kv_b_proj.weight", s.heads * both, s.latentWidth)
+    factors = LatentFactors(
+      sizes: s,
+      keyFactors: (0..<s.heads).map {
+        up.rows($0 * both..<$0 * both + s.plainWidth).loaded()
+      },
+      valueFactors: (0..<s.heads).map {
+        up.rows($0 * both + s.plainWidth..<($0 + 1) * both).loaded()
+      })
   }
 }
 

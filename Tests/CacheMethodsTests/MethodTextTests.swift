@@ -17,6 +17,7 @@ private func message(_ text: String) -> String? {
     #expect(
       cacheMethods.map { $0.name } == [
         "full", "offload", "lrqk", "lrqk-no-hit-miss", "lrqk-prefill-offload", "topk", "streaming",
+        "factored",
       ])
     for type in cacheMethods {
       let method = try cacheMethod(type.name)

@@ -216,6 +216,62 @@ import Testing
     #expect(masked.status == 65 && masked.error.contains("attention_mask"), "\(masked.error)")
   }
 
+  @Test(arguments: names)
+  func `heads have a spectrum in every family`(_ name: String) throws {
+    let found = try run("lrqk", ["heads", "--model", Self.checkpoint(name), "--json"])
+    #expect(found.status == 0, "\(found.error)")
+    let json = try JSONSerialization.jsonObject(with: Data(found.output.utf8)) as? [String: Any]
+    let heads = try #require(json?["query_heads"] as? Int)
+    let ceiling = try #require(json?["centred_ceiling"] as? Double)
+    #expect(ceiling == Double(heads - 1) / Double(heads))
+    for layer in try #require(json?["layers"] as? [[String: Any]]) {
+      let rank = try #require(layer["effective_rank"] as? Double)
+      let centred = try #require(layer["centred_effective_rank"] as? Double)
+      #expect(rank > 1 / Double(heads) && rank <= 1 + 1e-12)
+      #expect(centred > 0 && centred <= ceiling + 1e-12)
+      #expect((layer["similarity"] as? [[Double]])?.count == heads)
+      #expect((layer["eigenvalues"] as? [Double])?.count == heads)
+    }
+    let text = try run("lrqk", ["heads", "--model", Self.checkpoint(name)])
+    #expect(text.status == 0 && text.output.contains("centred, at most"))
+  }
+
+  @Test(arguments: ["lrkv", "lrkv-shared-only", "lrkv-rotated-residual", "lrkv-mqa", "deepseek"])
+  func `factors write the tokens of full attention, from the bytes that inspect says`(
+    _ name: String
+  )
+    throws
+  {
+    let full = try generate(name, ["--cache", "full"])
+    let factored = try generate(name, ["--cache", "factored"])
+    #expect(full["tokens"] as? [Int] == factored["tokens"] as? [Int])
+    let found = try run("lrqk", ["inspect", "--model", Self.checkpoint(name), "--json"])
+    let json = try JSONSerialization.jsonObject(with: Data(found.output.utf8)) as? [String: Any]
+    let caches = try #require(json?["caches"] as? [[String: Any]])
+    let line = try #require(caches.first { $0["cache"] as? String == "factored" })
+    // Two layers; 2 d_h + 2 H r numbers, or d_R + d_c.
+    let numbers = ["lrkv-mqa": 16, "deepseek": 16, "lrkv-rotated-residual": 56][name] ?? 40
+    #expect(line["device_bytes_per_token"] as? Double == Double(2 * 4 * numbers))
+    // The last token that is written is not fed back.
+    let tokens = (factored["prompt_tokens"] as? Int ?? 0) + 23
+    #expect(factored["resident_bytes"] as? Int == tokens * 2 * 4 * numbers)
+    #expect(factored["host_bytes"] as? Int == 0)
+  }
+
+  @Test func `a model of ordinary heads has no factors`() throws {
+    let folder = Self.checkpoint("llama3")
+    let found = try run(
+      "lrqk",
+      [
+        "generate", "--model", folder, "--ids-file", folder + "/expected.safetensors", "--cache",
+        "factored",
+      ])
+    #expect(found.status != 0 && found.output.isEmpty)
+    #expect(found.error.contains("ordinary heads") && found.error.split(separator: "\n").count == 1)
+    let all = try run("lrqk", ["inspect", "--model", folder])
+    #expect(all.status == 0 && !all.output.contains("factored"))
+  }
+
   @Test func `inspect knows sizes and the bytes of every method`() throws {
     let found = try run("lrqk", ["inspect", "--model", Self.checkpoint("llama3"), "--json"])
     #expect(found.status == 0, "\(found.error)")

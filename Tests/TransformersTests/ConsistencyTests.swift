@@ -10,7 +10,8 @@ import Transformers
   // definition (Decoder.swift).
   static let fixedTurns = [
     "llama2", "llama3", "llama-biases", "llama-yarn", "qwen2-sliding", "qwen3", "mistral",
-    "phi3",
+    "phi3", "deepseek", "deepseek-halves", "lrkv", "lrkv-shared-only", "lrkv-rotated-residual",
+    "lrkv-mqa",
   ]
 
   // The same bound, for the same reason, as in DecoderTests: only the order of sums differs.
@@ -45,7 +46,9 @@ import Transformers
 
   @Test(
     "sequences in a batch get the bits that each gets alone",
-    arguments: ["llama3", "llama-dynamic-short", "qwen2-sliding", "phi3", "llama-biases"])
+    arguments: [
+      "llama3", "llama-dynamic-short", "qwen2-sliding", "phi3", "llama-biases", "lrkv", "deepseek",
+    ])
   func batch(_ name: String) throws {
     let model = try TinyCheckpoint(name)
     let prompts = [3, 9, 14].map { Array(model.tokens.prefix($0)) }

@@ -12,7 +12,8 @@ struct TinyCheckpoint {
     "llama2", "llama3", "llama31-layout4", "llama-biases", "llama-linear", "llama-dynamic-short",
     "llama-dynamic-long", "llama-yarn", "qwen2", "qwen2-yarn", "qwen2-sliding", "qwen2-sharded",
     "qwen3", "qwen3-biases", "mistral", "mistral-whole", "phi3", "phi3-short", "phi3-long",
-    "phi3-crossing", "phi3-partial",
+    "phi3-crossing", "phi3-partial", "deepseek", "deepseek-halves", "lrkv", "lrkv-shared-only",
+    "lrkv-rotated-residual", "lrkv-mqa",
   ]
 
   let folder: String

@@ -1,0 +1,110 @@
+// Factors instead of keys and values: what LRKV and MLA were made for.
+//
+// Kept:   on the device, of every token, the numbers that the layer's factors ask for, and no key or
+//         value of any head: LRKV 2 d_h + 2 H r (one shared key and value, and r numbers twice for
+//         each head), MLA d_R + d_c (one key that turns, and a latent).
+// A step: nothing moves; the new numbers are written where they stay, and attention absorbs the
+//         layer's linear maps into the query and the answer.
+// Bytes:  l · numbers · 4 on the device, none on the host.
+//
+// Source: LRKV, arXiv 2601.11471; MLA, arXiv 2405.04434. The mathematics is in Transformers
+// (LowRankDecoding.swift, LatentAttention.swift). The answers are those of `full` but for rounding:
+// there the same heads are materialised. A layer of ordinary heads has no factors, and naming this
+// method for one is an error.
+
+import TieredMemory
+import Tensors
+public import Transformers
+
+/// LRKV's or MLA's factors on the device.
+public struct FactoredMethod: CacheMethod {
+  /// "factored".
+  public static let name = "factored"
+  /// One line.
+  public static let summary = "full attention over the factors of LRKV or MLA, all on the device"
+  /// None.
+  public static let optionList: [MethodOption] = []
+
+  /// There are no options.
+  public init(_ given: GivenOptions) {}
+
+  /// None.
+  public var options: [(name: String, value: String)] { [] }
+
+  /// Whether the layer has factors.
+  public func applies(to layer: LayerShape) -> Bool { layer.factors != nil }
+
+  /// An empty cache; throws for a layer of ordinary heads.
+  public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
+    guard let factors = layer.factors else {
+      throw MethodError(
+        "factored: layer \(layer.layer) has ordinary heads, and only LRKV and MLA have factors; use full"
+      )
+    }
+    return FactoredCache(layer, factors)
+  }
+
+  /// So many numbers a token; none for a layer without factors.
+  public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
+    let numbers = layer.factors?.numbersPerToken ?? 0
+    return CacheBytes(deviceRows: tokens * numbers * MemoryLayout<Float>.stride)
+  }
+}
+
+/// One layer's factors.
+struct FactoredCache: KeyValueCache {
+  let layer: LayerShape
+  let factors: any FactoredAttention<Float>
+  private(set) var length = 0
+  var hostBytes: Int { 0 }
+  /// One buffer for each part, (l, width) row-major.
+  private var parts: [DeviceBuffer<Float>] = []
+
+  init(_ layer: LayerShape, _ factors: any FactoredAttention<Float>) {
+    self.layer = layer
+    self.factors = factors
+  }
+
+  mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
+    precondition(length == 0, "a cache takes one prompt")
+    length = layer.check(prompt)
+    let rows = numbers(prompt.factored, count: length)
+    for (i, part) in split(rows).enumerated() {
+      parts.append(try tiers.device.allocate("factors, part \(i)", holding: part))
+    }
+  }
+
+  mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep {
+    layer.check(token)
+    let new = split(numbers(token.factored, count: 1))
+    for (i, width) in factors.partWidths.enumerated() {
+      try tiers.device.resize(&parts[i], count: (length + 1) * width, fill: 0)
+      parts[i].elements.replaceSubrange(length * width..<(length + 1) * width, with: new[i])
+    }
+    length += 1
+    return AttendedStep(
+      attention: try factors.attend(queries: token.queries, parts: parts.map(\.elements)),
+      attended: Array(repeating: Array(0..<length), count: layer.queryHeads), hitRows: 0,
+      missedRows: 0)
+  }
+
+  /// The factors among a layer's rows, (count, numbers).
+  private func numbers(_ rows: Tensor<Float>?, count: Int) -> Tensor<Float> {
+    guard let rows, rows.shape == [count, factors.numbersPerToken] else {
+      preconditionFailure("\(factors.numbersPerToken) numbers for each of \(count) tokens")
+    }
+    return rows
+  }
+
+  /// Rows (n, numbers) part by part, each (n, width).
+  private func split(_ rows: Tensor<Float>) -> [[Float]] {
+    var first = 0
+    return factors.partWidths.map { width in
+      defer { first += width }
+      let elements = rows.elements
+      return (0..<rows.rows).flatMap { n in
+        elements[n * rows.columns + first..<n * rows.columns + first + width]
+      }
+    }
+  }
+}
