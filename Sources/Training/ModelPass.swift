@@ -12,6 +12,7 @@
 // always makes them whole: that a cache can hold less is a matter of decoding (Transformers).
 
 public import Tensors
+import Transformers
 
 /// A model's parameters on a tape.
 public struct ModelPass<E: Scalar> {
@@ -40,11 +41,11 @@ public struct ModelPass<E: Scalar> {
   /// Logits (n, vocabulary) of sequences of L tokens, one after another.
   public func logits(of tokens: [Int], sequenceLength L: Int) -> Variable<E> {
     let embedding = parameter("model.embed_tokens")
-    let table = RotaryTable<E>(shape.rotary, length: L)
+    let turns = shape.rotary.turns(positions: Array(0..<L), length: L, as: E.self)
     var x = tape.embedding(embedding, of: tokens)
     for layer in 0..<shape.layers {
       let block = "model.layers.\(layer)"
-      let answers = attention("\(block).self_attn", norm("\(block).input_layernorm", x), table, L)
+      let answers = attention("\(block).self_attn", norm("\(block).input_layernorm", x), turns, L)
       x = tape.add(x, tape.linear(answers, parameter("\(block).self_attn.o_proj")))
       let h = norm("\(block).post_attention_layernorm", x)
       let gated = tape.gated(
@@ -61,14 +62,14 @@ public struct ModelPass<E: Scalar> {
 
   /// The heads' answers side by side, (n, H d).
   private func attention(
-    _ name: String, _ x: Variable<E>, _ table: RotaryTable<E>, _ L: Int
+    _ name: String, _ x: Variable<E>, _ turns: RotaryTurns<E>, _ L: Int
   ) -> Variable<E> {
     let (H, d) = (shape.queryHeads, shape.headWidth)
     func project(_ part: String, _ x: Variable<E>) -> Variable<E> {
       tape.linear(x, parameter("\(name).\(part)"))
     }
     func turn(_ x: Variable<E>, width: Int) -> Variable<E> {
-      tape.rotated(x, by: table, headWidth: width, sequenceLength: L)
+      tape.rotated(x, by: turns, headWidth: width, sequenceLength: L)
     }
     switch shape.attention {
     case .grouped(let M):

@@ -7,44 +7,25 @@
 // A head's first R elements turn in pairs (j, j + R/2), as in Transformers' RotaryEmbedding, whose
 // cosines and sines these are.
 
-public import Tensors
+import Tensors
 public import Transformers
-
-/// Cosines and sines of positions 0 ..< L.
-public struct RotaryTable<E: Scalar>: Sendable {
-  /// R/2.
-  let half: Int
-  /// (L, R/2).
-  let cosines: [E]
-  /// (L, R/2).
-  let sines: [E]
-
-  /// The positions of a sequence of `length` tokens.
-  public init(_ rotary: RotaryEmbedding, length: Int) {
-    let turns = rotary.turns(positions: Array(0..<length), length: length)
-    half = turns.cosines.columns
-    cosines = turns.cosines.converted(to: E.self).elements
-    sines = turns.sines.converted(to: E.self).elements
-  }
-
-  /// L.
-  var length: Int { half == 0 ? .max : cosines.count / half }
-}
 
 extension Tape {
   /// Turns every head of every row, (n, heads · d); rows are sequences of L tokens one after another.
   public func rotated(
-    _ x: Variable<E>, by table: RotaryTable<E>, headWidth d: Int, sequenceLength L: Int
+    _ x: Variable<E>, by turns: RotaryTurns<E>, headWidth d: Int, sequenceLength L: Int
   ) -> Variable<E> {
+    let half = turns.cosines.columns
     precondition(
-      x.value.columns % d == 0 && x.value.rows % L == 0 && L <= table.length && 2 * table.half <= d,
+      x.value.columns % d == 0 && x.value.rows % L == 0 && L <= turns.cosines.rows && 2 * half <= d,
       "rows \(x.value.shape) of heads of width \(d), sequences of \(L)")
+    let (cosines, sines) = (turns.cosines.elements, turns.sines.elements)
     func turned(_ rows: Tensor<E>, direction: E) -> Tensor<E> {
       var elements = rows.elements
       do {
         var out = elements.mutableSpan
         turn(
-          &out, table.cosines.span, table.sines.span, half: table.half, d, rows.columns / d, L,
+          &out, cosines.span, sines.span, half: half, d, rows.columns / d, L,
           direction)
       }
       return Tensor(shape: rows.shape, elements: elements)

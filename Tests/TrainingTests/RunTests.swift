@@ -91,8 +91,9 @@ struct Repeats: TrainingTask {
     }
   }
 
-  @Test func `the folder that is written has the trained model's logits`() throws {
-    let shape = tiny(.grouped(keyValueHeads: 2))
+  @Test(arguments: variants.indices)
+  func `the folder that is written has the trained model's logits`(_ n: Int) throws {
+    let shape = tiny(variants[n].kind)
     let parameters: [Parameter<Float>] = shape.startingParameters(seed: 8)
     try withFolder { folder in
       try writeModel(shape, parameters, format: .float32, companions: [], to: folder)
