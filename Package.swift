@@ -102,7 +102,7 @@ let package = Package(
       dependencies: [
         "Evaluation", "CacheMethods", "ChatTemplates", "Transformers", "Tensors", "TieredMemory",
       ],
-      swiftSettings: strict),
+      exclude: ["make_tiny.py"], resources: [.copy("Fixtures")], swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(
       name: "ToolTests", dependencies: ["LRQKTool", "factorise-prompt", "one-decode-step"],

@@ -48,7 +48,7 @@ public struct RulerGenerator: Sendable {
     let room = length - task.tokensToGenerate
     let found = try largest(family, room: room)
     guard let found else {
-      throw EvaluationError(
+      throw MisfitError(
         "\(task.rawValue) does not fit \(length) tokens: the smallest prompt has "
           + "\(try smallest(family)) and an answer up to \(task.tokensToGenerate); take a larger "
           + "length or leave the task out")
@@ -153,4 +153,12 @@ func firstOccurrence(of part: [UInt8], in whole: [UInt8]) -> Int? {
     if whole[start..<start + part.count].elementsEqual(part) { return start }
   }
   return nil
+}
+
+/// A task that a length is too short for.
+public struct MisfitError: Error, Equatable, CustomStringConvertible {
+  /// One line: which task, how much it needs.
+  public let description: String
+
+  init(_ description: String) { self.description = description }
 }

@@ -31,7 +31,11 @@ struct LRQKCommand: ParsableCommand {
           GenerateCommand.self, LogitsCommand.self, TokenizeCommand.self, InspectCommand.self,
           CaptureCommand.self,
         ]),
-      CommandGroup(name: "Measure", subcommands: [BenchCommand.self]),
+      CommandGroup(
+        name: "Measure",
+        subcommands: [
+          RulerCommand.self, SweepCommand.self, PerplexityCommand.self, BenchCommand.self,
+        ]),
     ])
 
   static func main() {
