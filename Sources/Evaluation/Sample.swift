@@ -93,8 +93,10 @@ public struct RulerSample: Sendable {
   public let answer: String
   /// UTF-8 ranges of the prompt: needles, links of the chain, documents with the answer.
   public let needles: [Range<Int>]
-  /// Words, lines, numbered words, coded words or documents of the haystack.
+  /// Words, lines, different words, coded words or documents of the haystack.
   public let units: Int
+  /// Units by which haystacks grow.
+  public let step: Int
 
   /// FNV-1a of the prompt.
   public var promptHash: String { hexadecimal(fnv1a(prompt)) }
