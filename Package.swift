@@ -110,7 +110,7 @@ let package = Package(
       dependencies: [
         "Evaluation", "CacheMethods", "ChatTemplates", "Transformers", "Tensors", "TieredMemory",
       ],
-      swiftSettings: strict),
+      exclude: ["make_tiny.py"], resources: [.copy("Fixtures")], swiftSettings: strict),
     .testTarget(
       name: "TrainingTests",
       dependencies: ["TestSupport", "Training", "Evaluation", "Transformers", "Tensors"],

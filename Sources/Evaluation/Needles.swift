@@ -81,7 +81,7 @@ struct NeedleFamily: SampleFamily {
   private static func grid(_ haystack: NeedleSizes.Haystack, _ length: Int) -> (Int, Int) {
     switch haystack {
     case .prose: length < 4096 ? (10, 5) : (500, 500)
-    case .noise: length < 4096 ? (5, 5) : (25, 25)
+    case .noise: length < 4096 ? (1, 1) : (25, 25)
     case .needles: length < 4096 ? (1, 1) : (25, 25)
     }
   }

@@ -56,7 +56,7 @@ struct Prose: Sendable {
     case 10: "\(person()) wanted to \(verb()) \(one()) \(moment())"
     case 11: "\(moment()) \(person()) \(did()) \(many()) \(place())"
     case 12: "\(many()) are more \(adjective()) than \(many())"
-    default: "\(person()) asked \(person()) to \(verb()) \(thing())"
+    default: "\(person()) asked \(draws.pick(Self.asked)) to \(verb()) \(thing())"
     }
   }
 
@@ -93,6 +93,9 @@ struct Prose: Sendable {
     "she", "he", "everybody", "somebody", "the children", "the others", "my aunt", "our neighbors",
     "the old man", "the young woman", "a stranger", "the whole village",
   ]
+  private static let asked = [
+    "her", "him", "them", "everybody", "the children", "our neighbors", "the old man", "a stranger",
+  ]
   private mutating func person() -> String { draws.pick(Self.persons) }
 
   // MARK: Forms of words
@@ -108,7 +111,11 @@ struct Prose: Sendable {
   }
 
   static func withArticle(_ phrase: String) -> String {
-    ("aeiou".contains(phrase.first ?? " ") ? "an " : "a ") + phrase
+    let isSpokenVowel =
+      ["hour", "honest"].contains(where: phrase.hasPrefix)
+      || "aeiou".contains(phrase.first ?? " ")
+        && !["uni", "use", "usu"].contains { phrase.hasPrefix($0) }
+    return (isSpokenVowel ? "an " : "a ") + phrase
   }
 
   private static func endsInConsonantY(_ word: String) -> Bool {

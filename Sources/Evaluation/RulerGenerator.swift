@@ -55,18 +55,40 @@ public struct RulerGenerator: Sendable {
     let family = try family(task, length: length, index: index, stream: stream)
     let found = try largest(family, room: room)
     guard let found else {
-      throw EvaluationError(
+      throw MisfitError(
         "\(task.rawValue) does not fit \(length) tokens: the smallest prompt has "
           + "\(try smallest(family)) and an answer up to \(task.tokensToGenerate); take a larger "
           + "length or leave the task out")
     }
+    return try finished(found, family, task, length, index)
+  }
+
+  /// Sample number `index` with `units` units of haystack, whether or not that fits the length.
+  ///
+  /// Throws as above, and where the haystack has not so many units.
+  public func sample(
+    _ task: RulerTask, length: Int, index: Int, units: Int
+  ) throws -> RulerSample {
+    precondition(index >= 0 && length >= 1, "sample \(index) of \(length) tokens")
+    let stream = SampleStream(seed: seed, task: task, length: length, index: index)
+    let family = try family(task, length: length, index: index, stream: stream)
+    if units < family.floor || units > family.most {
+      throw EvaluationError(
+        "\(task.rawValue): \(units) units; there are \(family.floor) to \(family.most)")
+    }
+    return try finished(try candidate(family, units), family, task, length, index)
+  }
+
+  private func finished(
+    _ found: Candidate, _ family: any SampleFamily, _ task: RulerTask, _ length: Int, _ index: Int
+  ) throws -> RulerSample {
     let framed = try form.frame(found.draft.text.text)
     return RulerSample(
       task: task, length: length, index: index, text: found.draft.text.text,
       prefix: found.draft.prefix, prompt: framed + found.draft.prefix, tokens: found.tokens,
       references: found.draft.references, answer: found.draft.answer,
       needles: shifted(found.draft.text.marks, of: found.draft.text.text, in: framed),
-      units: found.units)
+      units: found.units, step: family.step)
   }
 
   private func family(
@@ -160,4 +182,12 @@ func firstOccurrence(of part: [UInt8], in whole: [UInt8]) -> Int? {
     if whole[start..<start + part.count].elementsEqual(part) { return start }
   }
   return nil
+}
+
+/// A task that a length is too short for.
+public struct MisfitError: Error, Equatable, CustomStringConvertible {
+  /// One line: which task, how much it needs.
+  public let description: String
+
+  init(_ description: String) { self.description = description }
 }

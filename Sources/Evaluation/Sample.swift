@@ -93,11 +93,34 @@ public struct RulerSample: Sendable {
   public let answer: String
   /// UTF-8 ranges of the prompt: needles, links of the chain, documents with the answer.
   public let needles: [Range<Int>]
-  /// Words, lines, numbered words, coded words or documents of the haystack.
+  /// Words, lines, different words, coded words or documents of the haystack.
   public let units: Int
+  /// Units by which haystacks grow.
+  public let step: Int
 
   /// FNV-1a of the prompt.
   public var promptHash: String { hexadecimal(fnv1a(prompt)) }
+
+  /// The sample as one line of JSON; `source` says where questions come from.
+  public func json(source: QuestionSource) throws -> String {
+    struct Line: Encodable {
+      let generator, task: String
+      let length, sample: Int
+      let prompt, promptHash: String
+      let promptTokens, units: Int
+      let answerPrefix, answer: String
+      let references: [String]
+      let needles: [[Int]]
+      let questions: String?
+    }
+    return try jsonLine(
+      Line(
+        generator: RulerTask.generator, task: task.rawValue, length: length, sample: index,
+        prompt: prompt, promptHash: promptHash, promptTokens: tokens.count, units: units,
+        answerPrefix: prefix, answer: answer, references: references,
+        needles: needles.map { [$0.lowerBound, $0.upperBound] },
+        questions: task.metric == .part ? source.description : nil))
+  }
 }
 
 /// "a", "a and b", "a, b, and c".

@@ -27,8 +27,8 @@ struct VariableFamily: SampleFamily {
   /// `count` counts tokens of a text.
   init(length: Int, stream: SampleStream, hasExample: Bool, count: (String) -> Int) {
     self.stream = stream
-    step = length < 4096 ? 5 : 10
-    floor = step
+    step = length < 4096 ? 1 : 10
+    floor = max(step, Self.hops + 1)  // each line of the chain has a place of its own
     var draws = stream.draws("chain")
     names = Self.names(letters: 5, &draws)
     value = 10_000 + draws.below(89_999)

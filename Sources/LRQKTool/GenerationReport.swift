@@ -5,6 +5,7 @@
 //      ledger.
 
 import CacheMethods
+import Evaluation
 import Foundation
 import TieredMemory
 import Transformers
@@ -67,66 +68,6 @@ struct GenerationReport: Encodable {
     encoder.keyEncodingStrategy = .convertToSnakeCase
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     return String(decoding: try encoder.encode(self), as: UTF8.self)
-  }
-}
-
-/// What the caches of one or more answers held and moved.
-struct MemoryUse {
-  var events: [TransferEvent] = []
-  var steps = 0
-  var hitRows = 0
-  var missedRows = 0
-  var residentBytes = 0
-  /// Of one answer; of several, the largest (their prompts are taken one after another).
-  var peakBytes = 0
-  var hostBytes = 0
-  private var probes: [RecallProbe] = []
-
-  init(_ answer: Generation) { self.init([answer]) }
-
-  init(_ answers: [Generation]) {
-    for answer in answers {
-      steps += answer.steps
-      hitRows += answer.needed.hits
-      missedRows += answer.needed.misses
-      for state in answer.states {
-        events += state.tiers.ledger.events
-        probes += state.caches.compactMap { $0 as? RecallProbe }
-      }
-      // Of several states only the last one is held at the end, and one alone at a time.
-      guard let last = answer.states.last else { continue }
-      residentBytes += last.tiers.device.residentBytes
-      peakBytes = max(peakBytes, answer.states.map { $0.tiers.device.peakBytes }.max() ?? 0)
-      hostBytes += last.caches.reduce(0) { $0 + $1.hostBytes }
-    }
-  }
-
-  /// Bytes that decode steps moved, both ways, per token.
-  var movedBytesPerToken: Double { perToken(nil) }
-
-  /// Bytes that decode steps moved one way (nil: both), per token.
-  func perToken(_ direction: TransferDirection?) -> Double {
-    let moved = events.reduce(0) { sum, event in
-      sum + (event.step > 0 && direction ?? event.direction == event.direction ? event.bytes : 0)
-    }
-    return steps == 0 ? 0 : Double(moved) / Double(steps)
-  }
-
-  /// Share of the rows needed from the host that lay on the device; nil where none was needed.
-  var hitRate: Double? {
-    hitRows + missedRows == 0 ? nil : Double(hitRows) / Double(hitRows + missedRows)
-  }
-
-  /// Mean over layers, heads and steps that chose anything; nil where none did.
-  var recall: Double? {
-    let count = probes.reduce(0) { $0 + $1.recallCount }
-    return count == 0 ? nil : probes.reduce(0) { $0 + $1.recallSum } / Double(count)
-  }
-
-  /// Mean over layers, heads and steps; nil where nothing was measured.
-  var mass: Double? {
-    let count = probes.reduce(0) { $0 + $1.count }
-    return count == 0 ? nil : probes.reduce(0) { $0 + $1.massSum } / Double(count)
   }
 }
 

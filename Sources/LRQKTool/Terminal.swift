@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import CacheMethods
+import Evaluation
 import Foundation
 import LRQK
 import Replay
@@ -29,7 +30,9 @@ func fail(
       ("\(path): \(error)", 1)
     case is DeviceTierError, is SamplingError, is ScoreError: ("\(path): \(error)", 1)
     case is MethodError: ("--cache \(error)", 64)
-    case is ReplayError, is SafetensorsError, is InputError: ("\(error)", 65)
+    case is MisfitError: ("\(error)", 64)
+    case is ReplayError, is SafetensorsError, is InputError, is EvaluationError, is FileError:
+      ("\(error)", 65)
     default: ("\(error)".contains(path) ? "\(error)" : "\(path): \(error)", 65)
     }
   // One line whatever a path or a file's metadata hold, and no control characters for the terminal.

@@ -32,7 +32,11 @@ struct LRQKCommand: ParsableCommand {
           CaptureCommand.self, HeadsCommand.self,
         ]),
       CommandGroup(name: "Train a model", subcommands: [TrainCommand.self]),
-      CommandGroup(name: "Measure", subcommands: [BenchCommand.self]),
+      CommandGroup(
+        name: "Measure",
+        subcommands: [
+          RulerCommand.self, SweepCommand.self, PerplexityCommand.self, BenchCommand.self,
+        ]),
     ])
 
   static func main() {

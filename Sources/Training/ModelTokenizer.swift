@@ -24,21 +24,31 @@ public struct ModelTokenizer: Sendable {
     #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"#
     + #" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
 
+  /// Tasks of random letters, which would fill the vocabulary with chance.
+  private static let withoutWords: Set<RulerTask> = [
+    .niahSingle3, .niahMultikey3, .frequentWords,
+  ]
+
+  /// Without the names of vt's variables, capital letters by chance as well.
+  private static func withoutNames(_ text: String) -> String {
+    text.replacing(#/\b(?!VAR)[A-Z]{3,5}\b/#, with: "1")
+  }
+
   /// Trains one; `samples` texts of every task, at lengths of about 1,500 bytes.
   public init(vocabulary: Int, samples: Int = 12, seed: UInt64 = trainingSeeds) throws {
     let bytes = PromptForm(name: "bytes") { Array($0.utf8).map(Int.init) }
     let generator = RulerGenerator(seed: seed, form: bytes)
     var texts: [String] = []
-    for task in RulerTask.allCases {
+    for task in RulerTask.allCases where !Self.withoutWords.contains(task) {
       for index in 0..<samples {
         let length = task.hasExample || task.metric == .part ? 8000 : 2000
         let sample = try generator.sample(task, length: length, index: index)
-        texts.append(sample.prompt + sample.answer)
+        texts.append(Self.withoutNames(sample.prompt + sample.answer))
       }
     }
     for (n, noun) in WordLists.nouns.enumerated() {
       let adjective = WordLists.adjectives[n % WordLists.adjectives.count]
-      texts += [" \(adjective) \(noun)", " \(adjective)-\(noun)"]
+      texts += Array(repeating: " \(adjective) \(noun) \(adjective)-\(noun)", count: 8)
     }
     texts.append(prose(words: 4000, seed: seed))
     let json = try trainedTokenizer(

@@ -63,22 +63,33 @@ public struct Decoder: Sendable {
   public func prefill(
     _ tokens: [Int], state: DecodingState? = nil, logits: LogitRows
   ) throws -> Tensor<Float> {
+    try prefill(tokens, states: state.map { [$0] } ?? [], logits: logits)
+  }
+
+  /// A whole prompt that several sequences have in common: one pass, its rows to the caches of all.
+  ///
+  /// Each state is left as if the prompt had been its own.
+  public func prefill(
+    _ tokens: [Int], states: [DecodingState], logits: LogitRows
+  ) throws -> Tensor<Float> {
     if tokens.isEmpty { throw DecoderError.emptyPrompt }
-    let hasCaches = !(state?.caches.isEmpty ?? true)
     precondition(
-      !hasCaches || state?.caches.count == configuration.layers && state?.length == 0,
-      "a prompt needs a fresh state with one cache for each of \(configuration.layers) layers")
+      Set(states.map(ObjectIdentifier.init)).count == states.count
+        && states.allSatisfy {
+          $0.caches.isEmpty || $0.caches.count == configuration.layers && $0.length == 0
+        },
+      "a prompt needs fresh states with one cache for each of \(configuration.layers) layers")
     var x = try embed(tokens)
     let turns = configuration.rotary.turns(
       positions: Array(tokens.indices), length: tokens.count)
     for (layer, block) in weights.blocks.enumerated() {
       x = try block.prompt(x, turns) { rows in
-        if hasCaches, let state {
+        for state in states where !state.caches.isEmpty {
           try state.caches[layer].prefill(rows, tiers: &state.tiers)
         }
       }
     }
-    state?.length = tokens.count
+    for state in states { state.length = tokens.count }
     switch logits {
     case .all: return try self.logits(x)
     case .last: return try self.logits(x.rows(x.rows - 1..<x.rows))

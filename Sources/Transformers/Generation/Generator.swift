@@ -1,6 +1,6 @@
 // From prompts to answers: one token at a time, several prompts side by side.
 //
-// In:  prompts as token ids, a way to make caches, a limit.
+// In:  prompts as token ids (or one that several sequences share), a way to make caches, a limit.
 // Out: each prompt's answer, the state its caches ended in, and how long both phases took.
 //
 //   prefill   each prompt alone, all its tokens at once
@@ -90,8 +90,27 @@ public struct Generator {
       let generation = Generation(
         prompt: prompt, state: try newState(n), sampler: Sampler(sampling, sequence: n))
       all.append(generation)
-      try prefill(generation, n)
+      try prefill(all, n..<n + 1)
     }
+    return try finish(all)
+  }
+
+  /// The answers of `sequences` sequences to one prompt, which passes through the model once.
+  ///
+  /// Each is what the prompt alone would give with the same caches, to the bit; the sequence numbers
+  /// tell `makeCache` whose cache to make.
+  public mutating func generate(_ prompt: [Int], sequences: Int) throws -> [Generation] {
+    precondition(limit >= 0 && sequences >= 1, "\(sequences) answers of \(limit) tokens")
+    times = Times()
+    let all = try (0..<sequences).map { n in
+      Generation(prompt: prompt, state: try newState(n), sampler: Sampler(sampling, sequence: n))
+    }
+    try prefill(all, 0..<sequences)
+    return try finish(all)
+  }
+
+  /// Steps until every sequence has ended.
+  private mutating func finish(_ all: [Generation]) throws -> [Generation] {
     while true {
       let open = all.indices.filter { !all[$0].isEnded && all[$0].tokens.count < limit }
       if open.isEmpty { return all }
@@ -106,7 +125,7 @@ public struct Generator {
       let length = all[n].prompt.count + all[n].tokens.count
       if decoder.configuration.needsNewPrompt(at: length) {
         all[n].states.append(try newState(n))
-        try prefill(all[n], n)
+        try prefill(all, n..<n + 1)
       } else {
         batch.append(n)
       }
@@ -128,13 +147,14 @@ public struct Generator {
     times.decode.tokens += batch.count
   }
 
-  /// Everything so far through the decoder at once.
-  private mutating func prefill(_ generation: Generation, _ sequence: Int) throws {
+  /// Everything so far through the decoder at once, for sequences that are equal so far.
+  private mutating func prefill(_ all: [Generation], _ sequences: Range<Int>) throws {
     let start = ContinuousClock.now
-    let tokens = generation.prompt + generation.tokens
+    let first = all[sequences.lowerBound]
+    let tokens = first.prompt + first.tokens
     let logits = try decoder.prefill(
-      tokens, state: generation.states[generation.states.count - 1], logits: .last)
-    if limit > 0 { try choose(generation, sequence, logits.row(0)) }
+      tokens, states: sequences.map { all[$0].states[all[$0].states.count - 1] }, logits: .last)
+    if limit > 0 { for n in sequences { try choose(all[n], n, logits.row(0)) } }
     times.prefill.seconds += (ContinuousClock.now - start) / .seconds(1)
     times.prefill.tokens += tokens.count
   }

@@ -1,0 +1,93 @@
+// What an answer's caches held, moved and found.
+//
+// In:  finished generations, with the ledgers, devices and probes of their states.
+// Out: bytes, rates, means; sums over events, no estimates.
+
+import CacheMethods
+public import TieredMemory
+public import Transformers
+
+/// What the caches of one or more answers held and moved.
+///
+/// Bytes moved per token are those of decode steps alone; the prompt's own are in the ledger.
+public struct MemoryUse {
+  /// Every copy between the tiers.
+  public private(set) var events: [TransferEvent] = []
+  /// Decode steps.
+  public private(set) var steps = 0
+  /// Rows that were needed from the host and lay on the device.
+  public private(set) var hitRows = 0
+  /// Rows that were copied from the host.
+  public private(set) var missedRows = 0
+  /// Bytes on the device at the end.
+  public private(set) var residentBytes = 0
+  /// Of one answer; of several, the largest (their prompts are taken one after another).
+  public private(set) var peakBytes = 0
+  /// Bytes on the host at the end.
+  public private(set) var hostBytes = 0
+  private var probes: [RecallProbe] = []
+  private var needleProbes: [NeedleProbe] = []
+
+  /// Of one answer.
+  public init(_ answer: Generation) { self.init([answer]) }
+
+  /// Of several answers together.
+  public init(_ answers: [Generation]) {
+    for answer in answers {
+      steps += answer.steps
+      hitRows += answer.needed.hits
+      missedRows += answer.needed.misses
+      for state in answer.states {
+        events += state.tiers.ledger.events
+        for cache in state.caches {
+          let probe = cache as? RecallProbe
+          if let probe { probes.append(probe) }
+          if let needles = (probe?.base ?? cache) as? NeedleProbe { needleProbes.append(needles) }
+        }
+      }
+      // Of several states only the last one is held at the end, and one alone at a time.
+      guard let last = answer.states.last else { continue }
+      residentBytes += last.tiers.device.residentBytes
+      peakBytes = max(peakBytes, answer.states.map { $0.tiers.device.peakBytes }.max() ?? 0)
+      hostBytes += last.caches.reduce(0) { $0 + $1.hostBytes }
+    }
+  }
+
+  /// Bytes that decode steps moved, both ways, per token.
+  public var movedBytesPerToken: Double { perToken(nil) }
+
+  /// Bytes that decode steps moved one way (nil: both), per token.
+  public func perToken(_ direction: TransferDirection?) -> Double {
+    steps == 0 ? 0 : Double(movedBytes(direction)) / Double(steps)
+  }
+
+  /// Bytes that decode steps moved one way (nil: both).
+  public func movedBytes(_ direction: TransferDirection? = nil) -> Int {
+    events.reduce(0) { sum, event in
+      sum + (event.step > 0 && direction ?? event.direction == event.direction ? event.bytes : 0)
+    }
+  }
+
+  /// Share of the rows needed from the host that lay on the device; nil where none was needed.
+  public var hitRate: Double? {
+    hitRows + missedRows == 0 ? nil : Double(hitRows) / Double(hitRows + missedRows)
+  }
+
+  /// Mean over layers, heads and steps that chose anything; nil where none did.
+  public var recall: Double? {
+    let count = probes.reduce(0) { $0 + $1.recallCount }
+    return count == 0 ? nil : probes.reduce(0) { $0 + $1.recallSum } / Double(count)
+  }
+
+  /// Mean over layers, heads and steps; nil where nothing was measured.
+  public var mass: Double? {
+    let count = probes.reduce(0) { $0 + $1.count }
+    return count == 0 ? nil : probes.reduce(0) { $0 + $1.massSum } / Double(count)
+  }
+
+  /// Mean share of the needles' tokens that a head attended to; nil where nothing was measured.
+  public var needleRecall: Double? {
+    let count = needleProbes.reduce(0) { $0 + $1.count }
+    return count == 0 ? nil : needleProbes.reduce(0) { $0 + $1.sum } / Double(count)
+  }
+}

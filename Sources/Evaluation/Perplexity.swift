@@ -1,0 +1,186 @@
+// How well a model predicts a text through a cache: teacher forcing.
+//
+// In:  token ids of a text, a context of C tokens, a stride of S tokens, cache methods.
+// Out: for every method the mean -log p over all scored tokens, its exponential, bits per byte.
+//
+//   window n   tokens n S ... n S + C - 1 are the prompt: full attention, one pass for all methods
+//              then the S tokens t = n S + C ... one at a time through the cache; each step's
+//              logits score token t + 1
+//
+//   nll = - log softmax(logits)[t + 1]       perplexity = exp(mean nll)
+//   bits per byte = Σ nll / log 2 / bytes of the scored tokens     compares models of any vocabulary
+//   standard error = s / sqrt(n), as if tokens were independent
+//
+// Every scored token has at least C tokens before it and is predicted through the cache; no logits
+// of a prompt are scored. Windows start anew with fresh caches. A beginning-of-text token, where
+// the tokenizer adds one, stands before the text once, not before every window.
+
+public import CacheMethods
+import Foundation
+import Tensors
+import TieredMemory
+public import Transformers
+
+/// Which stretches of a text are scored.
+public struct PerplexityWindows: Sendable, Equatable {
+  /// C.
+  public let context: Int
+  /// S.
+  public let stride: Int
+  /// Number of windows.
+  public let count: Int
+
+  /// As many windows as a text of `tokens` tokens has, at most `limit`.
+  public init(tokens: Int, context: Int, stride: Int, limit: Int?) throws(EvaluationError) {
+    precondition(context >= 1 && stride >= 1 && limit ?? 1 >= 1, "windows of at least one token")
+    self.context = context
+    self.stride = stride
+    let all = (tokens - context - 1) / stride
+    if tokens < context + stride + 1 {
+      throw EvaluationError(
+        "the text has \(tokens) tokens, and one window takes \(context + stride + 1): the context "
+          + "\(context), the stride \(stride), and one more; take smaller ones or a longer text")
+    }
+    count = min(all, limit ?? all)
+  }
+}
+
+/// One method's result.
+public struct PerplexityRow: Sendable, Equatable, Encodable {
+  /// The method's brief text.
+  public let cache: String
+  /// All options in effect, and the method's name.
+  public let options: [String: String]
+  /// Scored tokens.
+  public let tokens: Int
+  /// Mean -log p, natural logarithm.
+  public let meanNegativeLogLikelihood: Double
+  /// Its standard error, as if tokens were independent; nil for one token.
+  public let standardError: Double?
+  /// exp of the mean.
+  public let perplexity: Double
+  /// Σ -log₂ p over the bytes of the scored tokens.
+  public let bitsPerByte: Double
+  /// Share of steps whose likeliest token is the first method's.
+  public let sameTopToken: Double
+  /// Mean over windows, on the device, at their ends.
+  public let residentBytes: Int
+  /// Both ways.
+  public let movedBytesPerToken: Double
+  /// Share of the rows needed from the host that lay on the device; nil where none was needed.
+  public let hitRate: Double?
+}
+
+/// Scores a text.
+public struct Perplexity {
+  private let decoder: Decoder
+  private let tokenizer: Tokenizer
+  private let methods: [any CacheMethod]
+  /// Hears of every scored token: how many, of how many.
+  public var onToken: (_ done: Int, _ total: Int) -> Void = { _, _ in }
+
+  /// Scores with a model under several methods.
+  public init(_ decoder: Decoder, _ tokenizer: Tokenizer, methods: [any CacheMethod]) {
+    precondition(!methods.isEmpty, "at least one method")
+    self.decoder = decoder
+    self.tokenizer = tokenizer
+    self.methods = methods
+  }
+
+  private struct Sums {
+    var losses: [Double] = []
+    var same = 0
+    var resident = 0
+    var moved = 0
+    var hits = 0
+    var needed = 0
+  }
+
+  /// One row for each method.
+  public func run(_ tokens: [Int], _ windows: PerplexityWindows) throws -> [PerplexityRow] {
+    var sums = Array(repeating: Sums(), count: methods.count)
+    var bytes = 0
+    let ends = byteEnds(tokens)
+    for window in 0..<windows.count {
+      let start = window * windows.stride
+      let first = start + windows.context
+      let last = first + windows.stride  // the last scored token
+      for length in windows.context..<windows.context + windows.stride
+      where decoder.configuration.needsNewPrompt(at: length) {
+        throw EvaluationError(
+          "the model's rotary frequencies change at \(length) tokens, inside of a window; choose a "
+            + "context beyond it or a shorter window")
+      }
+      bytes += ends[last] - ends[first]
+      let states = try methods.map { method in
+        DecodingState(
+          caches: try decoder.layerShapes.map { try method.makeCache(for: $0) }, tiers: Tiers())
+      }
+      _ = try decoder.prefill(Array(tokens[start..<first]), states: states, logits: .none)
+      for t in first..<last {
+        let logits = try decoder.decode(
+          Array(repeating: tokens[t], count: methods.count), states: states)
+        var best = 0
+        for n in methods.indices {
+          let row = logits.row(n)
+          sums[n].losses.append(Self.loss(row, tokens[t + 1]))
+          let top = Self.top(row)
+          if n == 0 { best = top }
+          if top == best { sums[n].same += 1 }
+          for step in states[n].lastSteps {
+            sums[n].hits += step.hitRows
+            sums[n].needed += step.hitRows + step.missedRows
+          }
+        }
+        onToken(sums[0].losses.count, windows.count * windows.stride)
+      }
+      for (n, state) in states.enumerated() {
+        sums[n].resident += state.tiers.device.residentBytes
+        sums[n].moved += state.tiers.ledger.events.reduce(0) { $0 + ($1.step > 0 ? $1.bytes : 0) }
+      }
+    }
+    return methods.indices.map { row(methods[$0], sums[$0], windows.count, bytes) }
+  }
+
+  private func row(
+    _ method: any CacheMethod, _ sums: Sums, _ windows: Int, _ bytes: Int
+  ) -> PerplexityRow {
+    let n = Double(sums.losses.count)
+    let total = sums.losses.reduce(0, +)
+    let mean = total / n
+    let variance = sums.losses.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / max(1, n - 1)
+    return PerplexityRow(
+      cache: method.brief,
+      options: Dictionary(method.options.map { ($0.name, $0.value) }) { first, _ in first }
+        .merging(["method": type(of: method).name]) { $1 },
+      tokens: sums.losses.count, meanNegativeLogLikelihood: mean,
+      standardError: n > 1 ? (variance / n).squareRoot() : nil, perplexity: exp(mean),
+      bitsPerByte: total / log(2) / Double(max(1, bytes)), sameTopToken: Double(sums.same) / n,
+      residentBytes: sums.resident / windows, movedBytesPerToken: Double(sums.moved) / n,
+      hitRate: sums.needed == 0 ? nil : Double(sums.hits) / Double(sums.needed))
+  }
+
+  /// -log softmax(z)[token], in Double.
+  static func loss(_ z: [Float], _ token: Int) -> Double {
+    let top = Double(z.max() ?? 0)
+    let sum = z.reduce(0.0) { $0 + exp(Double($1) - top) }
+    return top + log(sum) - Double(z[token])
+  }
+
+  /// The lowest index of the largest logit.
+  private static func top(_ z: [Float]) -> Int {
+    var best = 0
+    for i in z.indices where z[i] > z[best] { best = i }
+    return best
+  }
+
+  /// How many UTF-8 bytes of text have come out after each token.
+  private func byteEnds(_ tokens: [Int]) -> [Int] {
+    var stream = tokenizer.makeStream()
+    var bytes = 0
+    return tokens.map { token in
+      bytes += stream.append(token).utf8.count
+      return bytes
+    }
+  }
+}

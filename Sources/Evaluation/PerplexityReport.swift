@@ -1,0 +1,67 @@
+// A scored text as a table.
+//
+// In:  rows of methods, the windows.
+// Out: Markdown, CSV, JSON, or one JSON object a row.
+
+import Foundation
+
+/// A finished run of Perplexity.
+public struct PerplexityReport: Encodable {
+  /// C, tokens of a window's prompt.
+  public let context: Int
+  /// S, scored tokens of a window.
+  public let stride: Int
+  /// Number of windows.
+  public let windows: Int
+  /// One for each method.
+  public let results: [PerplexityRow]
+
+  /// Rows with what they are about.
+  public init(_ rows: [PerplexityRow], _ plan: PerplexityWindows) {
+    context = plan.context
+    stride = plan.stride
+    windows = plan.count
+    results = rows
+  }
+
+  /// The report as text, without a line break at its end.
+  public func text(_ format: ReportFormat) throws -> String {
+    switch format {
+    case .jsonl: return try results.map(jsonLine).joined(separator: "\n")
+    case .json:
+      let encoder = JSONEncoder()
+      encoder.keyEncodingStrategy = .convertToSnakeCase
+      encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+      return String(decoding: try encoder.encode(self), as: UTF8.self)
+    case .csv:
+      let head =
+        "cache,tokens,mean_negative_log_likelihood,standard_error,perplexity,bits_per_byte,"
+        + "same_top_token,resident_bytes,moved_bytes_per_token,hit_rate"
+      let lines = results.map { row in
+        [
+          "\"\(row.cache)\"", "\(row.tokens)", "\(row.meanNegativeLogLikelihood)",
+          row.standardError.map { "\($0)" } ?? "", "\(row.perplexity)", "\(row.bitsPerByte)",
+          "\(row.sameTopToken)", "\(row.residentBytes)", "\(row.movedBytesPerToken)",
+          row.hitRate.map { "\($0)" } ?? "",
+        ].joined(separator: ",")
+      }
+      return ([head] + lines).joined(separator: "\n")
+    case .md:
+      let lines = results.map { row in
+        let cells = [
+          "`\(row.cache)`", decimals(row.perplexity, 3),
+          decimals(row.meanNegativeLogLikelihood, 4), decimals(row.standardError, 4),
+          decimals(row.bitsPerByte, 4), decimals(row.sameTopToken, 3), "\(row.residentBytes)",
+          decimals(row.movedBytesPerToken, 0), decimals(row.hitRate, 3),
+        ]
+        return "| " + cells.joined(separator: " | ") + " |"
+      }
+      return
+        ([
+          "\(windows) windows of \(context) tokens and \(stride) scored ones", "",
+          "| cache | perplexity | nll | ± se | bits/byte | same top | held, B | moved, B/token | "
+            + "hit rate |", "| :-- | --: | --: | --: | --: | --: | --: | --: | --: |",
+        ] + lines).joined(separator: "\n")
+    }
+  }
+}

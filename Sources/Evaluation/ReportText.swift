@@ -1,0 +1,130 @@
+// The four forms of a report.
+//
+// In:  a finished run.
+// Out: Markdown for people, CSV for spreadsheets, JSON for scripts.
+
+import Foundation
+
+/// How a report is printed.
+public enum ReportFormat: String, Sendable, CaseIterable {
+  /// Markdown tables.
+  case md
+  /// Comma-separated values with a head line.
+  case csv
+  /// One object.
+  case json
+  /// One object a row.
+  case jsonl
+}
+
+extension RulerReport {
+  /// The report as text, without a line break at its end.
+  public func text(_ format: ReportFormat) throws -> String {
+    switch format {
+    case .md: return markdown
+    case .csv: return csv
+    case .jsonl: return try results.map(jsonLine).joined(separator: "\n")
+    case .json:
+      let encoder = JSONEncoder()
+      encoder.keyEncodingStrategy = .convertToSnakeCase
+      encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+      return String(decoding: try encoder.encode(self), as: UTF8.self)
+    }
+  }
+
+  private var markdown: String {
+    var lines = [
+      "\(head.generator), seed \(head.seed), \(head.form) prompts, haystack: \(head.haystack)"
+        + (head.examples ? "" : ", no worked examples") + ", model \(head.model)", "",
+    ]
+    let hasRecall = head.recall
+    let hasNeedles = head.needleRecall
+    var columns = [
+      "task", "length", "cache", "score", "± se", "n", "empty", "held", "moved/token", "hit rate",
+    ]
+    if hasRecall { columns += ["recall", "mass"] }
+    if hasNeedles { columns += ["needles"] }
+    func add(_ cells: [String]) { lines.append("| " + cells.joined(separator: " | ") + " |") }
+    add(columns)
+    add(columns.indices.map { [0, 2].contains($0) ? ":--" : "--:" })
+    for row in results {
+      var cells = [
+        row.task, String(row.length), "`\(row.cache)`", decimals(row.score, 2),
+        decimals(row.stderr, 2), String(row.samples), String(row.nulls),
+        row.residentBytes.map(Self.bytes) ?? "-",
+        row.movedBytesPerToken.map { Self.bytes(Int($0.rounded())) } ?? "-",
+        decimals(row.hitRate, 3),
+      ]
+      if hasRecall { cells += [decimals(row.recall, 3), decimals(row.attentionMass, 3)] }
+      if hasNeedles { cells += [decimals(row.needleRecall, 3)] }
+      add(cells)
+    }
+    lines.append("")
+    add(["length", "cache", "mean score", "tasks"])
+    add(["--:", ":--", "--:", "--:"])
+    for mean in averages {
+      add([String(mean.length), "`\(mean.cache)`", decimals(mean.score, 2), String(mean.tasks)])
+    }
+    lines += notes
+    return lines.joined(separator: "\n")
+  }
+
+  /// What a reader of the scores has to know.
+  public var notes: [String] {
+    var notes: [String] = []
+    for task in [RulerTask.question1, .question2]
+    where results.contains(where: { $0.task == task.rawValue }) {
+      notes += ["", "\(task.rawValue): \(head.questions[task.rawValue] ?? "")"]
+    }
+    var seen: Set<String> = []
+    for case let note? in results.map(\.note) where seen.insert(note).inserted {
+      notes += ["", note]
+    }
+    return notes
+  }
+
+  private var csv: String {
+    let head = [
+      "task", "length", "cache", "score", "stderr", "samples", "nulls", "metric", "prompt_tokens",
+      "answer_tokens", "resident_bytes", "peak_bytes", "host_bytes", "moved_bytes_per_token",
+      "hit_rate", "recall", "attention_mass", "needle_recall", "note",
+    ]
+    let rows = results.map { row -> [String] in
+      let note =
+        row.note
+        ?? (row.metric == "part" ? self.head.questions[row.task] ?? "" : "")
+      let numbers: [Double?] = [
+        row.promptTokens, row.answerTokens, row.residentBytes.map(Double.init),
+        row.peakBytes.map(Double.init), row.hostBytes.map(Double.init), row.movedBytesPerToken,
+        row.hitRate, row.recall, row.attentionMass, row.needleRecall,
+      ]
+      return [
+        row.task, String(row.length), row.cache, Self.plain(row.score), Self.plain(row.stderr),
+        String(row.samples), String(row.nulls), row.metric,
+      ] + numbers.map(Self.plain) + [note]
+    }
+    return ([head] + rows).map { $0.map(Self.quoted).joined(separator: ",") }
+      .joined(separator: "\n")
+  }
+
+  private static func plain(_ value: Double?) -> String {
+    guard let value else { return "" }
+    return value == value.rounded() && abs(value) < 1e15 ? String(Int(value)) : String(value)
+  }
+
+  private static func quoted(_ cell: String) -> String {
+    cell.contains(where: { ",\"\n".contains($0) })
+      ? "\"" + cell.replacing("\"", with: "\"\"") + "\"" : cell
+  }
+
+  private static func bytes(_ count: Int) -> String {
+    if count < 1024 { return "\(count) B" }
+    let kib = Double(count) / 1024
+    return kib < 1024 ? String(format: "%.1f KiB", kib) : String(format: "%.2f MiB", kib / 1024)
+  }
+}
+
+/// A number with so many decimals, or a dash.
+func decimals(_ value: Double?, _ places: Int) -> String {
+  value.map { String(format: "%.\(places)f", $0) } ?? "-"
+}

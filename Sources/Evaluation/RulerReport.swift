@@ -1,0 +1,147 @@
+// A run as a table: Markdown, CSV, JSON, or one JSON object a row.
+//
+// In:  records of samples.
+// Out: a row for every task, length and method; means over tasks; text.
+//
+// Bytes held are the mean over the samples of what the device holds at an answer's end; bytes moved
+// per token are all bytes of all decode steps, both ways, divided by all steps. A row without a score
+// says why in its note.
+
+import CacheMethods
+import Foundation
+
+/// One task at one length under one method.
+public struct RulerRow: Sendable, Equatable, Encodable {
+  /// The task's name.
+  public let task: String
+  /// Tokens of prompt and answer together, at most.
+  public let length: Int
+  /// The method's brief text.
+  public let cache: String
+  /// All options in effect, and the method's name.
+  public let options: [String: String]
+  /// 0 to 100; nil where the task does not fit.
+  public private(set) var score: Double?
+  /// Standard error of the score; nil for one sample.
+  public private(set) var stderr: Double?
+  /// Samples.
+  public private(set) var samples = 0
+  /// Empty predictions.
+  public private(set) var nulls = 0
+  /// "all" or "part".
+  public let metric: String
+  /// Mean.
+  public private(set) var promptTokens: Double?
+  /// Mean.
+  public private(set) var answerTokens: Double?
+  /// Mean, on the device.
+  public private(set) var residentBytes: Int?
+  /// The largest, on the device.
+  public private(set) var peakBytes: Int?
+  /// Mean, on the host.
+  public private(set) var hostBytes: Int?
+  /// Both ways.
+  public private(set) var movedBytesPerToken: Double?
+  /// Share of the rows needed from the host that lay on the device; nil where none was needed.
+  public private(set) var hitRate: Double?
+  /// Mean over samples; nil where it was not measured.
+  public private(set) var recall: Double?
+  /// Mean over samples; nil where it was not measured.
+  public private(set) var attentionMass: Double?
+  /// Mean over samples; nil where it was not measured.
+  public private(set) var needleRecall: Double?
+  /// Why there is no score.
+  public private(set) var note: String?
+
+  private init(_ task: RulerTask, _ length: Int, _ method: any CacheMethod) {
+    self.task = task.rawValue
+    self.length = length
+    cache = method.brief
+    options = Dictionary(method.options.map { ($0.name, $0.value) }) { first, _ in first }
+      .merging(["method": type(of: method).name]) { $1 }
+    metric = task.metric.rawValue
+  }
+
+  /// A row without a score.
+  init(_ task: RulerTask, _ length: Int, _ method: any CacheMethod, misfit: String) {
+    self.init(task, length, method)
+    note = misfit
+  }
+
+  /// The row of at least one record.
+  init(_ task: RulerTask, _ length: Int, _ method: any CacheMethod, _ records: [SampleRecord]) {
+    self.init(task, length, method)
+    let summary = ScoreSummary(records.map(\.score))
+    score = summary.score
+    stderr = summary.standardError
+    samples = records.count
+    nulls = records.count { $0.isNull }
+    func mean(_ values: [Double]) -> Double? {
+      values.isEmpty ? nil : values.reduce(0, +) / Double(values.count)
+    }
+    promptTokens = mean(records.map { Double($0.promptTokens) })
+    answerTokens = mean(records.map { Double($0.answerTokens) })
+    residentBytes = mean(records.map { Double($0.residentBytes) }).map { Int($0.rounded()) }
+    peakBytes = records.map(\.peakBytes).max()
+    hostBytes = mean(records.map { Double($0.hostBytes) }).map { Int($0.rounded()) }
+    let steps = records.reduce(0) { $0 + $1.steps }
+    movedBytesPerToken =
+      steps == 0 ? 0 : Double(records.reduce(0) { $0 + $1.movedBytes }) / Double(steps)
+    let hits = records.reduce(0) { $0 + $1.hitRows }
+    let needed = hits + records.reduce(0) { $0 + $1.missedRows }
+    hitRate = needed == 0 ? nil : Double(hits) / Double(needed)
+    recall = mean(records.compactMap(\.recall))
+    attentionMass = mean(records.compactMap(\.attentionMass))
+    needleRecall = mean(records.compactMap(\.needleRecall))
+  }
+}
+
+/// The plain mean over the tasks that have a score.
+public struct RulerAverage: Sendable, Equatable, Encodable {
+  /// Tokens of prompt and answer together, at most.
+  public let length: Int
+  /// The method's brief text.
+  public let cache: String
+  /// 0 to 100, two decimals.
+  public let score: Double
+  /// How many tasks have one.
+  public let tasks: Int
+}
+
+/// A finished run.
+public struct RulerReport: Sendable, Encodable {
+  /// What the samples depend on.
+  public let head: LogHead
+  /// The model's folder, as given.
+  public let modelFolder: String
+  /// Where the answer prefix stands.
+  public let answerPrefix = "after the framed text; the model goes on with it"
+  /// What scores mean.
+  public let scale = "0 to 100, mean over samples"
+  /// How answers are made.
+  public let decoding = "greedy; an answer's first token comes out of the prompt's full attention"
+  /// Tasks by lengths by methods.
+  public let results: [RulerRow]
+  /// Lengths by methods.
+  public let averages: [RulerAverage]
+
+  /// A run's rows with what they are about.
+  public init(_ rows: [RulerRow], head: LogHead, modelFolder: String) {
+    self.head = head
+    self.modelFolder = modelFolder
+    results = rows
+    var averages: [RulerAverage] = []
+    var seen: Set<String> = []
+    for row in rows where seen.insert("\(row.length) \(row.cache)").inserted {
+      let scores = rows.filter { $0.length == row.length && $0.cache == row.cache }
+        .compactMap(\.score)
+      if scores.isEmpty { continue }
+      let mean = scores.reduce(0, +) / Double(scores.count)
+      averages.append(
+        RulerAverage(
+          length: row.length, cache: row.cache, score: (mean * 100).rounded() / 100,
+          tasks: scores.count))
+    }
+    self.averages = averages
+  }
+}

@@ -1,0 +1,153 @@
+// From tasks, lengths and cache methods to scores.
+//
+// In:  a generator of samples, something that answers them under several cache methods, a log.
+// Out: a row for every task, length and method.
+//
+//   for every task, length, sample:
+//     1. make the sample; records that the log has already are taken from there
+//     2. one pass of the prompt through the model, its rows to the caches of all other methods
+//     3. every method decodes its own answer, greedily, in one batch
+//     4. score, log
+//
+// The first token of an answer comes out of the prompt's own pass, which attends in full whatever
+// the method: a method shows in the tokens after it.
+
+public import CacheMethods
+public import Transformers
+
+/// Runs tasks.
+public struct RulerRunner {
+  /// One answer for each method; a model, or what a test puts in its place.
+  public typealias Answering = (RulerSample, [any CacheMethod]) throws -> [RulerAnswer]
+
+  /// Makes the samples.
+  public let generator: RulerGenerator
+  /// The methods.
+  public let methods: [any CacheMethod]
+  private let answering: Answering
+  /// Hears of every sample that is done: how many, of how many.
+  public var onSample: (_ done: Int, _ total: Int) -> Void = { _, _ in }
+  /// Whether a task that does not fit a length becomes a row without a score instead of an error.
+  public var passesOverMisfits = false
+
+  /// Runs `methods` on the samples of `generator`.
+  public init(
+    _ generator: RulerGenerator, methods: [any CacheMethod], answering: @escaping Answering
+  ) {
+    self.generator = generator
+    self.methods = methods
+    self.answering = answering
+  }
+
+  /// The rows, tasks first, then lengths, then methods.
+  public func run(
+    _ tasks: [RulerTask], lengths: [Int], samples: Int, log: SampleLog = SampleLog()
+  ) throws -> [RulerRow] {
+    precondition(samples >= 1 && !methods.isEmpty, "\(samples) samples, \(methods.count) methods")
+    var rows: [RulerRow] = []
+    var done = 0
+    let total = tasks.count * lengths.count * samples
+    for task in tasks {
+      for length in lengths {
+        var records: [[SampleRecord]] = Array(repeating: [], count: methods.count)
+        do {
+          for index in 0..<samples {
+            for (n, record) in try self.records(task, length, index, log).enumerated() {
+              records[n].append(record)
+            }
+            done += 1
+            onSample(done, total)
+          }
+          for (method, records) in zip(methods, records) {
+            rows.append(RulerRow(task, length, method, records))
+          }
+        } catch let misfit as MisfitError where passesOverMisfits {
+          done += samples - records[0].count
+          for method in methods {
+            rows.append(RulerRow(task, length, method, misfit: misfit.description))
+          }
+        }
+      }
+    }
+    return rows
+  }
+
+  /// One sample's record under every method.
+  private func records(
+    _ task: RulerTask, _ length: Int, _ index: Int, _ log: SampleLog
+  ) throws -> [SampleRecord] {
+    let sample = try generator.sample(task, length: length, index: index)
+    var records = try methods.map { try log.record(of: sample, cache: $0.description) }
+    let open = methods.indices.filter { records[$0] == nil }
+    if !open.isEmpty {
+      let answers = try answering(sample, open.map { methods[$0] })
+      for (n, answer) in zip(open, answers) {
+        let record = SampleRecord(sample, methods[n], answer)
+        try log.add(record)
+        records[n] = record
+      }
+    }
+    return records.compactMap { $0 }
+  }
+}
+
+/// A model that answers samples.
+public struct ModelAnswers {
+  private let decoder: Decoder
+  private let tokenizer: Tokenizer
+  private let form: PromptForm
+  /// Whether attended tokens are compared with the exact best ones.
+  public var measuresRecall = false
+  /// Whether attended tokens are compared with the needles.
+  public var measuresNeedles = false
+
+  /// Answers with a decoder; `form` is the generator's.
+  public init(_ decoder: Decoder, _ tokenizer: Tokenizer, form: PromptForm) {
+    self.decoder = decoder
+    self.tokenizer = tokenizer
+    self.form = form
+  }
+
+  /// Steps 2 and 3: greedy answers, one for each method.
+  public func answers(
+    _ sample: RulerSample, _ methods: [any CacheMethod]
+  ) throws -> [RulerAnswer] {
+    var needles: [Int] = []
+    if measuresNeedles && !sample.needles.isEmpty {
+      let tokens = form.tokens(
+        covering: sample.needles, of: sample.prompt, ids: sample.tokens)
+      guard let tokens else {
+        throw EvaluationError(
+          "needle recall: the tokenizer does not give the prompt back byte by byte, so nobody can "
+            + "say which tokens the needles are; leave --needle-recall away")
+      }
+      needles = tokens
+    }
+    var generator = Generator(decoder, limit: sample.task.tokensToGenerate) { n, layer in
+      let method = methods[n]
+      var cache = try method.makeCache(for: layer)
+      if !needles.isEmpty { cache = NeedleProbe(cache, needles: needles) }
+      return measuresRecall
+        ? RecallProbe(cache, layer: layer, recent: method.recentTokens) : cache
+    }
+    return try generator.generate(sample.tokens, sequences: methods.count).map(answer)
+  }
+
+  private func answer(_ generation: Generation) -> RulerAnswer {
+    let use = MemoryUse(generation)
+    var answer = RulerAnswer(
+      prediction: tokenizer.decode(generation.tokens), tokens: generation.tokens.count,
+      isEnded: generation.isEnded)
+    answer.steps = generation.steps
+    answer.residentBytes = use.residentBytes
+    answer.peakBytes = use.peakBytes
+    answer.hostBytes = use.hostBytes
+    answer.movedBytes = use.movedBytes()
+    answer.hitRows = use.hitRows
+    answer.missedRows = use.missedRows
+    answer.recall = use.recall
+    answer.attentionMass = use.mass
+    answer.needleRecall = use.needleRecall
+    return answer
+  }
+}

@@ -1,0 +1,173 @@
+// The log of a run, one line a sample and method: what a killed run is continued from.
+//
+// In:  a path, and what the samples depend on (the head).
+// Out: the records that are there already; then every new one, written before the next begins.
+//
+//   line 1        the head: generator, model, seed, frame, haystack, questions, what is measured
+//   other lines   SampleRecord
+//
+// A log with another head is refused: its numbers are about something else. Tasks, lengths, methods
+// and the number of samples may differ from run to run, since a sample depends on none of them. A
+// last line without its line break is what a killed run leaves behind; it is cut off.
+
+import Foundation
+import Tensors
+
+/// What all records of a log have in common.
+public struct LogHead: Sendable, Equatable, Codable {
+  /// The kind of file.
+  public var log = "lrqk ruler 1"
+  /// The version of the generators.
+  public var generator = RulerTask.generator
+  /// modelFingerprint.
+  public let model: String
+  /// The seed of the samples, as text: JSON numbers are no 64-bit integers everywhere.
+  public let seed: String
+  /// "plain" or "chat".
+  public let form: String
+  /// Where prose comes from.
+  public let haystack: String
+  /// Where the questions come from, by task.
+  public let questions: [String: String]
+  /// Whether vt and cwe begin with an example.
+  public let examples: Bool
+  /// Whether recall is measured.
+  public let recall: Bool
+  /// Whether needle recall is measured.
+  public let needleRecall: Bool
+
+  /// The head of a run.
+  public init(_ generator: RulerGenerator, model: String, recall: Bool, needleRecall: Bool) {
+    self.model = model
+    seed = String(generator.seed)
+    form = generator.form.name
+    haystack = generator.haystack.description
+    questions = Dictionary(
+      uniqueKeysWithValues: [RulerTask.question1, .question2].map {
+        ($0.rawValue, generator.source($0).description)
+      })
+    examples = generator.hasExamples
+    self.recall = recall
+    self.needleRecall = needleRecall
+  }
+}
+
+/// A log that is written to.
+public final class SampleLog {
+  private struct Key: Hashable {
+    let task: String
+    let length: Int
+    let sample: Int
+    let cache: String
+  }
+
+  private let path: String
+  private let file: FileHandle?
+  private var records: [Key: SampleRecord] = [:]
+  /// Bytes of the largest log that is read.
+  static let fileLimit = 1 << 30
+
+  /// Records in memory alone.
+  public init() {
+    path = ""
+    file = nil
+  }
+
+  /// Opens the log at `path`, or begins it.
+  public init(path: String, head: LogHead) throws {
+    self.path = path
+    var kept: [UInt8] = []
+    if fileExists(at: path) {
+      let bytes = try readFile(at: path, limit: Self.fileLimit)
+      kept = Array(bytes[..<((bytes.lastIndex(of: 10) ?? -1) + 1)])
+      if kept.isEmpty && !bytes.isEmpty && bytes[0] != UInt8(ascii: "{") {
+        throw EvaluationError("\(path): not a log of lrqk ruler; choose another file")
+      }
+    }
+    let lines = kept.split(separator: 10, omittingEmptySubsequences: false).dropLast()
+    for (n, line) in lines.enumerated() { try Self.read(line, n, path, head, &records) }
+    do {
+      if kept.isEmpty { try Data().write(to: URL(fileURLWithPath: path)) }
+      guard let file = FileHandle(forUpdatingAtPath: path) else {
+        throw CocoaError(.fileWriteUnknown)
+      }
+      try file.truncate(atOffset: UInt64(kept.count))
+      try file.seekToEnd()
+      self.file = file
+      if kept.isEmpty { try write(try jsonLine(head)) }
+    } catch {
+      throw EvaluationError("\(path): cannot be written")
+    }
+  }
+
+  deinit { try? file?.close() }
+
+  /// Line number `n`, from 0.
+  private static func read(
+    _ line: ArraySlice<UInt8>, _ n: Int, _ path: String, _ head: LogHead,
+    _ records: inout [Key: SampleRecord]
+  ) throws(EvaluationError) {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    let data = Data(line)
+    if n == 0 {
+      guard let found = try? decoder.decode(LogHead.self, from: data) else {
+        throw EvaluationError("\(path): not a log of lrqk ruler; choose another file")
+      }
+      if found != head {
+        throw EvaluationError(
+          "\(path): the log is of another run (\(difference(found, head))); choose another file")
+      }
+      return
+    }
+    guard let record = try? decoder.decode(SampleRecord.self, from: data) else {
+      throw EvaluationError("\(path): line \(n + 1) is no record of lrqk ruler")
+    }
+    records[key(record)] = record
+  }
+
+  private static func difference(_ a: LogHead, _ b: LogHead) -> String {
+    let pairs: [(String, String, String)] = [
+      ("file", a.log, b.log), ("generator", a.generator, b.generator), ("model", a.model, b.model),
+      ("seed", a.seed, b.seed), ("form", a.form, b.form), ("haystack", a.haystack, b.haystack),
+      ("examples", "\(a.examples)", "\(b.examples)"), ("recall", "\(a.recall)", "\(b.recall)"),
+      ("needle recall", "\(a.needleRecall)", "\(b.needleRecall)"),
+    ]
+    guard let pair = pairs.first(where: { $0.1 != $0.2 }) else { return "other questions" }
+    return "\(pair.0) \(shown(pair.1)), here \(shown(pair.2))"
+  }
+
+  private static func key(_ record: SampleRecord) -> Key {
+    Key(task: record.task, length: record.length, sample: record.sample, cache: record.cache)
+  }
+
+  /// The record of a sample under a method, if there is one.
+  ///
+  /// Throws where it is about another prompt.
+  func record(of sample: RulerSample, cache: String) throws(EvaluationError) -> SampleRecord? {
+    let key = Key(
+      task: sample.task.rawValue, length: sample.length, sample: sample.index, cache: cache)
+    guard let record = records[key] else { return nil }
+    if record.promptHash != sample.promptHash {
+      throw EvaluationError(
+        "\(path): \(key.task), length \(key.length), sample \(key.sample) was another prompt; "
+          + "choose another file")
+    }
+    return record
+  }
+
+  /// Adds a record.
+  func add(_ record: SampleRecord) throws(EvaluationError) {
+    records[Self.key(record)] = record
+    guard file != nil else { return }
+    do {
+      try write(try jsonLine(record))
+    } catch {
+      throw EvaluationError("\(path): cannot be written; the disk may be full")
+    }
+  }
+
+  private func write(_ line: String) throws {
+    try file?.write(contentsOf: Data((line + "\n").utf8))
+  }
+}

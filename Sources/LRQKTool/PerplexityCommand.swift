@@ -1,0 +1,76 @@
+// lrqk perplexity: how well a checkpoint predicts a text through a cache.
+
+import ArgumentParser
+import CacheMethods
+import Evaluation
+import Foundation
+import Transformers
+
+struct PerplexityCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "perplexity",
+    abstract: "Score a checkpoint's predictions of a text through several cache methods.",
+    discussion: """
+      Windows of the text: --context tokens are a prompt, then --stride tokens pass one at a time \
+      through the cache, and each predicts the next one. Only these predictions count. All methods \
+      see the same tokens after one pass of the prompt.
+      """)
+
+  @OptionGroup var model: ModelOption
+
+  @Option(help: "A text file, UTF-8.", completion: .file())
+  var text: String
+
+  @Option(
+    help:
+      "How keys and values are kept: METHOD[:option=value,...]; may be given several times. (default: full)"
+  )
+  var cache: [String] = []
+
+  @Option(help: "Tokens of a window's prompt.") var context = 512
+  @Option(help: "Tokens of a window that pass through the cache.") var stride = 256
+  @Option(help: "Most windows. (default: all)") var windows: Int?
+  @Option(
+    help: "md, csv, json, or jsonl (one row a line).",
+    transform: { try choice($0, as: ReportFormat.self) })
+  var format = ReportFormat.md
+
+  @Flag(inversion: .prefixedNo, help: "Progress bar on standard error (default: on a terminal).")
+  var progress: Bool?
+
+  private var methods: [any CacheMethod] {
+    get throws { try cacheMethodList(cache.isEmpty ? ["full"] : cache) }
+  }
+
+  func validate() throws {
+    _ = try methods
+    for (name, value) in [
+      ("--context", context), ("--stride", stride), ("--windows", windows ?? 1),
+    ]
+    where !(1...1 << 20).contains(value) {
+      throw ValidationError("\(name) \(value): it must be from 1 to \(1 << 20)")
+    }
+  }
+
+  func run() throws {
+    do {
+      let decoder = try Decoder(folder: model.model)
+      let tokenizer = try requiredTokenizer(model.model)
+      let tokens = tokenizer.encode(try readText(text))
+      let plan: PerplexityWindows
+      do {
+        plan = try PerplexityWindows(
+          tokens: tokens.count, context: context, stride: stride, limit: windows)
+      } catch { throw InputError("\(text): \(error)") }
+      var perplexity = Perplexity(decoder, tokenizer, methods: try methods)
+      let bar = ProgressBar(label: "tokens", isWanted: progress)
+      perplexity.onToken = { bar.show($0, of: $1) }
+      let rows: [PerplexityRow]
+      do {
+        defer { bar.clear() }
+        rows = try perplexity.run(tokens, plan)
+      }
+      show(try PerplexityReport(rows, plan).text(format))
+    } catch { fail(error, model.model, goingOn: cacheGoesOn) }
+  }
+}

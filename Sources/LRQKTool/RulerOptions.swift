@@ -1,0 +1,167 @@
+// The options that name tasks, samples and what to measure: those of `ruler` and of `sweep`.
+
+import ArgumentParser
+import CacheMethods
+import ChatTemplates
+import Evaluation
+import Foundation
+import Tensors
+import Transformers
+
+struct RulerOptions: ParsableArguments {
+  @Option(help: "Tasks, separated by commas, or all.")
+  var tasks = "all"
+
+  @Option(help: "Samples of every task at every length.")
+  var samples = 20
+
+  @Option(help: "Seed of the samples.")
+  var seed: UInt64 = 0
+
+  @Option(help: "A text file for the prose of the haystacks, UTF-8.", completion: .file())
+  var haystack: String?
+
+  @Option(
+    help: "SQuAD (for qa_1) or HotpotQA (for qa_2) as JSON; may be given for both.",
+    completion: .file(extensions: ["json"]))
+  var qa: [String] = []
+
+  @Flag(help: "The task is a user's message: the checkpoint's chat template frames it.")
+  var chat = false
+
+  @Flag(help: "Leave the worked examples of vt and cwe away.")
+  var noExamples = false
+
+  @Flag(help: "Compare the attended tokens with the exact best ones at every step (slower).")
+  var recall = false
+
+  @Flag(help: "Measure how many of the needles' tokens are attended to.")
+  var needleRecall = false
+
+  @Option(
+    help: "A log, one line a sample and cache; a run that was killed goes on from it.",
+    completion: .file())
+  var log: String?
+
+  @Option(
+    help: "md, csv, json, or jsonl (one row a line).",
+    transform: { try choice($0, as: ReportFormat.self) })
+  var format = ReportFormat.md
+
+  @Flag(inversion: .prefixedNo, help: "Progress bar on standard error (default: on a terminal).")
+  var progress: Bool?
+
+  func validate() throws {
+    let tasks = try taskList()
+    if !(1...100_000).contains(samples) {
+      throw ValidationError("--samples \(samples): it must be from 1 to 100000")
+    }
+    let prose: Set<RulerTask> = [
+      .niahSingle2, .niahSingle3, .niahMultikey1, .niahMultivalue, .niahMultiquery,
+    ]
+    if haystack != nil && prose.isDisjoint(with: tasks) {
+      throw ValidationError("--haystack has no effect: none of the tasks hides needles in prose")
+    }
+    if noExamples && !tasks.contains(where: \.hasExample) {
+      throw ValidationError("--no-examples has no effect: none of the tasks has one")
+    }
+  }
+
+  func taskList() throws -> [RulerTask] {
+    do { return try RulerTask.list(tasks) } catch { throw ValidationError("--tasks: \(error)") }
+  }
+
+  /// The generator of the samples in the model's tokens.
+  func generator(_ folder: String, _ tokenizer: Tokenizer) throws -> RulerGenerator {
+    var template: ChatTemplate?
+    if chat {
+      template = try ChatTemplate(folder: folder)
+      if template == nil {
+        throw InputError("\(folder): the checkpoint has no chat template; leave --chat away")
+      }
+    }
+    let tasks = try taskList()
+    var sets: [QuestionSet] = []
+    for path in qa {
+      let set = try QuestionSet(file: path)
+      if !tasks.contains(set.task) {
+        throw ValidationError("--qa \(path) has no effect: \(set.task.rawValue) is not run")
+      }
+      if sets.contains(where: { $0.task == set.task }) {
+        throw ValidationError("--qa \(path): there is another file for \(set.task.rawValue)")
+      }
+      sets.append(set)
+    }
+    return RulerGenerator(
+      seed: seed, form: PromptForm(tokenizer, template: template),
+      haystack: try haystack.map { try Haystack(file: $0) } ?? Haystack(), questions: sets,
+      hasExamples: !noExamples)
+  }
+
+  /// Runs `methods` and reports.
+  func report(_ model: ModelOption, lengths: [Int], methods: [any CacheMethod]) throws
+    -> RulerReport
+  {
+    let folder = model.model
+    let decoder = try Decoder(folder: folder)
+    let tokenizer = try requiredTokenizer(folder)
+    let generator = try generator(folder, tokenizer)
+    let head = LogHead(
+      generator, model: try modelFingerprint(folder: folder), recall: recall,
+      needleRecall: needleRecall)
+    var answers = ModelAnswers(decoder, tokenizer, form: generator.form)
+    answers.measuresRecall = recall
+    answers.measuresNeedles = needleRecall
+    var runner = RulerRunner(generator, methods: methods) { [answers] in
+      try answers.answers($0, $1)
+    }
+    // Of all tasks, those that do not fit are told and passed over; a task that was asked for by
+    // name has to fit.
+    runner.passesOverMisfits = tasks == "all"
+    let bar = ProgressBar(label: "samples", isWanted: progress)
+    runner.onSample = { bar.show($0, of: $1) }
+    defer { bar.clear() }
+    if let log { try model.checkOutput(log) }
+    let rows = try runner.run(
+      try taskList(), lengths: lengths, samples: samples,
+      log: try log.map { try SampleLog(path: $0, head: head) } ?? SampleLog())
+    return RulerReport(rows, head: head, modelFolder: folder)
+  }
+}
+
+/// The tokenizer of a checkpoint folder, which has to have one.
+func requiredTokenizer(_ folder: String) throws -> Tokenizer {
+  guard let tokenizer = try tokenizerIfAny(folder) else {
+    throw InputError("\(folder): there is no tokenizer.json, so a text cannot become tokens")
+  }
+  return tokenizer
+}
+
+/// Whole numbers separated by commas, each in `range`, none twice.
+func numbers(_ text: String, _ option: String, in range: ClosedRange<Int>) throws -> [Int] {
+  var numbers: [Int] = []
+  for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+    guard let number = Int(part), range.contains(number) else {
+      throw ValidationError(
+        "\(option) \(text): '\(part)' is not a whole number from \(range.lowerBound) to "
+          + "\(range.upperBound)")
+    }
+    if numbers.contains(number) { throw ValidationError("\(option) \(text): \(part) comes twice") }
+    numbers.append(number)
+  }
+  return numbers
+}
+
+/// Methods of a repeated --cache, none of them twice.
+func cacheMethodList(_ texts: [String]) throws -> [any CacheMethod] {
+  var methods: [any CacheMethod] = []
+  for text in texts {
+    let method: any CacheMethod
+    do { method = try cacheMethod(text) } catch { throw ValidationError("--cache \(error)") }
+    if methods.contains(where: { $0.description == method.description }) {
+      throw ValidationError("--cache \(text): this method is there already")
+    }
+    methods.append(method)
+  }
+  return methods
+}

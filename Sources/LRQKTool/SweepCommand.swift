@@ -1,0 +1,115 @@
+// lrqk sweep: what r, k and w buy: scores against bytes held and bytes moved, as table and picture.
+
+import ArgumentParser
+import CacheMethods
+import Evaluation
+import Foundation
+import LRQK
+
+struct SweepCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "sweep",
+    abstract: "Score LRQK over ranks and budgets: accuracy against bytes held and moved.",
+    discussion: """
+      Every choice of preset, r, k and w answers the same samples, beside full attention and every \
+      --cache given. The table is that of lrqk ruler; the picture has the mean score over the tasks \
+      against bytes held on the device, and against bytes moved per token.
+
+        lrqk sweep --model DIR --tasks niah_multikey_1 --length 1024 --r 8,16 --k 32,64,112 --w 16 \
+      --svg sweep.svg
+      """)
+
+  @OptionGroup var model: ModelOption
+  @OptionGroup var ruler: RulerOptions
+
+  @Option(help: "Tokens of prompt and answer together.")
+  var length = 1024
+
+  @Option(help: "Ranks, separated by commas.") var r = "8,16,32"
+  @Option(help: "Selected tokens, separated by commas.") var k = "32,64,128"
+  @Option(help: "Recent tokens, separated by commas.") var w = "16"
+  @Option(help: "Presets, separated by commas: paper, recommended.") var preset = "paper"
+
+  @Option(help: "Another method to draw beside them; may be given several times.")
+  var cache: [String] = []
+
+  @Option(help: "Where the picture goes, an SVG file.", completion: .file(extensions: ["svg"]))
+  var svg: String
+
+  /// A preset with a rank and a number of recent tokens is one line of the picture.
+  private func lines() throws -> [(name: String, methods: [any CacheMethod])] {
+    let (ranks, budgets, recents) = (
+      try numbers(r, "--r", in: 1...1 << 20), try numbers(k, "--k", in: 1...1 << 20),
+      try numbers(w, "--w", in: 1...1 << 20)
+    )
+    var lines: [(name: String, methods: [any CacheMethod])] = []
+    for name in preset.split(separator: ",", omittingEmptySubsequences: false) {
+      for r in ranks {
+        for w in recents {
+          let texts = budgets.map { "lrqk:preset=\(name),r=\(r),k=\($0),w=\(w)" }
+          lines.append(("\(name) r=\(r) w=\(w)", try cacheMethodList(texts)))
+        }
+      }
+    }
+    for text in ["full"] + cache {
+      let method = try cacheMethodList([text])
+      lines.append((method[0].brief, method))
+    }
+    _ = try cacheMethodList(lines.flatMap { $0.methods.map(\.description) })
+    return lines
+  }
+
+  func validate() throws {
+    if !(1...1 << 20).contains(length) {
+      throw ValidationError("--length \(length): it must be from 1 to \(1 << 20)")
+    }
+    if try lines().reduce(0, { $0 + $1.methods.count }) > 256 {
+      throw ValidationError("more than 256 methods; sweep over fewer values")
+    }
+    try model.checkOutput(svg)
+  }
+
+  func run() throws {
+    do {
+      let lines = try lines()
+      let report = try ruler.report(
+        model, lengths: [length], methods: lines.flatMap { $0.methods })
+      let picture = chart(
+        title: "\(ruler.tasks), \(length) tokens, \(ruler.samples) samples each",
+        panels: [
+          ChartPanel(
+            title: "bytes held on the device",
+            series: lines.map { series($0, report) { $0.residentBytes.map(Double.init) } }),
+          ChartPanel(
+            title: "bytes moved per token",
+            series: lines.map { series($0, report) { $0.movedBytesPerToken } }),
+        ])
+      do {
+        try Data(picture.utf8).write(to: URL(fileURLWithPath: svg), options: .atomic)
+      } catch {
+        throw InputError("--svg \(svg): cannot be written")
+      }
+      show(try report.text(ruler.format))
+    } catch { fail(error, model.model, goingOn: cacheGoesOn) }
+  }
+
+  /// The mean over tasks of score and bytes, for every method of a line.
+  private func series(
+    _ line: (name: String, methods: [any CacheMethod]), _ report: RulerReport,
+    _ bytes: (RulerRow) -> Double?
+  ) -> ChartSeries {
+    let points = line.methods.compactMap { method -> ChartSeries.Point? in
+      let rows = report.results.filter { $0.cache == method.brief && $0.score != nil }
+      if rows.isEmpty { return nil }
+      let n = Double(rows.count)
+      let x = rows.reduce(0) { $0 + (bytes($1) ?? 0) } / n
+      let y = rows.reduce(0) { $0 + ($1.score ?? 0) } / n
+      // Tasks are independent: errors add in squares.
+      let squares = rows.compactMap { $0.stderr.map { $0 * $0 } }
+      let error = squares.count == rows.count ? squares.reduce(0, +).squareRoot() / n : nil
+      let label = "\(method.brief): \(number(y, 1)) at \(LRQKTool.bytes(Int(x.rounded())))"
+      return ChartSeries.Point(x: x, y: y, error: error, label: label)
+    }
+    return ChartSeries(name: line.name, points: points)
+  }
+}
