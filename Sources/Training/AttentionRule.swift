@@ -190,8 +190,9 @@ private func attendBack<E: Scalar>(
   }
 }
 
-/// Rows `tokens` of scores, each as long as the last token sees, become weights; what lies beyond the
-/// row's own token becomes 0. The logarithms of the rows' sums go to `logSums`.
+/// Rows `tokens` of scores, each as long as the last token sees, become weights.
+///
+/// What lies beyond a row's own token becomes 0. The logarithms of the rows' sums go to `logSums`.
 @specialized(where E == Float)
 @specialized(where E == Double)
 private func weigh<E: Scalar>(

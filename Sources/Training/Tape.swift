@@ -75,7 +75,9 @@ public final class Tape<E: Scalar> {
   /// An empty tape.
   public init() {}
 
-  /// A value that nothing computed: a parameter, or input to differentiate by. It keeps its gradient.
+  /// A value that nothing computed: a parameter, or input to differentiate by.
+  ///
+  /// It keeps its gradient.
   public func leaf(_ value: Tensor<E>) -> Variable<E> {
     Variable(value, isLeaf: true, rule: nil)
   }

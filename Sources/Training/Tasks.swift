@@ -20,7 +20,9 @@ public import Transformers
 /// The first seed of samples that are trained on.
 public let trainingSeeds: UInt64 = 1 << 40
 
-/// The task of this name. Throws where there is none.
+/// The task of this name.
+///
+/// Throws where there is none.
 public func trainingTask(
   _ name: String, tokenizer: Tokenizer, endID: Int, background: Double
 ) throws -> any TrainingTask {

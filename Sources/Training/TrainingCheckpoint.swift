@@ -71,7 +71,9 @@ public struct TrainingCheckpoint: Sendable {
     """
   }
 
-  /// The newest state; nil where the run has not begun. Throws where it is of another run.
+  /// The newest state; nil where the run has not begun.
+  ///
+  /// Throws where it is of another run.
   public func load(_ shape: ModelShape, seed: UInt64) throws -> TrainingState? {
     guard let folder = all().last else { return nil }
     func fault(_ reason: String) -> TrainingError { .checkpoint(path: folder, reason) }

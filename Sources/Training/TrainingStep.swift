@@ -9,7 +9,7 @@
 
 public import Tensors
 
-/// A sequence to learn from: position t sees tokens 0 ... t and is to say `targets[t]`.
+/// A sequence to learn from: position t sees tokens up to t and is to say `targets[t]`.
 public struct TrainingSequence: Sendable, Equatable {
   /// (L).
   public var tokens: [Int]
