@@ -68,7 +68,9 @@ public struct HeadDiversity: Sendable {
 
     /// Of a positive semidefinite matrix; eigenvalues that rounding made negative count as 0.
     init(_ matrix: Tensor<Double>) throws {
-      eigenvalues = try matrix.symmetricEigen().values.reversed().map { Swift.max($0, 0) }
+      let values = try matrix.symmetricEigen().values
+      precondition(values.allSatisfy { $0 > -1e-8 }, "a Gram matrix has no eigenvalue \(values[0])")
+      eigenvalues = values.reversed().map { Swift.max($0, 0) }
     }
 
     /// exp(−Σ v ln v) / H; nil where there is nothing but rounding: all heads alike, centred.

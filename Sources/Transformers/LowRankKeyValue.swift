@@ -106,6 +106,8 @@ public struct LRKVFactors<E: Scalar>: Sendable {
   public var keyValueHeads: Int { rank == 0 ? 1 : heads }
 
   /// All rows of some tokens: heads as ordinary attention sees them, and what a cache keeps.
+  @specialized(where E == Float)
+  @specialized(where E == Double)
   public func rows(_ x: LRKVProjections<E>, _ turns: RotaryTurns<E>) throws -> HeadRows<E> {
     let (d, r) = (width, rank)
     // 1. Queries: q, or [q, q B_h] √(1 + r/d_h).
