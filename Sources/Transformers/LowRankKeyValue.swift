@@ -19,6 +19,7 @@
 //   K_h[t] Θ_t = K_sh[t] Θ_t + R_h[t] B_hᵀ Θ_t,   and B_hᵀ Θ_t is not Θ'_t B_hᵀ with a rotation Θ'_t of r,
 //
 // unless B_h is made of 2 by 2 blocks that commute with the rotation, which nothing asks of it.
+//
 // Three forms that are exact, each a model of its own (Docs/lrkv.md has the counterexample and costs):
 //
 //   rotated            whole keys turn, as the paper trains; a query meets R_h[t] through
