@@ -20,7 +20,7 @@
 // exceed (H − 1)/H: 0.83 for 6 heads, 0.94 for 18. Centred figures of models with different H are to
 // be read beside their ceilings, and most of what separates them in the paper is that.
 //
-// Source: LRKV, arXiv 2601.11471 version 3, section 5 and appendix B. As there, only the two matrices
+// Source: LRKV, arXiv 2601.11471 version 3, pages 7 to 9 and 15 to 22. As there, only the two matrices
 // count: biases, norms of queries and keys, the norm before the layer and RoPE are left out. (Under
 // RoPE the score depends on positions as well, and only rotations that commute with it are free.)
 
@@ -68,7 +68,9 @@ public struct HeadDiversity: Sendable {
 
     /// Of a positive semidefinite matrix; eigenvalues that rounding made negative count as 0.
     init(_ matrix: Tensor<Double>) throws {
-      eigenvalues = try matrix.symmetricEigen().values.reversed().map { Swift.max($0, 0) }
+      let values = try matrix.symmetricEigen().values
+      precondition(values.allSatisfy { $0 > -1e-8 }, "a Gram matrix has no eigenvalue \(values[0])")
+      eigenvalues = values.reversed().map { Swift.max($0, 0) }
     }
 
     /// exp(−Σ v ln v) / H; nil where there is nothing but rounding: all heads alike, centred.

@@ -78,6 +78,8 @@ public struct LatentFactors<E: Scalar>: Sendable {
   ///
   /// `queries` is (n, H (d_R + d_n)), the part that turns first in every head; `rotaryKeys` is k_R
   /// (n, d_R), not yet turned; `latents` is c (n, d_c), after its norm.
+  @specialized(where E == Float)
+  @specialized(where E == Double)
   public func rows(
     queries: Tensor<E>, rotaryKeys: Tensor<E>, latents: Tensor<E>, _ turns: RotaryTurns<E>
   ) throws -> HeadRows<E> {

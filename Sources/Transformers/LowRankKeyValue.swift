@@ -16,7 +16,9 @@
 // Positions. The paper rotates whole keys (RoPE) and says that this "distributes", RoPE(K_h) =
 // RoPE(K_sh) + RoPE(R_h) B_hᵀ. It does not: the rotation of token t acts on the d_h columns,
 //
-//   K_h[t] Θ_t = K_sh[t] Θ_t + R_h[t] B_hᵀ Θ_t,   and B_hᵀ Θ_t is not Θ'_t B_hᵀ for any rotation of r.
+//   K_h[t] Θ_t = K_sh[t] Θ_t + R_h[t] B_hᵀ Θ_t,   and B_hᵀ Θ_t is not Θ'_t B_hᵀ with a rotation Θ'_t of r,
+//
+// unless B_h is made of 2 by 2 blocks that commute with the rotation, which nothing asks of it.
 //
 // Three forms that are exact, each a model of its own (Docs/lrkv.md has the counterexample and costs):
 //
@@ -106,6 +108,8 @@ public struct LRKVFactors<E: Scalar>: Sendable {
   public var keyValueHeads: Int { rank == 0 ? 1 : heads }
 
   /// All rows of some tokens: heads as ordinary attention sees them, and what a cache keeps.
+  @specialized(where E == Float)
+  @specialized(where E == Double)
   public func rows(_ x: LRKVProjections<E>, _ turns: RotaryTurns<E>) throws -> HeadRows<E> {
     let (d, r) = (width, rank)
     // 1. Queries: q, or [q, q B_h] √(1 + r/d_h).

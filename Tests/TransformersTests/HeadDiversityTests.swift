@@ -43,6 +43,13 @@ private func separate(_ H: Int) -> HeadOperators {
       }
     }
     #expect(abs(found.plain.eigenvalues.reduce(0, +) - Double(H)) < 1e-12)
+
+    // Centred operators, A_i / ‖A_i‖ minus their mean, have G_c as their inner products: the trace of
+    // both is Σ ‖A_i / ‖A_i‖ − mean‖².
+    let unit = A.map { a in a.map { $0 / a.squaredNorm.squareRoot() } }
+    let sum = unit.dropFirst().reduce(unit[0], +)
+    let distances = unit.map { $0.adding(sum, times: -1 / Double(H)).squaredNorm }
+    #expect(abs(found.centred.eigenvalues.reduce(0, +) - distances.reduce(0, +)) < 1e-12)
   }
 
   @Test("a head's own basis and size change nothing")

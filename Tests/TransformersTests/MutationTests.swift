@@ -51,7 +51,9 @@ import Transformers
     "\"\"", "\"..\"", "[[[[", ",", "\u{0}", "\"factor\": 1e-300", "NaN",
   ]
 
-  @Test("config.json", arguments: ["llama3", "phi3-partial", "qwen2-sliding"])
+  @Test(
+    "config.json",
+    arguments: ["llama3", "phi3-partial", "qwen2-sliding", "lrkv-rotated-residual", "deepseek"])
   func configuration(_ name: String) throws {
     let folder = try ModelFolder(copying: name)
     let bytes = try folder.bytes("config.json")
