@@ -35,10 +35,10 @@ public struct PromptForm: Sendable {
   }
 
   /// The text within the template.
-  func frame(_ text: String) throws -> String { try frameText(text) }
+  public func frame(_ text: String) throws -> String { try frameText(text) }
 
   /// Token ids of a prompt.
-  func encode(_ prompt: String) -> [Int] { encodeText(prompt) }
+  public func encode(_ prompt: String) -> [Int] { encodeText(prompt) }
 
   /// The tokens that cover any of the UTF-8 ranges of `prompt`, ascending.
   ///
