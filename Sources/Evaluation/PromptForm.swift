@@ -35,7 +35,7 @@ public struct PromptForm: Sendable {
   }
 
   /// The text within the template.
-  func frame(_ text: String) throws -> String { try frameText(text) }
+  public func frame(_ text: String) throws -> String { try frameText(text) }
 
   /// Token ids of a prompt.
   public func encode(_ prompt: String) -> [Int] { encodeText(prompt) }

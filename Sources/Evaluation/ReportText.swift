@@ -35,7 +35,9 @@ extension RulerReport {
   private var markdown: String {
     var lines = [
       "\(head.generator), seed \(head.seed), \(head.form) prompts, haystack: \(head.haystack)"
-        + (head.examples ? "" : ", no worked examples") + ", model \(head.model)", "",
+        + (head.examples ? "" : ", no worked examples")
+        + (Int(head.answerTokens).map { ", answers of at most \($0) tokens" } ?? "")
+        + ", model \(head.model)", "",
     ]
     let hasRecall = head.recall
     let hasNeedles = head.needleRecall

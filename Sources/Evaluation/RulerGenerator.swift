@@ -20,19 +20,26 @@ public struct RulerGenerator: Sendable {
   public let haystack: Haystack
   /// Whether vt and cwe begin with a worked example, as upstream.
   public let hasExamples: Bool
+  /// Most tokens of an answer, instead of the task's own number; nil for that.
+  public let answerLimit: Int?
   private var questions: [RulerTask: QuestionSource] = [:]
 
   /// The samples of a seed in a model's own tokens.
   public init(
     seed: UInt64, form: PromptForm, haystack: Haystack = Haystack(),
-    questions: [QuestionSet] = [], hasExamples: Bool = true
+    questions: [QuestionSet] = [], hasExamples: Bool = true, answerLimit: Int? = nil
   ) {
+    precondition(answerLimit ?? 1 >= 1, "an answer of at least one token")
+    self.answerLimit = answerLimit
     self.seed = seed
     self.form = form
     self.haystack = haystack
     self.hasExamples = hasExamples
     for set in questions { self.questions[set.task] = .set(set) }
   }
+
+  /// Most tokens of an answer.
+  public func tokensToGenerate(_ task: RulerTask) -> Int { answerLimit ?? task.tokensToGenerate }
 
   /// Where the questions of a task come from.
   public func source(_ task: RulerTask) -> QuestionSource { questions[task] ?? .standIn }
@@ -42,22 +49,15 @@ public struct RulerGenerator: Sendable {
   /// Throws where the task does not fit the length, where a file has no such question, and where a
   /// chat template fails.
   public func sample(_ task: RulerTask, length: Int, index: Int) throws -> RulerSample {
-    try sample(task, length: length, index: index, room: length - task.tokensToGenerate)
-  }
-
-  /// The same with `room` tokens for the prompt: a text to train on needs no more room behind its
-  /// prompt than its own answer takes.
-  public func sample(
-    _ task: RulerTask, length: Int, index: Int, room: Int
-  ) throws -> RulerSample {
     precondition(index >= 0 && length >= 1, "sample \(index) of \(length) tokens")
     let stream = SampleStream(seed: seed, task: task, length: length, index: index)
     let family = try family(task, length: length, index: index, stream: stream)
+    let room = length - tokensToGenerate(task)
     let found = try largest(family, room: room)
     guard let found else {
       throw MisfitError(
         "\(task.rawValue) does not fit \(length) tokens: the smallest prompt has "
-          + "\(try smallest(family)) and an answer up to \(task.tokensToGenerate); take a larger "
+          + "\(try smallest(family)) and an answer up to \(tokensToGenerate(task)); take a larger "
           + "length or leave the task out")
     }
     return try finished(found, family, task, length, index)
@@ -88,7 +88,7 @@ public struct RulerGenerator: Sendable {
       prefix: found.draft.prefix, prompt: framed + found.draft.prefix, tokens: found.tokens,
       references: found.draft.references, answer: found.draft.answer,
       needles: shifted(found.draft.text.marks, of: found.draft.text.text, in: framed),
-      units: found.units, step: family.step)
+      units: found.units, step: family.step, tokensToGenerate: tokensToGenerate(task))
   }
 
   private func family(
@@ -104,7 +104,7 @@ public struct RulerGenerator: Sendable {
     case .frequentWords:
       let template = try form.encode(form.frame(FrequentWordsFamily.template)).count
       return FrequentWordsFamily(
-        room: max(0, length - template - task.tokensToGenerate), stream: stream)
+        room: max(0, length - template - tokensToGenerate(task)), stream: stream)
     case .question1, .question2:
       return try QuestionFamily(
         source(task), task: task, length: length, index: index, stream: stream)

@@ -123,7 +123,7 @@ public struct ModelAnswers {
       }
       needles = tokens
     }
-    var generator = Generator(decoder, limit: sample.task.tokensToGenerate) { n, layer in
+    var generator = Generator(decoder, limit: sample.tokensToGenerate) { n, layer in
       let method = methods[n]
       var cache = try method.makeCache(for: layer)
       if !needles.isEmpty { cache = NeedleProbe(cache, needles: needles) }

@@ -97,6 +97,8 @@ public struct RulerSample: Sendable {
   public let units: Int
   /// Units by which haystacks grow.
   public let step: Int
+  /// Most tokens of an answer.
+  public let tokensToGenerate: Int
 
   /// FNV-1a of the prompt.
   public var promptHash: String { hexadecimal(fnv1a(prompt)) }

@@ -31,6 +31,8 @@ public struct LogHead: Sendable, Equatable, Codable {
   public let questions: [String: String]
   /// Whether vt and cwe begin with an example.
   public let examples: Bool
+  /// Most tokens of an answer: a number, or "as the task says".
+  public let answerTokens: String
   /// Whether recall is measured.
   public let recall: Bool
   /// Whether needle recall is measured.
@@ -47,6 +49,7 @@ public struct LogHead: Sendable, Equatable, Codable {
         ($0.rawValue, generator.source($0).description)
       })
     examples = generator.hasExamples
+    answerTokens = generator.answerLimit.map(String.init) ?? "as the task says"
     self.recall = recall
     self.needleRecall = needleRecall
   }
@@ -130,7 +133,8 @@ public final class SampleLog {
     let pairs: [(String, String, String)] = [
       ("file", a.log, b.log), ("generator", a.generator, b.generator), ("model", a.model, b.model),
       ("seed", a.seed, b.seed), ("form", a.form, b.form), ("haystack", a.haystack, b.haystack),
-      ("examples", "\(a.examples)", "\(b.examples)"), ("recall", "\(a.recall)", "\(b.recall)"),
+      ("examples", "\(a.examples)", "\(b.examples)"),
+      ("answer tokens", a.answerTokens, b.answerTokens), ("recall", "\(a.recall)", "\(b.recall)"),
       ("needle recall", "\(a.needleRecall)", "\(b.needleRecall)"),
     ]
     guard let pair = pairs.first(where: { $0.1 != $0.2 }) else { return "other questions" }

@@ -32,6 +32,9 @@ struct RulerOptions: ParsableArguments {
   @Flag(help: "Leave the worked examples of vt and cwe away.")
   var noExamples = false
 
+  @Option(help: "Most tokens of an answer. (default: the task's, 30 to 128)")
+  var answerTokens: Int?
+
   @Flag(help: "Compare the attended tokens with the exact best ones at every step (slower).")
   var recall = false
 
@@ -55,6 +58,9 @@ struct RulerOptions: ParsableArguments {
     let tasks = try taskList()
     if !(1...100_000).contains(samples) {
       throw ValidationError("--samples \(samples): it must be from 1 to 100000")
+    }
+    if let answerTokens, !(1...4096).contains(answerTokens) {
+      throw ValidationError("--answer-tokens \(answerTokens): it must be from 1 to 4096")
     }
     let prose: Set<RulerTask> = [
       .niahSingle2, .niahSingle3, .niahMultikey1, .niahMultivalue, .niahMultiquery,
@@ -95,7 +101,7 @@ struct RulerOptions: ParsableArguments {
     return RulerGenerator(
       seed: seed, form: PromptForm(tokenizer, template: template),
       haystack: try haystack.map { try Haystack(file: $0) } ?? Haystack(), questions: sets,
-      hasExamples: !noExamples)
+      hasExamples: !noExamples, answerLimit: answerTokens)
   }
 
   /// Runs `methods` and reports.

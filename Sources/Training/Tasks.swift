@@ -94,15 +94,18 @@ struct RulerTrainingTask: TrainingTask {
   let background: Float
 
   func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float]) {
-    let generator = RulerGenerator(seed: trainingSeeds | numbers.bits(0) >> 24, form: form)
     // What an answer needs is known once there is one: answers of a task differ by a few tokens.
-    var room = length - answerTokens
-    var sample = try generator.sample(task, length: length + 1, index: 0, room: room)
-    var answer = form.encode(sample.answer) + [endID]
-    while sample.tokens.count + answer.count > length + 1 {
-      room -= sample.tokens.count + answer.count - length - 1
-      sample = try generator.sample(task, length: length + 1, index: 0, room: room)
-      answer = form.encode(sample.answer) + [endID]
+    var limit = task.tokensToGenerate / 3
+    func made() throws -> (RulerSample, [Int]) {
+      let generator = RulerGenerator(
+        seed: trainingSeeds | numbers.bits(0) >> 24, form: form, answerLimit: limit)
+      let sample = try generator.sample(task, length: length + 1, index: 0)
+      return (sample, form.encode(sample.answer) + [endID])
+    }
+    var (sample, answer) = try made()
+    while answer.count > limit {
+      limit = answer.count
+      (sample, answer) = try made()
     }
     var tokens = sample.tokens + answer
     var weights =
@@ -112,7 +115,4 @@ struct RulerTrainingTask: TrainingTask {
     tokens += Array(repeating: endID, count: length + 1 - tokens.count)
     return (tokens, weights)
   }
-
-  /// A first guess of an answer's tokens: a third of the room that scoring grants.
-  private var answerTokens: Int { task.tokensToGenerate / 3 }
 }

@@ -59,7 +59,8 @@ private let hotpot = """
   @Test(arguments: [
     "", "{", "{}", "[]", "[1]", "{\"data\": 1}", "{\"data\": []}", "{\"data\": [{}]}",
     "[{\"answer\": \"a\"}]", "{\"data\": [{\"paragraphs\": [{\"context\": 3, \"qas\": []}]}]}",
-    hotpot.replacing("\"Town\", 0", with: "\"Nowhere\", 0").replacing("River\", 1", with: "Sea\", 1"),
+    hotpot.replacing("\"Town\", 0", with: "\"Nowhere\", 0").replacing(
+      "River\", 1", with: "Sea\", 1"),
     hotpot.replacing("[\"A hill.\"]", with: "\"A hill.\""),
     hotpot.replacing("\"Which river?\"", with: "null"),
     squad.replacing("\"text\": \"short\"", with: "\"text\": 1"),

@@ -37,8 +37,9 @@ import Testing
     let sample = try one.sample(task, length: 1000, index: 4)
     _ = try one.sample(task, length: 1000, index: 3)
     #expect(try one.sample(task, length: 1000, index: 4).prompt == sample.prompt)
-    #expect(try generator(seed: 11).sample(task, length: 1000, index: 4).promptHash
-      == sample.promptHash)
+    #expect(
+      try generator(seed: 11).sample(task, length: 1000, index: 4).promptHash
+        == sample.promptHash)
     for other in [
       try generator(seed: 12).sample(task, length: 1000, index: 4),
       try one.sample(task, length: 1000, index: 5), try one.sample(task, length: 1010, index: 4),

@@ -16,9 +16,10 @@ import Testing
       for n in 1..<5 {
         #expect(links[n] == "VAR \(sample.references[n]) = VAR \(sample.references[n - 1]) ")
       }
-      #expect(zip(sample.needles, sample.needles.dropFirst()).allSatisfy {
-        $0.upperBound <= $1.lowerBound
-      })
+      #expect(
+        zip(sample.needles, sample.needles.dropFirst()).allSatisfy {
+          $0.upperBound <= $1.lowerBound
+        })
       #expect(sample.prefix.hasSuffix("5 variables are assigned the value \(value), they are: "))
       #expect(sample.answer == sample.references.joined(separator: " "))
       // The example: names of three letters, 12345, the answer right behind its prefix.
@@ -80,7 +81,8 @@ import Testing
     }
   }
 
-  @Test func `fwe: zeta shares, the most frequent code is dots, ranks 2 to 4 are asked for`() throws {
+  @Test func `fwe: zeta shares, the most frequent code is dots, ranks 2 to 4 are asked for`() throws
+  {
     for (length, index) in [(600, 0), (2000, 1), (5000, 2)] {
       let sample = try generator(seed: 6).sample(.frequentWords, length: length, index: index)
       let counts = codedCounts(sample)

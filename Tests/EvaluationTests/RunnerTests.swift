@@ -1,0 +1,251 @@
+// The runner: oracles, one pass for all methods, logs, reports.
+
+import CacheMethods
+import Evaluation
+import Foundation
+import TieredMemory
+import Testing
+import Transformers
+
+/// The methods that the tests compare.
+private func methods(
+  _ texts: [String] = ["full", "lrqk:preset=paper,r=4,k=24,w=8", "streaming:sinks=2,w=30"]
+) throws -> [any CacheMethod] {
+  try texts.map { try cacheMethod($0) }
+}
+
+/// A run of the tiny model; `stopAfter` samples it is killed.
+private struct TinyRun {
+  var seed: UInt64 = 0
+  var texts = ["full", "lrqk:preset=paper,r=4,k=24,w=8"]
+  var recall = false
+  var needles = false
+  var stopAfter = Int.max
+  struct Killed: Error {}
+
+  func head(_ generator: RulerGenerator) throws -> LogHead {
+    LogHead(
+      generator, model: try modelFingerprint(folder: Tiny.folder), recall: recall,
+      needleRecall: needles)
+  }
+
+  func run(samples: Int, log path: String?) throws -> RulerReport {
+    let (decoder, tokenizer) = try Tiny.load()
+    let generator = RulerGenerator(seed: seed, form: PromptForm(tokenizer))
+    var answers = ModelAnswers(decoder, tokenizer, form: generator.form)
+    answers.measuresRecall = recall
+    answers.measuresNeedles = needles
+    var asked = 0
+    let runner = RulerRunner(generator, methods: try methods(texts)) { [answers, stopAfter] in
+      asked += 1
+      if asked > stopAfter { throw Killed() }
+      return try answers.answers($0, $1)
+    }
+    let head = try head(generator)
+    let rows = try runner.run(
+      [.variableTracking, .question1], lengths: [512], samples: samples,
+      log: try path.map { try SampleLog(path: $0, head: head) } ?? SampleLog())
+    return RulerReport(rows, head: head, modelFolder: "tiny")
+  }
+}
+
+@Suite struct RunnerTests {
+  @Test func `a perfect reader scores 100 on every task, an empty one 0`() throws {
+    let methods = try methods()
+    let perfect = RulerRunner(generator(), methods: methods) { sample, methods in
+      methods.map { _ in RulerAnswer(prediction: sample.answer) }
+    }
+    let rows = try perfect.run(RulerTask.allCases, lengths: [900], samples: 4)
+    #expect(rows.count == 13 * 3)
+    #expect(rows.allSatisfy { $0.score == 100 && $0.stderr == 0 && $0.nulls == 0 })
+    #expect(rows.allSatisfy { $0.samples == 4 && $0.length == 900 })
+    let silent = RulerRunner(generator(), methods: methods) { _, methods in
+      methods.map { _ in RulerAnswer(prediction: " \u{1} ") }
+    }
+    for row in try silent.run(RulerTask.allCases, lengths: [900], samples: 2) {
+      #expect(row.score == 0 && row.nulls == 2)
+    }
+  }
+
+  @Test func `a shared prompt gives every method what it gets alone, to the bit`() throws {
+    let (decoder, tokenizer) = try Tiny.load()
+    let methods = try methods(
+      cacheMethods.filter { $0.name != "lrqk" }.map { "\($0.name)" }
+        + ["lrqk:preset=paper,r=4,k=24,w=8", "lrqk:preset=recommended,r=4,k=24,w=8"]
+    ).map { method in
+      // Sizes below the prompt's, so that every method leaves tokens out.
+      switch type(of: method).name {
+      case "topk", "lrqk-no-hit-miss", "lrqk-prefill-offload":
+        try cacheMethod("\(type(of: method).name):k=24,w=8")
+      case "streaming": try cacheMethod("streaming:sinks=2,w=30")
+      default: method
+      }
+    }
+    let prompt = tokenizer.encode(
+      try RulerGenerator(seed: 1, form: PromptForm(tokenizer))
+        .sample(.niahMultikey2, length: 400, index: 0).prompt)
+    func generations(_ methods: [any CacheMethod]) throws -> [Generation] {
+      var generator = Generator(decoder, limit: 40) { n, layer in
+        RecallProbe(try methods[n].makeCache(for: layer), layer: layer)
+      }
+      generator.endOfText = []
+      return try generator.generate(prompt, sequences: methods.count)
+    }
+    let together = try generations(methods)
+    var answers: Set<[Int]> = []
+    for (method, shared) in zip(methods, together) {
+      var single = Generator(decoder, limit: 40) { _, layer in
+        RecallProbe(try method.makeCache(for: layer), layer: layer)
+      }
+      single.endOfText = []
+      let alone = try single.generate([prompt])[0]
+      #expect(shared.tokens == alone.tokens, "\(method)")
+      #expect(shared.states[0].tiers.ledger.events == alone.states[0].tiers.ledger.events)
+      #expect(
+        shared.states[0].tiers.device.residentBytes == alone.states[0].tiers.device.residentBytes)
+      // The probes' masses are sums of softmax weights: any other bit would show.
+      let probes = (shared.states[0].caches + alone.states[0].caches).map { $0 as? RecallProbe }
+      #expect(probes[0]?.steps == probes[2]?.steps && probes[1]?.steps == probes[3]?.steps)
+      #expect(shared.steps == 39 && shared.needed == alone.needed)
+      answers.insert(shared.tokens)
+    }
+    #expect(answers.count > 1)  // the methods are not all the same
+  }
+
+  @Test func `full attention sees all needles, a short window next to none`() throws {
+    var run = TinyRun()
+    run.texts = ["full", "streaming:sinks=1,w=9"]
+    run.needles = true
+    run.recall = true
+    let rows = try run.run(samples: 2, log: nil).results
+    for row in rows {
+      let share = try #require(row.needleRecall)
+      #expect(row.recall != nil && row.attentionMass != nil)
+      if row.cache == "full" {
+        #expect(share == 1 && row.attentionMass ?? 0 > 0.999)
+        #expect(row.movedBytesPerToken == 0)
+      } else {
+        #expect(share < 0.2)
+      }
+      #expect((row.residentBytes ?? 0) > 0 && row.promptTokens ?? 0 > 300)
+    }
+  }
+
+  @Test func `a needle's tokens cover its bytes and no others`() throws {
+    let form = PromptForm(try Tiny.load().tokenizer)
+    let sample = try RulerGenerator(seed: 2, form: form).sample(
+      .niahMultikey1, length: 600, index: 0)
+    let tokenizer = try Tiny.load().tokenizer
+    for (range, text) in zip(sample.needles, sample.needleTexts) {
+      let tokens = try #require(
+        form.tokens(covering: [range], of: sample.prompt, ids: sample.tokens))
+      #expect(tokens == Array(tokens[0]...tokens[tokens.count - 1]))
+      let covered = tokenizer.decode(tokens.map { sample.tokens[$0] })
+      // The space before belongs to the first token, a bracket of it at most.
+      #expect(covered.hasSuffix(text) && covered.utf8.count <= text.utf8.count + 1, "\(covered)")
+    }
+    #expect(countingForm.tokens(covering: [0..<1], of: "a", ids: [1]) == nil)
+  }
+
+  @Test func `a run that was killed goes on to the same report`() throws {
+    let whole = try TinyRun().run(samples: 3, log: nil)
+    let log = TemporaryFile()
+    var killed = TinyRun()
+    killed.stopAfter = 2
+    #expect(throws: TinyRun.Killed.self) { try killed.run(samples: 3, log: log.path) }
+    // What a process leaves that dies while it writes: half a line.
+    let half = try log.text() + "{\"task\":\"vt\",\"leng"
+    try log.write(half)
+    let resumed = try TinyRun().run(samples: 3, log: log.path)
+    #expect(try resumed.text(.json) == whole.text(.json))
+    #expect(try log.text().split(separator: "\n").count == 1 + 2 * 3 * 2)
+    // Everything is there now: no model is asked again.
+    var finished = TinyRun()
+    finished.stopAfter = 0
+    #expect(try finished.run(samples: 3, log: log.path).text(.json) == whole.text(.json))
+    // One more method: only that one runs.
+    var more = TinyRun()
+    more.texts.append("streaming:sinks=2,w=30")
+    let rows = try more.run(samples: 3, log: log.path).results
+    #expect(rows.filter { $0.cache != "streaming:sinks=2,w=30" } == whole.results)
+    #expect(try log.text().split(separator: "\n").count == 1 + 2 * 3 * 3)
+  }
+
+  @Test func `the log of another run is refused in one line and left as it is`() throws {
+    let log = TemporaryFile()
+    _ = try TinyRun().run(samples: 1, log: log.path)
+    let before = try log.text()
+    func refuses(_ run: TinyRun, _ words: String) throws {
+      let error = #expect(throws: EvaluationError.self) { try run.run(samples: 1, log: log.path) }
+      let line = try #require(error).description
+      #expect(line.contains(words) && !line.contains("\n"), "\(line)")
+    }
+    var other = TinyRun()
+    other.seed = 1
+    try refuses(other, "seed \"0\", here \"1\"")
+    other = TinyRun()
+    other.recall = true
+    try refuses(other, "recall \"false\", here \"true\"")
+    #expect(try log.text() == before)
+
+    // A record about another prompt, a line that is no record, files of other kinds.
+    let hash = try #require(before.firstMatch(of: #/"prompt_hash":"([0-9a-f]{16})"/#)).1
+    try log.write(before.replacing(hash, with: "0123456789abcdef"))
+    try refuses(TinyRun(), "was another prompt")
+    try log.write(before + "{}\n")
+    try refuses(TinyRun(), "is no record")
+    for text in ["hello\nthere\n", "no line break", "{}\n", "[]\n{}\n"] {
+      try log.write(text)
+      try refuses(TinyRun(), "not a log of lrqk ruler")
+      #expect(try log.text() == text)
+    }
+  }
+
+  @Test func `of all tasks, those that do not fit have rows that say why`() throws {
+    var runner = RulerRunner(generator(), methods: try methods()) { sample, methods in
+      methods.map { _ in RulerAnswer(prediction: sample.answer) }
+    }
+    #expect(throws: MisfitError.self) {
+      try runner.run([.commonWords, .frequentWords], lengths: [200], samples: 1)
+    }
+    runner.passesOverMisfits = true
+    let rows = try runner.run([.commonWords, .frequentWords], lengths: [200], samples: 1)
+    #expect(rows.count == 6)
+    for row in rows.prefix(3) {
+      #expect(row.score == nil && row.samples == 0)
+      #expect(row.note?.hasPrefix("cwe does not fit 200 tokens") == true)
+    }
+    #expect(rows.suffix(3).allSatisfy { $0.score == 100 && $0.note == nil })
+    let report = RulerReport(
+      rows, head: LogHead(generator(), model: "m", recall: false, needleRecall: false),
+      modelFolder: "tiny")
+    #expect(report.averages.map(\.tasks) == [1, 1, 1])
+    #expect(try report.text(.md).contains("cwe does not fit"))
+  }
+
+  @Test func `every format has every row, and questions say that they are a stand-in`() throws {
+    let report = try TinyRun().run(samples: 1, log: nil)
+    let json = try JSONSerialization.jsonObject(with: Data(report.text(.json).utf8))
+    let object = try #require(json as? [String: Any])
+    let results = try #require(object["results"] as? [[String: Any]])
+    #expect(results.count == 4)
+    for row in results {
+      for key in [
+        "task", "length", "cache", "options", "score", "samples", "resident_bytes",
+        "moved_bytes_per_token",
+      ] {
+        #expect(row[key] != nil, "\(key)")
+      }
+    }
+    #expect((object["head"] as? [String: Any])?["seed"] as? String == "0")
+    let lines = try report.text(.jsonl).split(separator: "\n")
+    #expect(lines.count == 4 && lines.allSatisfy { $0.hasPrefix("{") && $0.hasSuffix("}") })
+    let csv = try report.text(.csv).split(separator: "\n")
+    #expect(csv.count == 5 && csv[0].hasPrefix("task,length,cache,score,stderr,samples"))
+    let markdown = try report.text(.md)
+    for format in [ReportFormat.md, .csv, .json] {
+      #expect(try report.text(format).contains("stand-in"), "\(format)")
+    }
+    #expect(markdown.split(separator: "\n").count { $0.hasPrefix("| vt |") } == 2)
+  }
+}
