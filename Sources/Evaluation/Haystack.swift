@@ -73,7 +73,7 @@ public struct Haystack: Sendable {
     return sentences
   }
 
-  /// A word that ends in . ! or ?, quotes and brackets behind it aside.
+  /// Whether a word ends in a mark that ends sentences, quotes and brackets behind it aside.
   private static func endsSentence(_ word: String) -> Bool {
     let closing: Set<Character> = ["\"", "'", "\u{201D}", "\u{2019}", ")"]
     guard let last = word.last(where: { !closing.contains($0) }) else { return false }

@@ -19,13 +19,13 @@ struct ModelOption: ParsableArguments {
   }
 
   /// Refuses to write over a file of the model's folder: the weights are read from there.
-  func checkOutput(_ path: String) throws {
+  func checkOutput(_ path: String, option: String = "--output") throws {
     let file = URL(fileURLWithPath: path).resolvingSymlinksInPath()
     let folder = URL(fileURLWithPath: model).resolvingSymlinksInPath()
     if file.deletingLastPathComponent().path == folder.path,
       FileManager.default.fileExists(atPath: file.path)
     {
-      throw ValidationError("--output \(path): the model's folder has this file; choose another")
+      throw ValidationError("\(option) \(path): the model's folder has this file; choose another")
     }
   }
 }

@@ -127,7 +127,6 @@ struct RulerOptions: ParsableArguments {
     let bar = ProgressBar(label: "samples", isWanted: progress)
     runner.onSample = { bar.show($0, of: $1) }
     defer { bar.clear() }
-    if let log { try model.checkOutput(log) }
     let rows = try runner.run(
       try taskList(), lengths: lengths, samples: samples,
       log: try log.map { try SampleLog(path: $0, head: head) } ?? SampleLog())

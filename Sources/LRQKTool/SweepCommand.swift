@@ -66,7 +66,7 @@ struct SweepCommand: ParsableCommand {
     if try lines().reduce(0, { $0 + $1.methods.count }) > 256 {
       throw ValidationError("more than 256 methods; sweep over fewer values")
     }
-    try model.checkOutput(svg)
+    try model.checkOutput(svg, option: "--svg")
   }
 
   func run() throws {

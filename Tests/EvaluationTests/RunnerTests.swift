@@ -43,7 +43,7 @@ private struct TinyRun {
     }
     let head = try head(generator)
     let rows = try runner.run(
-      [.variableTracking, .question1], lengths: [512], samples: samples,
+      [.variableTracking, .question1], lengths: [900], samples: samples,
       log: try path.map { try SampleLog(path: $0, head: head) } ?? SampleLog())
     return RulerReport(rows, head: head, modelFolder: "tiny")
   }

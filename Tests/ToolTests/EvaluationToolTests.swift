@@ -48,7 +48,7 @@ import Testing
       let found = try run(
         "lrqk",
         [
-          "ruler", "--model", Self.tiny, "--tasks", "vt,fwe", "--lengths", "700", "--samples", "2",
+          "ruler", "--model", Self.tiny, "--tasks", "vt,fwe", "--lengths", "900", "--samples", "2",
           "--seed", seed, "--show-prompts", "--format", "jsonl",
         ])
       #expect(found.status == 0, "\(found.error)")
