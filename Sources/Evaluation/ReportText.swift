@@ -78,6 +78,9 @@ extension RulerReport {
     where results.contains(where: { $0.task == task.rawValue }) {
       notes += ["", "\(task.rawValue): \(head.questions[task.rawValue] ?? "")"]
     }
+    if let longest = longestSequence, results.contains(where: { $0.length > longest }) {
+      notes += ["", "lengths above \(longest) are longer than the model was made for"]
+    }
     var seen: Set<String> = []
     for case let note? in results.map(\.note) where seen.insert(note).inserted {
       notes += ["", note]

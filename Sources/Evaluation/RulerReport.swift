@@ -114,6 +114,8 @@ public struct RulerReport: Sendable, Encodable {
   public let head: LogHead
   /// The model's folder, as given.
   public let modelFolder: String
+  /// The longest sequence that the model was made for; nil where nobody says.
+  public let longestSequence: Int?
   /// Where the answer prefix stands.
   public let answerPrefix = "after the framed text; the model goes on with it"
   /// What scores mean.
@@ -126,7 +128,10 @@ public struct RulerReport: Sendable, Encodable {
   public let averages: [RulerAverage]
 
   /// A run's rows with what they are about.
-  public init(_ rows: [RulerRow], head: LogHead, modelFolder: String) {
+  public init(
+    _ rows: [RulerRow], head: LogHead, modelFolder: String, longestSequence: Int? = nil
+  ) {
+    self.longestSequence = longestSequence
     self.head = head
     self.modelFolder = modelFolder
     results = rows

@@ -130,7 +130,9 @@ struct RulerOptions: ParsableArguments {
     let rows = try runner.run(
       try taskList(), lengths: lengths, samples: samples,
       log: try log.map { try SampleLog(path: $0, head: head) } ?? SampleLog())
-    return RulerReport(rows, head: head, modelFolder: folder)
+    return RulerReport(
+      rows, head: head, modelFolder: folder,
+      longestSequence: decoder.configuration.longestSequence)
   }
 }
 

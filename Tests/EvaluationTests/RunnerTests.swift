@@ -218,7 +218,8 @@ private struct TinyRun {
     #expect(rows.suffix(3).allSatisfy { $0.score == 100 && $0.note == nil })
     let report = RulerReport(
       rows, head: LogHead(generator(), model: "m", recall: false, needleRecall: false),
-      modelFolder: "tiny")
+      modelFolder: "tiny", longestSequence: 100)
+    #expect(try report.text(.md).contains("lengths above 100 are longer"))
     #expect(report.averages.map(\.tasks) == [1, 1, 1])
     #expect(try report.text(.md).contains("cwe does not fit"))
   }

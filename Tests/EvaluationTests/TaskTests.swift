@@ -83,8 +83,16 @@ import Testing
 
   @Test func `fwe: zeta shares, the most frequent code is dots, ranks 2 to 4 are asked for`() throws
   {
-    for (length, index) in [(600, 0), (2000, 1), (5000, 2)] {
-      let sample = try generator(seed: 6).sample(.frequentWords, length: length, index: index)
+    // At short lengths ranks 4 and 5 tie for many sizes: both appear once where N is 40.
+    for (length, index) in [(2000, 1), (5000, 2)]
+      + stride(from: 200, to: 700, by: 9).map({ ($0, 0) })
+    {
+      guard
+        let sample = try? generator(seed: 6).sample(.frequentWords, length: length, index: index)
+      else {
+        #expect(length < 300)  // no size below is without a tie
+        continue
+      }
       let counts = codedCounts(sample)
       let zeta = Double.pi * Double.pi / 6
       for (rank, word) in (["..."] + sample.references).enumerated() {
