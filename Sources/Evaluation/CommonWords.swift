@@ -49,7 +49,7 @@ struct CommonWordsFamily: SampleFamily {
     let text = Self.text(words, common: times.common, rare: times.rare, &draws)
     return Draft(
       text: MarkedText([example + text]), prefix: Self.prefix, references: common,
-      answer: Self.numbered(common))
+      answer: MarkedText(Self.numbered(common), marking: common))
   }
 
   private static let prefix =

@@ -10,23 +10,23 @@
 import Tensors
 
 /// One stream of choices.
-struct Draws: Sendable {
+package struct Draws: Sendable {
   private let numbers: RandomNumbers
   private var place = 0
 
   /// The stream `name` of `seed`.
-  init(seed: UInt64, name: String) {
+  package init(seed: UInt64, name: String) {
     numbers = RandomNumbers(seed: seed, stream: fnv1a(name))
   }
 
   /// An integer uniform on 0 ..< bound.
-  mutating func below(_ bound: Int) -> Int {
+  package mutating func below(_ bound: Int) -> Int {
     defer { place += 1 }
     return numbers.integer(below: bound, place)
   }
 
   /// An element of `list`.
-  mutating func pick<Element>(_ list: [Element]) -> Element { list[below(list.count)] }
+  package mutating func pick<Element>(_ list: [Element]) -> Element { list[below(list.count)] }
 
   /// Puts `list` into a random order (Fisher and Yates).
   mutating func shuffle<Element>(_ list: inout [Element]) {

@@ -18,6 +18,8 @@ struct SampleStream: Sendable {
     name = "\(RulerTask.generator)/\(task.rawValue)/\(length)/\(index)"
   }
 
+  init(seed: UInt64, name: String) { (self.seed, self.name) = (seed, name) }
+
   /// The stream for one purpose.
   func draws(_ purpose: String) -> Draws { Draws(seed: seed, name: "\(name)/\(purpose)") }
 }

@@ -13,17 +13,18 @@
 //               values round(100 i / 39); one space between sentences
 //
 // Source: RULER's niah.py. Ours: all keys and values of a sample are different from each other; one
-// needle asked for has a wording of its own (upstream replaces "are" by "is" in the whole template).
+// needle asked for has a wording of its own (upstream replaces "are" by "is" in the whole template); an
+// answer to several queries names each key before its value.
 
 /// What keys, values and question are called.
-enum NeedleKind: String, Sendable {
+package enum NeedleKind: String, Sendable {
   case numbers, words, uuids
   var singular: String { String(rawValue.dropLast()) }
 }
 
 /// Sizes of a needle task.
-struct NeedleSizes: Sendable {
-  enum Haystack: Sendable { case noise, prose, needles }
+package struct NeedleSizes: Sendable {
+  package enum Haystack: Sendable { case noise, prose, needles }
   let haystack: Haystack
   let key: NeedleKind
   let value: NeedleKind
@@ -31,12 +32,25 @@ struct NeedleSizes: Sendable {
   let values: Int
   let queries: Int
 
-  init(
+  package init(
     _ haystack: Haystack, key: NeedleKind = .words, value: NeedleKind = .numbers, keys: Int = 1,
     values: Int = 1, queries: Int = 1
   ) {
+    precondition(queries <= keys, "\(queries) of \(keys) keys asked for at once")
     (self.haystack, self.key, self.value) = (haystack, key, value)
     (self.keys, self.values, self.queries) = (keys, values, queries)
+  }
+}
+
+/// Further questions on the same needles, for lessons.
+package struct FurtherQuestions: Sendable {
+  /// How many; fewer where there are no more keys.
+  let count: Int
+  /// Whether a question is nothing but the needle's own beginning.
+  let areRecited: Bool
+
+  package init(_ count: Int, areRecited: Bool = false) {
+    (self.count, self.areRecited) = (count, areRecited)
   }
 }
 
@@ -49,23 +63,30 @@ let needleDepths = (0..<40).map { (200 * $0 + 39) / 78 }
 
 /// One sample of a needle task.
 struct NeedleFamily: SampleFamily {
+  private typealias Needle = (key: String, value: String)
+
   let sizes: NeedleSizes
   let floor: Int
   let step: Int
   let most: Int
   private let stream: SampleStream
   private let haystack: Haystack
+  private let further: FurtherQuestions?
   /// The needles, in the order of their keys.
-  private let needles: [(key: String, value: String)]
+  private let needles: [Needle]
   /// The keys that are asked for.
   private let queries: [String]
   private let taken: Set<String>
 
-  init(_ sizes: NeedleSizes, length: Int, stream: SampleStream, haystack: Haystack) {
+  init(
+    _ sizes: NeedleSizes, length: Int, stream: SampleStream, haystack: Haystack,
+    further: FurtherQuestions? = nil
+  ) {
     self.sizes = sizes
     self.stream = stream
     self.haystack = haystack
-    (floor, step) = Self.grid(sizes.haystack, length)
+    self.further = further
+    (floor, step) = Self.grid(sizes, length)
     most = 1 << 22
     var draws = stream.draws("needles")
     var taken: Set<String> = []
@@ -78,73 +99,89 @@ struct NeedleFamily: SampleFamily {
   }
 
   /// Fewest units, and the step between numbers of units.
-  private static func grid(_ haystack: NeedleSizes.Haystack, _ length: Int) -> (Int, Int) {
-    switch haystack {
+  private static func grid(_ sizes: NeedleSizes, _ length: Int) -> (Int, Int) {
+    switch sizes.haystack {
     case .prose: length < 4096 ? (10, 5) : (500, 500)
-    case .noise: length < 4096 ? (1, 1) : (25, 25)
-    case .needles: length < 4096 ? (1, 1) : (25, 25)
+    // Each needle has a line of its own to stand before.
+    case .noise, .needles: length < 4096 ? (sizes.keys * sizes.values, 1) : (25, 25)
     }
   }
 
   func draft(_ units: Int) -> Draft {
     var draws = stream.draws("places")
-    var order = Array(needles.indices)
-    draws.shuffle(&order)
-    let placed: [(needle: Int, text: String)] = order.map {
-      ($0, sentence(needles[$0].key, needles[$0].value))
-    }
+    var placed = needles
+    draws.shuffle(&placed)
+    let texts = placed.map { "\(sentence($0.key)) \($0.value)." }
+    var others: [Needle] = []
     let context: MarkedText
-    var appearance: [Int] = []  // needles as the reader meets them
-    if sizes.haystack == .prose {
+    switch sizes.haystack {
+    case .prose:
       let sentences = haystack.sentences(units, stream)
       let depths = draws.distinct(placed.count, below: needleDepths.count)
       var pieces: [String] = []
       var marked: Set<Int> = []
       var next = 0
-      for (needle, depth) in zip(placed, depths) {
+      for (text, depth) in zip(texts, depths) {
         let place = sentences.count * needleDepths[depth] / 100
         pieces += sentences[next..<place]
         next = place
         marked.insert(pieces.count)
-        pieces.append(needle.text)
-        appearance.append(needle.needle)
+        pieces.append(text)
       }
       context = MarkedText(pieces + sentences[next...], separator: " ", marked: marked)
-    } else {
-      let lines =
-        sizes.haystack == .noise
-        ? Array(repeating: noiseLine, count: units) : distractors(units)
-      context = hidden(placed.map(\.text), in: lines, &draws)
-      appearance = placed.map(\.needle)
+    case .noise:
+      context = hidden(texts, in: Array(repeating: noiseLine, count: units), &draws)
+    case .needles:
+      others = distractors(units)
+      context = hidden(texts, in: others.map { "\(sentence($0.key)) \($0.value)." }, &draws)
     }
-    return finish(context, appearance)
+    let (question, prefix, answer) = asked(queries, placed)
+    var draft = Draft(
+      text: MarkedText([instruction]) + context + question, prefix: prefix,
+      references: values(queries, placed), answer: answer)
+    draft.questionBytes = question.utf8.count
+    if let further { draft.followUps = followUps(further, placed + others) }
+    return draft
   }
 
-  private func sentence(_ key: String, _ value: String) -> String {
-    "One of the special magic \(sizes.value.rawValue) for \(key) is: \(value)."
+  private func sentence(_ key: String) -> String {
+    "One of the special magic \(sizes.value.rawValue) for \(key) is:"
   }
 
-  private func distractors(_ count: Int) -> [String] {
+  private func distractors(_ count: Int) -> [Needle] {
     var draws = stream.draws("haystack")
     var taken = taken
     return (0..<count).map { _ in
       let key = draws.fresh(sizes.key, &taken)
-      return sentence(key, draws.fresh(sizes.value, &taken))
+      return (key, draws.fresh(sizes.value, &taken))
     }
   }
 
-  /// Instruction, context and question; the wording follows the number of values asked for.
-  private func finish(_ context: MarkedText, _ appearance: [Int]) -> Draft {
+  // MARK: Questions
+
+  /// Whether one value is asked for: instruction and question are worded accordingly.
+  private var isSingle: Bool { sizes.queries * sizes.values == 1 }
+
+  private var instruction: String {
     let kind = sizes.value
-    let query = enumeration(queries)
-    let asked = appearance.filter { queries.contains(needles[$0].key) }
-    let isSingle = asked.count == 1
-    let task =
-      isSingle
+    return isSingle
       ? "A special magic \(kind.singular) is hidden within the following text. "
         + "Make sure to memorize it. I will quiz you about the \(kind.singular) afterwards.\n"
       : "Some special magic \(kind.rawValue) are hidden within the following text. "
         + "Make sure to memorize it. I will quiz you about the \(kind.rawValue) afterwards.\n"
+  }
+
+  /// Several queries: in their order. Several values of one: as the reader meets them in `needles`.
+  private func values(_ queries: [String], _ needles: [Needle]) -> [String] {
+    queries.flatMap { query in needles.filter { $0.key == query }.map(\.value) }
+  }
+
+  /// Question, answer prefix and answer; of several queries the answer says which value is whose.
+  private func asked(
+    _ queries: [String], _ needles: [Needle]
+  ) -> (question: String, prefix: String, answer: MarkedText) {
+    let kind = sizes.value
+    let query = enumeration(queries)
     let question =
       isSingle
       ? "\nWhat is the special magic \(kind.singular) for \(query) mentioned in the provided text?"
@@ -154,13 +191,38 @@ struct NeedleFamily: SampleFamily {
       isSingle
       ? " The special magic \(kind.singular) for \(query) mentioned in the provided text is"
       : " The special magic \(kind.rawValue) for \(query) mentioned in the provided text are"
-    // Several queries: in their order. Several values of one: as the reader meets them.
-    let values = queries.flatMap { query in
-      asked.filter { needles[$0].key == query }.map { needles[$0].value }
+    let values = values(queries, needles)
+    let items =
+      queries.count == 1
+      ? values
+      : queries.map { "\($0): \(enumeration(self.values([$0], needles)))" }
+    return (question, prefix, MarkedText(" \(enumeration(items)).", marking: values))
+  }
+
+  private func followUps(_ further: FurtherQuestions, _ needles: [Needle]) -> [FollowUp] {
+    var draws = stream.draws("further questions")
+    var keys = Array(Set(needles.map(\.key)).subtracting(queries)).sorted()
+    draws.shuffle(&keys)
+    if further.areRecited {
+      return keys.prefix(further.count).map { key in
+        let value = values([key], needles)[0]
+        return FollowUp(
+          given: "\n\(sentence(key))", answer: MarkedText(" \(value).", marking: [value]))
+      }
     }
-    return Draft(
-      text: MarkedText([task]) + context + question, prefix: prefix, references: values,
-      answer: " \(enumeration(values)).")
+    let all = keys + queries
+    let groups =
+      sizes.queries == 1
+      ? keys.prefix(further.count).map { [$0] }
+      : (0..<further.count).map { _ in
+        var group = draws.distinct(sizes.queries, below: all.count).map { all[$0] }
+        draws.shuffle(&group)
+        return group
+      }
+    return groups.map { group in
+      let (question, prefix, answer) = asked(group, needles)
+      return FollowUp(given: question + prefix, answer: answer)
+    }
   }
 }
 
@@ -181,7 +243,7 @@ func hidden(_ more: [String], in lines: [String], _ draws: inout Draws) -> Marke
 
 extension Draws {
   /// A number, word or uuid that is not in `taken` yet.
-  mutating func fresh(_ kind: NeedleKind, _ taken: inout Set<String>) -> String {
+  package mutating func fresh(_ kind: NeedleKind, _ taken: inout Set<String>) -> String {
     while true {
       let one =
         switch kind {

@@ -12,6 +12,7 @@ public struct PromptForm: Sendable {
   public let name: String
   private let frameText: @Sendable (String) throws -> String
   private let encodeText: @Sendable (String) -> [Int]
+  private let encodeMore: @Sendable (String) -> [Int]
   private let tokenizer: Tokenizer?
 
   /// The model's tokenizer; with a template the text is a user's message.
@@ -20,6 +21,7 @@ public struct PromptForm: Sendable {
     self.tokenizer = tokenizer
     // The template writes the special tokens itself.
     encodeText = { tokenizer.encode($0, addingSpecialTokens: template == nil) }
+    encodeMore = { tokenizer.encode($0, addingSpecialTokens: false) }
     frameText = { text in
       try template?.render(
         [ChatMessage(role: "user", content: text)], addingGenerationPrompt: true) ?? text
@@ -31,6 +33,7 @@ public struct PromptForm: Sendable {
     self.name = name
     tokenizer = nil
     encodeText = encode
+    encodeMore = encode
     frameText = { $0 }
   }
 
@@ -39,6 +42,9 @@ public struct PromptForm: Sendable {
 
   /// Token ids of a prompt.
   public func encode(_ prompt: String) -> [Int] { encodeText(prompt) }
+
+  /// Token ids of a text that goes on after others: no special tokens.
+  package func encode(more text: String) -> [Int] { encodeMore(text) }
 
   /// The tokens that cover any of the UTF-8 ranges of `prompt`, ascending.
   ///

@@ -52,8 +52,7 @@ public struct RulerGenerator: Sendable {
     precondition(index >= 0 && length >= 1, "sample \(index) of \(length) tokens")
     let stream = SampleStream(seed: seed, task: task, length: length, index: index)
     let family = try family(task, length: length, index: index, stream: stream)
-    let room = length - tokensToGenerate(task)
-    let found = try largest(family, room: room)
+    let found = try largest(family, room: length - tokensToGenerate(task)) { $0.tokens.count }
     guard let found else {
       throw MisfitError(
         "\(task.rawValue) does not fit \(length) tokens: the smallest prompt has "
@@ -79,15 +78,43 @@ public struct RulerGenerator: Sendable {
     return try finished(try candidate(family, units), family, task, length, index)
   }
 
+  /// A text to learn from, of at most `length` tokens with its answers, `ends` tokens after each.
+  ///
+  /// Throws where the smallest one does not fit.
+  package func lesson(_ kind: LessonKind, length: Int, ends: Int) throws -> Lesson {
+    let stream = SampleStream(seed: seed, name: "lesson")
+    let family: any SampleFamily =
+      switch kind {
+      case .task(let task): try self.family(task, length: length, index: 0, stream: stream)
+      case .needles(let sizes, let further):
+        NeedleFamily(sizes, length: length, stream: stream, haystack: haystack, further: further)
+      case .chain(let hops):
+        VariableFamily(length: length, stream: stream, hops: hops, hasExample: hasExamples) {
+          form.encode($0).count
+        }
+      }
+    let found = try largest(family, room: length) { Lesson($0.draft, $0.tokens, form, ends).size }
+    guard let found else {
+      throw MisfitError("a lesson of \(length) tokens: the smallest one does not fit")
+    }
+    return Lesson(found.draft, found.tokens, form, ends)
+  }
+
   private func finished(
     _ found: Candidate, _ family: any SampleFamily, _ task: RulerTask, _ length: Int, _ index: Int
   ) throws -> RulerSample {
-    let framed = try form.frame(found.draft.text.text)
+    let (text, framed) = (found.draft.text, try form.frame(found.draft.text.text))
+    // Where the text stands within its frame; a template may have changed it.
+    let place = firstOccurrence(of: Array(text.text.utf8), in: Array(framed.utf8))
+    let question = place.map { $0 + text.text.utf8.count - found.draft.questionBytes }
     return RulerSample(
-      task: task, length: length, index: index, text: found.draft.text.text,
+      task: task, length: length, index: index, text: text.text,
       prefix: found.draft.prefix, prompt: framed + found.draft.prefix, tokens: found.tokens,
-      references: found.draft.references, answer: found.draft.answer,
-      needles: shifted(found.draft.text.marks, of: found.draft.text.text, in: framed),
+      references: found.draft.references, answer: found.draft.answer.text,
+      questionStart: question ?? framed.utf8.count,
+      needles: text.marks.flatMap { mark in
+        place.map { [mark.lowerBound + $0..<mark.upperBound + $0] } ?? []
+      },
       units: found.units, step: family.step, tokensToGenerate: tokensToGenerate(task))
   }
 
@@ -128,12 +155,15 @@ public struct RulerGenerator: Sendable {
   }
 
   /// The largest candidate that fits and whose next one does not; nil if the smallest does not fit.
-  private func largest(_ family: any SampleFamily, room: Int) throws -> Candidate? {
+  private func largest(
+    _ family: any SampleFamily, room: Int, size: (Candidate) throws -> Int
+  ) throws -> Candidate? {
     let (floor, step) = (family.floor, family.step)
     if floor > family.most { return nil }
     var low = try candidate(family, floor)
-    if low.tokens.count > room { return nil }
-    var points = [(units: floor, tokens: low.tokens.count)]  // the latest two counts
+    let least = try size(low)
+    if least > room { return nil }
+    var points = [(units: floor, tokens: least)]  // the latest two counts
     // The first number of steps that is known not to fit, or that is not to be had.
     var high = (family.most - floor) / step + 1
     var lowSteps = 0
@@ -149,8 +179,9 @@ public struct RulerGenerator: Sendable {
       }
       let steps = min(max(guess, lowSteps + 1), high - 1)
       let next = try candidate(family, floor + steps * step)
-      points.append((next.units, next.tokens.count))
-      if next.tokens.count <= room {
+      let count = try size(next)
+      points.append((next.units, count))
+      if count <= room {
         (low, lowSteps) = (next, steps)
       } else {
         high = steps
@@ -163,14 +194,6 @@ public struct RulerGenerator: Sendable {
       low = try candidate(family, floor + lowSteps * step)
     }
     return low
-  }
-
-  /// Ranges of `text` as ranges of `framed`, in which it stands; none where the frame changed it.
-  private func shifted(_ marks: [Range<Int>], of text: String, in framed: String) -> [Range<Int>] {
-    let (inner, outer) = (Array(text.utf8), Array(framed.utf8))
-    if inner.count == outer.count { return marks }
-    guard let start = firstOccurrence(of: inner, in: outer) else { return [] }
-    return marks.map { $0.lowerBound + start..<$0.upperBound + start }
   }
 }
 

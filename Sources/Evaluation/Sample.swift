@@ -37,6 +37,20 @@ struct MarkedText: Sendable, Equatable {
     return sum
   }
 
+  /// `text`, `parts` of it marked where each first occurs after the one before.
+  init(_ text: String, marking parts: [String]) {
+    self.text = text
+    var rest = text[...]
+    for part in parts {
+      guard let found = rest.firstRange(of: part) else {
+        preconditionFailure("'\(part)' does not stand in '\(rest)'")
+      }
+      let start = text.utf8.distance(from: text.startIndex, to: found.lowerBound)
+      marks.append(start..<start + part.utf8.count)
+      rest = rest[found.upperBound...]
+    }
+  }
+
   static func + (a: MarkedText, b: String) -> MarkedText { a + MarkedText([b]) }
 }
 
@@ -44,12 +58,24 @@ struct MarkedText: Sendable, Equatable {
 struct Draft: Sendable {
   /// Instruction, haystack, question; needles marked.
   var text: MarkedText
+  /// UTF-8 bytes of `text` that are the question behind the haystack.
+  var questionBytes = 0
   /// What the answer begins with, given to the model.
   var prefix: String
   /// What has to be found in the answer.
   var references: [String]
-  /// The answer that a perfect model goes on with.
-  var answer: String
+  /// The answer that a perfect model goes on with; what had to be found marked.
+  var answer: MarkedText
+  /// Further questions on the same context, for lessons.
+  var followUps: [FollowUp] = []
+}
+
+/// A further question on a context that stands already.
+struct FollowUp: Sendable {
+  /// Question and answer prefix, a line break in front.
+  let given: String
+  /// What a perfect model goes on with; what had to be found marked.
+  let answer: MarkedText
 }
 
 /// A task's generator for one sample: the same sample with more or less haystack.
@@ -91,6 +117,8 @@ public struct RulerSample: Sendable {
   public let references: [String]
   /// The answer that a perfect model goes on with, from right after the prompt.
   public let answer: String
+  /// Where question and answer prefix begin, behind the haystack: a place in UTF-8 bytes of the prompt.
+  public let questionStart: Int
   /// UTF-8 ranges of the prompt: needles, links of the chain, documents with the answer.
   public let needles: [Range<Int>]
   /// Words, lines, different words, coded words or documents of the haystack.

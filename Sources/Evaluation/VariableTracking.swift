@@ -14,8 +14,6 @@
 
 /// One sample of variable tracking.
 struct VariableFamily: SampleFamily {
-  static let hops = 4
-
   let floor: Int
   let step: Int
   private let stream: SampleStream
@@ -24,24 +22,29 @@ struct VariableFamily: SampleFamily {
   /// The worked example, a line break at its end; empty for none.
   private let example: String
 
-  /// `count` counts tokens of a text.
-  init(length: Int, stream: SampleStream, hasExample: Bool, count: (String) -> Int) {
+  /// `count` counts tokens of a text; RULER has four hops.
+  init(
+    length: Int, stream: SampleStream, hops: Int = 4, hasExample: Bool, count: (String) -> Int
+  ) {
     self.stream = stream
     step = length < 4096 ? 1 : 10
-    floor = max(step, Self.hops + 1)  // each line of the chain has a place of its own
+    floor = max(step, hops + 1)  // each line of the chain has a place of its own
     var draws = stream.draws("chain")
-    names = Self.names(letters: 5, &draws)
+    names = Self.names(hops + 1, letters: 5, &draws)
     value = 10_000 + draws.below(89_999)
-    example = hasExample ? Self.example(stream, limit: min(500, length / 4), count: count) : ""
+    example =
+      hasExample ? Self.example(stream, hops, limit: min(500, length / 4), count: count) : ""
   }
 
   func draft(_ units: Int) -> Draft {
     var draws = stream.draws("places")
     let context = Self.context(names, value, lines: units, &draws)
+    let question = Self.question(value)
     return Draft(
-      text: MarkedText([example + Self.instruction]) + context + Self.question(value),
-      prefix: Self.prefix(value) + " ", references: names,
-      answer: names.joined(separator: " "))
+      text: MarkedText([example + Self.instruction]) + context + question,
+      questionBytes: question.utf8.count,
+      prefix: Self.prefix(value, names.count - 1) + " ", references: names,
+      answer: MarkedText(names, separator: " ", marked: Set(names.indices)))
   }
 
   private static let instruction =
@@ -49,15 +52,15 @@ struct VariableFamily: SampleFamily {
   private static func question(_ value: Int) -> String {
     "\nQuestion: Find all variables that are assigned the value \(value) in the text above."
   }
-  private static func prefix(_ value: Int) -> String {
+  private static func prefix(_ value: Int, _ hops: Int) -> String {
     " Answer: According to the chain(s) of variable assignment in the text above, \(hops + 1) "
       + "variables are assigned the value \(value), they are:"
   }
 
   /// Different names.
-  private static func names(letters: Int, _ draws: inout Draws) -> [String] {
+  private static func names(_ count: Int, letters: Int, _ draws: inout Draws) -> [String] {
     var names: [String] = []
-    while names.count < hops + 1 {
+    while names.count < count {
       let name = draws.letters(letters, from: "A")
       if !names.contains(name) { names.append(name) }
     }
@@ -76,18 +79,18 @@ struct VariableFamily: SampleFamily {
 
   /// As much noise as fits `limit` tokens, in steps of five lines; the chain alone if none does.
   private static func example(
-    _ stream: SampleStream, limit: Int, count: (String) -> Int
+    _ stream: SampleStream, _ hops: Int, limit: Int, count: (String) -> Int
   ) -> String {
     func text(_ lines: Int) -> String {
       var draws = stream.draws("example")
-      let names = names(letters: 3, &draws)
+      let names = names(hops + 1, letters: 3, &draws)
       let context =
         lines == 0
         ? (["VAR \(names[0]) = 12345"]
           + (1..<names.count).map { "VAR \(names[$0]) = VAR \(names[$0 - 1]) " })
           .joined(separator: "\n")
         : context(names, 12345, lines: lines, &draws).text
-      return instruction + context + question(12345) + prefix(12345) + " "
+      return instruction + context + question(12345) + prefix(12345, hops) + " "
         + names.joined(separator: " ") + "\n\n"
     }
     var lines = 0

@@ -108,7 +108,7 @@ struct GenerateCommand: ParsableCommand {
       let report = GenerationReport(
         answer, method, tokenizer, times: generator.times, loadSeconds: loadSeconds)
       if json {
-        show(try report.json())
+        show(try jsonText(report, isPretty: false))
       } else if !stream {
         show(report.text ?? answer.tokens.map(String.init).joined(separator: " "))
       }

@@ -63,12 +63,6 @@ struct GenerationReport: Encodable {
         ? 0 : Double(times.decode.tokens) / times.decode.seconds)
   }
 
-  func json() throws -> String {
-    let encoder = JSONEncoder()
-    encoder.keyEncodingStrategy = .convertToSnakeCase
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    return String(decoding: try encoder.encode(self), as: UTF8.self)
-  }
 }
 
 /// The lines on standard error.

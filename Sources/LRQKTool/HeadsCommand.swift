@@ -35,14 +35,7 @@ struct HeadsCommand: ParsableCommand {
         }
       }
       let report = HeadsReport(decoder.configuration, layers)
-      if json {
-        let encoder = JSONEncoder()
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-        show(String(decoding: try encoder.encode(report), as: UTF8.self))
-      } else {
-        show(report.text)
-      }
+      show(json ? try jsonText(report) : report.text)
     } catch {
       fail(error, model.model)
     }

@@ -56,14 +56,7 @@ struct InspectCommand: ParsableCommand {
       // A method that this model cannot have is an error here, not a figure.
       for method in methods { _ = try method.makeCache(for: layer) }
       let report = InspectReport(decoder, methods, tokens: tokens)
-      if json {
-        let encoder = JSONEncoder()
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-        show(String(decoding: try encoder.encode(report), as: UTF8.self))
-      } else {
-        show(report.text)
-      }
+      show(json ? try jsonText(report) : report.text)
     } catch {
       fail(error, model.model)
     }

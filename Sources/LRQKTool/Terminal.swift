@@ -55,6 +55,16 @@ func show(_ text: String, ending: String = "\n") {
   }
 }
 
+/// `report` as one JSON object with snake_case names in alphabetical order: over many lines for a
+/// person's eyes, or on one.
+func jsonText(_ report: some Encodable, isPretty: Bool = true) throws -> String {
+  let encoder = JSONEncoder()
+  encoder.keyEncodingStrategy = .convertToSnakeCase
+  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+  if isPretty { encoder.outputFormatting.insert(.prettyPrinted) }
+  return String(decoding: try encoder.encode(report), as: UTF8.self)
+}
+
 /// A bar on standard error that appears when a run takes longer than a second.
 final class ProgressBar {
   private let label: String

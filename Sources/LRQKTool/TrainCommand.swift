@@ -55,7 +55,7 @@ struct TrainCommand: ParsableCommand {
     try FileManager.default.createDirectory(atPath: output, withIntermediateDirectories: true)
     var state =
       try files.load(recipe.shape, seed: recipe.seed)
-      ?? TrainingState(recipe.shape, seed: recipe.seed)
+      ?? TrainingState(recipe.shape, seed: recipe.seed, start: recipe.start)
     let log = try TrainingLog(path: "\(output)/log.csv", after: state.step)
     var lines = ProgressLines(recipe, every: reportEvery)
     lines.begin(state)

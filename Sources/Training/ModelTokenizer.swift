@@ -3,9 +3,10 @@
 // In:  the size of the vocabulary.
 // Out: tokenizer.json and tokenizer_config.json, trained on the tasks' own texts.
 //
-// Words are cut as Llama 3 cuts them, but digits stand alone: a number is then copied digit by digit,
-// and no number is new. Every word of the lists occurs often enough, alone and behind a hyphen, to
-// become one token if the vocabulary has room.
+// Words are cut as Llama 3 cuts them, numbers into groups of three digits; a space before the first
+// group belongs to it. A token that is one of a thousand is found again by what it is, where a single
+// digit occurs a hundred times in a text. Every word of the lists, alone and behind a hyphen, and
+// every group of digits occurs often enough to become one token if the vocabulary has room: 4,096 is.
 
 import Evaluation
 public import Transformers
@@ -19,9 +20,9 @@ public struct ModelTokenizer: Sendable {
   /// The token that ends a text.
   public let endID: Int
 
-  /// Cuts words; single digits.
+  /// Cuts words, and groups of digits.
   private static let pattern =
-    #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"#
+    #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+| ?\p{N}{1,3}|"#
     + #" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
 
   /// Tasks of random letters, which would fill the vocabulary with chance.
@@ -48,12 +49,18 @@ public struct ModelTokenizer: Sendable {
     }
     for (n, noun) in WordLists.nouns.enumerated() {
       let adjective = WordLists.adjectives[n % WordLists.adjectives.count]
-      texts += Array(repeating: " \(adjective) \(noun) \(adjective)-\(noun)", count: 8)
+      texts += Array(repeating: " \(adjective) \(noun) \(adjective)-\(noun)", count: 60)
+    }
+    for n in 0..<1000 {
+      let group = String(n)
+      let zeros = String(repeating: "0", count: 3 - group.count)
+      texts += Array(repeating: " \(group)", count: 40)
+      texts += Array(repeating: zeros + group, count: 40)
     }
     texts.append(prose(words: 4000, seed: seed))
     let json = try trainedTokenizer(
       texts: texts, vocabularySize: vocabulary, pattern: Self.pattern,
-      specialTokens: ["<|begin|>", "<|end|>"])
+      specialTokens: ["<|begin|>", "<|end|>"], begin: 0)
     let configuration =
       #"{"bos_token": "<|begin|>", "eos_token": "<|end|>", "tokenizer_class": "#
       + "\"PreTrainedTokenizerFast\", \"model_max_length\": 1000000}\n"

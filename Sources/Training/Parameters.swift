@@ -33,6 +33,14 @@ public struct Parameter<E: Scalar>: Sendable {
   public var tensor: Tensor<E> { Tensor(shape: shape, elements: values) }
 }
 
+/// How parameters begin.
+public enum ModelStart: String, Sendable, CaseIterable {
+  /// Normal numbers, as `ModelShape` plans them.
+  case random
+  /// With heads that look back and copy (LookingBack.swift); for grouped heads.
+  case lookingBack = "looking-back"
+}
+
 extension ModelShape {
   /// Parameters before the first step; parameter n is drawn from stream n of `seed`.
   public func startingParameters<E: Scalar>(seed: UInt64) -> [Parameter<E>] {

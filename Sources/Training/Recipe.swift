@@ -4,6 +4,7 @@
 // Out: a model's shape, the tokenizer's size, stages, an optimiser, a seed.
 //
 //   {"seed": 1, "shards": 2, "vocabulary": 1024, "background": 0.2, "format": "bf16",
+//    "start": "looking-back",
 //    "model": {"layers": 4, "hidden_size": 128, "query_heads": 4, "head_width": 64,
 //              "intermediate_size": 256, "attention": "gqa", "key_value_heads": 2,
 //              "rotary_base": 500000, "context": 2048},
@@ -11,9 +12,10 @@
 //    "stages": [{"name": "induction", "tasks": {"repeats": 1}, "sizes": [[128, 32]],
 //                "rate": 0.002, "warm_up": 50, "accuracy": 0.9, "window": 50, "steps": 3000}]}
 //
-// attention is mha, gqa (key_value_heads), mqa, mla (latent, rotary) or lrkv (rank). A size is
-// [length, sequences] or [length, sequences, share]. Tasks are named in Tasks.swift. A key that is
-// not known is an error.
+// start is random (the default) or looking-back. attention is mha, gqa (key_value_heads), mqa, mla
+// (latent, rotary) or lrkv (rank). muon_rate is the rate of Muon's matrices over that of the others.
+// A size is [length, sequences] or [length, sequences, share]. Tasks are named in Tasks.swift. A key
+// that is not known is an error.
 
 public import Tensors
 import Transformers
@@ -28,6 +30,8 @@ public struct Recipe: Sendable {
   public let shards: Int
   /// What is trained.
   public let shape: ModelShape
+  /// How parameters begin.
+  public let start: ModelStart
   /// How a step changes parameters.
   public let optimizer: Optimizer
   /// The weight of tokens that nobody asks for.
@@ -55,6 +59,14 @@ public struct Recipe: Sendable {
     var model = try file.require("model", try file.object("model"))
     shape = try Self.shape(vocabulary, &model)
     try model.finish()
+    let start = try file.text("start") ?? ModelStart.random.rawValue
+    guard let start = ModelStart(rawValue: start) else {
+      throw file.fault("start", .unsupported(value: start, supported: "random or looking-back"))
+    }
+    if start == .lookingBack && !shape.attention.isGrouped {
+      throw file.fault("start", .inconsistent("looking-back is for mha, gqa and mqa"))
+    }
+    self.start = start
     optimizer = try Self.optimizer(try file.object("optimizer"))
     let list = try file.require("stages", file.value("stages")?.arrayValue)
     stages = try list.indices.map { n in
@@ -124,6 +136,7 @@ public struct Recipe: Sendable {
     case "muon":
       var muon = Muon()
       muon.weightDecay = decay ?? muon.weightDecay
+      muon.rateFactor = try reader.number("muon_rate", above: 0, upTo: 100) ?? muon.rateFactor
       optimizer.muon = muon
     case let other:
       throw reader.fault("kind", .unsupported(value: other, supported: "adamw or muon"))

@@ -3,12 +3,21 @@
 // In:  a name; the tokenizer; the weight of tokens that nobody asks for.
 // Out: texts of exactly so many tokens, with the weight of each as a target.
 //
-//   repeats       random segments that come again at random distances; asked for: every token of a
-//                 repeat but its first. What a model learns from it is to look back (induction).
-//   prose         sentences of the evaluation's haystack; every token asked for.
+//   repeats       random segments that come again at random distances (Repeats.swift)
+//   pairs         short needles that come again: a key must find its value (Repeats.swift)
+//   prose         sentences of the evaluation's haystack; every token asked for
+//   recital       needles among needles, then their beginnings once more (Lessons.swift)
 //   niah_..., vt, cwe, fwe, qa_...
-//                 samples of the evaluation (Evaluation's RulerTask), the answer written out and
-//                 asked for; what comes before it has the background's weight.
+//                 the evaluation's tasks with their answers, and further questions (Lessons.swift)
+//
+// Weights, by what a target is:
+//
+//   1      a token that has to be looked up: the first one of a value. A stage's accuracy counts these.
+//   1/2    the rest of an answer, which can be copied once its beginning is found, and its end
+//   b      everything else (the recipe's background); 0 where chance alone decides
+//
+// A curriculum that counts all tokens of answers alike is misled: digits after the first one are
+// copied from what they follow, so that 85 % can be right where no key was ever found.
 //
 // Samples for training have another seed than those for scoring, which have the seeds that the
 // command line gives: 2^40 and more are reserved for training.
@@ -20,56 +29,30 @@ public import Transformers
 /// The first seed of samples that are trained on.
 public let trainingSeeds: UInt64 = 1 << 40
 
+/// The weight of the tokens of an answer that can be copied.
+let copiedWeight: Float = 0.5
+
 /// The task of this name.
 ///
 /// Throws where there is none.
 public func trainingTask(
   _ name: String, tokenizer: Tokenizer, endID: Int, background: Double
 ) throws -> any TrainingTask {
+  let form = PromptForm(tokenizer)
   switch name {
   case "repeats":
     // All but the special tokens.
-    return RepeatsTask(tokens: tokenizer.specialIDs.count..<tokenizer.vocabularySize, background: 0)
-  case "prose": return ProseTask(form: PromptForm(tokenizer))
+    return RepeatsTask(tokens: tokenizer.specialIDs.count..<tokenizer.vocabularySize)
+  case "pairs": return PairsTask(form: form)
+  case "prose": return ProseTask(form: form)
   default:
-    guard let task = RulerTask(rawValue: name) else {
+    guard let subject = LessonTask.Subject(rawValue: name) else {
       throw EvaluationError(
-        "there is no task '\(name)'; there are: repeats, prose, "
-          + RulerTask.allCases.map(\.rawValue).joined(separator: ", "))
+        "there is no task '\(name)'; there are: repeats, pairs, prose, "
+          + LessonTask.Subject.names.joined(separator: ", "))
     }
-    return RulerTrainingTask(
-      task: task, form: PromptForm(tokenizer), endID: endID, background: Float(background))
-  }
-}
-
-/// Random segments, some of which come again.
-struct RepeatsTask: TrainingTask {
-  /// The tokens that segments are made of.
-  let tokens: Range<Int>
-  /// The weight of tokens that cannot be known.
-  let background: Float
-
-  func text(length: Int, _ numbers: RandomNumbers) -> (tokens: [Int], weights: [Float]) {
-    var (text, weights): ([Int], [Float]) = ([], [])
-    var segments: [[Int]] = []
-    var i = 0
-    func draw(_ bound: Int) -> Int {
-      defer { i += 1 }
-      return numbers.integer(below: bound, i)
-    }
-    while text.count <= length {
-      if !segments.isEmpty && draw(2) == 1 {
-        let segment = segments[draw(segments.count)]
-        text += segment
-        weights += [background] + Array(repeating: 1, count: segment.count - 1)
-      } else {
-        let segment = (0..<4 + draw(13)).map { _ in tokens.lowerBound + draw(tokens.count) }
-        segments.append(segment)
-        text += segment
-        weights += Array(repeating: background, count: segment.count)
-      }
-    }
-    return (Array(text.prefix(length + 1)), Array(weights.prefix(length + 1)))
+    return LessonTask(
+      subject: subject, form: form, endID: endID, background: Float(background))
   }
 }
 
@@ -77,42 +60,10 @@ struct RepeatsTask: TrainingTask {
 struct ProseTask: TrainingTask {
   let form: PromptForm
 
-  func text(length: Int, _ numbers: RandomNumbers) -> (tokens: [Int], weights: [Float]) {
+  func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float]) {
     // A word has at least one token.
     let sentences = prose(words: length + 1, seed: numbers.bits(0))
     let tokens = form.encode(sentences)
     return (Array(tokens.prefix(length + 1)), Array(repeating: 1, count: length + 1))
-  }
-}
-
-/// A sample of the evaluation with its answer, and an end-of-text token; what is left over has no
-/// weight.
-struct RulerTrainingTask: TrainingTask {
-  let task: RulerTask
-  let form: PromptForm
-  let endID: Int
-  let background: Float
-
-  func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float]) {
-    // What an answer needs is known once there is one: answers of a task differ by a few tokens.
-    var limit = task.tokensToGenerate / 3
-    func made() throws -> (RulerSample, [Int]) {
-      let generator = RulerGenerator(
-        seed: trainingSeeds | numbers.bits(0) >> 24, form: form, answerLimit: limit)
-      let sample = try generator.sample(task, length: length + 1, index: 0)
-      return (sample, form.encode(sample.answer) + [endID])
-    }
-    var (sample, answer) = try made()
-    while answer.count > limit {
-      limit = answer.count
-      (sample, answer) = try made()
-    }
-    var tokens = sample.tokens + answer
-    var weights =
-      Array(repeating: background, count: sample.tokens.count)
-      + Array(repeating: 1, count: answer.count)
-    weights += Array(repeating: 0, count: length + 1 - tokens.count)
-    tokens += Array(repeating: endID, count: length + 1 - tokens.count)
-    return (tokens, weights)
   }
 }

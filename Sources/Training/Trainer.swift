@@ -27,8 +27,12 @@ public struct TrainingState: Sendable {
   public var seconds = 0.0
 
   /// Before the first step.
-  public init(_ shape: ModelShape, seed: UInt64) {
-    parameters = shape.startingParameters(seed: seed)
+  public init(_ shape: ModelShape, seed: UInt64, start: ModelStart = .random) {
+    parameters =
+      switch start {
+      case .random: shape.startingParameters(seed: seed)
+      case .lookingBack: shape.lookingBackParameters(seed: seed)
+      }
   }
 }
 

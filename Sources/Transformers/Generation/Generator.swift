@@ -20,9 +20,12 @@ import Tensors
 
 /// One prompt and its answer.
 public final class Generation {
-  /// Token ids of the prompt.
+  /// Token ids of the prompt, which one pass takes.
   public let prompt: [Int]
-  /// Token ids of the answer; an end-of-text token that ended it is the last one.
+  /// Tokens after the prompt that decode steps took before the answer.
+  public let given: [Int]
+  /// Token ids of the answer, after those that were given; an end-of-text token that ended it is the
+  /// last one.
   public fileprivate(set) var tokens: [Int] = []
   /// The state of the sequence: one, or one more for every time that the prompt was prefilled anew.
   public fileprivate(set) var states: [DecodingState]
@@ -34,9 +37,12 @@ public final class Generation {
   /// True when an end-of-text token ended the answer, false when the limit did.
   public fileprivate(set) var isEnded = false
   fileprivate var sampler: Sampler
+  /// Everything after the prompt so far: given tokens, then the answer.
+  fileprivate var later: [Int] = []
 
-  fileprivate init(prompt: [Int], state: DecodingState, sampler: Sampler) {
+  fileprivate init(prompt: [Int], given: [Int], state: DecodingState, sampler: Sampler) {
     self.prompt = prompt
+    self.given = given
     states = [state]
     self.sampler = sampler
   }
@@ -59,6 +65,9 @@ public struct Generator {
   public var sampling = Sampling()
   /// Most tokens in an answer.
   public var limit: Int
+  /// Tokens after every prompt that come one by one, as decode steps: what a cache chose for a
+  /// question is then the method's own, where a prompt's own pass attends in full.
+  public var given: [Int] = []
   /// Tokens that end an answer.
   public var endOfText: Set<Int>
   /// Bytes that each sequence's device holds; nil sets no limit.
@@ -88,7 +97,8 @@ public struct Generator {
     var all: [Generation] = []
     for (n, prompt) in prompts.enumerated() {
       let generation = Generation(
-        prompt: prompt, state: try newState(n), sampler: Sampler(sampling, sequence: n))
+        prompt: prompt, given: given, state: try newState(n),
+        sampler: Sampler(sampling, sequence: n))
       all.append(generation)
       try prefill(all, n..<n + 1)
     }
@@ -103,7 +113,9 @@ public struct Generator {
     precondition(limit >= 0 && sequences >= 1, "\(sequences) answers of \(limit) tokens")
     times = Times()
     let all = try (0..<sequences).map { n in
-      Generation(prompt: prompt, state: try newState(n), sampler: Sampler(sampling, sequence: n))
+      Generation(
+        prompt: prompt, given: given, state: try newState(n),
+        sampler: Sampler(sampling, sequence: n))
     }
     try prefill(all, 0..<sequences)
     return try finish(all)
@@ -122,7 +134,7 @@ public struct Generator {
   private mutating func step(_ all: [Generation], _ open: [Int]) throws {
     var batch: [Int] = []
     for n in open {
-      let length = all[n].prompt.count + all[n].tokens.count
+      let length = all[n].prompt.count + all[n].later.count
       if decoder.configuration.needsNewPrompt(at: length) {
         all[n].states.append(try newState(n))
         try prefill(all, n..<n + 1)
@@ -133,7 +145,7 @@ public struct Generator {
     if batch.isEmpty { return }
     let start = ContinuousClock.now
     let logits = try decoder.decode(
-      batch.map { all[$0].tokens[all[$0].tokens.count - 1] },
+      batch.map { all[$0].later[all[$0].later.count - 1] },
       states: batch.map { all[$0].states[all[$0].states.count - 1] })
     for (row, n) in batch.enumerated() {
       all[n].steps += 1
@@ -151,7 +163,7 @@ public struct Generator {
   private mutating func prefill(_ all: [Generation], _ sequences: Range<Int>) throws {
     let start = ContinuousClock.now
     let first = all[sequences.lowerBound]
-    let tokens = first.prompt + first.tokens
+    let tokens = first.prompt + first.later
     let logits = try decoder.prefill(
       tokens, states: sequences.map { all[$0].states[all[$0].states.count - 1] }, logits: .last)
     if limit > 0 { for n in sequences { try choose(all[n], n, logits.row(0)) } }
@@ -160,8 +172,13 @@ public struct Generator {
   }
 
   private func choose(_ generation: Generation, _ sequence: Int, _ logits: [Float]) throws {
+    if generation.later.count < generation.given.count {
+      generation.later.append(generation.given[generation.later.count])
+      return
+    }
     let token = try generation.sampler.next(
-      logits, after: generation.prompt + generation.tokens)
+      logits, after: generation.prompt + generation.later)
+    generation.later.append(token)
     generation.tokens.append(token)
     generation.isEnded = endOfText.contains(token)
     onToken(sequence, token)

@@ -16,10 +16,11 @@ import Tensors
 
 /// The tokenizer.json of a byte-level tokenizer trained on `texts`.
 ///
-/// Ids: special tokens, the 256 bytes, merges in their order. Ends early where no pair occurs twice.
+/// `begin`, the number of a special token, stands before every text where one is given. Ids: special tokens, the 256 bytes, merges in their order. Ends early where no pair occurs twice.
 /// Throws where the pattern is not one that the reader of tokenizer.json supports.
 public func trainedTokenizer(
-  texts: some Sequence<String>, vocabularySize: Int, pattern: String, specialTokens: [String]
+  texts: some Sequence<String>, vocabularySize: Int, pattern: String, specialTokens: [String],
+  begin: Int? = nil
 ) throws(TokenizerError) -> [UInt8] {
   let specials = specialTokens.map { Scalars($0.unicodeScalars) }
   precondition(
@@ -39,7 +40,7 @@ public func trainedTokenizer(
     }
   }
   trainer.train(to: vocabularySize)
-  return Array(trainer.json(preTokenizer: split).utf8)
+  return Array(trainer.json(preTokenizer: split, begin: begin).utf8)
 }
 
 /// Words, pairs and merges while they are counted.
@@ -115,13 +116,22 @@ private struct BytePairTrainer {
     return result
   }
 
-  func json(preTokenizer: String) -> String {
+  func json(preTokenizer: String, begin: Int?) -> String {
     func text(_ token: Scalars) -> String { jsonQuoted(String(String.UnicodeScalarView(token))) }
     let vocabulary = tokens.enumerated().map { "\(text($1)): \($0)" }
     let pairs = merges.map { "[\(text(tokens[$0.left])), \(text(tokens[$0.right]))]" }
     let added = specials.enumerated().map { id, token in
       #"{"id": \#(id), "content": \#(text(token)), "single_word": false, "lstrip": false, "#
         + #""rstrip": false, "normalized": false, "special": true}"#
+    }
+    let template = begin.map { id in
+      let token = text(specials[id])
+      let sequence = #"{"Sequence": {"id": "A", "type_id": 0}}"#
+      let special = #"{"SpecialToken": {"id": \#(token), "type_id": 0}}"#
+      return #"{"type": "TemplateProcessing", "single": [\#(special), \#(sequence)], "#
+        + #""pair": [\#(special), \#(sequence), {"Sequence": {"id": "B", "type_id": 0}}], "#
+        + #""special_tokens": {\#(token): {"id": \#(token), "ids": [\#(id)], "#
+        + #""tokens": [\#(token)]}}}"#
     }
     return """
       {
@@ -131,7 +141,7 @@ private struct BytePairTrainer {
         "added_tokens": [\(added.joined(separator: ", "))],
         "normalizer": null,
         "pre_tokenizer": \(preTokenizer),
-        "post_processor": null,
+        "post_processor": \(template ?? "null"),
         "decoder": {"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true},
         "model": {
           "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,

@@ -22,7 +22,7 @@ struct PatternError: Error {
 }
 
 /// The tree of a pattern.
-private indirect enum PatternNode {
+indirect enum PatternNode {
   case take(ScalarSet, minimum: Int, maximum: Int, isPossessive: Bool)
   case sequence([PatternNode])
   case alternatives([PatternNode])
@@ -103,21 +103,21 @@ private struct PatternCompiler {
 }
 
 /// The place in a pattern; one method per rule of the grammar.
-private struct PatternParser {
+struct PatternParser {
   let pattern: Scalars
-  private var place = 0
-  private var ignoresCase = false
+  var place = 0
+  var ignoresCase = false
 
   init(pattern: Scalars) { self.pattern = pattern }
 
   var isAtEnd: Bool { place == pattern.count }
-  private var next: Unicode.Scalar? { isAtEnd ? nil : pattern[place] }
+  var next: Unicode.Scalar? { isAtEnd ? nil : pattern[place] }
 
   func fault(_ reason: String) -> PatternError {
     PatternError(reason: "\(reason) at character \(place)")
   }
 
-  private mutating func take(_ text: String) -> Bool {
+  mutating func take(_ text: String) -> Bool {
     guard pattern[place...].starts(with: text.unicodeScalars) else { return false }
     place += text.unicodeScalars.count
     return true
@@ -275,79 +275,5 @@ private struct PatternParser {
       if let scalar = Unicode.Scalar(value) { sets.append(try folded(scalar)) }
     }
     return sets
-  }
-}
-
-extension PatternParser {
-  /// After "\".
-  private mutating func escape() throws(PatternError) -> ScalarSet {
-    let start = place
-    if let literal = try literal(at: start) { return try folded(literal) }
-    if take("s") { return .whiteSpace }
-    if take("S") { return ScalarSet.whiteSpace.inverted }
-    if take("d") { return ScalarSet { $0 == "Nd" } }
-    if take("D") { return ScalarSet { $0 == "Nd" }.inverted }
-    if take("p{") { return try property() }
-    if take("P{") { return try property().inverted }
-    throw fault("an escape of this kind")
-  }
-
-  /// The scalar that the escape at `start` stands for; nil where it stands for a class.
-  private mutating func literal(at start: Int) throws(PatternError) -> Unicode.Scalar? {
-    place = start
-    guard let letter = next else { throw fault("unexpected end") }
-    let controls: [Unicode.Scalar: Unicode.Scalar] = [
-      "r": "\r", "n": "\n", "t": "\t", "f": "\u{C}", "v": "\u{B}",
-    ]
-    if let control = controls[letter] {
-      place += 1
-      return control
-    }
-    if take("x{") { return try hexadecimal(digits: 1...6, closing: true) }
-    if take("u") { return try hexadecimal(digits: 4...4, closing: false) }
-    // A backslash before anything but a letter or digit takes its meaning away.
-    if letter.isASCII && (letter.properties.isAlphabetic || ("0"..."9").contains(letter)) {
-      return nil
-    }
-    place += 1
-    return letter
-  }
-
-  private mutating func hexadecimal(
-    digits: ClosedRange<Int>, closing: Bool
-  ) throws(PatternError) -> Unicode.Scalar {
-    let text = pattern[place...].prefix(digits.upperBound).prefix {
-      $0.isASCII && $0.properties.isASCIIHexDigit
-    }
-    place += text.count
-    guard digits.contains(text.count), let value = UInt32(String(Scalars(text)), radix: 16),
-      let scalar = Unicode.Scalar(value), !closing || take("}")
-    else { throw fault("a hexadecimal escape that is no character") }
-    return scalar
-  }
-
-  /// After "\p{": a general category, in one letter or two.
-  private mutating func property() throws(PatternError) -> ScalarSet {
-    let isNegated = take("^")
-    let name = String(Scalars(pattern[place...].prefix { $0 != "}" }))
-    guard !name.isEmpty, ScalarSet.names.contains(where: { $0.hasPrefix(name) }) else {
-      throw fault("property \(name) (only general categories such as L or Lu are supported)")
-    }
-    place += name.unicodeScalars.count
-    if !take("}") { throw fault("missing \"}\"") }
-    let set = ScalarSet { $0.hasPrefix(name) }
-    return isNegated ? set.inverted : set
-  }
-
-  /// The set of one literal, in both cases where case is ignored.
-  private func folded(_ scalar: Unicode.Scalar) throws(PatternError) -> ScalarSet {
-    if !ignoresCase { return ScalarSet(scalar) }
-    if !scalar.isASCII { throw fault("a character beyond ASCII that ignores case") }
-    let properties = scalar.properties
-    var cases = Scalars(properties.lowercaseMapping.unicodeScalars)
-    cases += properties.uppercaseMapping.unicodeScalars
-    if cases[0] == "s" { cases.append("\u{17F}") }
-    if cases[0] == "k" { cases.append("\u{212A}") }
-    return ScalarSet(union: cases.map { ScalarSet($0) })
   }
 }

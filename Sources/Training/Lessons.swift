@@ -1,0 +1,127 @@
+// The evaluation's tasks as texts to learn from.
+//
+// In:  a task's name, a length.
+// Out: a text with its answers and as many further questions as it draws, and weights.
+//
+//   niah_single_*, niah_multi*   one to eight keys, one to four values, one to four keys asked for at
+//                                once: RULER's own sizes more often than not, so that nothing
+//                                depends on them; the other keys are asked for as well
+//   recital                      niah_multikey_2 whose questions are the needles' own beginnings
+//   vt                           four hops; one to four below 256 tokens; the example from 512 on
+//   cwe, fwe, qa_1, qa_2         as they are scored
+//
+// Sizes that do not fit the length are drawn again.
+
+import Evaluation
+import Tensors
+
+/// Samples of one task, written out.
+struct LessonTask: TrainingTask {
+  /// What a lesson is about: a task of the evaluation, or the recital.
+  enum Subject: Sendable, Equatable {
+    case recital
+    case task(RulerTask)
+
+    init?(rawValue name: String) {
+      if name == "recital" {
+        self = .recital
+      } else if let task = RulerTask(rawValue: name) {
+        self = .task(task)
+      } else {
+        return nil
+      }
+    }
+
+    static var names: [String] { ["recital"] + RulerTask.allCases.map(\.rawValue) }
+  }
+
+  let subject: Subject
+  let form: PromptForm
+  let endID: Int
+  let background: Float
+
+  func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float]) {
+    let lesson = try lesson(length: length + 1, numbers)
+    var (tokens, weights): ([Int], [Float]) = ([], [])
+    for turn in lesson.turns {
+      tokens += turn.given + turn.answer + [endID]
+      weights += Array(repeating: background, count: turn.given.count)
+      let start = weights.count
+      weights += Array(repeating: copiedWeight, count: turn.answer.count + 1)
+      for place in turn.found { weights[start + place] = 1 }
+    }
+    // What comes before the first token is nobody's target.
+    let left = length + 1 - tokens.count
+    return (
+      tokens + Array(repeating: endID, count: left), weights + Array(repeating: 0, count: left)
+    )
+  }
+
+  /// Draws sizes until they fit.
+  private func lesson(length: Int, _ numbers: RandomNumbers) throws -> Lesson {
+    let generator = RulerGenerator(
+      seed: trainingSeeds | numbers.bits(0) >> 24, form: form, hasExamples: length >= 512)
+    var draws = Draws(seed: numbers.bits(1), name: "lesson")
+    var tries = 0
+    while true {
+      do {
+        return try generator.lesson(kind(length, &draws), length: length, ends: 1)
+      } catch is MisfitError where tries < 400 {
+        tries += 1
+      }
+    }
+  }
+
+  private func kind(_ L: Int, _ draws: inout Draws) -> LessonKind {
+    /// `usual` in `percent` of cases, else uniform on the range.
+    func size(_ usual: Int, _ percent: Int, else range: ClosedRange<Int>) -> Int {
+      draws.below(100) < percent ? usual : range.lowerBound + draws.below(range.count)
+    }
+    func needles(_ sizes: NeedleSizes, further count: Int, areRecited: Bool = false) -> LessonKind {
+      .needles(sizes, FurtherQuestions(count, areRecited: areRecited))
+    }
+    switch subject {
+    case .recital:
+      let tokens = 20  // about as many as a needle has
+      return needles(
+        NeedleSizes(.needles), further: L / tokens * (30 + draws.below(25)) / 100,
+        areRecited: true)
+    case .task(let task):
+      switch task {
+      case .niahSingle1:
+        let keys = size(1, 50, else: 1...4)
+        return needles(NeedleSizes(.noise, keys: keys), further: draws.below(keys))
+      case .niahSingle2:
+        return needles(NeedleSizes(.prose), further: 0)
+      case .niahSingle3:
+        let keys = size(1, 70, else: 1...2)
+        return needles(NeedleSizes(.prose, value: .uuids, keys: keys), further: keys - 1)
+      case .niahMultikey1:
+        let keys = size(4, 60, else: 2...8)
+        return needles(NeedleSizes(.prose, keys: keys), further: draws.below(keys))
+      case .niahMultikey2:
+        let tokens = 38  // about as many as a question has
+        let many = L / tokens * (15 + draws.below(45)) / 100
+        return needles(NeedleSizes(.needles), further: size(0, 10, else: 0...max(0, many)))
+      case .niahMultikey3:
+        let many = L / 300
+        return needles(
+          NeedleSizes(.needles, key: .uuids, value: .uuids),
+          further: size(0, 30, else: 0...max(0, many)))
+      case .niahMultivalue:
+        let (keys, values) = (size(1, 50, else: 1...3), size(4, 70, else: 2...4))
+        return needles(
+          NeedleSizes(.prose, keys: keys, values: values), further: draws.below(keys))
+      case .niahMultiquery:
+        let queries = size(4, 60, else: 2...4)
+        let keys = queries + size(0, 40, else: 0...3)
+        return needles(
+          NeedleSizes(draws.below(5) == 0 ? .noise : .prose, keys: keys, queries: queries),
+          further: L < 384 ? 0 : draws.below(3))
+      case .variableTracking:
+        return .chain(hops: L < 256 ? 1 + draws.below(4) : 4)
+      default: return .task(task)
+      }
+    }
+  }
+}

@@ -1,0 +1,77 @@
+// What a model learns first: to look back.
+//
+// In:  a vocabulary, or the words of keys.
+// Out: texts in which things come again.
+//
+//   repeats   random segments, half of them seen before; asked for: every token of a repeat but its
+//             first. Position t is to find the earlier place of its own token and say what followed
+//             there (an induction head: one layer looks one token back, the next finds the match).
+//   pairs     "brave-river is: 731." again and again with other keys, more than half of them seen
+//             before; asked for: the value's first token. The same circuit, but what has to match are
+//             the two words of the key, some tokens before the place that asks.
+//
+// Needles hold one such token in fifty. A model that has to learn all of it from needles alone hardly
+// begins; here every seventh token teaches.
+
+import Evaluation
+import Tensors
+
+/// Random segments, some of which come again.
+struct RepeatsTask: TrainingTask {
+  /// The tokens that segments are made of.
+  let tokens: Range<Int>
+
+  func text(length: Int, _ numbers: RandomNumbers) -> (tokens: [Int], weights: [Float]) {
+    var (text, weights): ([Int], [Float]) = ([], [])
+    var segments: [[Int]] = []
+    var i = 0
+    func draw(_ bound: Int) -> Int {
+      defer { i += 1 }
+      return numbers.integer(below: bound, i)
+    }
+    while text.count <= length {
+      if !segments.isEmpty && draw(2) == 1 {
+        let segment = segments[draw(segments.count)]
+        text += segment
+        weights += [0] + Array(repeating: 1, count: segment.count - 1)
+      } else {
+        let segment = (0..<8 + draw(9)).map { _ in tokens.lowerBound + draw(tokens.count) }
+        segments.append(segment)
+        text += segment
+        weights += Array(repeating: 0, count: segment.count)
+      }
+    }
+    return (Array(text.prefix(length + 1)), Array(weights.prefix(length + 1)))
+  }
+}
+
+/// Short needles, some of which come again.
+struct PairsTask: TrainingTask {
+  let form: PromptForm
+
+  /// The text between a key and its value; a text keeps to one, or mixes all.
+  static let wordings = [" is: ", ": ", " mentioned in the provided text is "]
+
+  func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float]) {
+    var draws = Draws(seed: numbers.bits(0), name: "pairs")
+    var (text, weights): ([Int], [Float]) = (form.encode(""), [])
+    weights = Array(repeating: 0, count: text.count)
+    var taken: Set<String> = []
+    var seen: [(key: String, value: String)] = []
+    let isMixed = draws.below(2) == 0
+    let wording = draws.pick(Self.wordings)
+    while text.count <= length {
+      let isRepeat = !seen.isEmpty && draws.below(5) < 3
+      if !isRepeat {
+        seen.append((draws.fresh(.words, &taken), String(100 + draws.below(900))))
+      }
+      let (key, value) = isRepeat ? draws.pick(seen) : seen[seen.count - 1]
+      let given = form.encode(more: " \(key)\(isMixed ? draws.pick(Self.wordings) : wording)")
+      let answer = form.encode(more: "\(value).\n")
+      text += given + answer
+      weights += Array(repeating: 0, count: given.count) + [isRepeat ? 1 : 0]
+      weights += Array(repeating: 0, count: answer.count - 1)
+    }
+    return (Array(text.prefix(length + 1)), Array(weights.prefix(length + 1)))
+  }
+}
