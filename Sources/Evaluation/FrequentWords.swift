@@ -51,7 +51,8 @@ struct FrequentWordsFamily: SampleFamily {
     let asked = Array(vocabulary[1...3])
     return Draft(
       text: MarkedText([Self.instruction + words.joined(separator: " ") + Self.question]),
-      prefix: Self.prefix, references: asked, answer: MarkedText(" \(enumeration(asked)).", marking: asked))
+      prefix: Self.prefix, references: asked,
+      answer: MarkedText(" \(enumeration(asked)).", marking: asked))
   }
 
   /// Everything but the coded text.

@@ -26,7 +26,7 @@ public struct MemoryUse {
   /// Bytes on the host at the end.
   public private(set) var hostBytes = 0
   private var probes: [RecallProbe] = []
-  private var needleProbes: [NeedleProbe] = []
+  private var tallies: [AttentionTally] = []
 
   /// Of one answer.
   public init(_ answer: Generation) { self.init([answer]) }
@@ -42,7 +42,7 @@ public struct MemoryUse {
         for cache in state.caches {
           let probe = cache as? RecallProbe
           if let probe { probes.append(probe) }
-          if let needles = (probe?.base ?? cache) as? NeedleProbe { needleProbes.append(needles) }
+          if let tally = (probe?.base ?? cache) as? AttentionTally { tallies.append(tally) }
         }
       }
       // Of several states only the last one is held at the end, and one alone at a time.
@@ -85,9 +85,13 @@ public struct MemoryUse {
     return count == 0 ? nil : probes.reduce(0) { $0 + $1.massSum } / Double(count)
   }
 
-  /// Mean share of the needles' tokens that a head attended to; nil where nothing was measured.
-  public var needleRecall: Double? {
-    let count = needleProbes.reduce(0) { $0 + $1.count }
-    return count == 0 ? nil : needleProbes.reduce(0) { $0 + $1.sum } / Double(count)
+  /// Mean share of these tokens that a head attended to in a step; nil where nothing was counted.
+  public func share(of tokens: [Int]) -> Double? {
+    let looks = tallies.reduce(0) { $0 + $1.looks }
+    if looks == 0 || tokens.isEmpty { return nil }
+    let found = tallies.reduce(0) { sum, tally in
+      sum + tokens.reduce(0) { $0 + ($1 < tally.looksAt.count ? tally.looksAt[$1] : 0) }
+    }
+    return Double(found) / Double(tokens.count * looks)
   }
 }

@@ -104,7 +104,8 @@ struct QuestionFamily: SampleFamily {
       text: MarkedText([
         Self.instruction + "\n\nThe following are given documents.\n\n"
       ]) + context + "\n\n\(Self.instruction)\n\nQuestion: \(question.text)",
-      prefix: " Answer:", references: question.answers, answer: MarkedText(" \(question.answers[0])", marking: [question.answers[0]]))
+      prefix: " Answer:", references: question.answers,
+      answer: MarkedText(" \(question.answers[0])", marking: [question.answers[0]]))
   }
 
   private static let instruction =

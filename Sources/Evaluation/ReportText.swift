@@ -36,6 +36,7 @@ extension RulerReport {
     var lines = [
       "\(head.generator), seed \(head.seed), \(head.form) prompts, haystack: \(head.haystack)"
         + (head.examples ? "" : ", no worked examples")
+        + (head.decodedQuestions ? ", questions decoded" : "")
         + (Int(head.answerTokens).map { ", answers of at most \($0) tokens" } ?? "")
         + ", model \(head.model)", "",
     ]

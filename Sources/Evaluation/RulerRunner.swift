@@ -10,7 +10,8 @@
 //     4. score, log
 //
 // The first token of an answer comes out of the prompt's own pass, which attends in full whatever
-// the method: a method shows in the tokens after it.
+// the method: a method shows in the tokens after it. Where questions are decoded, the pass ends before
+// the question, and the method answers for itself.
 
 public import CacheMethods
 public import Transformers
@@ -96,6 +97,8 @@ public struct ModelAnswers {
   private let decoder: Decoder
   private let tokenizer: Tokenizer
   private let form: PromptForm
+  /// Whether decode steps take the question, under each method.
+  public var decodesQuestions = false
   /// Whether attended tokens are compared with the exact best ones.
   public var measuresRecall = false
   /// Whether attended tokens are compared with the needles.
@@ -126,14 +129,35 @@ public struct ModelAnswers {
     var generator = Generator(decoder, limit: sample.tokensToGenerate) { n, layer in
       let method = methods[n]
       var cache = try method.makeCache(for: layer)
-      if !needles.isEmpty { cache = NeedleProbe(cache, needles: needles) }
+      if !needles.isEmpty { cache = AttentionTally(cache) }
       return measuresRecall
         ? RecallProbe(cache, layer: layer, recent: method.recentTokens) : cache
     }
-    return try generator.generate(sample.tokens, sequences: methods.count).map(answer)
+    var prompt = sample.tokens
+    if decodesQuestions {
+      let start = try firstQuestionToken(sample)
+      generator.given = Array(prompt[start...])
+      prompt.removeSubrange(start...)
+    }
+    return try generator.generate(prompt, sequences: methods.count).map {
+      answer($0, needles)
+    }
   }
 
-  private func answer(_ generation: Generation) -> RulerAnswer {
+  /// The first token that is not of the haystack.
+  private func firstQuestionToken(_ sample: RulerSample) throws -> Int {
+    let tokens = form.tokens(
+      covering: [sample.questionStart..<sample.prompt.utf8.count], of: sample.prompt,
+      ids: sample.tokens)
+    guard let first = tokens?.first else {
+      throw EvaluationError(
+        "decoded questions: the tokenizer does not give the prompt back byte by byte, so nobody can "
+          + "say where the question begins; leave --decode-questions away")
+    }
+    return first
+  }
+
+  private func answer(_ generation: Generation, _ needles: [Int]) -> RulerAnswer {
     let use = MemoryUse(generation)
     var answer = RulerAnswer(
       prediction: tokenizer.decode(generation.tokens), tokens: generation.tokens.count,
@@ -147,7 +171,7 @@ public struct ModelAnswers {
     answer.missedRows = use.missedRows
     answer.recall = use.recall
     answer.attentionMass = use.mass
-    answer.needleRecall = use.needleRecall
+    answer.needleRecall = use.share(of: needles)
     return answer
   }
 }

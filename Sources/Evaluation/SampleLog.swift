@@ -33,13 +33,20 @@ public struct LogHead: Sendable, Equatable, Codable {
   public let examples: Bool
   /// Most tokens of an answer: a number, or "as the task says".
   public let answerTokens: String
+  /// Whether decode steps take the question, token by token, under each method; if not, it is part of
+  /// the prompt's own pass, which attends in full.
+  public let decodedQuestions: Bool
   /// Whether recall is measured.
   public let recall: Bool
   /// Whether needle recall is measured.
   public let needleRecall: Bool
 
   /// The head of a run.
-  public init(_ generator: RulerGenerator, model: String, recall: Bool, needleRecall: Bool) {
+  public init(
+    _ generator: RulerGenerator, model: String, decodedQuestions: Bool = false, recall: Bool,
+    needleRecall: Bool
+  ) {
+    self.decodedQuestions = decodedQuestions
     self.model = model
     seed = String(generator.seed)
     form = generator.form.name
@@ -134,6 +141,7 @@ public final class SampleLog {
       ("file", a.log, b.log), ("generator", a.generator, b.generator), ("model", a.model, b.model),
       ("seed", a.seed, b.seed), ("form", a.form, b.form), ("haystack", a.haystack, b.haystack),
       ("examples", "\(a.examples)", "\(b.examples)"),
+      ("decoded questions", "\(a.decodedQuestions)", "\(b.decodedQuestions)"),
       ("answer tokens", a.answerTokens, b.answerTokens), ("recall", "\(a.recall)", "\(b.recall)"),
       ("needle recall", "\(a.needleRecall)", "\(b.needleRecall)"),
     ]

@@ -32,7 +32,7 @@ public struct RulerAnswer: Sendable, Equatable {
   public var recall: Double?
   /// RecallProbe; nil where it was not asked for.
   public var attentionMass: Double?
-  /// NeedleProbe; nil where it was not asked for, or where there are no needles.
+  /// AttentionTally of the needles; nil where it was not asked for, or where there are no needles.
   public var needleRecall: Double?
 
   /// An answer of a text; caches are filled in by who has any.

@@ -134,18 +134,11 @@ struct ExplainCommand: ParsableCommand {
   func run() throws {
     let data = ExplainData(seed: seed, tokens: tokens, width: width, rank: rank)
     let example = try ExplainRun(data, parameters)
-    var page = Page(colour: Self.isColourWanted)
+    var page = Page(colour: isColourWanted)
     example.tellTitle(on: &page, seed: seed)
     try example.tellPrefill(on: &page)
     try example.tellDecode(on: &page)
     show(page.lines.joined(separator: "\n"))
-  }
-
-  /// A terminal, and nobody asked for plain text (no-color.org).
-  private static var isColourWanted: Bool {
-    let environment = ProcessInfo.processInfo.environment
-    return isatty(1) == 1 && (environment["NO_COLOR"] ?? "").isEmpty
-      && environment["TERM"] != "dumb"
   }
 }
 

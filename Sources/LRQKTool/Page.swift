@@ -64,7 +64,8 @@ struct Page {
   /// An empty page; with `colour`, headings and formulas are marked for a terminal.
   init(colour: Bool) { self.colour = colour }
 
-  private func styled(_ text: String, _ code: String) -> String {
+  /// `text` in a terminal's style where the page has colour.
+  func styled(_ text: String, _ code: String) -> String {
     colour && !text.isEmpty ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text
   }
 

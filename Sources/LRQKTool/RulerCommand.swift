@@ -50,7 +50,8 @@ struct RulerCommand: ParsableCommand {
     if showPrompts {
       for (name, isGiven) in [
         ("--cache", !cache.isEmpty), ("--log", ruler.log != nil), ("--recall", ruler.recall),
-        ("--needle-recall", ruler.needleRecall), ("--progress", ruler.progress == true),
+        ("--needle-recall", ruler.needleRecall), ("--decode-questions", ruler.decodeQuestions),
+        ("--progress", ruler.progress == true),
         ("--format \(ruler.format)", ruler.format == .csv || ruler.format == .json),
       ] where isGiven {
         throw ValidationError("\(name) has no effect with --show-prompts: no model runs")

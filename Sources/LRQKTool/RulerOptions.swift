@@ -35,6 +35,12 @@ struct RulerOptions: ParsableArguments {
   @Option(help: "Most tokens of an answer. (default: the task's, 30 to 128)")
   var answerTokens: Int?
 
+  @Flag(
+    help:
+      "The question comes as decode steps, under each method; without it the prompt's full pass takes it."
+  )
+  var decodeQuestions = false
+
   @Flag(help: "Compare the attended tokens with the exact best ones at every step (slower).")
   var recall = false
 
@@ -113,9 +119,10 @@ struct RulerOptions: ParsableArguments {
     let tokenizer = try requiredTokenizer(folder)
     let generator = try generator(folder, tokenizer)
     let head = LogHead(
-      generator, model: try modelFingerprint(folder: folder), recall: recall,
-      needleRecall: needleRecall)
+      generator, model: try modelFingerprint(folder: folder), decodedQuestions: decodeQuestions,
+      recall: recall, needleRecall: needleRecall)
     var answers = ModelAnswers(decoder, tokenizer, form: generator.form)
+    answers.decodesQuestions = decodeQuestions
     answers.measuresRecall = recall
     answers.measuresNeedles = needleRecall
     var runner = RulerRunner(generator, methods: methods) { [answers] in

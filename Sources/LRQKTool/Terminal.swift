@@ -65,6 +65,13 @@ func jsonText(_ report: some Encodable, isPretty: Bool = true) throws -> String 
   return String(decoding: try encoder.encode(report), as: UTF8.self)
 }
 
+/// A terminal, and nobody asked for plain text (no-color.org).
+var isColourWanted: Bool {
+  let environment = ProcessInfo.processInfo.environment
+  return isatty(1) == 1 && (environment["NO_COLOR"] ?? "").isEmpty
+    && environment["TERM"] != "dumb"
+}
+
 /// A bar on standard error that appears when a run takes longer than a second.
 final class ProgressBar {
   private let label: String

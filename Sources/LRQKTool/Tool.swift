@@ -19,12 +19,14 @@ struct LRQKCommand: ParsableCommand {
     abstract:
       "Study, check and measure LRQK, the low-rank query/key attention of arXiv 2510.23649.",
     discussion: """
-      Start with lrqk explain: eight tokens, every number of the method beside its formula.
+      Start with lrqk demo, needles that a small model finds in a long prompt; then lrqk explain, eight \
+      tokens, every number of the method beside its formula.
       """,
     version: "0.1.0",
     groupedSubcommands: [
       CommandGroup(
-        name: "Study the method", subcommands: [ExplainCommand.self, ReplayCommand.self]),
+        name: "Study the method",
+        subcommands: [DemoCommand.self, ExplainCommand.self, ReplayCommand.self]),
       CommandGroup(
         name: "Run a model",
         subcommands: [

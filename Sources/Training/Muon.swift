@@ -33,7 +33,9 @@ public struct Muon: Sendable, Equatable {
   private static let coefficients = (3.4445, -4.7750, 2.0315)
 
   /// Moves every matrix of `parameter` (..., m, n); `factor` is what clipping leaves of its gradient.
-  func step(_ parameter: inout Parameter<Float>, _ gradient: [Float], factor: Float, rate common: Double) {
+  func step(
+    _ parameter: inout Parameter<Float>, _ gradient: [Float], factor: Float, rate common: Double
+  ) {
     let rate = rateFactor * common
     let (m, n) = (
       parameter.shape[parameter.shape.count - 2], parameter.shape[parameter.shape.count - 1]
