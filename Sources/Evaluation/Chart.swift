@@ -63,7 +63,7 @@ public func chart(title: String, panels: [ChartPanel]) -> String {
   func text(_ x: Double, _ y: Double, _ text: String, _ anchor: String = "start", size: Int = 12) {
     shapes.append(
       "<text x=\"\(decimals(x, 1))\" y=\"\(decimals(y, 1))\" text-anchor=\"\(anchor)\" "
-        + "font-size=\"\(size)\">\(escaped(text))</text>")
+        + "font-size=\"\(size)\">\(escapedXML(text))</text>")
   }
   func line(_ x1: Double, _ y1: Double, _ x2: Double, _ y2: Double, _ colour: String) {
     shapes.append(
@@ -102,7 +102,7 @@ public func chart(title: String, panels: [ChartPanel]) -> String {
           line(place.0, low, place.0, high, colour)
         }
         shapes.append(
-          "<g><title>\(escaped(point.label))</title>\(mark(s, place.0, place.1, colour))</g>")
+          "<g><title>\(escapedXML(point.label))</title>\(mark(s, place.0, place.1, colour))</g>")
       }
     }
   }
@@ -173,7 +173,7 @@ private func mark(_ series: Int, _ x: Double, _ y: Double, _ colour: String) -> 
 }
 
 /// Text inside of XML.
-private func escaped(_ text: String) -> String {
+public func escapedXML(_ text: String) -> String {
   text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
     .replacing("\"", with: "&quot;")
 }

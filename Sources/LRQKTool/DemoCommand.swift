@@ -23,7 +23,7 @@ struct DemoCommand: ParsableCommand {
       package's folder, or name the model's. The first method is always full attention. Try a \
       smaller k, the released choices (preset=paper), streaming, or another --seed.
 
-        lrqk demo --cache lrqk:preset=paper,r=16,k=48,w=16 --cache streaming:sink=4,w=252
+        lrqk demo --cache lrqk:preset=paper,r=16,k=48,w=16 --cache streaming:sinks=4,w=252
       """)
 
   @Option(help: "Checkpoint folder.", completion: .directory)

@@ -1,7 +1,8 @@
 // lrqk train: a small model from a recipe.
 //
 // In:  recipe.json, a folder for the run.
-// Out: checkpoints that the same command goes on from, log.csv, and at the end the model's folder.
+// Out: checkpoints that the same command goes on from, log.csv and its picture curve.svg, and at the
+//      end the model's folder.
 
 import ArgumentParser
 import Foundation
@@ -13,8 +14,8 @@ struct TrainCommand: ParsableCommand {
     commandName: "train",
     abstract: "Train a small model from a recipe.",
     discussion: """
-      The run's folder holds its two newest checkpoints (step-N), log.csv, and when the run is over \
-      the finished model (model). Stop it at any moment: the same command goes on from the last \
+      The run's folder holds its two newest checkpoints (step-N), log.csv, a picture of it \
+      (curve.svg), and when the run is over the finished model (model). Stop it at any moment: the same command goes on from the last \
       checkpoint, and ends with the same bits as a run that was never stopped.
       """)
 
@@ -23,6 +24,9 @@ struct TrainCommand: ParsableCommand {
 
   @Option(help: "The run's folder.", completion: .directory)
   var output: String
+
+  @Option(help: "Seed of parameters and batches. (default: the recipe's)")
+  var seed: UInt64?
 
   @Option(help: "Stop after so many steps, with a checkpoint.")
   var stopAfter: Int?
@@ -47,9 +51,10 @@ struct TrainCommand: ParsableCommand {
   }
 
   private func train() throws {
-    let recipe = try Recipe(path: recipe)
+    let recipe = try Recipe(path: recipe, seed: seed)
     let tokenizer = try ModelTokenizer(vocabulary: recipe.shape.vocabulary)
     let trainer = try recipe.trainer(tokenizer)
+    try trainer.rehearse()
     let files = TrainingCheckpoint(
       run: output, identity: recipe.text, companions: tokenizer.files)
     try FileManager.default.createDirectory(atPath: output, withIntermediateDirectories: true)
@@ -57,6 +62,11 @@ struct TrainCommand: ParsableCommand {
       try files.load(recipe.shape, seed: recipe.seed)
       ?? TrainingState(recipe.shape, seed: recipe.seed, start: recipe.start)
     let log = try TrainingLog(path: "\(output)/log.csv", after: state.step)
+    func save(_ state: TrainingState) throws {
+      try files.save(state, recipe.shape)
+      let curve = trainingCurve(LoggedStep.rows(try log.text()), title: output)
+      try Data(curve.utf8).write(to: URL(fileURLWithPath: "\(output)/curve.svg"))
+    }
     var lines = ProgressLines(recipe, every: reportEvery)
     lines.begin(state)
     var saved = ContinuousClock.now
@@ -66,12 +76,12 @@ struct TrainCommand: ParsableCommand {
       lines.add(report, state)
       let isLast = stopAfter.map { state.step - first >= $0 } ?? false
       if isLast || ContinuousClock.now - saved > .seconds(checkpointEvery) {
-        try files.save(state, recipe.shape)
+        try save(state)
         saved = .now
       }
       if isLast { return }
     }
-    try files.save(state, recipe.shape)
+    try save(state)
     try writeModel(
       recipe.shape, state.parameters, format: recipe.format, companions: tokenizer.files,
       to: "\(output)/model")
@@ -84,6 +94,7 @@ struct TrainCommand: ParsableCommand {
 /// log.csv of a run: a line a step.
 private struct TrainingLog {
   private let file: FileHandle
+  private let path: String
 
   /// Opens the log and drops what stands in it after `step`: steps that no checkpoint knows.
   init(path: String, after step: Int) throws {
@@ -99,7 +110,10 @@ private struct TrainingLog {
     }
     try file.seekToEnd()
     self.file = file
+    self.path = path
   }
+
+  func text() throws -> String { try String(contentsOfFile: path, encoding: .utf8) }
 
   func append(_ r: StepReport, tokens: Int) throws {
     let fields = [

@@ -22,7 +22,8 @@ import Transformers
 
 /// What recipe.json says.
 public struct Recipe: Sendable {
-  /// The file as it is: two runs with the same text have the same bits.
+  /// The file as it is, and the seed that was given instead of its own: two runs with the same text
+  /// have the same bits.
   public let text: String
   /// Of parameters and batches.
   public let seed: UInt64
@@ -41,11 +42,13 @@ public struct Recipe: Sendable {
   /// Stages, their tasks by name.
   public let stages: [RecipeStage]
 
-  /// Reads the recipe at `path`.
-  public init(path: String) throws {
+  /// Reads the recipe at `path`; `seed` stands for the one that it names.
+  public init(path: String, seed given: UInt64? = nil) throws {
     var file = try ConfigurationReader(path: path)
-    text = String(decoding: try readFile(at: path, limit: 4_000_000), as: UTF8.self)
-    seed = UInt64(try file.integer("seed", in: 0...(1 << 31)) ?? 0)
+    let words = String(decoding: try readFile(at: path, limit: 4_000_000), as: UTF8.self)
+    text = given.map { "\(words)\nseed \($0)\n" } ?? words
+    let named = UInt64(try file.integer("seed", in: 0...(1 << 31)) ?? 0)
+    seed = given ?? named
     shards = try file.integer("shards", in: 1...64) ?? 2
     let vocabulary = try file.require(
       "vocabulary", try file.integer("vocabulary", in: 258...(1 << 16)))

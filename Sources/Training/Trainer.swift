@@ -76,6 +76,25 @@ public struct Trainer: Sendable {
     self.seed = seed
   }
 
+  /// Makes a text of every task at every length of every stage.
+  ///
+  /// Throws where one cannot be made: at once, and not after an hour.
+  public func rehearse() throws {
+    for (n, stage) in stages.enumerated() {
+      for size in stage.sizes {
+        for share in stage.tasks {
+          let numbers = RandomNumbers(seed: seed, stream: UInt64(n))
+          do {
+            _ = try share.task.text(length: size.length, numbers)
+          } catch {
+            throw TrainingError.text(
+              stage: stage.name, task: share.name, length: size.length, "\(error)")
+          }
+        }
+      }
+    }
+  }
+
   /// One step; nil when the run is over.
   public func step(_ state: inout TrainingState) throws -> StepReport? {
     guard state.stage < stages.count else { return nil }
@@ -119,6 +138,8 @@ public struct Trainer: Sendable {
 public enum TrainingError: Error, Equatable, CustomStringConvertible {
   /// The loss is not a number, or infinite.
   case notFinite(step: Int)
+  /// A task that has no text of this length.
+  case text(stage: String, task: String, length: Int, String)
   /// A checkpoint that is not one of this run.
   case checkpoint(path: String, String)
 
@@ -127,6 +148,8 @@ public enum TrainingError: Error, Equatable, CustomStringConvertible {
     switch self {
     case .notFinite(let step):
       "step \(step): the loss is not finite; lower the learning rate or the clip"
+    case .text(let stage, let task, let length, let reason):
+      "stage '\(stage)', \(task), \(length) tokens: \(reason); take the task or the length out"
     case .checkpoint(let path, let reason): "\(path): \(reason)"
     }
   }

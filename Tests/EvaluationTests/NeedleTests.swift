@@ -100,7 +100,16 @@ private let noise =
       #expect(sample.prefix.hasSuffix(" mentioned in the provided text are"))
       #expect(sample.text.contains("\nWhat are all the special magic \(kind)s for "))
       let v = sample.references
-      #expect(sample.answer == " \(v[0]), \(v[1]), \(v[2]), and \(v[3]).")
+      if definition.sizes.queries == 1 {
+        #expect(sample.answer == " \(v[0]), \(v[1]), \(v[2]), and \(v[3]).")
+      } else {  // each value behind its key
+        let named = #/ ([a-z]+-[a-z]+): ([0-9]+)[,.]/#
+        let pairs = sample.answer.matches(of: named).map { ($0.output.1, $0.output.2) }
+        #expect(pairs.map { String($0.1) } == v)
+        for (key, value) in pairs {
+          #expect(sample.prompt.contains("for \(key) is: \(value)."))
+        }
+      }
     }
     #expect(sample.prompt == sample.text + sample.prefix)
   }

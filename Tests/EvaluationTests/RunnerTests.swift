@@ -113,6 +113,56 @@ private struct TinyRun {
     #expect(answers.count > 1)  // the methods are not all the same
   }
 
+  @Test(arguments: [1, 5, 40])
+  func `tokens that are given one by one give full attention's answer, and steps of any method`(
+    _ count: Int
+  ) throws {
+    let (decoder, tokenizer) = try Tiny.load()
+    let prompt = tokenizer.encode(prose(words: 60, seed: 4))
+    var whole = Generator(decoder, limit: 12) { _, layer in
+      try cacheMethod("full").makeCache(for: layer)
+    }
+    whole.endOfText = []
+    let expected = try whole.generate([prompt])[0]
+    for text in ["full", "streaming:sinks=1,w=9"] {
+      var split = Generator(decoder, limit: 12) { _, layer in
+        try cacheMethod(text).makeCache(for: layer)
+      }
+      split.endOfText = []
+      split.given = Array(prompt.suffix(count))
+      let answer = try split.generate([Array(prompt.dropLast(count))])[0]
+      #expect(answer.tokens.count == 12 && answer.given == split.given)
+      // Every given token is a step; the first one comes for the prompt's own pass.
+      #expect(answer.steps == count + 11)
+      if text == "full" { #expect(answer.tokens == expected.tokens) }
+    }
+  }
+
+  @Test
+  func `a decoded question changes no answer of full attention, and begins behind the haystack`()
+    throws
+  {
+    let (decoder, tokenizer) = try Tiny.load()
+    let form = PromptForm(tokenizer)
+    var answers = ModelAnswers(decoder, tokenizer, form: form)
+    for task in [RulerTask.niahMultiquery, .niahMultikey2, .variableTracking, .commonWords] {
+      let sample = try RulerGenerator(seed: 2, form: form, answerLimit: 10)
+        .sample(task, length: 1600, index: 0)
+      let question = String(
+        decoding: Array(sample.prompt.utf8)[sample.questionStart...], as: UTF8.self)
+      #expect(question.hasSuffix(sample.prefix))
+      if task != .variableTracking && task != .commonWords {
+        #expect(question.hasPrefix("\nWhat "))
+      }
+      answers.decodesQuestions = false
+      let whole = try answers.answers(sample, [try cacheMethod("full")])[0]
+      answers.decodesQuestions = true
+      let split = try answers.answers(sample, [try cacheMethod("full")])[0]
+      #expect(split.prediction == whole.prediction)
+      #expect(split.steps > whole.steps)
+    }
+  }
+
   @Test func `full attention sees all needles, a short window next to none`() throws {
     var run = TinyRun()
     run.texts = ["full", "streaming:sinks=1,w=9"]

@@ -16,6 +16,8 @@ private let good = """
                "rate": 0.01, "last_rate": 0.001, "warm_up": 2, "accuracy": 0.9, "steps": 7}]}
   """
 
+private func occurrences(_ part: String, in text: String) -> Int { text.ranges(of: part).count }
+
 @Suite struct RecipeTests {
   private func read(_ text: String) throws -> Recipe {
     var recipe: Recipe?
@@ -41,6 +43,13 @@ private let good = """
     #expect(stage.accuracy == 0.9 && stage.window == 50)
   }
 
+  @Test func `only grouped heads look back`() throws {
+    let start = good.replacing("\"seed\": 5", with: "\"seed\": 5, \"start\": \"looking-back\"")
+    #expect(try read(start).start == .lookingBack)
+    let latent = start.replacing("\"mqa\"", with: "\"mla\", \"latent\": 4, \"rotary\": 2")
+    #expect(throws: ConfigurationError.self) { try read(latent) }
+  }
+
   @Test(
     arguments: [
       ("\"vocabulary\": 600", "\"vocabulary\": 100", "vocabulary"),
@@ -52,6 +61,7 @@ private let good = """
       ("\"rate\": 0.01,", "", "stages[0].rate"),
       ("\"steps\": 7", "\"steps\": 0", "stages[0].steps"),
       ("\"head_width\": 4", "\"head_width\": 3", "model.head_width"),
+      ("\"seed\": 5", "\"seed\": 5, \"start\": \"warm\"", "start"),
     ])
   func `each fault is named with its key`(_ part: String, _ wrong: String, _ key: String) throws {
     #expect(good.contains(part))
@@ -64,22 +74,38 @@ private let good = """
     }
   }
 
-  @Test func `the tokenizer keeps digits single and words whole`() throws {
-    let made = try ModelTokenizer(vocabulary: 2048, samples: 3)
+  @Test func `the tokenizer cuts numbers into groups of three digits and keeps words whole`()
+    throws
+  {
+    let made = try ModelTokenizer(vocabulary: 5000, samples: 3)
     let tokenizer = made.tokenizer
-    #expect(tokenizer.vocabularySize <= 2048 && tokenizer.endID == made.endID)
-    #expect(tokenizer.encode("1234567", addingSpecialTokens: false).count == 7)
-    // A word of a key takes two tokens or so, not one a letter.
+    #expect(tokenizer.vocabularySize <= 5000 && tokenizer.endID == made.endID)
+    for number in [1_000_000, 1_234_567, 7_070_007, 9_999_999] {
+      let tokens = tokenizer.encode(" \(number)", addingSpecialTokens: false)
+      #expect(
+        tokens.map { tokenizer.decode([$0]) } == [
+          " \(number / 10_000)", String(String(number).dropFirst(3).prefix(3)), "\(number % 10)",
+        ])
+    }
+    // The first token of every text is the one that begins it.
+    let texts =
+      tokenizer.encode("a").count - tokenizer.encode("a", addingSpecialTokens: false).count
+    #expect(texts == 1 && tokenizer.encode("a")[0] == 0)
+    // A word of a key is one token.
     let keys = WordLists.nouns.map { "-\($0)" }
     let tokens = keys.reduce(0) {
       $0 + tokenizer.encode($1, addingSpecialTokens: false).count
     }
-    #expect(Double(tokens) < 2.2 * Double(keys.count), "\(tokens) tokens")
+    #expect(tokens == keys.count)
     // The same files from the same call.
-    #expect(try ModelTokenizer(vocabulary: 2048, samples: 3).files[0].bytes == made.files[0].bytes)
+    #expect(try ModelTokenizer(vocabulary: 5000, samples: 3).files[0].bytes == made.files[0].bytes)
   }
 
-  @Test(arguments: ["repeats", "prose", "niah_multikey_2", "niah_multiquery", "vt"])
+  @Test(
+    arguments: [
+      "repeats", "pairs", "prose", "recital", "niah_single_1", "niah_multikey_2",
+      "niah_multivalue", "niah_multiquery", "vt", "fwe",
+    ])
   func `texts have the length that is asked for, and their answers are asked for`(
     _ name: String
   ) throws {
@@ -94,12 +120,24 @@ private let good = """
       #expect(weights.contains(1))
       #expect(try task.text(length: 500, numbers).tokens == tokens)
       if name == "niah_multikey_2" {
-        // What is asked for is the number of the needle and the end of the text.
-        let asked = tokens.indices.filter { weights[$0] == 1 }
-        let answer = made.tokenizer.decode(asked.map { tokens[$0] })
-        let prompt = made.tokenizer.decode(Array(tokens[..<asked[0]]))
-        let number = answer.filter(\.isNumber)
-        #expect(number.count == 7 && prompt.contains("is: \(number)."))
+        // What has to be looked up is the first group of a number in the context; what has half its
+        // weight, the rest of the number, the mark and the end.
+        let text = made.tokenizer.decode(tokens)
+        let first = try #require(tokens.indices.first { weights[$0] == 1 })
+        let group = made.tokenizer.decode([tokens[first]])
+        #expect(group.dropFirst().allSatisfy(\.isNumber) && group.hasPrefix(" "))
+        let rest = tokens[(first + 1)...].prefix { $0 != made.endID }
+        let number = group.dropFirst() + made.tokenizer.decode(Array(rest)).dropLast()
+        #expect(number.count == 7 && text.contains("is: \(number)."))
+        #expect(weights[(first + 1)...].prefix(rest.count + 1).allSatisfy { $0 == 0.5 })
+      }
+      if name == "pairs" {
+        // A value that is asked for follows the same key as before.
+        let text = made.tokenizer.decode(tokens)
+        for t in tokens.indices where weights[t] == 1 {
+          let value = made.tokenizer.decode([tokens[t]])
+          #expect(occurrences(value, in: text) >= 2, "\(value) stands alone")
+        }
       }
       if name == "repeats" {
         // Every token that is asked for follows its predecessor as it did before.

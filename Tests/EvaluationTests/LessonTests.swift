@@ -1,0 +1,94 @@
+// Lessons: they fit, they begin as the evaluation's prompts do, and every answer is right.
+
+import Evaluation
+import Testing
+import Transformers
+
+@Suite struct LessonTests {
+  private static let kinds: [(name: String, kind: LessonKind, length: Int)] = [
+    ("one in prose", .needles(NeedleSizes(.prose), nil), 900),
+    ("all of many keys", .needles(NeedleSizes(.prose, keys: 5), FurtherQuestions(4)), 2000),
+    ("among needles", .needles(NeedleSizes(.needles), FurtherQuestions(6)), 2500),
+    ("recited", .needles(NeedleSizes(.needles), FurtherQuestions(6, areRecited: true)), 2500),
+    (
+      "values", .needles(NeedleSizes(.prose, keys: 2, values: 3), FurtherQuestions(1)), 2000
+    ),
+    (
+      "queries", .needles(NeedleSizes(.noise, keys: 5, queries: 3), FurtherQuestions(2)), 2500
+    ),
+    ("chain", .chain(hops: 2), 1500), ("as scored", .task(.niahMultikey1), 1200),
+  ]
+
+  /// Tokens of the tiny checkpoint, which give every text back byte by byte.
+  private func lesson(
+    _ n: Int, seed: UInt64 = 3, ends: Int = 1
+  ) throws -> (lesson: Lesson, tokenizer: Tokenizer) {
+    let tokenizer = try Tiny.load().tokenizer
+    let generator = RulerGenerator(
+      seed: seed, form: PromptForm(tokenizer), hasExamples: false)
+    let (_, kind, length) = Self.kinds[n]
+    return (try generator.lesson(kind, length: length, ends: ends), tokenizer)
+  }
+
+  @Test(arguments: kinds.indices)
+  func `a lesson fits its length, ends counted`(_ n: Int) throws {
+    for ends in [0, 1, 3] {
+      let lesson = try lesson(n, ends: ends).lesson
+      let size = lesson.turns.reduce(0) { $0 + $1.given.count + $1.answer.count + ends }
+      #expect(lesson.size == size && size <= Self.kinds[n].length)
+      // One more needle or sentence would not have fitted: no unit here has 120 tokens.
+      #expect(size > Self.kinds[n].length - 120, "\(Self.kinds[n].name): \(size)")
+    }
+  }
+
+  @Test(arguments: kinds.indices)
+  func `what is found stands in the context, behind the key that is asked for`(_ n: Int) throws {
+    let (lesson, tokenizer) = try lesson(n)
+    let context = tokenizer.decode(lesson.turns[0].given)
+    for turn in lesson.turns {
+      let answer = tokenizer.decode(turn.answer)
+      let question = tokenizer.decode(turn.given)
+      let values = answer.matches(of: #/[0-9]{7}/#).map { String($0.output) }
+      for value in values {
+        #expect(occurrences(value, in: context) == 1)
+        // The needle of this value has a key that the question asks for.
+        let before = context[..<(try #require(context.firstRange(of: value))).lowerBound]
+        let key = try #require(
+          before.matches(of: #/ for ([a-z]+-[a-z]+) is: $/#).last?.output.1)
+        #expect(question.contains(key), "\(key) is not asked for in \(question.suffix(200))")
+      }
+      #expect(Self.kinds[n].name == "chain" || values.count == turn.found.count)
+      #expect(!turn.found.isEmpty)
+    }
+    if case .needles(_, .some) = Self.kinds[n].kind {
+      #expect(lesson.turns.count > 1)
+    } else {
+      #expect(lesson.turns.count == 1)
+    }
+  }
+
+  @Test(arguments: kinds.indices)
+  func `found tokens are the first ones of what was to be found`(_ n: Int) throws {
+    let (lesson, tokenizer) = try lesson(n)
+    for turn in lesson.turns {
+      let answer = tokenizer.decode(turn.answer)
+      let items =
+        Self.kinds[n].name == "chain"
+        ? answer.split(separator: " ").map(String.init)
+        : answer.matches(of: #/[0-9]{7}/#).map { String($0.output) }
+      #expect(turn.found.count == items.count && turn.found == turn.found.sorted())
+      for (place, item) in zip(turn.found, items) {
+        let rest = tokenizer.decode(Array(turn.answer[place...]))
+        let from = rest.drop { $0 == " " }
+        #expect(from.hasPrefix(item), "\(rest) does not begin with \(item)")
+      }
+    }
+  }
+
+  @Test func `a lesson that cannot fit says so`() throws {
+    let generator = RulerGenerator(seed: 1, form: countingForm)
+    #expect(throws: MisfitError.self) {
+      try generator.lesson(.needles(NeedleSizes(.prose, keys: 8), nil), length: 40, ends: 1)
+    }
+  }
+}

@@ -1,0 +1,61 @@
+// The model that comes with the package: the same numbers as elsewhere, and it finds what is hidden.
+
+import CacheMethods
+import Evaluation
+import Foundation
+import Tensors
+import Testing
+import Transformers
+
+@Suite struct ShippedModelTests {
+  private static let folder = URL(fileURLWithPath: #filePath)
+    .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+    .appendingPathComponent("Examples/Models/needles").path
+
+  @Test func `its tokens and logits are those of the transformers library`() throws {
+    let path = Bundle.module.bundleURL.appendingPathComponent("Fixtures/needles-logits.safetensors")
+      .path
+    let file = try SafetensorsFile(path: path)
+    let ids = try file.integers("input_ids").elements
+    let expected: Tensor<Float> = try file.tensor("logits")
+    let tokenizer = try Tokenizer(folder: Self.folder)
+    let sample = try RulerGenerator(seed: 0, form: PromptForm(tokenizer))
+      .sample(.niahMultikey2, length: 700, index: 0)
+    #expect(sample.tokens == ids)
+    let logits = try Decoder(folder: Self.folder).prefill(ids, logits: .all)
+    let size = expected.elements.map(abs).max() ?? 0
+    for n in 0..<4 {
+      // The same bound as for the tiny checkpoints: only the order of sums differs.
+      for (a, b) in zip(logits.row(ids.count - 4 + n), expected.row(n)) {
+        #expect(abs(a - b) <= 2e-4 * size)
+      }
+    }
+  }
+
+  @Test func `it finds needles with full attention, with both presets, and not without the rows`()
+    throws
+  {
+    let tokenizer = try Tokenizer(folder: Self.folder)
+    let form = PromptForm(tokenizer)
+    var answers = ModelAnswers(try Decoder(folder: Self.folder), tokenizer, form: form)
+    answers.decodesQuestions = true
+    let methods = try [
+      "full", "lrqk:preset=paper,r=16,k=112,w=16", "lrqk:preset=recommended,r=16,k=112,w=16",
+      "streaming:sinks=4,w=124",
+    ].map { try cacheMethod($0) }
+    let runner = RulerRunner(RulerGenerator(seed: 77, form: form), methods: methods) {
+      try answers.answers($0, $1)
+    }
+    let tasks: [RulerTask] = [.niahSingle1, .niahSingle2, .niahMultikey1, .niahMultiquery]
+    let rows = try runner.run(tasks, lengths: [1024], samples: 5)
+    func mean(_ n: Int) -> Double {
+      let scores = rows.filter { $0.cache == methods[n].description }.compactMap(\.score)
+      return scores.reduce(0, +) / Double(scores.count)
+    }
+    // 20 samples; the card's scores are above 95, and a twelfth of the rows hides little from either
+    // preset. A window of the newest 124 tokens holds a needle by chance alone.
+    #expect(mean(0) >= 85, "full: \(mean(0))")
+    #expect(mean(1) >= 75 && mean(2) >= 75, "lrqk: \(mean(1)), \(mean(2))")
+    #expect(mean(3) <= 40, "streaming: \(mean(3))")
+  }
+}
