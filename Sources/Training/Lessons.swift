@@ -37,14 +37,13 @@ struct LessonTask: TrainingTask {
 
   let subject: Subject
   let form: PromptForm
-  let endID: Int
   let background: Float
 
   func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float]) {
     let lesson = try lesson(length: length + 1, numbers)
     var (tokens, weights): ([Int], [Float]) = ([], [])
     for turn in lesson.turns {
-      tokens += turn.given + turn.answer + [endID]
+      tokens += turn.given + turn.answer + [ModelTokenizer.endID]
       weights += Array(repeating: background, count: turn.given.count)
       let start = weights.count
       weights += Array(repeating: copiedWeight, count: turn.answer.count + 1)
@@ -53,7 +52,8 @@ struct LessonTask: TrainingTask {
     // What comes before the first token is nobody's target.
     let left = length + 1 - tokens.count
     return (
-      tokens + Array(repeating: endID, count: left), weights + Array(repeating: 0, count: left)
+      tokens + Array(repeating: ModelTokenizer.endID, count: left),
+      weights + Array(repeating: 0, count: left)
     )
   }
 

@@ -18,8 +18,10 @@ public struct ModelTokenizer: Sendable {
   public let files: [(name: String, bytes: [UInt8])]
   /// What encodes.
   public let tokenizer: Tokenizer
-  /// The token that ends a text.
-  public let endID: Int
+  /// The token before every text.
+  public static let beginID = 0
+  /// The token that ends an answer.
+  public static let endID = 1
 
   /// Cuts words, and groups of digits.
   private static let pattern =
@@ -61,13 +63,13 @@ public struct ModelTokenizer: Sendable {
     texts.append(prose(words: 4000, seed: seed))
     let json = try trainedTokenizer(
       texts: texts, vocabularySize: vocabulary, pattern: Self.pattern,
-      specialTokens: ["<|begin|>", "<|end|>"], begin: 0)
+      specialTokens: ["<|begin|>", "<|end|>"],
+      begin: Self.beginID)
     let configuration =
       #"{"bos_token": "<|begin|>", "eos_token": "<|end|>", "tokenizer_class": "#
       + "\"PreTrainedTokenizerFast\", \"model_max_length\": 1000000}\n"
     tokenizer = try Tokenizer(
       json: json, name: "tokenizer.json", configuration: Array(configuration.utf8))
-    endID = 1
     files = [("tokenizer.json", json), ("tokenizer_config.json", Array(configuration.utf8))]
   }
 }

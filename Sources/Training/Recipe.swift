@@ -217,7 +217,7 @@ extension Recipe {
           TaskShare(
             name: name, share: share,
             task: try trainingTask(
-              name, tokenizer: made.tokenizer, endID: made.endID, background: background))
+              name, tokenizer: made.tokenizer, background: background))
         },
         sizes: stage.sizes, schedule: stage.schedule, accuracy: stage.accuracy,
         window: stage.window, steps: stage.steps)

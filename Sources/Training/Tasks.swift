@@ -36,7 +36,7 @@ let copiedWeight: Float = 0.5
 ///
 /// Throws where there is none.
 public func trainingTask(
-  _ name: String, tokenizer: Tokenizer, endID: Int, background: Double
+  _ name: String, tokenizer: Tokenizer, background: Double
 ) throws -> any TrainingTask {
   let form = PromptForm(tokenizer)
   switch name {
@@ -51,8 +51,7 @@ public func trainingTask(
         "there is no task '\(name)'; there are: repeats, pairs, prose, "
           + LessonTask.Subject.names.joined(separator: ", "))
     }
-    return LessonTask(
-      subject: subject, form: form, endID: endID, background: Float(background))
+    return LessonTask(subject: subject, form: form, background: Float(background))
   }
 }
 

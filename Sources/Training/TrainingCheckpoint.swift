@@ -131,6 +131,7 @@ extension ModelShape {
       "\"num_hidden_layers\": \(layers)", "\"num_attention_heads\": \(queryHeads)",
       "\"intermediate_size\": \(intermediateSize)", "\"rms_norm_eps\": \(normEpsilon)",
       "\"rope_theta\": \(rotaryBase)", "\"max_position_embeddings\": \(contextLength)",
+      "\"bos_token_id\": \(ModelTokenizer.beginID)", "\"eos_token_id\": \(ModelTokenizer.endID)",
       "\"tie_word_embeddings\": true", "\"hidden_act\": \"silu\"", "\"torch_dtype\": \"float32\"",
     ]
     switch attention {

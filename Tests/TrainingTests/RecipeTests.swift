@@ -79,7 +79,7 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
   {
     let made = try ModelTokenizer(vocabulary: 5000, samples: 3)
     let tokenizer = made.tokenizer
-    #expect(tokenizer.vocabularySize <= 5000 && tokenizer.endID == made.endID)
+    #expect(tokenizer.vocabularySize <= 5000 && tokenizer.endID == ModelTokenizer.endID)
     for number in [1_000_000, 1_234_567, 7_070_007, 9_999_999] {
       let tokens = tokenizer.encode(" \(number)", addingSpecialTokens: false)
       #expect(
@@ -111,7 +111,7 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
   ) throws {
     let made = try ModelTokenizer(vocabulary: 1500, samples: 3)
     let task = try trainingTask(
-      name, tokenizer: made.tokenizer, endID: made.endID, background: 0.2)
+      name, tokenizer: made.tokenizer, background: 0.2)
     for index in 0..<3 {
       let numbers = RandomNumbers(seed: 9, stream: UInt64(index))
       let (tokens, weights) = try task.text(length: 500, numbers)
@@ -126,7 +126,7 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
         let first = try #require(tokens.indices.first { weights[$0] == 1 })
         let group = made.tokenizer.decode([tokens[first]])
         #expect(group.dropFirst().allSatisfy(\.isNumber) && group.hasPrefix(" "))
-        let rest = tokens[(first + 1)...].prefix { $0 != made.endID }
+        let rest = tokens[(first + 1)...].prefix { $0 != ModelTokenizer.endID }
         let number = group.dropFirst() + made.tokenizer.decode(Array(rest)).dropLast()
         #expect(number.count == 7 && text.contains("is: \(number)."))
         #expect(weights[(first + 1)...].prefix(rest.count + 1).allSatisfy { $0 == 0.5 })
