@@ -226,9 +226,13 @@ struct NeedleFamily: SampleFamily {
   }
 }
 
-/// `lines` with `more` between them, each before a different random one, in this order, marked.
+/// `lines` with `more` between them, each before a different random one, in this order, marked; where
+/// there are too few, several stand before the same one.
 func hidden(_ more: [String], in lines: [String], _ draws: inout Draws) -> MarkedText {
-  let places = draws.distinct(more.count, below: lines.count)
+  let places =
+    more.count <= lines.count
+    ? draws.distinct(more.count, below: lines.count)
+    : more.map { _ in draws.below(lines.count) }.sorted()
   var pieces: [String] = []
   var marked: Set<Int> = []
   var next = 0

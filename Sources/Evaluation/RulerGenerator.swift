@@ -89,7 +89,9 @@ public struct RulerGenerator: Sendable {
       case .needles(let sizes, let further):
         NeedleFamily(sizes, length: length, stream: stream, haystack: haystack, further: further)
       case .chain(let hops):
-        VariableFamily(length: length, stream: stream, hops: hops, hasExample: hasExamples) {
+        VariableFamily(
+          length: length, stream: stream, hops: hops, floor: 1, hasExample: hasExamples
+        ) {
           form.encode($0).count
         }
       }

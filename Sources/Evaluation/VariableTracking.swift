@@ -22,13 +22,14 @@ struct VariableFamily: SampleFamily {
   /// The worked example, a line break at its end; empty for none.
   private let example: String
 
-  /// `count` counts tokens of a text; RULER has four hops.
+  /// `count` counts tokens of a text; RULER has four hops, and a line of noise for each of them.
   init(
-    length: Int, stream: SampleStream, hops: Int = 4, hasExample: Bool, count: (String) -> Int
+    length: Int, stream: SampleStream, hops: Int = 4, floor least: Int? = nil, hasExample: Bool,
+    count: (String) -> Int
   ) {
     self.stream = stream
     step = length < 4096 ? 1 : 10
-    floor = max(step, hops + 1)  // each line of the chain has a place of its own
+    floor = least ?? max(step, hops + 1)  // each line of the chain has a place of its own
     var draws = stream.draws("chain")
     names = Self.names(hops + 1, letters: 5, &draws)
     value = 10_000 + draws.below(89_999)

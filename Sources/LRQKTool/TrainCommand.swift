@@ -148,10 +148,10 @@ private struct ProgressLines {
     let seconds = since.reduce(0) { $0 + $1.seconds }
     let tokens = since.reduce(0) { $0 + $1.size.length * $1.size.count }
     let loss = since.reduce(0) { $0 + $1.loss } / Double(since.count)
-    let accuracies = since.compactMap(\.accuracy)
+    let names = recipe.stages.first { $0.name == report.stage }?.tasks.map(\.name) ?? []
     let accuracy =
-      accuracies.isEmpty
-      ? "" : ", accuracy \(number(accuracies.reduce(0, +) / Double(accuracies.count)))"
+      ", right: "
+      + zip(names, report.taskAccuracies).map { "\($0) \(number($1, 2))" }.joined(separator: ", ")
     // At most: a stage may end early.
     let steps = recipe.stages[min(state.stage, recipe.stages.count - 1)...].reduce(0) {
       $0 + $1.steps

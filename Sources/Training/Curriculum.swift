@@ -4,9 +4,10 @@
 // Out: the batch of every step, a pure function of (seed, stage, step): no state but two numbers has
 //      to be kept to go on where a run stopped.
 //
-// A stage ends when the answers of its last `window` steps were right often enough, or after its
-// most steps. Accuracy, not the step count, should move a curriculum on: a model that is hurried to
-// longer texts before it can find anything in short ones may never learn to.
+// A stage ends when answers are right often enough, as a mean over its tasks, or after its most steps.
+// Accuracy, not the step count, should move a curriculum on: a model that is hurried to longer texts
+// before it can find anything in short ones may never learn to. Each task counts alike, however much
+// of its texts is asked for: a task that is easy and dense would hide one that is not learned.
 
 public import Tensors
 
@@ -63,9 +64,9 @@ public struct Stage: Sendable {
   public var sizes: [BatchSize]
   /// The learning rate of its steps.
   public var schedule: Schedule
-  /// The accuracy that ends it; nil: only the number of steps does.
+  /// The accuracy that ends it, the mean over the tasks; nil: only the number of steps does.
   public var accuracy: Double?
-  /// Steps that the accuracy is the mean of.
+  /// How many steps a task's accuracy looks back over: a step moves it by 1/window of the difference.
   public var window: Int
   /// Most steps.
   public var steps: Int
@@ -92,12 +93,15 @@ public struct Stage: Sendable {
     let choice = RandomNumbers(seed: seed, stream: base)
     let size = sizes[pick(sizes.map(\.share), choice.uniform(0))]
     return try mapConcurrently(size.count) { n in
-      let task = tasks[pick(tasks.map(\.share), choice.uniform(n + 1))].task
+      let place = pick(tasks.map(\.share), choice.uniform(n + 1))
+      let task = tasks[place].task
       let numbers = RandomNumbers(seed: seed, stream: base | UInt64(n + 1))
       let (tokens, weights) = try task.text(length: size.length, numbers)
       precondition(
         tokens.count == size.length + 1, "a text of \(tokens.count) tokens, not \(size.length + 1)")
-      return TrainingSequence(text: tokens, weights: weights)
+      var sequence = TrainingSequence(text: tokens, weights: weights)
+      sequence.task = place
+      return sequence
     }
   }
 }

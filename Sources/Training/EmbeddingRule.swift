@@ -7,7 +7,7 @@
 import Tensors
 
 extension Tape {
-  /// The rows of `tokens`, (n, D).
+  /// The rows of `tokens`, (n, D); of any matrix, the rows with these numbers.
   public func embedding(_ W: Variable<E>, of tokens: [Int]) -> Variable<E> {
     let width = W.value.columns
     return record(W.value.gather(rows: tokens)) { dx in

@@ -7,7 +7,7 @@
 //                                once: RULER's own sizes more often than not, so that nothing
 //                                depends on them; the other keys are asked for as well
 //   recital                      niah_multikey_2 whose questions are the needles' own beginnings
-//   vt                           four hops and the example; below 512 tokens one to four, and none
+//   vt                           four hops, below 256 tokens one to four; the example from 512 on
 //   cwe, fwe, qa_1, qa_2         as they are scored
 //
 // Sizes that do not fit the length are drawn again.
@@ -119,7 +119,7 @@ struct LessonTask: TrainingTask {
           NeedleSizes(draws.below(5) == 0 ? .noise : .prose, keys: keys, queries: queries),
           further: L < 384 ? 0 : draws.below(3))
       case .variableTracking:
-        return .chain(hops: L < 512 ? 1 + draws.below(4) : 4)
+        return .chain(hops: L < 256 ? 1 + draws.below(4) : 4)
       default: return .task(task)
       }
     }

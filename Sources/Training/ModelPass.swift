@@ -1,7 +1,8 @@
 // One forward pass of a model over sequences of one length, on a tape.
 //
 // In:  parameters on the tape, tokens of several sequences one after another, (n) with n = B L.
-// Out: logits (n, vocabulary); `Tape.backward` then finds every gradient.
+// Out: logits (rows, vocabulary) of all rows or of those that are asked for; `Tape.backward` then
+//      finds every gradient.
 //
 //   x = embedding                                   (n, D)
 //   x = x + attention(norm₁ x)                      every block
@@ -38,8 +39,11 @@ public struct ModelPass<E: Scalar> {
     return leaves[place]
   }
 
-  /// Logits (n, vocabulary) of sequences of L tokens, one after another.
-  public func logits(of tokens: [Int], sequenceLength L: Int) -> Variable<E> {
+  /// Logits (n, vocabulary) of sequences of L tokens, one after another; with `rows`, of those alone,
+  /// (rows, vocabulary): where the vocabulary is large, they are most of the work.
+  public func logits(
+    of tokens: [Int], sequenceLength L: Int, rows: [Int]? = nil
+  ) -> Variable<E> {
     let embedding = parameter("model.embed_tokens")
     let turns = shape.rotary.turns(positions: Array(0..<L), length: L, as: E.self)
     var x = tape.embedding(embedding, of: tokens)
@@ -53,6 +57,7 @@ public struct ModelPass<E: Scalar> {
         tape.linear(h, parameter("\(block).mlp.up_proj")))
       x = tape.add(x, tape.linear(gated, parameter("\(block).mlp.down_proj")))
     }
+    if let rows { x = tape.embedding(x, of: rows) }
     return tape.linear(norm("model.norm", x), embedding)
   }
 

@@ -52,7 +52,7 @@ public struct Recipe: Sendable {
     shards = try file.integer("shards", in: 1...64) ?? 2
     let vocabulary = try file.require(
       "vocabulary", try file.integer("vocabulary", in: 258...(1 << 16)))
-    background = try file.number("background", above: 0, upTo: 1) ?? 0.2
+    background = try file.number("background", above: -1e-12, upTo: 1) ?? 0.2
     let formats: [String: StorageFormat] = ["f32": .float32, "f16": .float16, "bf16": .bfloat16]
     let format = try file.text("format") ?? "f32"
     guard let format = formats[format] else {
@@ -166,7 +166,7 @@ public struct RecipeStage: Sendable {
   public let schedule: Schedule
   /// The accuracy that ends it.
   public let accuracy: Double?
-  /// Steps that the accuracy is the mean of.
+  /// How many steps a task's accuracy looks back over.
   public let window: Int
   /// Most steps.
   public let steps: Int

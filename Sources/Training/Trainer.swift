@@ -19,7 +19,8 @@ public struct TrainingState: Sendable {
   public var stage = 0
   /// Steps so far in this stage.
   public var stepInStage = 0
-  /// Accuracies of the last steps of this stage, oldest first, at most its window.
+  /// Of each task of this stage, how often its answers were right: 0 at the stage's beginning, then
+  /// every step with such answers moves it by 1/window of the difference.
   public var accuracies: [Double] = []
   /// Tokens so far.
   public var tokens = 0
@@ -48,6 +49,8 @@ public struct StepReport: Sendable {
   public let loss: Double
   /// Share of the targets of weight 1 or more that were the likeliest token; nil if there was none.
   public let accuracy: Double?
+  /// Of each of the stage's tasks, over the last steps.
+  public let taskAccuracies: [Double]
   /// Of all gradients together, before clipping.
   public let gradientNorm: Double
   /// η.
@@ -108,29 +111,38 @@ public struct Trainer: Sendable {
     let rate = stage.schedule.rate(at: state.stepInStage)
     let norm = try optimizer.step(
       &state.parameters, result.gradients, t: state.step, rate: rate)
-    let accuracy =
-      result.answers == 0 ? nil : Double(result.rightAnswers) / Double(result.answers)
-    advance(&state, stage, accuracy)
+    let (asked, right) = result.answers.reduce((0, 0)) { ($0.0 + $1.asked, $0.1 + $1.right) }
+    let accuracy = asked == 0 ? nil : Double(right) / Double(asked)
+    let accuracies = advance(&state, stage, result.answers)
     let length = batch[0].tokens.count
     state.tokens += batch.count * length
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     state.seconds += seconds
     return StepReport(
       step: state.step, stage: stage.name, size: (length, batch.count), loss: result.loss,
-      accuracy: accuracy, gradientNorm: norm, rate: rate, seconds: seconds)
+      accuracy: accuracy, taskAccuracies: accuracies, gradientNorm: norm, rate: rate,
+      seconds: seconds)
   }
 
-  /// Goes on to the next stage when this one is over.
-  private func advance(_ state: inout TrainingState, _ stage: Stage, _ accuracy: Double?) {
-    if let accuracy { state.accuracies.append(accuracy) }
-    if state.accuracies.count > stage.window { state.accuracies.removeFirst() }
-    let mean = state.accuracies.reduce(0, +) / Double(max(1, state.accuracies.count))
-    let isGood = state.accuracies.count == stage.window && mean >= stage.accuracy ?? .infinity
-    if isGood || state.stepInStage >= stage.steps {
+  /// Goes on to the next stage when this one is over; returns the tasks' accuracies.
+  private func advance(
+    _ state: inout TrainingState, _ stage: Stage, _ answers: [(asked: Int, right: Int)]
+  ) -> [Double] {
+    if state.accuracies.isEmpty {
+      state.accuracies = Array(repeating: 0, count: stage.tasks.count)
+    }
+    for (task, count) in answers.enumerated() where count.asked > 0 {
+      let now = Double(count.right) / Double(count.asked)
+      state.accuracies[task] += (now - state.accuracies[task]) / Double(stage.window)
+    }
+    let accuracies = state.accuracies
+    let mean = accuracies.reduce(0, +) / Double(accuracies.count)
+    if mean >= stage.accuracy ?? .infinity || state.stepInStage >= stage.steps {
       state.stage += 1
       state.stepInStage = 0
       state.accuracies = []
     }
+    return accuracies
   }
 }
 

@@ -17,6 +17,8 @@ public struct TrainingSequence: Sendable, Equatable {
   public var targets: [Int]
   /// (L); 0 where nothing is to be learned.
   public var weights: [Float]
+  /// Which of the stage's tasks it is of.
+  public var task = 0
 
   /// A text of L + 1 tokens: each is to say the next one, weighted by `weights[t + 1]`.
   public init(text: [Int], weights: [Float]) {
@@ -33,10 +35,9 @@ public struct BatchResult<E: Scalar>: Sendable {
   public var loss = 0.0
   /// Of each parameter, row-major.
   public var gradients: [[E]] = []
-  /// Targets of weight 1 or more: what is asked for.
-  public var answers = 0
-  /// Those of them that were the likeliest token.
-  public var rightAnswers = 0
+  /// Of each task: targets of weight 1 or more, which are asked for, and those of them that were the
+  /// likeliest token.
+  public var answers: [(asked: Int, right: Int)] = []
 }
 
 /// Loss and gradients of a batch; `shards` tapes.
@@ -52,13 +53,27 @@ public func gradients<E: Scalar>(
     let sequences = batch[s * batch.count / count..<(s + 1) * batch.count / count]
     let tape = Tape<E>()
     let pass = ModelPass(shape, parameters, on: tape)
-    let logits = pass.logits(of: sequences.flatMap(\.tokens), sequenceLength: L)
+    // Rows without weight teach nothing; one stays, so that there is a loss.
+    let weights = sequences.flatMap(\.weights)
+    var rows = weights.indices.filter { weights[$0] != 0 }
+    if rows.isEmpty { rows = [0] }
+    let targets = sequences.flatMap(\.targets)
+    let logits = pass.logits(
+      of: sequences.flatMap(\.tokens), sequenceLength: L, rows: rows)
     let loss = tape.crossEntropy(
-      logits, targets: sequences.flatMap(\.targets),
-      weights: sequences.flatMap { $0.weights.map { E($0) } }, totalWeight: E(total))
+      logits, targets: rows.map { targets[$0] }, weights: rows.map { E(weights[$0]) },
+      totalWeight: E(total))
     var result = BatchResult<E>(loss: Double(loss.value.elements[0]))
-    (result.answers, result.rightAnswers) = rightAnswers(
-      logits.value, sequences.flatMap(\.targets), sequences.flatMap(\.weights))
+    let tasks = sequences.map(\.task)
+    result.answers = Array(repeating: (0, 0), count: (batch.map(\.task).max() ?? 0) + 1)
+    let (z, V) = (logits.value.elements, logits.value.columns)
+    for (n, row) in rows.enumerated() where weights[row] >= 1 {
+      let task = tasks[row / L]
+      result.answers[task].asked += 1
+      if largest(z.span, in: n * V..<(n + 1) * V) == targets[row] {
+        result.answers[task].right += 1
+      }
+    }
     tape.backward(from: loss)
     result.gradients = pass.leaves.map { $0.takeGradient() }
     return result
@@ -66,8 +81,10 @@ public func gradients<E: Scalar>(
   var sum = parts[0]
   for part in parts.dropFirst() {
     sum.loss += part.loss
-    sum.answers += part.answers
-    sum.rightAnswers += part.rightAnswers
+    for (task, count) in part.answers.enumerated() {
+      sum.answers[task].asked += count.asked
+      sum.answers[task].right += count.right
+    }
     try updateConcurrently(&sum.gradients) { n, gradient in
       let more = part.gradients[n]
       var out = gradient.mutableSpan
@@ -75,16 +92,6 @@ public func gradients<E: Scalar>(
     }
   }
   return sum
-}
-
-/// How many targets of weight 1 or more there are, and how many have the largest logit of their row.
-private func rightAnswers<E: Scalar>(
-  _ logits: Tensor<E>, _ targets: [Int], _ weights: [Float]
-) -> (all: Int, right: Int) {
-  let (z, V) = (logits.elements, logits.columns)
-  let asked = targets.indices.filter { weights[$0] >= 1 }
-  let right = asked.filter { largest(z.span, in: $0 * V..<($0 + 1) * V) == targets[$0] }
-  return (asked.count, right.count)
 }
 
 /// The place of the largest number within `range`; the first of equals.
