@@ -110,7 +110,8 @@ let package = Package(
       dependencies: [
         "Evaluation", "CacheMethods", "ChatTemplates", "Transformers", "Tensors", "TieredMemory",
       ],
-      exclude: ["make_tiny.py"], resources: [.copy("Fixtures")], swiftSettings: strict),
+      exclude: ["make_needles_logits.py", "make_tiny.py"], resources: [.copy("Fixtures")],
+      swiftSettings: strict),
     .testTarget(
       name: "TrainingTests",
       dependencies: ["TestSupport", "Training", "Evaluation", "Transformers", "Tensors"],
