@@ -30,7 +30,7 @@ struct DemoCommand: ParsableCommand {
   var model = "Examples/Models/needles"
 
   @Option(help: "Which of RULER's tasks; lrqk ruler lists them.")
-  var task = RulerTask.niahMultiquery.rawValue
+  var task = RulerTask.niahMultikey1.rawValue
 
   @Option(help: "Tokens of prompt and answer together.")
   var length = 2048
@@ -69,7 +69,7 @@ struct DemoCommand: ParsableCommand {
       let sample = try RulerGenerator(seed: seed, form: form).sample(
         task, length: length, index: 0)
       let methods = try cacheMethodList(["full"] + chosen(decoder.configuration))
-      let run = try DemoRun(decoder, form, tokenizer, sample, methods)
+      let run = try DemoRun(decoder, form, tokenizer, sample, seed: seed, methods)
       var page = Page(colour: isColourWanted)
       run.tellPrompt(model, decoder.configuration, on: &page)
       run.tellAnswers(on: &page)
@@ -93,6 +93,7 @@ struct DemoCommand: ParsableCommand {
 /// One prompt, answered under several methods.
 struct DemoRun {
   let sample: RulerSample
+  let seed: UInt64
   let methods: [any CacheMethod]
   /// The sample's tokens that its needles cover.
   private let needles: [Int]
@@ -102,7 +103,7 @@ struct DemoRun {
 
   init(
     _ decoder: Decoder, _ form: PromptForm, _ tokenizer: Tokenizer, _ sample: RulerSample,
-    _ methods: [any CacheMethod]
+    seed: UInt64, _ methods: [any CacheMethod]
   ) throws {
     func tokens(_ ranges: [Range<Int>]) throws -> [Int] {
       guard let covered = form.tokens(covering: ranges, of: sample.prompt, ids: sample.tokens)
@@ -113,7 +114,7 @@ struct DemoRun {
       }
       return covered
     }
-    (self.sample, self.methods) = (sample, methods)
+    (self.sample, self.seed, self.methods) = (sample, seed, methods)
     needles = try tokens(sample.needles)
     questionStart =
       try tokens([sample.questionStart..<sample.prompt.utf8.count]).first ?? sample.tokens.count
@@ -135,7 +136,7 @@ struct DemoRun {
     page.text(
       "\(folder): \(c.architecture), \(c.layers) layers, \(c.queryHeads) query and \(c.keyValueHeads) "
         + "key/value heads of width \(c.headWidth). The prompt has \(sample.tokens.count) tokens "
-        + "(\(sample.task.rawValue), seed chosen); hidden in it:")
+        + "(\(sample.task.rawValue), the sample of seed \(seed)); hidden in it:")
     page.blank()
     let bytes = Array(sample.prompt.utf8)
     let shown = sample.needles.prefix(6)
