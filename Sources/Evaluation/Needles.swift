@@ -171,7 +171,8 @@ struct NeedleFamily: SampleFamily {
         + "Make sure to memorize it. I will quiz you about the \(kind.rawValue) afterwards.\n"
   }
 
-  /// Several queries: in their order. Several values of one: as the reader meets them in `needles`.
+  /// What is asked for: queries in their order, several values of one as the reader meets them in
+  /// `needles`.
   private func values(_ queries: [String], _ needles: [Needle]) -> [String] {
     queries.flatMap { query in needles.filter { $0.key == query }.map(\.value) }
   }
