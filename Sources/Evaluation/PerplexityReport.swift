@@ -27,12 +27,8 @@ public struct PerplexityReport: Encodable {
   /// The report as text, without a line break at its end.
   public func text(_ format: ReportFormat) throws -> String {
     switch format {
-    case .jsonl: return try results.map(jsonLine).joined(separator: "\n")
-    case .json:
-      let encoder = JSONEncoder()
-      encoder.keyEncodingStrategy = .convertToSnakeCase
-      encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-      return String(decoding: try encoder.encode(self), as: UTF8.self)
+    case .jsonl: return try jsonLines(results)
+    case .json: return try jsonText(self)
     case .csv:
       let head =
         "cache,tokens,mean_negative_log_likelihood,standard_error,perplexity,bits_per_byte,"

@@ -23,12 +23,8 @@ extension RulerReport {
     switch format {
     case .md: return markdown
     case .csv: return csv
-    case .jsonl: return try results.map(jsonLine).joined(separator: "\n")
-    case .json:
-      let encoder = JSONEncoder()
-      encoder.keyEncodingStrategy = .convertToSnakeCase
-      encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-      return String(decoding: try encoder.encode(self), as: UTF8.self)
+    case .jsonl: return try jsonLines(results)
+    case .json: return try jsonText(self)
     }
   }
 
@@ -128,6 +124,21 @@ extension RulerReport {
     let kib = Double(count) / 1024
     return kib < 1024 ? String(format: "%.1f KiB", kib) : String(format: "%.2f MiB", kib / 1024)
   }
+}
+
+/// `report` as one JSON object with snake_case names in alphabetical order: over many lines for a
+/// person's eyes, or on one.
+package func jsonText(_ report: some Encodable, isPretty: Bool = true) throws -> String {
+  let encoder = JSONEncoder()
+  encoder.keyEncodingStrategy = .convertToSnakeCase
+  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+  if isPretty { encoder.outputFormatting.insert(.prettyPrinted) }
+  return String(decoding: try encoder.encode(report), as: UTF8.self)
+}
+
+/// One object a line.
+func jsonLines(_ rows: [some Encodable]) throws -> String {
+  try rows.map { try jsonText($0, isPretty: false) }.joined(separator: "\n")
 }
 
 /// A number with so many decimals, or a dash.

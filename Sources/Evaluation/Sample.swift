@@ -143,13 +143,14 @@ public struct RulerSample: Sendable {
       let needles: [[Int]]
       let questions: String?
     }
-    return try jsonLine(
+    return try jsonText(
       Line(
         generator: RulerTask.generator, task: task.rawValue, length: length, sample: index,
         prompt: prompt, promptHash: promptHash, promptTokens: tokens.count, units: units,
         answerPrefix: prefix, answer: answer, references: references,
         needles: needles.map { [$0.lowerBound, $0.upperBound] },
-        questions: task.metric == .part ? source.description : nil))
+        questions: task.metric == .part ? source.description : nil),
+      isPretty: false)
   }
 }
 

@@ -104,7 +104,7 @@ public final class SampleLog {
       try file.truncate(atOffset: UInt64(kept.count))
       try file.seekToEnd()
       self.file = file
-      if kept.isEmpty { try write(try jsonLine(head)) }
+      if kept.isEmpty { try write(try jsonText(head, isPretty: false)) }
     } catch {
       throw EvaluationError("\(path): cannot be written")
     }
@@ -173,7 +173,7 @@ public final class SampleLog {
     records[Self.key(record)] = record
     guard file != nil else { return }
     do {
-      try write(try jsonLine(record))
+      try write(try jsonText(record, isPretty: false))
     } catch {
       throw EvaluationError("\(path): cannot be written; the disk may be full")
     }

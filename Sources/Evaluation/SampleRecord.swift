@@ -119,11 +119,3 @@ public struct SampleRecord: Sendable, Equatable, Codable {
     needleRecall = answer.needleRecall
   }
 }
-
-/// JSON as all reports here write it: snake case, sorted keys, one line.
-func jsonLine<Value: Encodable>(_ value: Value) throws -> String {
-  let encoder = JSONEncoder()
-  encoder.keyEncodingStrategy = .convertToSnakeCase
-  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-  return String(decoding: try encoder.encode(value), as: UTF8.self)
-}

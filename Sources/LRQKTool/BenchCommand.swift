@@ -133,7 +133,7 @@ struct BenchPrefill: ParsableCommand {
       operations += starts * l * r * (r + 2 * d)
       read += starts * l * (r + d)
     }
-    BenchReport(
+    try BenchReport(
       what: "prefill", sizes: s, timing: timing, limits: limits, operations: operations,
       bytes: 4 * (read + Double(s.groups) * l * r), extra: [:]
     ).print()
@@ -190,7 +190,7 @@ struct BenchDecode: ParsableCommand {
     let missed = Double(misses.dropFirst().reduce(0, +)) / Double(s.runs)
     let codes = H * l * r
     let omega = s.preset == .paper ? H * n * (d + r) : 0
-    BenchReport(
+    try BenchReport(
       what: "decode step", sizes: s, timing: timing, limits: limits,
       operations: 2 * (codes + H * n * 2 * d)
         + (s.preset == .paper ? 2 * H * n * (d + r + r * r) : 0),
@@ -212,7 +212,7 @@ struct BenchReport {
   let bytes: Double
   let extra: [String: Double]
 
-  func print() {
+  func print() throws {
     let gflops = operations / timing.median / 1e9
     let bandwidth = bytes / timing.median / 1e9
     if sizes.json {
@@ -228,10 +228,7 @@ struct BenchReport {
         "processors": ProcessInfo.processInfo.activeProcessorCount,
       ]
       for (name, value) in extra { object[name] = value }
-      let data = try? JSONSerialization.data(
-        withJSONObject: object, options: [.sortedKeys, .prettyPrinted])
-      show(data.map { String(decoding: $0, as: UTF8.self) } ?? "{}")
-      return
+      return show(String(decoding: try objectJSON(object), as: UTF8.self))
     }
     show(
       "\(what): \(sizes.tokens) tokens, \(sizes.queryHeads) query and \(sizes.keyValueHeads) "

@@ -102,7 +102,7 @@ struct BenchModel: ParsableCommand {
       let openSeconds = (ContinuousClock.now - made) / .seconds(1)
       var report = try measure(decoder)
       report.openSeconds = openSeconds
-      report.print(self, decoder.configuration)
+      try report.print(self, decoder.configuration)
     } catch {
       fail(error, path, goingOn: cacheGoesOn)
     }
@@ -164,7 +164,7 @@ private struct ModelReport {
   let after: MachineLimits
   var openSeconds = 0.0
 
-  func print(_ c: BenchModel, _ model: ModelConfiguration) {
+  func print(_ c: BenchModel, _ model: ModelConfiguration) throws {
     let tokensPerSecond = Double(c.batch) / timing.median
     let bandwidth = Double(weightBytes) / timing.median / 1e9
     let share = bandwidth / ((before.bandwidth + after.bandwidth) / 2)
@@ -187,10 +187,7 @@ private struct ModelReport {
         "limit_read_gigabytes_per_second_after": after.bandwidth,
         "prompt_tokens_per_second": prompt, "open_seconds": openSeconds, "processors": cores,
       ]
-      let data = try? JSONSerialization.data(
-        withJSONObject: object, options: [.sortedKeys, .prettyPrinted])
-      show(data.map { String(decoding: $0, as: UTF8.self) } ?? "{}")
-      return
+      return show(String(decoding: try objectJSON(object), as: UTF8.self))
     }
     show(
       "decode step of \(c.model ?? "random weights"), \(c.model == nil ? c.format ?? "f32" : "as stored")"

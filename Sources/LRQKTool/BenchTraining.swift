@@ -68,13 +68,13 @@ struct BenchTraining: ParsableCommand {
       let before = MachineLimits.measure()
       let timing = try Timing(runs: steps, step)
       let after = MachineLimits.measure()
-      report(shape, timing, (before.gflops + after.gflops) / 2 * 1e9)
+      try report(shape, timing, (before.gflops + after.gflops) / 2 * 1e9)
     } catch {
       fail(error, "train-step")
     }
   }
 
-  private func report(_ shape: ModelShape, _ timing: Timing, _ limit: Double) {
+  private func report(_ shape: ModelShape, _ timing: Timing, _ limit: Double) throws {
     let tokens = Double(batch * length)
     let pairs = Double(layers * queryHeads * (length + 1)) / 2
     let operations = tokens * (6 * Double(shape.parameterCount) + pairs * Double(14 * width))
@@ -86,9 +86,7 @@ struct BenchTraining: ParsableCommand {
         "seconds_max": timing.slowest, "tokens_per_second": tokens / timing.median,
         "operations_per_second": operations / timing.median, "share_of_products": share,
       ]
-      let data = try? JSONSerialization.data(
-        withJSONObject: object, options: [.sortedKeys, .prettyPrinted])
-      return show(data.map { String(decoding: $0, as: UTF8.self) } ?? "{}")
+      return show(String(decoding: try objectJSON(object), as: UTF8.self))
     }
     show(
       "training step of \(shape.parameterCount) parameters: D = \(hidden), \(layers) layers, "

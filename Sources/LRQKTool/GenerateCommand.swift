@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import CacheMethods
+import Evaluation
 import Foundation
 import Tensors
 import Transformers

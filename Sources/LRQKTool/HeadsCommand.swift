@@ -1,6 +1,7 @@
 // lrqk heads: how different the heads of each layer are.
 
 import ArgumentParser
+import Evaluation
 import Foundation
 import Tensors
 import Transformers

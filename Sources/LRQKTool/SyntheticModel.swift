@@ -74,9 +74,9 @@ struct ModelSizes {
           ("\(prefix).post_attention_layernorm.weight", ones),
         ])
     }
-    try json(["metadata": [String: Any](), "weight_map": places])
+    try objectJSON(["metadata": [String: Any](), "weight_map": places])
       .write(to: URL(fileURLWithPath: "\(folder)/model.safetensors.index.json"))
-    try json([
+    try objectJSON([
       "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden,
       "num_hidden_layers": layers, "intermediate_size": intermediate,
       "num_attention_heads": queryHeads, "num_key_value_heads": keyValueHeads,
@@ -84,10 +84,6 @@ struct ModelSizes {
       "max_position_embeddings": 131_072, "rms_norm_eps": 1e-5, "rope_theta": 10_000.0,
     ])
     .write(to: URL(fileURLWithPath: "\(folder)/config.json"))
-  }
-
-  private func json(_ object: [String: Any]) throws -> Data {
-    try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys, .prettyPrinted])
   }
 }
 

@@ -55,14 +55,9 @@ func show(_ text: String, ending: String = "\n") {
   }
 }
 
-/// `report` as one JSON object with snake_case names in alphabetical order: over many lines for a
-/// person's eyes, or on one.
-func jsonText(_ report: some Encodable, isPretty: Bool = true) throws -> String {
-  let encoder = JSONEncoder()
-  encoder.keyEncodingStrategy = .convertToSnakeCase
-  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-  if isPretty { encoder.outputFormatting.insert(.prettyPrinted) }
-  return String(decoding: try encoder.encode(report), as: UTF8.self)
+/// `object` in JSON over many lines, names in alphabetical order.
+func objectJSON(_ object: [String: Any]) throws -> Data {
+  try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys, .prettyPrinted])
 }
 
 /// A terminal, and nobody asked for plain text (no-color.org).
