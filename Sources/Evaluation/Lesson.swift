@@ -14,8 +14,8 @@ package enum LessonKind: Sendable {
   case task(RulerTask)
   /// Needles of any number, with further questions.
   case needles(NeedleSizes, FurtherQuestions?)
-  /// Variable tracking with so many hops.
-  case chain(hops: Int)
+  /// Variable tracking with so many chains, each asked for, of so many hops.
+  case chains(Int, hops: Int)
 }
 
 /// A text to learn from.

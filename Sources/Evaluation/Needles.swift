@@ -14,7 +14,9 @@
 //
 // Source: RULER's niah.py. Ours: all keys and values of a sample are different from each other; one
 // needle asked for has a wording of its own (upstream replaces "are" by "is" in the whole template); an
-// answer to several queries names each key before its value.
+// answer to several queries names each key before its value, and one with several values of a key begins
+// with the latest: a reader that looks back can learn at each value which one came before it, but never
+// which one comes next.
 
 /// What keys, values and question are called.
 package enum NeedleKind: String, Sendable {
@@ -192,12 +194,12 @@ struct NeedleFamily: SampleFamily {
       isSingle
       ? " The special magic \(kind.singular) for \(query) mentioned in the provided text is"
       : " The special magic \(kind.rawValue) for \(query) mentioned in the provided text are"
-    let values = values(queries, needles)
-    let items =
+    let lists = queries.map { Array(values([$0], needles).reversed()) }
+    let texts = lists.map { $0.joined(separator: ", ") }
+    let answer =
       queries.count == 1
-      ? values
-      : queries.map { "\($0): \(enumeration(self.values([$0], needles)))" }
-    return (question, prefix, MarkedText(" \(enumeration(items)).", marking: values))
+      ? texts[0] : enumeration(zip(queries, texts).map { "\($0): \($1)" })
+    return (question, prefix, MarkedText(" \(answer).", marking: lists.flatMap { $0 }))
   }
 
   private func followUps(_ further: FurtherQuestions, _ needles: [Needle]) -> [FollowUp] {

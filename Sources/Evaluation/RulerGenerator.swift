@@ -88,9 +88,10 @@ public struct RulerGenerator: Sendable {
       case .task(let task): try self.family(task, length: length, index: 0, stream: stream)
       case .needles(let sizes, let further):
         NeedleFamily(sizes, length: length, stream: stream, haystack: haystack, further: further)
-      case .chain(let hops):
+      case .chains(let chains, let hops):
         VariableFamily(
-          length: length, stream: stream, hops: hops, floor: 1, hasExample: hasExamples
+          length: length, stream: stream, chains: chains, hops: hops, floor: 1,
+          hasExample: hasExamples
         ) {
           form.encode($0).count
         }

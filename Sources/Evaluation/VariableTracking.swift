@@ -10,42 +10,62 @@
 // example with names of three letters, the value 12345 and its answer precedes the task.
 //
 // Source: RULER's variable_tracking.py with one chain and four hops. Ours: the example has at most
-// min(500, length / 4) tokens where upstream has 500, so that short lengths have one, too.
+// min(500, length / 4) tokens where upstream has 500, so that short lengths have one, too. Lessons have
+// several chains, and ask for each.
+
+/// A value and the variables that have it, in their order.
+private typealias Chain = (names: [String], value: Int)
 
 /// One sample of variable tracking.
 struct VariableFamily: SampleFamily {
   let floor: Int
   let step: Int
   private let stream: SampleStream
-  private let names: [String]
-  private let value: Int
+  /// The first one is asked for, the others in further questions.
+  private let chains: [Chain]
   /// The worked example, a line break at its end; empty for none.
   private let example: String
 
-  /// `count` counts tokens of a text; RULER has four hops, and a line of noise for each of them.
+  /// `count` counts tokens of a text; RULER has one chain, four hops, and a line of noise for each of
+  /// them.
   init(
-    length: Int, stream: SampleStream, hops: Int = 4, floor least: Int? = nil, hasExample: Bool,
-    count: (String) -> Int
+    length: Int, stream: SampleStream, chains: Int = 1, hops: Int = 4, floor least: Int? = nil,
+    hasExample: Bool, count: (String) -> Int
   ) {
     self.stream = stream
     step = length < 4096 ? 1 : 10
     floor = least ?? max(step, hops + 1)  // each line of the chain has a place of its own
     var draws = stream.draws("chain")
-    names = Self.names(hops + 1, letters: 5, &draws)
-    value = 10_000 + draws.below(89_999)
+    var found: [Chain] = []
+    while found.count < chains {
+      let names = Self.names(hops + 1, letters: 5, &draws)
+      let value = 10_000 + draws.below(89_999)
+      if found.allSatisfy({ $0.value != value && Set($0.names).isDisjoint(with: names) }) {
+        found.append((names, value))
+      }
+    }
+    self.chains = found
     example =
       hasExample ? Self.example(stream, hops, limit: min(500, length / 4), count: count) : ""
   }
 
   func draft(_ units: Int) -> Draft {
     var draws = stream.draws("places")
-    let context = Self.context(names, value, lines: units, &draws)
+    let context = Self.context(chains, lines: units, &draws)
+    let turns = chains.map { chain in
+      FollowUp(
+        given: Self.question(chain.value) + Self.prefix(chain.value, chain.names.count - 1) + " ",
+        answer: MarkedText(chain.names, separator: " ", marked: Set(chain.names.indices)))
+    }
+    let (names, value) = chains[0]
     let question = Self.question(value)
-    return Draft(
+    var draft = Draft(
       text: MarkedText([example + Self.instruction]) + context + question,
       questionBytes: question.utf8.count,
       prefix: Self.prefix(value, names.count - 1) + " ", references: names,
-      answer: MarkedText(names, separator: " ", marked: Set(names.indices)))
+      answer: turns[0].answer)
+    draft.followUps = Array(turns.dropFirst())
+    return draft
   }
 
   private static let instruction =
@@ -68,14 +88,22 @@ struct VariableFamily: SampleFamily {
     return names
   }
 
-  /// The chain between `lines` lines of noise.
-  private static func context(
-    _ names: [String], _ value: Int, lines: Int, _ draws: inout Draws
-  ) -> MarkedText {
-    let chain =
-      ["VAR \(names[0]) = \(value)"]
+  /// Its lines.
+  private static func lines(_ chain: Chain) -> [String] {
+    let names = chain.names
+    return ["VAR \(names[0]) = \(chain.value)"]
       + (1..<names.count).map { "VAR \(names[$0]) = VAR \(names[$0 - 1]) " }
-    return hidden(chain, in: Array(repeating: noiseLine, count: lines), &draws)
+  }
+
+  /// The chains between `lines` lines of noise; each keeps its order.
+  private static func context(
+    _ chains: [Chain], lines: Int, _ draws: inout Draws
+  ) -> MarkedText {
+    var rest = chains.map { Self.lines($0)[...] }
+    var turns = rest.indices.flatMap { Array(repeating: $0, count: rest[$0].count) }
+    if chains.count > 1 { draws.shuffle(&turns) }
+    let mixed = turns.map { rest[$0].removeFirst() }
+    return hidden(mixed, in: Array(repeating: noiseLine, count: lines), &draws)
   }
 
   /// As much noise as fits `limit` tokens, in steps of five lines; the chain alone if none does.
@@ -85,12 +113,11 @@ struct VariableFamily: SampleFamily {
     func text(_ lines: Int) -> String {
       var draws = stream.draws("example")
       let names = names(hops + 1, letters: 3, &draws)
+      let chain = (names: names, value: 12345)
       let context =
         lines == 0
-        ? (["VAR \(names[0]) = 12345"]
-          + (1..<names.count).map { "VAR \(names[$0]) = VAR \(names[$0 - 1]) " })
-          .joined(separator: "\n")
-        : context(names, 12345, lines: lines, &draws).text
+        ? self.lines(chain).joined(separator: "\n")
+        : context([chain], lines: lines, &draws).text
       return instruction + context + question(12345) + prefix(12345, hops) + " "
         + names.joined(separator: " ") + "\n\n"
     }

@@ -3,11 +3,11 @@
 // In:  a task's name, a length.
 // Out: a text with its answers and as many further questions as it draws, and weights.
 //
-//   niah_single_*, niah_multi*   one to eight keys, one to four values, one to four keys asked for at
-//                                once: RULER's own sizes more often than not, so that nothing
-//                                depends on them; the other keys are asked for as well
+//   niah_single_*, niah_multi*   RULER's own numbers of keys, values and keys asked for at once, or
+//                                others, the more keys the longer the text; all keys are asked for
 //   recital                      niah_multikey_2 whose questions are the needles' own beginnings
-//   vt                           four hops, below 256 tokens one to four; the example from 512 on
+//   vt                           four hops, below 256 tokens one to four; the longer the text the more
+//                                chains, all asked for; the example from 512 on
 //   cwe, fwe, qa_1, qa_2         as they are scored
 //
 // Sizes that do not fit the length are drawn again.
@@ -97,8 +97,8 @@ struct LessonTask: TrainingTask {
         let keys = size(1, 70, else: 1...2)
         return needles(NeedleSizes(.prose, value: .uuids, keys: keys), further: keys - 1)
       case .niahMultikey1:
-        let keys = size(4, 60, else: 2...8)
-        return needles(NeedleSizes(.prose, keys: keys), further: draws.below(keys))
+        let keys = size(4, 40, else: 2...max(8, L / 64))
+        return needles(NeedleSizes(.prose, keys: keys), further: keys - 1)
       case .niahMultikey2:
         let tokens = 38  // about as many as a question has
         let many = L / tokens * (15 + draws.below(45)) / 100
@@ -109,17 +109,21 @@ struct LessonTask: TrainingTask {
           NeedleSizes(.needles, key: .uuids, value: .uuids),
           further: size(0, 30, else: 0...max(0, many)))
       case .niahMultivalue:
-        let (keys, values) = (size(1, 50, else: 1...3), size(4, 70, else: 2...4))
+        // No more than 40 needles stand in prose.
+        let (keys, values) = (
+          size(1, 25, else: 1...min(10, max(3, L / 150))), size(4, 70, else: 2...4)
+        )
         return needles(
-          NeedleSizes(.prose, keys: keys, values: values), further: draws.below(keys))
+          NeedleSizes(.prose, keys: keys, values: values), further: keys - 1)
       case .niahMultiquery:
         let queries = size(4, 60, else: 2...4)
-        let keys = queries + size(0, 40, else: 0...3)
+        let keys = queries + size(0, 40, else: 0...max(3, L / 128))
         return needles(
           NeedleSizes(draws.below(5) == 0 ? .noise : .prose, keys: keys, queries: queries),
-          further: L < 384 ? 0 : draws.below(3))
+          further: L < 384 ? 0 : draws.below(L / 128))
       case .variableTracking:
-        return .chain(hops: L < 256 ? 1 + draws.below(4) : 4)
+        let hops = L < 256 ? 1 + draws.below(4) : 4
+        return .chains(size(1, 30, else: 1...max(2, L / 128)), hops: hops)
       default: return .task(task)
       }
     }

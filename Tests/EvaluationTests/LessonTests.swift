@@ -16,8 +16,13 @@ import Transformers
     (
       "queries", .needles(NeedleSizes(.noise, keys: 5, queries: 3), FurtherQuestions(2)), 2500
     ),
-    ("chain", .chain(hops: 2), 1500), ("as scored", .task(.niahMultikey1), 1200),
+    ("chain", .chains(1, hops: 2), 1500), ("chains", .chains(3, hops: 4), 2500),
+    ("as scored", .task(.niahMultikey1), 1200),
   ]
+
+  private static func isChain(_ n: Int) -> Bool {
+    if case .chains = kinds[n].kind { true } else { false }
+  }
 
   /// Tokens of the tiny checkpoint, which give every text back byte by byte.
   private func lesson(
@@ -57,13 +62,13 @@ import Transformers
           before.matches(of: #/ for ([a-z]+-[a-z]+) is: $/#).last?.output.1)
         #expect(question.contains(key), "\(key) is not asked for in \(question.suffix(200))")
       }
-      #expect(Self.kinds[n].name == "chain" || values.count == turn.found.count)
+      #expect(Self.isChain(n) || values.count == turn.found.count)
       #expect(!turn.found.isEmpty)
     }
-    if case .needles(_, .some) = Self.kinds[n].kind {
-      #expect(lesson.turns.count > 1)
-    } else {
-      #expect(lesson.turns.count == 1)
+    switch Self.kinds[n].kind {
+    case .needles(_, .some): #expect(lesson.turns.count > 1)
+    case .chains(let chains, _): #expect(lesson.turns.count == chains)
+    default: #expect(lesson.turns.count == 1)
     }
   }
 
@@ -73,7 +78,7 @@ import Transformers
     for turn in lesson.turns {
       let answer = tokenizer.decode(turn.answer)
       let items =
-        Self.kinds[n].name == "chain"
+        Self.isChain(n)
         ? answer.split(separator: " ").map(String.init)
         : answer.matches(of: #/[0-9]{7}/#).map { String($0.output) }
       #expect(turn.found.count == items.count && turn.found == turn.found.sorted())
@@ -83,6 +88,29 @@ import Transformers
         #expect(from.hasPrefix(item), "\(rest) does not begin with \(item)")
       }
     }
+  }
+
+  @Test func `every chain's variables lead to the value that is asked for, and are asked for once`()
+    throws
+  {
+    let n = try #require(Self.kinds.firstIndex { $0.name == "chains" })
+    let (lesson, tokenizer) = try lesson(n)
+    let context = tokenizer.decode(lesson.turns[0].given)
+    var asked: Set<String> = []
+    for turn in lesson.turns {
+      let given = tokenizer.decode(turn.given)
+      let value = try #require(given.matches(of: #/assigned the value ([0-9]+)/#).last?.output.1)
+      let names = tokenizer.decode(turn.answer).split(separator: " ").map(String.init)
+      #expect(names.count == 5 && asked.isDisjoint(with: names))
+      asked.formUnion(names)
+      // Each is defined by the one before it, further up.
+      var place = context.startIndex
+      for (name, from) in zip(names, [String(value)] + names.map { "VAR \($0)" }) {
+        let line = try #require(context[place...].firstRange(of: "VAR \(name) = \(from)"))
+        place = line.upperBound
+      }
+    }
+    #expect(asked.count == 15)
   }
 
   @Test func `a lesson that cannot fit says so`() throws {

@@ -100,8 +100,8 @@ private let noise =
       #expect(sample.prefix.hasSuffix(" mentioned in the provided text are"))
       #expect(sample.text.contains("\nWhat are all the special magic \(kind)s for "))
       let v = sample.references
-      if definition.sizes.queries == 1 {
-        #expect(sample.answer == " \(v[0]), \(v[1]), \(v[2]), and \(v[3]).")
+      if definition.sizes.queries == 1 {  // the latest first
+        #expect(sample.answer == " \(v[3]), \(v[2]), \(v[1]), \(v[0]).")
       } else {  // each value behind its key
         let named = #/ ([a-z]+-[a-z]+): ([0-9]+)[,.]/#
         let pairs = sample.answer.matches(of: named).map { ($0.output.1, $0.output.2) }
