@@ -152,6 +152,7 @@ private struct ProgressLines {
     let accuracy =
       ", right: "
       + zip(names, report.taskAccuracies).map { "\($0) \(number($1, 2))" }.joined(separator: ", ")
+      + (report.copied.map { ", copied \(number($0, 2))" } ?? "")
     // At most: a stage may end early.
     let steps = recipe.stages[min(state.stage, recipe.stages.count - 1)...].reduce(0) {
       $0 + $1.steps

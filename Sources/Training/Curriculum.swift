@@ -4,7 +4,8 @@
 // Out: the batch of every step, a pure function of (seed, stage, step): no state but two numbers has
 //      to be kept to go on where a run stopped.
 //
-// A stage ends when answers are right often enough, as a mean over its tasks, or after its most steps.
+// A stage ends when answers are right often enough, or after its most steps: as a mean over its tasks,
+// and what can be copied as well.
 // Accuracy, not the step count, should move a curriculum on: a model that is hurried to longer texts
 // before it can find anything in short ones may never learn to. Each task counts alike, however much
 // of its texts is asked for: a task that is easy and dense would hide one that is not learned.
@@ -70,6 +71,8 @@ public struct Stage: Sendable {
   public var window: Int
   /// Most steps.
   public var steps: Int
+  /// How far texts are pulled apart; nil: not at all.
+  public var stretching: Stretching?
 
   /// A part of a run.
   public init(
@@ -101,6 +104,12 @@ public struct Stage: Sendable {
         tokens.count == size.length + 1, "a text of \(tokens.count) tokens, not \(size.length + 1)")
       var sequence = TrainingSequence(text: tokens, weights: weights)
       sequence.task = place
+      if let stretching {
+        // Streams from 2^19 on: there are no more than 2^16 sequences.
+        sequence.positions = stretching.positions(
+          of: sequence.tokens,
+          RandomNumbers(seed: seed, stream: base | 1 << 19 | UInt64(n)))
+      }
       return sequence
     }
   }

@@ -41,11 +41,14 @@ public struct ModelPass<E: Scalar> {
 
   /// Logits (n, vocabulary) of sequences of L tokens, one after another; with `rows`, of those alone,
   /// (rows, vocabulary): where the vocabulary is large, they are most of the work.
+  ///
+  /// `positions` are those of all n tokens; without them every sequence has 0 ..< L.
   public func logits(
-    of tokens: [Int], sequenceLength L: Int, rows: [Int]? = nil
+    of tokens: [Int], sequenceLength L: Int, positions: [Int]? = nil, rows: [Int]? = nil
   ) -> Variable<E> {
     let embedding = parameter("model.embed_tokens")
-    let turns = shape.rotary.turns(positions: Array(0..<L), length: L, as: E.self)
+    let turns = shape.rotary.turns(
+      positions: positions ?? Array(0..<L), length: shape.contextLength, as: E.self)
     var x = tape.embedding(embedding, of: tokens)
     for layer in 0..<shape.layers {
       let block = "model.layers.\(layer)"
@@ -74,7 +77,7 @@ public struct ModelPass<E: Scalar> {
       tape.linear(x, parameter("\(name).\(part)"))
     }
     func turn(_ x: Variable<E>, width: Int) -> Variable<E> {
-      tape.rotated(x, by: turns, headWidth: width, sequenceLength: L)
+      tape.rotated(x, by: turns, headWidth: width)
     }
     switch shape.attention {
     case .grouped(let M):

@@ -14,7 +14,8 @@
 //
 // start is random (the default) or looking-back. attention is mha, gqa (key_value_heads), mqa, mla
 // (latent, rotary) or lrkv (rank). muon_rate is the rate of Muon's matrices over that of the others.
-// A size is [length, sequences] or [length, sequences, share]. Tasks are named in Tasks.swift. A key
+// A size is [length, sequences] or [length, sequences, share]. A stage with a span pulls its texts apart, to
+// positions up to there (Stretching.swift). Tasks are named in Tasks.swift. A key
 // that is not known is an error.
 
 public import Tensors
@@ -81,6 +82,14 @@ public struct Recipe: Sendable {
         throw file.fault(
           "stages", .inconsistent("\(size.length) tokens exceed the context \(shape.contextLength)")
         )
+      }
+      let longest = stage.sizes.map(\.length).max() ?? 0
+      if let span = stage.span, !(longest...shape.contextLength).contains(span) {
+        throw file.fault(
+          "stages",
+          .inconsistent(
+            "span \(span) is not from \(longest), the longest text, to the context "
+              + "\(shape.contextLength)"))
       }
     }
     try file.finish()
@@ -170,6 +179,8 @@ public struct RecipeStage: Sendable {
   public let window: Int
   /// Most steps.
   public let steps: Int
+  /// The positions that texts are pulled apart to; nil: they stay as they are.
+  public let span: Int?
 
   init(_ given: ConfigurationReader) throws {
     var stage = given
@@ -201,6 +212,7 @@ public struct RecipeStage: Sendable {
       }
       return BatchSize(length: length, count: count, share: numbers.count == 3 ? numbers[2] : 1)
     }
+    span = try stage.integer("span", in: 2...(1 << 20))
     if tasks.isEmpty { throw stage.fault("tasks", .missing) }
     if sizes.isEmpty { throw stage.fault("sizes", .missing) }
     try stage.finish()
@@ -210,17 +222,24 @@ public struct RecipeStage: Sendable {
 extension Recipe {
   /// The run that the recipe describes, with this tokenizer.
   public func trainer(_ made: ModelTokenizer) throws -> Trainer {
+    let tokenizer = made.tokenizer
+    let borders = (0..<tokenizer.vocabularySize).filter {
+      let text = tokenizer.decode([$0])
+      return text.hasSuffix(".") || text.hasSuffix("\n")
+    }
     let whole = try stages.map { stage in
-      Stage(
+      var whole = Stage(
         name: stage.name,
         tasks: try stage.tasks.map { name, share in
           TaskShare(
             name: name, share: share,
             task: try trainingTask(
-              name, tokenizer: made.tokenizer, background: background))
+              name, tokenizer: tokenizer, background: background))
         },
         sizes: stage.sizes, schedule: stage.schedule, accuracy: stage.accuracy,
         window: stage.window, steps: stage.steps)
+      whole.stretching = stage.span.map { Stretching(span: $0, borders: Set(borders)) }
+      return whole
     }
     var trainer = Trainer(shape, stages: whole, seed: seed)
     trainer.optimizer = optimizer

@@ -50,7 +50,7 @@ struct PairsTask: TrainingTask {
   let form: PromptForm
 
   /// The text between a key and its value; a text keeps to one, or mixes all.
-  static let wordings = [" is: ", ": ", " mentioned in the provided text is "]
+  static let wordings = [" is:", ":", " mentioned in the provided text is"]
 
   func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float]) {
     var draws = Draws(seed: numbers.bits(0), name: "pairs")
@@ -67,7 +67,7 @@ struct PairsTask: TrainingTask {
       }
       let (key, value) = isRepeat ? draws.pick(seen) : seen[seen.count - 1]
       let given = form.encode(more: " \(key)\(isMixed ? draws.pick(Self.wordings) : wording)")
-      let answer = form.encode(more: "\(value).\n")
+      let answer = form.encode(more: " \(value).\n")
       text += given + answer
       weights += Array(repeating: 0, count: given.count) + [isRepeat ? 1 : 0]
       weights += Array(repeating: 0, count: answer.count - 1)

@@ -1,7 +1,7 @@
 // RoPE, and its way back.
 //
-// In:  x (n, heads · d): n rows of several heads side by side; row i has position i mod L.
-// Out: every head of row i turned by the angles of its position; back: turned by the same angles the
+// In:  x (n, heads · d): n rows of several heads side by side; the angles of L rows, n a multiple of L.
+// Out: every head of row i turned by the angles of row i mod L; back: turned by the same angles the
 //      other way round, because a rotation's transpose is its inverse.
 //
 // A head's first R elements turn in pairs (j, j + R/2), as in Transformers' RotaryEmbedding, whose
@@ -11,14 +11,14 @@ import Tensors
 public import Transformers
 
 extension Tape {
-  /// Turns every head of every row, (n, heads · d); rows are sequences of L tokens one after another.
+  /// Turns every head of every row, (n, heads · d), by the angles of its row or its row in a sequence.
   public func rotated(
-    _ x: Variable<E>, by turns: RotaryTurns<E>, headWidth d: Int, sequenceLength L: Int
+    _ x: Variable<E>, by turns: RotaryTurns<E>, headWidth d: Int
   ) -> Variable<E> {
-    let half = turns.cosines.columns
+    let (half, L) = (turns.cosines.columns, turns.cosines.rows)
     precondition(
-      x.value.columns % d == 0 && x.value.rows % L == 0 && L <= turns.cosines.rows && 2 * half <= d,
-      "rows \(x.value.shape) of heads of width \(d), sequences of \(L)")
+      x.value.columns % d == 0 && x.value.rows % L == 0 && 2 * half <= d,
+      "rows \(x.value.shape) of heads of width \(d), angles of \(L) rows")
     let (cosines, sines) = (turns.cosines.elements, turns.sines.elements)
     func turned(_ rows: Tensor<E>, direction: E) -> Tensor<E> {
       var elements = rows.elements

@@ -22,6 +22,8 @@ public struct TrainingState: Sendable {
   /// Of each task of this stage, how often its answers were right: 0 at the stage's beginning, then
   /// every step with such answers moves it by 1/window of the difference.
   public var accuracies: [Double] = []
+  /// The same of tokens that can be copied, of all tasks; nil until there are some.
+  public var copied: Double?
   /// Tokens so far.
   public var tokens = 0
   /// Seconds so far; they change nothing.
@@ -51,6 +53,8 @@ public struct StepReport: Sendable {
   public let accuracy: Double?
   /// Of each of the stage's tasks, over the last steps.
   public let taskAccuracies: [Double]
+  /// Of what can be copied, over the last steps; nil where nothing can.
+  public let copied: Double?
   /// Of all gradients together, before clipping.
   public let gradientNorm: Double
   /// η.
@@ -113,36 +117,45 @@ public struct Trainer: Sendable {
       &state.parameters, result.gradients, t: state.step, rate: rate)
     let (asked, right) = result.answers.reduce((0, 0)) { ($0.0 + $1.asked, $0.1 + $1.right) }
     let accuracy = asked == 0 ? nil : Double(right) / Double(asked)
-    let accuracies = advance(&state, stage, result.answers)
+    let accuracies = advance(&state, stage, result)
     let length = batch[0].tokens.count
     state.tokens += batch.count * length
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     state.seconds += seconds
     return StepReport(
       step: state.step, stage: stage.name, size: (length, batch.count), loss: result.loss,
-      accuracy: accuracy, taskAccuracies: accuracies, gradientNorm: norm, rate: rate,
-      seconds: seconds)
+      accuracy: accuracy, taskAccuracies: accuracies.tasks, copied: accuracies.copied,
+      gradientNorm: norm, rate: rate, seconds: seconds)
   }
 
-  /// Goes on to the next stage when this one is over; returns the tasks' accuracies.
+  /// Goes on to the next stage when this one is over; returns the accuracies.
   private func advance(
-    _ state: inout TrainingState, _ stage: Stage, _ answers: [(asked: Int, right: Int)]
-  ) -> [Double] {
+    _ state: inout TrainingState, _ stage: Stage, _ result: BatchResult<Float>
+  ) -> (tasks: [Double], copied: Double?) {
     if state.accuracies.isEmpty {
       state.accuracies = Array(repeating: 0, count: stage.tasks.count)
     }
-    for (task, count) in answers.enumerated() where count.asked > 0 {
+    func move(_ accuracy: inout Double, _ count: (asked: Int, right: Int)) {
       let now = Double(count.right) / Double(count.asked)
-      state.accuracies[task] += (now - state.accuracies[task]) / Double(stage.window)
+      accuracy += (now - accuracy) / Double(stage.window)
     }
-    let accuracies = state.accuracies
-    let mean = accuracies.reduce(0, +) / Double(accuracies.count)
-    if mean >= stage.accuracy ?? .infinity || state.stepInStage >= stage.steps {
+    for (task, count) in result.answers.enumerated() where count.asked > 0 {
+      move(&state.accuracies[task], count)
+    }
+    if result.copies.asked > 0 {
+      var copied = state.copied ?? 0
+      move(&copied, result.copies)
+      state.copied = copied
+    }
+    let (tasks, copied) = (state.accuracies, state.copied)
+    let mean = tasks.reduce(0, +) / Double(tasks.count)
+    if min(mean, copied ?? 1) >= stage.accuracy ?? .infinity || state.stepInStage >= stage.steps {
       state.stage += 1
       state.stepInStage = 0
       state.accuracies = []
+      state.copied = nil
     }
-    return accuracies
+    return (tasks, copied)
   }
 }
 

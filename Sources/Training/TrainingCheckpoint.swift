@@ -66,6 +66,7 @@ public struct TrainingCheckpoint: Sendable {
     """
     {"step": \(state.step), "stage": \(state.stage), "step_in_stage": \(state.stepInStage),
      "tokens": \(state.tokens), "seconds": \(state.seconds), "accuracies": \(state.accuracies),
+     "copied": \(state.copied.map { "\($0)" } ?? "null"),
      "run": \(jsonQuoted(identity))}
 
     """
@@ -91,6 +92,7 @@ public struct TrainingCheckpoint: Sendable {
     (state.step, state.stage, state.stepInStage) = (step, stage, stepInStage)
     (state.tokens, state.seconds) = (tokens, seconds)
     state.accuracies = list.compactMap(\.doubleValue)
+    state.copied = json["copied"]?.doubleValue
     let model = try SafetensorsFile(path: "\(folder)/model.safetensors")
     let moments = try SafetensorsFile(path: "\(folder)/moments.safetensors")
     for n in state.parameters.indices {

@@ -17,6 +17,8 @@ public struct TrainingSequence: Sendable, Equatable {
   public var targets: [Int]
   /// (L); 0 where nothing is to be learned.
   public var weights: [Float]
+  /// (L), increasing.
+  public var positions: [Int]
   /// Which of the stage's tasks it is of.
   public var task = 0
 
@@ -26,6 +28,7 @@ public struct TrainingSequence: Sendable, Equatable {
     tokens = Array(text.dropLast())
     targets = Array(text.dropFirst())
     self.weights = Array(weights.dropFirst())
+    positions = Array(tokens.indices)
   }
 }
 
@@ -38,6 +41,8 @@ public struct BatchResult<E: Scalar>: Sendable {
   /// Of each task: targets of weight 1 or more, which are asked for, and those of them that were the
   /// likeliest token.
   public var answers: [(asked: Int, right: Int)] = []
+  /// The same of targets that can be copied, all tasks together.
+  public var copies = (asked: 0, right: 0)
 }
 
 /// Loss and gradients of a batch; `shards` tapes.
@@ -59,7 +64,8 @@ public func gradients<E: Scalar>(
     if rows.isEmpty { rows = [0] }
     let targets = sequences.flatMap(\.targets)
     let logits = pass.logits(
-      of: sequences.flatMap(\.tokens), sequenceLength: L, rows: rows)
+      of: sequences.flatMap(\.tokens), sequenceLength: L,
+      positions: sequences.flatMap(\.positions), rows: rows)
     let loss = tape.crossEntropy(
       logits, targets: rows.map { targets[$0] }, weights: rows.map { E(weights[$0]) },
       totalWeight: E(total))
@@ -67,11 +73,14 @@ public func gradients<E: Scalar>(
     let tasks = sequences.map(\.task)
     result.answers = Array(repeating: (0, 0), count: (batch.map(\.task).max() ?? 0) + 1)
     let (z, V) = (logits.value.elements, logits.value.columns)
-    for (n, row) in rows.enumerated() where weights[row] >= 1 {
-      let task = tasks[row / L]
-      result.answers[task].asked += 1
-      if largest(z.span, in: n * V..<(n + 1) * V) == targets[row] {
-        result.answers[task].right += 1
+    for (n, row) in rows.enumerated() where weights[row] >= copiedWeight {
+      let right = largest(z.span, in: n * V..<(n + 1) * V) == targets[row] ? 1 : 0
+      if weights[row] >= 1 {
+        result.answers[tasks[row / L]].asked += 1
+        result.answers[tasks[row / L]].right += right
+      } else {
+        result.copies.asked += 1
+        result.copies.right += right
       }
     }
     tape.backward(from: loss)
@@ -85,6 +94,8 @@ public func gradients<E: Scalar>(
       sum.answers[task].asked += count.asked
       sum.answers[task].right += count.right
     }
+    sum.copies.asked += part.copies.asked
+    sum.copies.right += part.copies.right
     try updateConcurrently(&sum.gradients) { n, gradient in
       let more = part.gradients[n]
       var out = gradient.mutableSpan

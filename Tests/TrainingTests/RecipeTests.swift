@@ -13,7 +13,8 @@ private let good = """
              "intermediate_size": 8, "attention": "mqa", "rotary_base": 5000, "context": 600},
    "optimizer": {"kind": "muon", "weight_decay": 0.01, "clip": 2.0},
    "stages": [{"name": "a", "tasks": {"repeats": 3, "prose": 1}, "sizes": [[64, 2], [32, 4, 0.5]],
-               "rate": 0.01, "last_rate": 0.001, "warm_up": 2, "accuracy": 0.9, "steps": 7}]}
+               "rate": 0.01, "last_rate": 0.001, "warm_up": 2, "accuracy": 0.9, "steps": 7,
+               "span": 400}]}
   """
 
 private func occurrences(_ part: String, in text: String) -> Int { text.ranges(of: part).count }
@@ -40,7 +41,7 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
     #expect(
       stage.sizes == [BatchSize(length: 64, count: 2), BatchSize(length: 32, count: 4, share: 0.5)])
     #expect(stage.schedule == Schedule(rate: 0.01, lastRate: 0.001, warmUp: 2, steps: 7))
-    #expect(stage.accuracy == 0.9 && stage.window == 50)
+    #expect(stage.accuracy == 0.9 && stage.window == 50 && stage.span == 400)
   }
 
   @Test func `only grouped heads look back`() throws {
@@ -60,6 +61,8 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
       ("[64, 2]", "[6400, 2]", "stages"), ("\"repeats\": 3", "\"repeats\": -3", "stages[0].tasks"),
       ("\"rate\": 0.01,", "", "stages[0].rate"),
       ("\"steps\": 7", "\"steps\": 0", "stages[0].steps"),
+      ("\"span\": 400", "\"span\": 63", "stages"),
+      ("\"span\": 400", "\"span\": 601", "stages"),
       ("\"head_width\": 4", "\"head_width\": 3", "model.head_width"),
       ("\"seed\": 5", "\"seed\": 5, \"start\": \"warm\"", "start"),
     ])
@@ -120,8 +123,8 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
       #expect(weights.contains(1))
       #expect(try task.text(length: 500, numbers).tokens == tokens)
       if name == "niah_multikey_2" {
-        // What has to be looked up is the first group of a number in the context; what has half its
-        // weight, the rest of the number, the mark and the end.
+        // What has to be looked up is the first group of a number in the context; what has a little
+        // less weight, the rest of the number, the mark and the end.
         let text = made.tokenizer.decode(tokens)
         let first = try #require(tokens.indices.first { weights[$0] == 1 })
         let group = made.tokenizer.decode([tokens[first]])
@@ -129,7 +132,7 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
         let rest = tokens[(first + 1)...].prefix { $0 != ModelTokenizer.endID }
         let number = group.dropFirst() + made.tokenizer.decode(Array(rest)).dropLast()
         #expect(number.count == 7 && text.contains("is: \(number)."))
-        #expect(weights[(first + 1)...].prefix(rest.count + 1).allSatisfy { $0 == 0.5 })
+        #expect(weights[(first + 1)...].prefix(rest.count + 1).allSatisfy { $0 == 0.9 })
       }
       if name == "pairs" {
         // A value that is asked for follows the same key as before.

@@ -31,7 +31,7 @@ import Transformers
       let turns = RotaryEmbedding(rotatedWidth: rotated, base: 100)
         .turns(positions: [0, 1, 2], length: 3, as: Double.self)
       checkGradients([[6, 12]]) {
-        $0.weighted($0.rotated($1[0], by: turns, headWidth: 6, sequenceLength: 3))
+        $0.weighted($0.rotated($1[0], by: turns, headWidth: 6))
       }
     }
   }
