@@ -4,7 +4,7 @@
 // Out: a text with its answers and as many further questions as it draws, and weights.
 //
 //   niah_single_*, niah_multi*   RULER's own numbers of keys, values and keys asked for at once, or
-//                                others, the more keys the longer the text; all keys are asked for
+//                                others, the more keys the longer the text; more keys are asked for
 //   recital                      niah_multikey_2 whose questions are the needles' own beginnings
 //   vt                           four hops, below 256 tokens one to four; the longer the text the more
 //                                chains, all asked for; the example from 512 on
