@@ -4,7 +4,8 @@
 // Out: the same parameters, rearranged: nothing is added that a step could not change.
 //
 //   embedding     E + 0.15 c                  c: the first 16 columns, the same in every row
-//   all layers    W_O = W_O + ½ W_Vᵀ / G      what a head reads, it writes: it copies
+//   all layers    W_O = W_O + (D/4d) W_Vᵀ / G      what a head reads, it writes: it copies; a head
+//                                                  reads d of D directions, so W_O W_V ~ I / 4G
 //   layers > 0    W_Q = 0.7 W_Q + 0.7 W_K     a query matches keys of the same content
 //   layer 0       head h looks h tokens back: on the N fastest of RoPE's frequencies θ_n, the part of
 //   and group 0   W_K that reads c gets  a (1, 0)  and that of W_Q  a (cos h θ_n, −sin h θ_n), so
@@ -73,7 +74,7 @@ extension ModelShape {
         for h in 0..<H {
           for i in 0..<d {
             for x in 0..<D {
-              W[x * H * d + h * d + i] += reads[((h / G) * d + i) * D + x] / E(2 * G)
+              W[x * H * d + h * d + i] += reads[((h / G) * d + i) * D + x] * E(D) / E(4 * d * G)
             }
           }
         }

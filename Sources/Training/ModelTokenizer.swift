@@ -6,8 +6,9 @@
 // Words are cut as Llama 3 cuts them, numbers into groups of three digits; a space before the first
 // group belongs to it. A token that is one of a thousand is found again by what it is, where a single
 // digit occurs a hundred times in a text. Every word of the lists, alone and behind a hyphen, and
-// every group of digits occurs often enough to become one token if the vocabulary has room: 5,000 tokens
-// are enough; 4,096 hold all words and two thirds of the groups, the others have two tokens.
+// every group of digits occurs often enough to become one token if the vocabulary has room: 5,120 tokens
+// are enough; 4,096 hold all words and two thirds of the groups, the others have two tokens. Names of
+// variables are spelled, a space before the first letter.
 
 import Evaluation
 public import Transformers
@@ -59,6 +60,10 @@ public struct ModelTokenizer: Sendable {
       let zeros = String(repeating: "0", count: 3 - group.count)
       texts += Array(repeating: " \(group)", count: 40)
       texts += Array(repeating: zeros + group, count: 40)
+    }
+    // A variable's name begins with one of these.
+    for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" {
+      texts += Array(repeating: " \(letter)", count: 60)
     }
     texts.append(prose(words: 4000, seed: seed))
     let json = try trainedTokenizer(

@@ -6,9 +6,11 @@
 //   repeats   random segments, half of them seen before; asked for: every token of a repeat but its
 //             first. Position t is to find the earlier place of its own token and say what followed
 //             there (an induction head: one layer looks one token back, the next finds the match).
+//             Half of the texts are groups of digits alone: one number has to be told from the others.
 //   pairs     "brave-river is: 731." again and again with other keys, more than half of them seen
-//             before; asked for: the value's first token. The same circuit, but what has to match are
-//             the two words of the key, some tokens before the place that asks.
+//             before; asked for: the value. The same circuit, but for its first token what has to match
+//             are the two words of the key, some tokens before the place that asks. Values have one
+//             group of three digits, or seven digits: what comes behind the first group is copied.
 //
 // Needles hold one such token in fifty. A model that has to learn all of it from needles alone hardly
 // begins; here every seventh token teaches.
@@ -18,8 +20,8 @@ import Tensors
 
 /// Random segments, some of which come again.
 struct RepeatsTask: TrainingTask {
-  /// The tokens that segments are made of.
-  let tokens: Range<Int>
+  /// The tokens that segments are made of; a text keeps to one of these lists.
+  let alphabets: [[Int]]
 
   func text(length: Int, _ numbers: RandomNumbers) -> (tokens: [Int], weights: [Float]) {
     var (text, weights): ([Int], [Float]) = ([], [])
@@ -29,13 +31,14 @@ struct RepeatsTask: TrainingTask {
       defer { i += 1 }
       return numbers.integer(below: bound, i)
     }
+    let tokens = alphabets[draw(alphabets.count)]
     while text.count <= length {
       if !segments.isEmpty && draw(2) == 1 {
         let segment = segments[draw(segments.count)]
         text += segment
         weights += [0] + Array(repeating: 1, count: segment.count - 1)
       } else {
-        let segment = (0..<8 + draw(9)).map { _ in tokens.lowerBound + draw(tokens.count) }
+        let segment = (0..<8 + draw(9)).map { _ in tokens[draw(tokens.count)] }
         segments.append(segment)
         text += segment
         weights += Array(repeating: 0, count: segment.count)
@@ -60,17 +63,18 @@ struct PairsTask: TrainingTask {
     var seen: [(key: String, value: String)] = []
     let isMixed = draws.below(2) == 0
     let wording = draws.pick(Self.wordings)
+    let least = draws.below(2) == 0 ? 100 : 1_000_000
     while text.count <= length {
       let isRepeat = !seen.isEmpty && draws.below(5) < 3
       if !isRepeat {
-        seen.append((draws.fresh(.words, &taken), String(100 + draws.below(900))))
+        seen.append((draws.fresh(.words, &taken), String(least + draws.below(9 * least))))
       }
       let (key, value) = isRepeat ? draws.pick(seen) : seen[seen.count - 1]
       let given = form.encode(more: " \(key)\(isMixed ? draws.pick(Self.wordings) : wording)")
       let answer = form.encode(more: " \(value).\n")
       text += given + answer
       weights += Array(repeating: 0, count: given.count) + [isRepeat ? 1 : 0]
-      weights += Array(repeating: 0, count: answer.count - 1)
+      weights += Array(repeating: isRepeat ? copiedWeight : 0, count: answer.count - 1)
     }
     return (Array(text.prefix(length + 1)), Array(weights.prefix(length + 1)))
   }

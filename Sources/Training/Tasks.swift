@@ -43,8 +43,13 @@ public func trainingTask(
   let form = PromptForm(tokenizer)
   switch name {
   case "repeats":
-    // All but the special tokens.
-    return RepeatsTask(tokens: tokenizer.specialIDs.count..<tokenizer.vocabularySize)
+    // All but the special tokens; numbers of up to three digits.
+    let all = Array(tokenizer.specialIDs.count..<tokenizer.vocabularySize)
+    let digits = all.filter {
+      let text = tokenizer.decode([$0])
+      return text.last?.isNumber == true && text.drop { $0 == " " }.allSatisfy(\.isNumber)
+    }
+    return RepeatsTask(alphabets: [all, digits])
   case "pairs": return PairsTask(form: form)
   case "prose": return ProseTask(form: form)
   default:

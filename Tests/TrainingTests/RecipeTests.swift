@@ -80,15 +80,20 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
   @Test func `the tokenizer cuts numbers into groups of three digits and keeps words whole`()
     throws
   {
-    let made = try ModelTokenizer(vocabulary: 5000, samples: 3)
+    let made = try ModelTokenizer(vocabulary: 5120, samples: 3)
     let tokenizer = made.tokenizer
-    #expect(tokenizer.vocabularySize <= 5000 && tokenizer.endID == ModelTokenizer.endID)
-    for number in [1_000_000, 1_234_567, 7_070_007, 9_999_999] {
+    #expect(tokenizer.vocabularySize <= 5120 && tokenizer.endID == ModelTokenizer.endID)
+    // Every group of three, the first of a number and the next.
+    for number in (100...999).map({ $0 * 10_010 + 7 }) + [1_000_000, 1_007_000, 1_023_004] {
       let tokens = tokenizer.encode(" \(number)", addingSpecialTokens: false)
       #expect(
         tokens.map { tokenizer.decode([$0]) } == [
           " \(number / 10_000)", String(String(number).dropFirst(3).prefix(3)), "\(number % 10)",
         ])
+    }
+    // A variable's name begins with a letter that is a token of its own.
+    for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" {
+      #expect(tokenizer.encode(" \(letter)QZXJ", addingSpecialTokens: false).count == 5)
     }
     // The first token of every text is the one that begins it.
     let texts =
@@ -101,7 +106,25 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
     }
     #expect(tokens == keys.count)
     // The same files from the same call.
-    #expect(try ModelTokenizer(vocabulary: 5000, samples: 3).files[0].bytes == made.files[0].bytes)
+    #expect(try ModelTokenizer(vocabulary: 5120, samples: 3).files[0].bytes == made.files[0].bytes)
+  }
+
+  @Test func `half of the repeats are groups of digits alone`() throws {
+    let made = try ModelTokenizer(vocabulary: 1500, samples: 3)
+    let task = try trainingTask("repeats", tokenizer: made.tokenizer, background: 0)
+    var ofDigits = 0
+    for index in 0..<40 {
+      let tokens = try task.text(length: 60, RandomNumbers(seed: 5, stream: UInt64(index))).tokens
+      let areDigits = tokens.map { token in
+        made.tokenizer.decode([token]).drop { $0 == " " }.allSatisfy(\.isNumber)
+      }
+      let share = Double(areDigits.count { $0 }) / 61
+      // Of all 1,500 tokens few are digits: nothing lies between.
+      #expect(share == 1 || share < 0.8, "text \(index): \(share)")
+      ofDigits += share == 1 ? 1 : 0
+    }
+    // 20 expected, deviation √10.
+    #expect((10...30).contains(ofDigits), "\(ofDigits) of 40")
   }
 
   @Test(
@@ -135,8 +158,10 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
         #expect(weights[(first + 1)...].prefix(rest.count + 1).allSatisfy { $0 == 0.9 })
       }
       if name == "pairs" {
-        // A value that is asked for follows the same key as before.
+        // A value that is asked for follows the same key as before; what is behind its first token is
+        // copied.
         let text = made.tokenizer.decode(tokens)
+        #expect(weights.contains(0.9))
         for t in tokens.indices where weights[t] == 1 {
           let value = made.tokenizer.decode([tokens[t]])
           #expect(occurrences(value, in: text) >= 2, "\(value) stands alone")
