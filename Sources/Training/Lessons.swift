@@ -109,10 +109,10 @@ struct LessonTask: TrainingTask {
           NeedleSizes(.needles, key: .uuids, value: .uuids),
           further: size(0, 30, else: 0...max(0, many)))
       case .niahMultivalue:
-        // No more than 40 needles stand in prose.
-        let (keys, values) = (
-          size(1, 25, else: 1...min(10, max(3, L / 150))), size(4, 70, else: 2...4)
-        )
+        // As many values as not to tell by its place in the answer which one comes next; no more than 40
+        // needles stand in prose.
+        let values = size(4, 25, else: 2...9)
+        let keys = size(1, 40, else: 1...min(40 / values, max(3, L / 150)))
         return needles(
           NeedleSizes(.prose, keys: keys, values: values), further: keys - 1)
       case .niahMultiquery:

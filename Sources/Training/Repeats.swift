@@ -11,6 +11,8 @@
 //             before; asked for: the value. The same circuit, but for its first token what has to match
 //             are the two words of the key, some tokens before the place that asks. Values have one
 //             group of three digits, or seven digits: what comes behind the first group is copied.
+//   updates   "brave-river is: 204. 731": a key that comes again has a new value, and the former one
+//             stands behind it; asked for: the former one. Of all that match, it is the latest.
 //
 // Needles hold one such token in fifty. A model that has to learn all of it from needles alone hardly
 // begins; here every seventh token teaches.
@@ -48,9 +50,11 @@ struct RepeatsTask: TrainingTask {
   }
 }
 
-/// Short needles, some of which come again.
+/// Short needles, some of which come again: with the same value, or with a new one.
 struct PairsTask: TrainingTask {
   let form: PromptForm
+  /// Whether a key that comes again has a new value, with the former one behind it.
+  let areUpdates: Bool
 
   /// The text between a key and its value; a text keeps to one, or mixes all.
   static let wordings = [" is:", ":", " mentioned in the provided text is"]
@@ -59,22 +63,32 @@ struct PairsTask: TrainingTask {
     var draws = Draws(seed: numbers.bits(0), name: "pairs")
     var (text, weights): ([Int], [Float]) = (form.encode(""), [])
     weights = Array(repeating: 0, count: text.count)
+    /// Appends what nobody asks for, or a value that is asked for.
+    func append(_ more: String, isAsked: Bool) {
+      let tokens = form.encode(more: more)
+      text += tokens
+      weights += tokens.indices.map { isAsked ? $0 == 0 ? 1 : copiedWeight : 0 }
+    }
     var taken: Set<String> = []
     var seen: [(key: String, value: String)] = []
     let isMixed = draws.below(2) == 0
     let wording = draws.pick(Self.wordings)
     let least = draws.below(2) == 0 ? 100 : 1_000_000
     while text.count <= length {
-      let isRepeat = !seen.isEmpty && draws.below(5) < 3
-      if !isRepeat {
-        seen.append((draws.fresh(.words, &taken), String(least + draws.below(9 * least))))
+      let place = !seen.isEmpty && draws.below(5) < 3 ? draws.below(seen.count) : nil
+      let former = place.map { seen[$0].value }
+      let key = place.map { seen[$0].key } ?? draws.fresh(.words, &taken)
+      let value =
+        areUpdates || former == nil ? String(least + draws.below(9 * least)) : former ?? ""
+      append(" \(key)\(isMixed ? draws.pick(Self.wordings) : wording)", isAsked: false)
+      if areUpdates {
+        append(" \(value).", isAsked: false)
+        if let former { append(" \(former)", isAsked: true) }
+        append("\n", isAsked: false)
+      } else {
+        append(" \(value).\n", isAsked: former != nil)
       }
-      let (key, value) = isRepeat ? draws.pick(seen) : seen[seen.count - 1]
-      let given = form.encode(more: " \(key)\(isMixed ? draws.pick(Self.wordings) : wording)")
-      let answer = form.encode(more: " \(value).\n")
-      text += given + answer
-      weights += Array(repeating: 0, count: given.count) + [isRepeat ? 1 : 0]
-      weights += Array(repeating: isRepeat ? copiedWeight : 0, count: answer.count - 1)
+      if let place { seen[place].value = value } else { seen.append((key, value)) }
     }
     return (Array(text.prefix(length + 1)), Array(weights.prefix(length + 1)))
   }

@@ -50,12 +50,12 @@ public func trainingTask(
       return text.last?.isNumber == true && text.drop { $0 == " " }.allSatisfy(\.isNumber)
     }
     return RepeatsTask(alphabets: [all, digits])
-  case "pairs": return PairsTask(form: form)
+  case "pairs", "updates": return PairsTask(form: form, areUpdates: name == "updates")
   case "prose": return ProseTask(form: form)
   default:
     guard let subject = LessonTask.Subject(rawValue: name) else {
       throw EvaluationError(
-        "there is no task '\(name)'; there are: repeats, pairs, prose, "
+        "there is no task '\(name)'; there are: repeats, pairs, updates, prose, "
           + LessonTask.Subject.names.joined(separator: ", "))
     }
     return LessonTask(subject: subject, form: form, background: Float(background))

@@ -129,7 +129,7 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
 
   @Test(
     arguments: [
-      "repeats", "pairs", "prose", "recital", "niah_single_1", "niah_multikey_2",
+      "repeats", "pairs", "updates", "prose", "recital", "niah_single_1", "niah_multikey_2",
       "niah_multivalue", "niah_multiquery", "vt", "fwe",
     ])
   func `texts have the length that is asked for, and their answers are asked for`(
@@ -166,6 +166,23 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
           let value = made.tokenizer.decode([tokens[t]])
           #expect(occurrences(value, in: text) >= 2, "\(value) stands alone")
         }
+      }
+      if name == "updates" {
+        // What is asked for is the value that the same key had in its last line.
+        let text = made.tokenizer.decode(Array(tokens.dropFirst()))
+        var last: [String: Substring] = [:]
+        var asked = 0
+        for line in text.split(separator: "\n").dropLast() {
+          let words = line.split(separator: " ")
+          let key = words[0].filter { $0 != ":" }
+          let value = try #require(words.last { $0.hasSuffix(".") })
+          let former = words.last == value ? nil : words.last
+          #expect(former == last[key], "\(line)")
+          asked += former == nil ? 0 : 1
+          last[key] = value.dropLast()
+        }
+        // The line at the end, cut off, may have one more.
+        #expect(asked > 3 && (asked...asked + 1).contains(weights.count { $0 == 1 }))
       }
       if name == "repeats" {
         // Every token that is asked for follows its predecessor as it did before.
