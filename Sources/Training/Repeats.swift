@@ -56,8 +56,10 @@ struct PairsTask: TrainingTask {
   /// Whether a key that comes again has a new value, with the former one behind it.
   let areUpdates: Bool
 
-  /// The text between a key and its value; a text keeps to one, or mixes all.
-  static let wordings = [" is:", ":", " mentioned in the provided text is"]
+  /// The text between a key and a value that is told; a text keeps to one.
+  static let wordings = [" is:", ":"]
+  /// What half of the texts ask with, one or the other: a question's key stands further back.
+  static let questions = wordings + [" mentioned in the provided text is"]
 
   func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float]) {
     var draws = Draws(seed: numbers.bits(0), name: "pairs")
@@ -71,7 +73,7 @@ struct PairsTask: TrainingTask {
     }
     var taken: Set<String> = []
     var seen: [(key: String, value: String)] = []
-    let isMixed = draws.below(2) == 0
+    let isMixed = !areUpdates && draws.below(2) == 0
     let wording = draws.pick(Self.wordings)
     let least = draws.below(2) == 0 ? 100 : 1_000_000
     while text.count <= length {
@@ -80,7 +82,8 @@ struct PairsTask: TrainingTask {
       let key = place.map { seen[$0].key } ?? draws.fresh(.words, &taken)
       let value =
         areUpdates || former == nil ? String(least + draws.below(9 * least)) : former ?? ""
-      append(" \(key)\(isMixed ? draws.pick(Self.wordings) : wording)", isAsked: false)
+      let isAsking = isMixed && former != nil
+      append(" \(key)\(isAsking ? draws.pick(Self.questions) : wording)", isAsked: false)
       if areUpdates {
         append(" \(value).", isAsked: false)
         if let former { append(" \(former)", isAsked: true) }
