@@ -6,15 +6,23 @@
 //   embedding     E + 0.15 c                  c: the first 16 columns, the same in every row
 //   all layers    W_O = W_O + (D/4d) W_Vᵀ / G      what a head reads, it writes: it copies; a head
 //                                                  reads d of D directions, so W_O W_V ~ I / 4G
-//   layers > 0    W_Q = 0.7 W_Q + 0.7 W_K     a query matches keys of the same content
+//   layers > 0    W_Q = 0.7 W_Q + 0.7 W_K T   every other head, from the first on: a query matches
+//                                             what stands behind the same content;
+//                 W_Q = 0.7 W_Q + 0.7 W_K     the rest: the same content
 //   layer 0       head h looks h tokens back: on the N fastest of RoPE's frequencies θ_n, the part of
 //   and group 0   W_K that reads c gets  a (1, 0)  and that of W_Q  a (cos h θ_n, −sin h θ_n), so
-//   of layer 1    that the scores hold Σ_n a² cos((i − j − h) θ_n), largest for j = i − h
+//   of layer 1    that the scores hold Σ_n a² cos((i − j − h) θ_n), largest for j = i − h;
+//                 it writes Tʰ of what it reads:  W_O + (D/4d) Tʰ W_Vᵀ / G
+//
+// T turns a vector's components in a circle, by D/(H + 1) places. So a place holds its own token x_j
+// and those before it as x_j + T x_{j−1} + T² x_{j−2} + ..., each where it can be told from the others,
+// and T of what a query holds is what stands at the place behind an earlier occurrence of it. Without T
+// they are all added up alike: the model finds a place by the bag of the four tokens before it, and one
+// token alone finds nothing (Docs/training.md).
 //
 // Why: to repeat what came before, one layer has to look one token back, the next has to match what it
 // finds with the current token, and both have to copy. Random matrices learn the three only together,
-// so that for hundreds of steps nothing helps. With this start 75 % of all repeats were right after 200
-// steps, where 500 steps from random matrices gave 9 % (Docs/training.md).
+// so that for hundreds of steps nothing helps.
 //
 // Source: ours; that products of an attention's matrices begin near the identity is the mimetic
 // initialisation of Trockman and Kolter, arXiv 2305.09828, which has no heads that look back.
@@ -45,6 +53,8 @@ extension ModelShape {
     let (D, H, d, G) = (hiddenSize, queryHeads, headWidth, queryHeads / M)
     var parameters: [Parameter<E>] = startingParameters(seed: seed)
     let places = Dictionary(uniqueKeysWithValues: parameters.enumerated().map { ($1.name, $0) })
+    /// Where T^power puts component x.
+    func turned(_ x: Int, _ power: Int) -> Int { (x + power * (D / (H + 1))) % D }
     /// Changes the matrix `name`.
     func change(_ name: String, _ body: (inout [E]) -> Void) {
       guard let place = places[name] else { preconditionFailure("no parameter \(name)") }
@@ -70,11 +80,15 @@ extension ModelShape {
     for layer in 0..<layers {
       let heads = "model.layers.\(layer).self_attn"
       let (keys, reads) = (values("\(heads).k_proj.weight"), values("\(heads).v_proj.weight"))
+      // Heads that look back.
+      let backward = layer == 0 ? H : layer == 1 ? G : 0
       change("\(heads).o_proj.weight") { W in
         for h in 0..<H {
+          let power = h < backward ? h + 1 : 0
           for i in 0..<d {
             for x in 0..<D {
-              W[x * H * d + h * d + i] += reads[((h / G) * d + i) * D + x] * E(D) / E(4 * d * G)
+              W[turned(x, power) * H * d + h * d + i] +=
+                reads[((h / G) * d + i) * D + x] * E(D) / E(4 * d * G)
             }
           }
         }
@@ -84,19 +98,19 @@ extension ModelShape {
           for h in 0..<H {
             for i in 0..<d {
               for x in 0..<D {
-                let k = keys[((h / G) * d + i) * D + x]
+                let k = keys[((h / G) * d + i) * D + turned(x, h % 2 == 0 ? 1 : 0)]
                 W[(h * d + i) * D + x] = E(0.7) * (W[(h * d + i) * D + x] + k)
               }
             }
           }
         }
       }
-      if layer > 1 { continue }
+      if backward == 0 { continue }
       // The amplitude a of each frequency: N a² common² / √d = score.
       let N = min(LookingBack.frequencies, d / 2)
       let a =
         (LookingBack.score * Double(d).squareRoot() / Double(N)).squareRoot() / common
-      let groups = layer == 0 ? M : 1
+      let groups = backward / G
       change("\(heads).k_proj.weight") { W in
         for i in 0..<groups * d * D { W[i] /= 2 }
         for g in 0..<groups {

@@ -3,9 +3,11 @@
 // In:  a vocabulary, or the words of keys.
 // Out: texts in which things come again.
 //
-//   repeats   random segments, half of them seen before; asked for: every token of a repeat but its
-//             first. Position t is to find the earlier place of its own token and say what followed
-//             there (an induction head: one layer looks one token back, the next finds the match).
+//   repeats   random segments of 2 to 16 tokens, half of them seen before; asked for: every token of a
+//             repeat but its first. Position t is to find the earlier place of its own token and say
+//             what followed there (an induction head: one layer looks one token back, the next finds
+//             the match). The second token of a repeat is the one that has to be looked up: only one
+//             token says where. Further on there are more and more to go by.
 //             Half of the texts are groups of digits alone: one number has to be told from the others.
 //   pairs     "brave-river is: 731." again and again with other keys, more than half of them seen
 //             before; asked for: the value. The same circuit, but for its first token what has to match
@@ -38,9 +40,9 @@ struct RepeatsTask: TrainingTask {
       if !segments.isEmpty && draw(2) == 1 {
         let segment = segments[draw(segments.count)]
         text += segment
-        weights += [0] + Array(repeating: 1, count: segment.count - 1)
+        weights += [0, 1] + Array(repeating: copiedWeight, count: segment.count - 2)
       } else {
-        let segment = (0..<8 + draw(9)).map { _ in tokens[draw(tokens.count)] }
+        let segment = (0..<2 + draw(15)).map { _ in tokens[draw(tokens.count)] }
         segments.append(segment)
         text += segment
         weights += Array(repeating: 0, count: segment.count)

@@ -70,8 +70,8 @@ import Training
     #expect(sum / 10 > 0.4, "head \(h): \(sum / 10)")
   }
 
-  @Test func `a head writes what it reads`() throws {
-    // W_O W_V of a head has a trace of about D/(4G) over the random part: D/(4 d G) tr(W_Vᵀ W_V) with
+  @Test func `a head writes what it reads, turned by as many places as it looks back`() throws {
+    // T^−p W_O W_V of a head has a trace of about D/(4G) over the random part: D/(4 d G) tr(W_Vᵀ W_V) with
     // d rows of squared length 1. Random matrices alone have 0 ± √d / 11 (variance Σ σ² σ'²).
     let (d, D) = (Self.shape.headWidth, Self.shape.hiddenSize)
     for layer in 0..<3 {
@@ -81,23 +81,29 @@ import Training
       )
       for h in 0..<4 {
         var trace = 0.0
+        let power = layer == 0 || layer == 1 && h < 2 ? h + 1 : 0
         for x in 0..<D {
-          for i in 0..<d { trace += o.row(x)[h * d + i] * v.row((h / 2) * d + i)[x] }
+          let place = (x + power * (D / 5)) % D
+          for i in 0..<d { trace += o.row(place)[h * d + i] * v.row((h / 2) * d + i)[x] }
         }
         #expect(abs(trace - Double(D) / 8) < 4, "layer \(layer), head \(h): \(trace)")
       }
     }
   }
 
-  @Test func `queries of later layers match keys of the same content`() throws {
-    // tr(W_Q W_Kᵀ) of a head is 0.7 d where they share 0.7 W_K; 0 where they are independent.
+  @Test func `queries of later layers match the same content, or what stands behind it`() throws {
+    // tr(W_Q W_Kᵀ) of an odd head is 0.7 d, because they share 0.7 W_K; 0 where they are independent. An
+    // even head, from 0 on, shares 0.7 W_K T.
     let (q, k) = (
       try parameter("model.layers.2.self_attn.q_proj"),
       try parameter("model.layers.2.self_attn.k_proj")
     )
+    let D = Self.shape.hiddenSize
     for h in 0..<4 {
+      let shift = h % 2 == 0 ? D / 5 : 0
       let trace = (0..<64).reduce(0.0) { sum, i in
-        sum + zip(q.row(h * 64 + i), k.row((h / 2) * 64 + i)).reduce(0) { $0 + $1.0 * $1.1 }
+        let (a, b) = (q.row(h * 64 + i), k.row((h / 2) * 64 + i))
+        return sum + (0..<D).reduce(0.0) { $0 + a[$1] * b[($1 + shift) % D] }
       }
       #expect(abs(trace - 0.7 * 64) < 8, "head \(h): \(trace)")
     }
