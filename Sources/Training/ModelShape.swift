@@ -25,11 +25,6 @@ public enum AttentionKind: Sendable, Equatable {
   case latent(latent: Int, rotary: Int)
   /// LRKV: a shared head and residuals of rank `rank`, RoPE over the whole keys.
   case lowRank(rank: Int)
-
-  /// Whether heads, or groups of them, have keys and values of their own.
-  var isGrouped: Bool {
-    if case .grouped = self { true } else { false }
-  }
 }
 
 /// Sizes of a model.

@@ -37,7 +37,7 @@ public struct Parameter<E: Scalar>: Sendable {
 public enum ModelStart: String, Sendable, CaseIterable {
   /// Normal numbers, as `ModelShape` plans them.
   case random
-  /// With heads that look back and copy (LookingBack.swift); for grouped heads.
+  /// With heads that look back and copy (LookingBack.swift).
   case lookingBack = "looking-back"
 }
 

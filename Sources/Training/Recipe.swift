@@ -67,9 +67,6 @@ public struct Recipe: Sendable {
     guard let start = ModelStart(rawValue: start) else {
       throw file.fault("start", .unsupported(value: start, supported: "random or looking-back"))
     }
-    if start == .lookingBack && !shape.attention.isGrouped {
-      throw file.fault("start", .inconsistent("looking-back is for mha, gqa and mqa"))
-    }
     self.start = start
     optimizer = try Self.optimizer(try file.object("optimizer"))
     let list = try file.require("stages", file.value("stages")?.arrayValue)

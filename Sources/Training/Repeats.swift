@@ -8,7 +8,8 @@
 //             what followed there (an induction head: one layer looks one token back, the next finds
 //             the match). The second token of a repeat is the one that has to be looked up: only one
 //             token says where. Further on there are more and more to go by.
-//             Half of the texts are groups of digits alone: one number has to be told from the others.
+//             Half of the texts are groups of digits alone, where the vocabulary has all thousand: one
+//             number has to be told from the others.
 //   pairs     "brave-river is: 731." again and again with other keys, more than half of them seen
 //             before; asked for: the value. The same circuit, but for its first token what has to match
 //             are the two words of the key, some tokens before the place that asks. Values have one

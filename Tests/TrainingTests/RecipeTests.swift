@@ -44,11 +44,14 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
     #expect(stage.accuracy == 0.9 && stage.window == 50 && stage.span == 400)
   }
 
-  @Test func `only grouped heads look back`() throws {
-    let start = good.replacing("\"seed\": 5", with: "\"seed\": 5, \"start\": \"looking-back\"")
-    #expect(try read(start).start == .lookingBack)
-    let latent = start.replacing("\"mqa\"", with: "\"mla\", \"latent\": 4, \"rotary\": 2")
-    #expect(throws: ConfigurationError.self) { try read(latent) }
+  @Test(
+    arguments: [
+      "\"mha\"", "\"mla\", \"latent\": 4, \"rotary\": 2", "\"lrkv\", \"rank\": 1",
+    ])
+  func `every kind of attention can begin by looking back`(_ kind: String) throws {
+    let text = good.replacing("\"seed\": 5", with: "\"seed\": 5, \"start\": \"looking-back\"")
+      .replacing("\"mqa\"", with: kind)
+    #expect(try read(text).start == .lookingBack)
   }
 
   @Test(
