@@ -109,9 +109,10 @@ struct LessonTask: TrainingTask {
           NeedleSizes(.needles, key: .uuids, value: .uuids),
           further: size(0, 30, else: 0...max(0, many)))
       case .niahMultivalue:
-        // As many values as not to tell by its place in the answer which one comes next; no more than 40
-        // needles stand in prose.
-        let values = size(4, 25, else: 2...9)
+        // As many values as not to tell by its place in the answer which one comes next: so the step from
+        // one to the next is learned. Long texts mostly have RULER's four. No more than 40 needles stand
+        // in prose.
+        let values = size(4, L < 1024 ? 25 : 85, else: 2...9)
         let keys = size(1, 40, else: 1...min(40 / values, max(3, L / 150)))
         return needles(
           NeedleSizes(.prose, keys: keys, values: values), further: keys - 1)
