@@ -16,7 +16,8 @@
 // needle asked for has a wording of its own (upstream replaces "are" by "is" in the whole template); an
 // answer to several queries names each key before its value, and one with several values of a key begins
 // with the latest: a reader that looks back can learn at each value which one came before it, but never
-// which one comes next.
+// which one comes next. A lesson may ask for a survey instead: which value stands nearest to each of
+// some distances.
 
 /// What keys, values and question are called.
 package enum NeedleKind: String, Sendable {
@@ -46,15 +47,28 @@ package struct NeedleSizes: Sendable {
 
 /// Further questions on the same needles, for lessons.
 package struct FurtherQuestions: Sendable {
+  /// How lessons ask and answer.
+  package enum Form: Sendable {
+    /// As the task does.
+    case asked
+    /// A question is nothing but the needle's own beginning.
+    case recited
+    /// An answer says, for each of 16 distances back from the question, which value stands nearest to it.
+    case surveyed
+  }
+
   /// How many; fewer where there are no more keys.
   let count: Int
-  /// Whether a question is nothing but the needle's own beginning.
-  let areRecited: Bool
+  /// How they, and the first question, are asked and answered.
+  let form: Form
 
-  package init(_ count: Int, areRecited: Bool = false) {
-    (self.count, self.areRecited) = (count, areRecited)
+  package init(_ count: Int, form: Form = .asked) {
+    (self.count, self.form) = (count, form)
   }
 }
+
+/// The distances of a survey, in bytes of text: so many, and so far apart; the first is half of it.
+let survey = (points: 16, step: 560)
 
 /// The line of noise of RULER's `niah_single_1` and `vt`.
 let noiseLine =
@@ -137,12 +151,14 @@ struct NeedleFamily: SampleFamily {
       others = distractors(units)
       context = hidden(texts, in: others.map { "\(sentence($0.key)) \($0.value)." }, &draws)
     }
-    let (question, prefix, answer) = asked(queries, placed)
+    let back = context.marks.map { context.text.utf8.count - $0.lowerBound }
+    let standing = Dictionary(uniqueKeysWithValues: zip(placed.map(\.value), back))
+    let (question, prefix, answer) = asked(queries, placed, standing)
     var draft = Draft(
       text: MarkedText([instruction]) + context + question, prefix: prefix,
       references: values(queries, placed), answer: answer)
     draft.questionBytes = question.utf8.count
-    if let further { draft.followUps = followUps(further, placed + others) }
+    if let further { draft.followUps = followUps(further, placed + others, standing) }
     return draft
   }
 
@@ -180,8 +196,10 @@ struct NeedleFamily: SampleFamily {
   }
 
   /// Question, answer prefix and answer; of several queries the answer says which value is whose.
+  ///
+  /// `standing` has the bytes between a needle and the end of the haystack, by value.
   private func asked(
-    _ queries: [String], _ needles: [Needle]
+    _ queries: [String], _ needles: [Needle], _ standing: [String: Int]
   ) -> (question: String, prefix: String, answer: MarkedText) {
     let kind = sizes.value
     let query = enumeration(queries)
@@ -194,19 +212,37 @@ struct NeedleFamily: SampleFamily {
       isSingle
       ? " The special magic \(kind.singular) for \(query) mentioned in the provided text is"
       : " The special magic \(kind.rawValue) for \(query) mentioned in the provided text are"
-    let lists = queries.map { Array(values([$0], needles).reversed()) }
-    let texts = lists.map { $0.joined(separator: ", ") }
+    let isSurveyed = further?.form == .surveyed
+    let lists = queries.map { query in
+      let all = values([query], needles)
+      return isSurveyed ? surveyed(all, standing) : all.reversed()
+    }
+    let texts = lists.map { list in
+      let items = isSurveyed ? list.enumerated().map { "\($0 + 1): \($1)" } : list
+      return items.joined(separator: ", ")
+    }
     let answer =
       queries.count == 1
       ? texts[0] : enumeration(zip(queries, texts).map { "\($0): \($1)" })
     return (question, prefix, MarkedText(" \(answer).", marking: lists.flatMap { $0 }))
   }
 
-  private func followUps(_ further: FurtherQuestions, _ needles: [Needle]) -> [FollowUp] {
+  /// For each distance of a survey, the nearest of `values`.
+  private func surveyed(_ values: [String], _ standing: [String: Int]) -> [String] {
+    (0..<survey.points).compactMap { point in
+      let distance = point * survey.step + survey.step / 2
+      func off(_ value: String) -> Int { abs((standing[value] ?? 0) - distance) }
+      return values.min { off($0) < off($1) }
+    }
+  }
+
+  private func followUps(
+    _ further: FurtherQuestions, _ needles: [Needle], _ standing: [String: Int]
+  ) -> [FollowUp] {
     var draws = stream.draws("further questions")
     var keys = Array(Set(needles.map(\.key)).subtracting(queries)).sorted()
     draws.shuffle(&keys)
-    if further.areRecited {
+    if further.form == .recited {
       return keys.prefix(further.count).map { key in
         let value = values([key], needles)[0]
         return FollowUp(
@@ -223,7 +259,7 @@ struct NeedleFamily: SampleFamily {
         return group
       }
     return groups.map { group in
-      let (question, prefix, answer) = asked(group, needles)
+      let (question, prefix, answer) = asked(group, needles, standing)
       return FollowUp(given: question + prefix, answer: answer)
     }
   }

@@ -6,6 +6,8 @@
 //   niah_single_*, niah_multi*   RULER's own numbers of keys, values and keys asked for at once, or
 //                                others, the more keys the longer the text; more keys are asked for
 //   recital                      niah_multikey_2 whose questions are the needles' own beginnings
+//   survey                       niah_multivalue whose answers look back distance by distance
+//   chain                        vt as it is scored: one chain
 //   vt                           four hops, below 256 tokens one to four; the longer the text the more
 //                                chains, all asked for; the example from 512 on
 //   cwe, fwe, qa_1, qa_2         as they are scored
@@ -17,14 +19,14 @@ import Tensors
 
 /// Samples of one task, written out.
 struct LessonTask: TrainingTask {
-  /// What a lesson is about: a task of the evaluation, or the recital.
+  /// What a lesson is about: a task of the evaluation, or one of our own.
   enum Subject: Sendable, Equatable {
-    case recital
+    case own(OwnLesson)
     case task(RulerTask)
 
     init?(rawValue name: String) {
-      if name == "recital" {
-        self = .recital
+      if let own = OwnLesson(rawValue: name) {
+        self = .own(own)
       } else if let task = RulerTask(rawValue: name) {
         self = .task(task)
       } else {
@@ -32,8 +34,12 @@ struct LessonTask: TrainingTask {
       }
     }
 
-    static var names: [String] { ["recital"] + RulerTask.allCases.map(\.rawValue) }
+    static var names: [String] {
+      OwnLesson.allCases.map(\.rawValue) + RulerTask.allCases.map(\.rawValue)
+    }
   }
+
+  enum OwnLesson: String, CaseIterable { case recital, survey, chain }
 
   let subject: Subject
   let form: PromptForm
@@ -77,15 +83,23 @@ struct LessonTask: TrainingTask {
     func size(_ usual: Int, _ percent: Int, else range: ClosedRange<Int>) -> Int {
       draws.below(100) < percent ? usual : range.lowerBound + draws.below(range.count)
     }
-    func needles(_ sizes: NeedleSizes, further count: Int, areRecited: Bool = false) -> LessonKind {
-      .needles(sizes, FurtherQuestions(count, areRecited: areRecited))
+    func needles(
+      _ sizes: NeedleSizes, further count: Int, form: FurtherQuestions.Form = .asked
+    ) -> LessonKind {
+      .needles(sizes, FurtherQuestions(count, form: form))
     }
     switch subject {
-    case .recital:
+    case .own(.recital):
       let tokens = 20  // about as many as a needle has
       return needles(
         NeedleSizes(.needles), further: L / tokens * (30 + draws.below(25)) / 100,
-        areRecited: true)
+        form: .recited)
+    case .own(.survey):
+      let values = size(4, 60, else: 2...6)
+      let keys = size(1, 60, else: 1...3)
+      return needles(
+        NeedleSizes(.prose, keys: keys, values: values), further: keys - 1, form: .surveyed)
+    case .own(.chain): return .task(.variableTracking)
     case .task(let task):
       switch task {
       case .niahSingle1:

@@ -7,6 +7,8 @@
 //   pairs         short needles that come again: a key must find its value (Repeats.swift)
 //   prose         sentences of the evaluation's haystack; every token asked for
 //   recital       needles among needles, then their beginnings once more (Lessons.swift)
+//   survey        several values of a key, by how far back they stand (Lessons.swift)
+//   chain         vt as it is scored, one chain (Lessons.swift)
 //   niah_..., vt, cwe, fwe, qa_...
 //                 the evaluation's tasks with their answers, and further questions (Lessons.swift)
 //

@@ -9,12 +9,17 @@ import Transformers
     ("one in prose", .needles(NeedleSizes(.prose), nil), 900),
     ("all of many keys", .needles(NeedleSizes(.prose, keys: 5), FurtherQuestions(4)), 2000),
     ("among needles", .needles(NeedleSizes(.needles), FurtherQuestions(6)), 2500),
-    ("recited", .needles(NeedleSizes(.needles), FurtherQuestions(6, areRecited: true)), 2500),
+    ("recited", .needles(NeedleSizes(.needles), FurtherQuestions(6, form: .recited)), 2500),
     (
       "values", .needles(NeedleSizes(.prose, keys: 2, values: 3), FurtherQuestions(1)), 2000
     ),
     (
       "queries", .needles(NeedleSizes(.noise, keys: 5, queries: 3), FurtherQuestions(2)), 2500
+    ),
+    (
+      "survey",
+      .needles(
+        NeedleSizes(.prose, keys: 2, values: 3), FurtherQuestions(1, form: .surveyed)), 3000
     ),
     ("chain", .chains(1, hops: 2), 1500), ("chains", .chains(3, hops: 4), 2500),
     ("as scored", .task(.niahMultikey1), 1200),
@@ -87,6 +92,33 @@ import Transformers
         let from = rest.drop { $0 == " " }
         #expect(from.hasPrefix(item), "\(rest) does not begin with \(item)")
       }
+    }
+  }
+
+  // Points are 560 bytes apart, from 280 back on; further back than the text reaches it is the first one.
+  @Test func `a survey names for each distance the value that stands nearest`() throws {
+    let n = try #require(Self.kinds.firstIndex { $0.name == "survey" })
+    let (lesson, tokenizer) = try lesson(n)
+    let given = tokenizer.decode(lesson.turns[0].given)
+    let end = try #require(given.firstRange(of: "\nWhat are all")).lowerBound
+    for turn in lesson.turns {
+      let question = tokenizer.decode(turn.given)
+      let key = try #require(question.matches(of: #/ for (\S+) mentioned/#).last?.output.1)
+      let needles = given[..<end].matches(
+        of: #/One of the special magic numbers for (\S+) is: ([0-9]+)\./#
+      )
+      .filter { $0.output.1 == key }
+      .map { (value: $0.output.2, back: given[$0.range.lowerBound..<end].utf8.count) }
+      #expect(needles.count == 3)
+      let items = tokenizer.decode(turn.answer).matches(of: #/([0-9]+): ([0-9]{7})[,.]/#)
+      #expect(items.map { Int($0.output.1) } == Array(1...16))
+      for (point, item) in items.enumerated() {
+        let nearest = needles.min {
+          abs($0.back - 280 - 560 * point) < abs($1.back - 280 - 560 * point)
+        }
+        #expect(nearest?.value == item.output.2, "point \(point + 1)")
+      }
+      #expect(items.last?.output.2 == needles.first?.value)
     }
   }
 

@@ -133,7 +133,7 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
   @Test(
     arguments: [
       "repeats", "pairs", "updates", "prose", "recital", "niah_single_1", "niah_multikey_2",
-      "niah_multivalue", "niah_multiquery", "vt", "fwe",
+      "niah_multivalue", "niah_multiquery", "vt", "fwe", "survey", "chain",
     ])
   func `texts have the length that is asked for, and their answers are asked for`(
     _ name: String
