@@ -65,11 +65,14 @@ let package = Package(
         .product(name: "RealModule", package: "swift-numerics"),
       ],
       swiftSettings: strict),
+    .target(
+      name: "Conformance", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
+      swiftSettings: strict),
     .executableTarget(
       name: "LRQKTool",
       dependencies: [
         "Tensors", "TieredMemory", "LRQK", "Replay", "Transformers", "ChatTemplates",
-        "CacheMethods", "Evaluation", "Training",
+        "CacheMethods", "Evaluation", "Training", "Conformance",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -111,6 +114,9 @@ let package = Package(
         "Evaluation", "CacheMethods", "ChatTemplates", "Transformers", "Tensors", "TieredMemory",
       ],
       exclude: ["make_needles_logits.py", "make_tiny.py"], resources: [.copy("Fixtures")],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ConformanceTests", dependencies: ["Conformance"], resources: [.copy("Golden")],
       swiftSettings: strict),
     .testTarget(
       name: "TrainingTests",

@@ -33,6 +33,8 @@ struct LRQKCommand: ParsableCommand {
           GenerateCommand.self, LogitsCommand.self, TokenizeCommand.self, InspectCommand.self,
           CaptureCommand.self, HeadsCommand.self,
         ]),
+      CommandGroup(
+        name: "Check a kernel", subcommands: [CheckCommand.self, GoldenCommand.self]),
       CommandGroup(name: "Train a model", subcommands: [TrainCommand.self]),
       CommandGroup(
         name: "Measure",

@@ -161,7 +161,7 @@ func naturalLogarithm(_ u: Double) -> Double {
 /// series to x¹⁷ and x¹⁸, whose first omitted terms are below 1e-19; the quarter turns then only
 /// swap and negate.
 @inline(__always)
-func cosineSine(turns: Double) -> (cosine: Double, sine: Double) {
+package func cosineSine(turns: Double) -> (cosine: Double, sine: Double) {
   let quarters = Int(4 * turns + 0.5)
   let x = (4 * turns - Double(quarters)) * 1.57079632679489661923
   let z = x * x

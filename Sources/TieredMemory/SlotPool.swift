@@ -49,6 +49,21 @@ public struct SlotPool: Sendable {
     free = Array(repeating: 0, count: (reserved + 63) / 64)
   }
 
+  /// A pool that holds token `residents[s]` in slot s, none where that is negative; the first
+  /// `reserved` slots belong to somebody else.
+  package init(residents: [Int], reserving reserved: Int) {
+    self.init(reserving: reserved)
+    slotCount = residents.count
+    free = Array(repeating: 0, count: (slotCount + 63) / 64)
+    let held = (reserved..<slotCount).filter { residents[$0] >= 0 }
+      .sorted { residents[$0] < residents[$1] }
+    (tokens, slots) = (held.map { residents[$0] }, held)
+    Self.checkAscent(tokens)
+    for slot in reserved..<slotCount where residents[slot] < 0 {
+      free[slot / 64] |= 1 << UInt64(slot % 64)
+    }
+  }
+
   /// Makes `needed`, ascending and distinct, the tokens that lie on the device.
   ///
   /// The plan holds when the caller has copied each missed token's row into its slot. Missed tokens

@@ -87,7 +87,7 @@ public struct RotaryTurns<E: Scalar>: Sendable {
   /// Elements of each part that turns: one part, or two.
   public let widths: [Int]
 
-  init(cosines: Tensor<E>, sines: Tensor<E>, widths: [Int]) {
+  package init(cosines: Tensor<E>, sines: Tensor<E>, widths: [Int]) {
     precondition(
       cosines.shape == sines.shape && cosines.columns == widths.reduce(0, +) / 2,
       "one angle for each pair of \(widths) elements")

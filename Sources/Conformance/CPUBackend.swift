@@ -1,0 +1,298 @@
+// The package's own kernels as candidates: what the rest of the package runs, in Float.
+//
+// In:  a case.
+// Out: its outputs, by the functions that a cache or a model calls.
+//
+// Nothing is written twice here: each line goes to the module that does the work.
+
+import LRQK
+import Tensors
+import TieredMemory
+import Transformers
+
+/// LRQK, TieredMemory and Transformers in Float.
+package struct CPUBackend: KernelBackend {
+  package let name = "cpu"
+
+  /// The package's own code.
+  package init() {}
+
+  package func outputs(of example: KernelCase) throws -> [NamedTensor]? {
+    let x = Arguments(example)
+    switch example.kernel {
+    case "sweep-rowwise": return try sweepRows(x)
+    case "sweep-gram": return try sweepGrams(x)
+    case "decode-codes": return try decodeCodes(x)
+    case "proxy-scores": return try proxyScores(x)
+    case "top-k": return try topK(x)
+    case "plan": return plan(x)
+    case "gather": return try gather(x)
+    case "sparse-attention", "dense-attention": return try attend(x)
+    case "decode-step": return try decodeSteps(x)
+    case "rope": return rope(x)
+    case "rms-norm": return norm(x)
+    case "lrkv-attention": return try attendFactored(x)
+    default: return nil
+    }
+  }
+
+  // MARK: Prefill
+
+  /// One sweep and no stopping before it.
+  private func sweepParameters(_ x: Arguments, solver: PrefillSolver, rank: Int) -> Parameters {
+    var parameters = Parameters(.paper, rank: rank, selected: 1, recent: 1)
+    parameters.solver = solver
+    parameters.initialization = .given
+    parameters.prefillIterations = Iterations(1, tolerance: 0)
+    parameters.weights = Weights(queries: x.parameter("lambda_Q"), keys: x.parameter("lambda_K"))
+    return parameters
+  }
+
+  private func sweepRows(_ x: Arguments) throws -> [NamedTensor] {
+    let start = InitialCodes(queries: x["A_Q"], keys: x["A_K"])
+    let factors = try factorizePrompt(
+      queries: [x["Q"]], keys: [x["K"]],
+      parameters: sweepParameters(x, solver: .rowwise, rank: start.keys.columns), initial: [start]
+    )[0].factorization
+    return named([
+      ("W_Q", ["width", "rank"], factors.queryMap), ("W_K", ["width", "rank"], factors.keyMap),
+      ("B_Q", ["rank", "width"], factors.queryBasis),
+      ("B_K", ["rank", "width"], factors.keyBasis),
+      ("A_Q", ["query", "rank"], factors.queryCodes), ("A_K", ["token", "rank"], factors.keyCodes),
+    ])
+  }
+
+  private func sweepGrams(_ x: Arguments) throws -> [NamedTensor] {
+    func double(_ name: String) -> Tensor<Double> { x[name].converted() }
+    let factors = try sweptGrams(
+      queryGram: double("G_Q"), keyGram: double("G_K"), queryMap: double("W_Q"),
+      keyMap: double("W_K"),
+      weights: Weights(queries: x.parameter("lambda_Q"), keys: x.parameter("lambda_K")))
+    return named([
+      ("W_Q", ["width", "rank"], factors.queryMap.converted(to: Float.self)),
+      ("W_K", ["width", "rank"], factors.keyMap.converted(to: Float.self)),
+      ("B_Q", ["rank", "width"], factors.queryBasis.converted(to: Float.self)),
+      ("B_K", ["rank", "width"], factors.keyBasis.converted(to: Float.self)),
+    ])
+  }
+
+  // MARK: Decode
+
+  private func decodeCodes(_ x: Arguments) throws -> [NamedTensor] {
+    let (q, k, A, K) = (x["q"], x["k"], x.slices("A_Omega"), x.slices("K_Omega"))
+    let products = (0..<q.rows).map { g in
+      SelectedProducts(
+        codes: A[g],
+        exactScores: matmul(q.rows(g..<g + 1), transposed: K[g], in: .reference))
+    }
+    var solver = try DecodeSolver(
+      query: q, key: k, queryBasis: x["B_Q"], keyBasis: x["B_K"], selected: products,
+      weights: Weights(
+        selfProduct: x.parameter("lambda_1"), selectedProducts: x.parameter("lambda_2")),
+      rule: SolveRule(), place: Place(layer: 0, head: 0, step: 1))
+    for _ in 0..<Int(x.parameter("alternations")) { try solver.alternate() }
+    return named([
+      ("q_hat", ["head", "rank"], solver.queryCodes), ("k_hat", ["key", "rank"], solver.keyCode),
+      ("B_Q", ["rank", "width"], updatedBasis(x["B_Q"], codes: solver.queryCodes, rows: q)),
+      ("B_K", ["rank", "width"], updatedBasis(x["B_K"], codes: solver.keyCode, rows: k)),
+    ])
+  }
+
+  private func proxyScores(_ x: Arguments) throws -> [NamedTensor] {
+    var device = DeviceTier()
+    let codes = try CodeStore(x["A_K"], label: "A_K", on: &device)
+    let q_hat = x["q_hat"]
+    let scores = (0..<q_hat.rows).flatMap { codes.scores(q_hat.row($0), tokens: codes.count) }
+    return named([
+      (
+        "scores", ["head", "candidate"],
+        Tensor(shape: [q_hat.rows, codes.count], elements: scores)
+      )
+    ])
+  }
+
+  private func topK(_ x: Arguments) throws -> [NamedTensor] {
+    let (scores, k) = (x["scores"], Int(x.parameter("k")))
+    let indices = try (0..<scores.rows).flatMap { h in
+      try Tensors.topK(scores.row(h), count: k).indices
+    }
+    return [NamedTensor("selected", [("head", scores.rows), ("place", k)], integers: indices)]
+  }
+
+  private func plan(_ x: Arguments) -> [NamedTensor] {
+    let (resident, needed) = (x.integers("resident"), x.integers("needed"))
+    var pool = SlotPool(residents: resident, reserving: Int(x.parameter("reserved")))
+    let plan = pool.update(to: needed)
+    var after = resident
+    for (slot, token) in resident.enumerated() where plan.freedTokens.contains(token) {
+      after[slot] = -1
+    }
+    for (token, slot) in zip(plan.missedTokens, plan.missedSlots) { after[slot] = token }
+    let empty = Array(repeating: -1, count: needed.count - plan.misses)
+    let places = [("place", needed.count)]
+    return [
+      NamedTensor("missed", places, integers: plan.missedTokens + empty),
+      NamedTensor("slots", places, integers: plan.missedSlots + empty),
+      NamedTensor("after", [("slot", resident.count)], integers: after),
+    ]
+  }
+
+  private func gather(_ x: Arguments) throws -> [NamedTensor] {
+    let (K_host, V_host, K, V) = (x["K_host"], x["V_host"], x["K"], x["V"])
+    var host = HostStore<Float>(width: K.columns)
+    host.append(keys: K_host, values: V_host)
+    var device = DeviceTier()
+    var keys = try device.allocate("K", holding: K.elements)
+    var values = try device.allocate("V", holding: V.elements)
+    host.gather(
+      tokens: x.integers("tokens"), slots: x.integers("slots"), intoKeys: &keys, values: &values)
+    return named([
+      ("K", ["slot", "width"], Tensor(shape: K.shape, elements: keys.elements)),
+      ("V", ["slot", "width"], Tensor(shape: V.shape, elements: values.elements)),
+    ])
+  }
+
+  private func attend(_ x: Arguments) throws -> [NamedTensor] {
+    let (q, K, V) = (x["q"], x.slices("K"), x.slices("V"))
+    let all = Array(0..<K[0].rows)
+    let chosen = x.contains("slots") ? x.integers("slots") : (0..<q.rows).flatMap { _ in all }
+    let n = chosen.count / q.rows
+    let slots = (0..<q.rows).map { h in chosen[h * n..<(h + 1) * n].map(Int32.init) }
+    let out = try attention(
+      queries: q, keys: K.map(\.elements), values: V.map(\.elements), slots: slots)
+    return named([("out", ["head", "width"], out)])
+  }
+
+  private func decodeSteps(_ x: Arguments) throws -> [NamedTensor] {
+    let (Q, K, V, steps) = (x.slices("Q"), x.slices("K"), x.slices("V"), x.slices("q"))
+    let (k, w) = (Int(x.parameter("k")), Int(x.parameter("w")))
+    let (A_Q, A_K) = (x.slices("A_Q"), x.slices("A_K"))
+    let l = Q[0].rows
+    var parameters = Parameters(.paper, rank: A_K[0].columns, selected: k, recent: w)
+    parameters.solver = .rowwise
+    parameters.initialization = .given
+    parameters.prefillIterations = Iterations(1, tolerance: 0)
+    let alternations = Int(x.parameter("alternations"))
+    parameters.decodeIterations = Iterations(max(alternations, 1), tolerance: 0)
+    parameters.codeMap = alternations > 0 ? .alternating(.projection) : .linear
+    parameters.codeSharing = A_K.count == Q.count ? .perQueryHead : .perKeyValueHead
+    parameters.transfers = .perQueryHead
+    parameters.candidates = x.parameter("candidates_hole") == 1 ? .released : .all
+    var cache = try LRQKCache<Float>(
+      queryHeads: Q.count, keyValueHeads: K.count, width: K[0].columns, parameters: parameters)
+    var tiers = Tiers()
+    try cache.prefill(
+      queries: Q, keys: K.map { $0.rows(0..<l) }, values: V.map { $0.rows(0..<l) },
+      initial: zip(A_Q, A_K).map { InitialCodes(queries: $0, keys: $1) }, tiers: &tiers)
+    var (selected, missed, answers): ([Int], [Int], [Float]) = ([], [], [])
+    for (t, q) in steps.enumerated() {
+      func newest(_ rows: [Tensor<Float>]) -> Tensor<Float> {
+        Tensor(joiningRows: rows.map { $0.rows(l + t..<l + t + 1) })
+      }
+      let step = try cache.decode(queries: q, keys: newest(K), values: newest(V), tiers: &tiers)
+      selected += step.selected.joined()
+      missed += step.missedRows
+      answers += step.attention.elements
+    }
+    let axes = [("step", steps.count), ("head", Q.count)]
+    return [
+      NamedTensor("selected", axes + [("place", k)], integers: selected),
+      NamedTensor("missed", axes, integers: missed),
+      NamedTensor("out", axes + [("width", K[0].columns)], reals: answers.map(Double.init)),
+    ]
+  }
+
+  // MARK: Decoder
+
+  private func rope(_ x: Arguments) -> [NamedTensor] {
+    let (heads, cosines, sines) = (x.slices("x"), x["cosines"], x["sines"])
+    let turned = heads.enumerated().flatMap { t, rows in
+      RotaryTurns(
+        cosines: cosines.rows(t..<t + 1), sines: sines.rows(t..<t + 1),
+        widths: [2 * cosines.columns]
+      ).turn(rows).elements
+    }
+    return [NamedTensor("y", x.axes("x"), reals: turned.map(Double.init))]
+  }
+
+  private func norm(_ x: Arguments) -> [NamedTensor] {
+    let norm = RMSNorm(weights: x.numbers("weight"), epsilon: x.parameter("epsilon"))
+    return named([("y", ["token", "width"], norm(x["x"]))])
+  }
+
+  private func attendFactored(_ x: Arguments) throws -> [NamedTensor] {
+    let (q, K, V) = (x["q"], x["K"], x["V"])
+    let (B_K, B_V) = (x.slices("B_K"), x.slices("B_V"))
+    let (d, r) = (q.columns, B_K[0].columns)
+    let positions = LRKVPositions.sharedOnly
+    let factors = LRKVFactors(
+      keyFactors: Tensor(stacking: B_K), valueFactors: Tensor(stacking: B_V), positions: positions,
+      angles: RotaryTable(positions.rotary(width: d, rank: r, base: 10_000)))
+    // Queries of the materialised form, [q, q B_h] √(1 + r/d).
+    let factor = (1 + Float(r) / Float(d)).squareRoot()
+    let queries = (0..<q.rows).map { h in
+      let own = q.rows(h..<h + 1)
+      return (own.elements + matmul(own, B_K[h], in: .reference).elements).map { $0 * factor }
+    }
+    func residuals(_ name: String) -> [[Float]] {
+      let tokens = x.slices(name)
+      return (0..<q.rows).map { h in tokens.flatMap { $0.row(h) } }
+    }
+    let out = try factors.attend(
+      queries: Tensor(rows: queries),
+      parts: [K.elements, V.elements] + residuals("R_K") + residuals("R_V"))
+    return named([("out", ["head", "width"], out.gather(columns: Array(0..<d)))])
+  }
+
+  private func named(_ tensors: [(String, [String], Tensor<Float>?)]) -> [NamedTensor] {
+    tensors.compactMap { name, axes, tensor in
+      tensor.map {
+        NamedTensor(name, Array(zip(axes, $0.shape)), reals: $0.elements.map(Double.init))
+      }
+    }
+  }
+}
+
+/// A case's inputs as the package's tensors.
+struct Arguments {
+  private let example: KernelCase
+
+  init(_ example: KernelCase) { self.example = example }
+
+  private func tensor(_ name: String) -> NamedTensor {
+    guard let tensor = example.inputs.first(where: { $0.name == name }) else {
+      preconditionFailure("\(example.path) has no input \(name)")
+    }
+    return tensor
+  }
+
+  func contains(_ name: String) -> Bool { example.inputs.contains { $0.name == name } }
+  func parameter(_ name: String) -> Double { example.parameters[name] ?? .nan }
+  func axes(_ name: String) -> [(String, Int)] {
+    Array(zip(tensor(name).axes, tensor(name).shape))
+  }
+
+  func numbers(_ name: String) -> [Float] {
+    guard case .reals(let numbers) = tensor(name).values else { return [] }
+    return numbers.map { Float($0) }
+  }
+
+  func integers(_ name: String) -> [Int] {
+    guard case .integers(let numbers) = tensor(name).values else { return [] }
+    return numbers
+  }
+
+  /// A matrix.
+  subscript(name: String) -> Tensor<Float> {
+    Tensor(shape: tensor(name).shape, elements: numbers(name))
+  }
+
+  /// The matrices of a tensor of three axes.
+  func slices(_ name: String) -> [Tensor<Float>] {
+    let (shape, elements) = (tensor(name).shape, numbers(name))
+    let size = shape[1] * shape[2]
+    return (0..<shape[0]).map { n in
+      Tensor(shape: [shape[1], shape[2]], elements: Array(elements[n * size..<(n + 1) * size]))
+    }
+  }
+}

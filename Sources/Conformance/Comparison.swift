@@ -1,0 +1,215 @@
+// The verdict on a candidate's output.
+//
+// In:  the reference R (Double), the plain implementation P in the candidate's precision, the candidate X.
+// Out: a status, and the first wrong elements.
+//
+// Real numbers are judged row by row of the last axis. In a row with largest |R| = m:
+//
+//   |X − R| <= 2 e + 2 u m + s,   e = max( max|P − R| in the row,  2 ρ m ),   ρ = Σ max|P − R| / Σ m
+//
+// e is the error that a plain implementation in the same precision makes: nobody is asked to be better
+// than twice that, and nobody may be worse. (Rule: flash-attention's tests, 2 · max|P − R| for the
+// whole tensor. Ours by row, so that a small row beside large ones is judged as well; ρ, the mean
+// over the tensor's rows, keeps a row in which P happened to be lucky from being judged by luck.)
+// Where a kernel solves systems, errors spread over all rows, and their size depends on the order of
+// elimination: the whole tensor is one row there, and 8 e stands for 2 e.
+//
+// 2 u m is the rounding of a number of that size, once by the candidate and once by P; s is the smallest
+// positive number of the format. Where every order of every sum has the same bits (`isExact`), X must be
+// R rounded once, and nothing else. Integers must be equal.
+//
+// NaN and infinity are looked at first. A candidate that is right where it is hardly tested is
+// `mistrusted`: zeros where the reference has none, or the fill value that the buffers had before.
+
+import Tensors
+
+/// What came out.
+package enum Status: String, Sendable {
+  case passed, failed, skipped, mistrusted
+}
+
+/// The verdict on one output of one case.
+package struct Verdict: Sendable {
+  /// "proxy-scores/ties".
+  package let path: String
+  /// "scores".
+  package let output: String
+  /// What came out.
+  package let status: Status
+  /// One line: what is wrong, or why it was skipped; empty where all is well.
+  package let reason: String
+  /// The first wrong elements, at most eight.
+  package let differences: [Difference]
+  /// Largest |X − R| over what was allowed there; 0 where everything is equal.
+  package let worst: Double
+
+  init(
+    _ path: String, _ output: String, _ status: Status, _ reason: String = "",
+    _ differences: [Difference] = [], worst: Double = 0
+  ) {
+    (self.path, self.output, self.status, self.reason) = (path, output, status, reason)
+    (self.differences, self.worst) = (differences, worst)
+  }
+}
+
+/// One wrong element.
+package struct Difference: Sendable, Equatable {
+  /// Its place along each axis.
+  package let place: [Int]
+  /// What the reference has.
+  package let expected: Double
+  /// What the candidate has.
+  package let found: Double
+  /// How far apart they may be.
+  package let allowed: Double
+}
+
+/// What buffers of outputs should hold before a candidate runs: a number that no case has.
+package let unwritten = -6.02214076e23
+
+/// The allowed error of every row of `reference`; `plain` has the same shape.
+package func allowedErrors(
+  reference: NamedTensor, plain: NamedTensor, _ precision: CandidatePrecision, solvesSystems: Bool
+) -> [Double] {
+  guard case .reals(let R) = reference.values, case .reals(let P) = plain.values else { return [] }
+  let width = solvesSystems ? max(R.count, 1) : max(reference.width, 1)
+  let rows = stride(from: 0, to: R.count, by: width).map { first in
+    let row = first..<first + width
+    return (
+      error: row.reduce(0) { max($0, abs(P[$1] - R[$1])) },
+      size: row.reduce(0) { max($0, abs(R[$1])) }
+    )
+  }
+  let sizes = rows.reduce(0) { $0 + $1.size }
+  let mean = sizes > 0 ? rows.reduce(0) { $0 + $1.error } / sizes : 0
+  let allowed = rows.map { row in
+    let rounding = 2 * precision.unitRoundoff * row.size + precision.smallest
+    return solvesSystems
+      ? 8 * row.error + rounding : 2 * max(row.error, 2 * mean * row.size) + rounding
+  }
+  return solvesSystems
+    ? Array(repeating: allowed.first ?? 0, count: R.count / max(reference.width, 1)) : allowed
+}
+
+extension Kernel {
+  /// Compares a candidate's outputs with the reference; an output that is missing was skipped.
+  package func verdicts(
+    _ example: KernelCase, candidate: [NamedTensor], _ precision: CandidatePrecision = .float32
+  ) -> [Verdict] {
+    let references = reference(example)
+    let plains = plain(example, precision)
+    return zip(references, plains).compactMap { R, P in
+      if R.name == "gap" { return nil }  // says how clear a choice is; no output
+      guard let X = candidate.first(where: { $0.name == R.name }) else {
+        return Verdict(example.path, R.name, .skipped, "the candidate has no such output")
+      }
+      if X.shape != R.shape {
+        return Verdict(
+          example.path, R.name, .failed, "shape \(X.shape), not \(R.shape)")
+      }
+      switch (R.values, X.values) {
+      case (.integers(let expected), .integers(let found)):
+        return compared(example, R, expected, found, gaps: references.first { $0.name == "gap" })
+      case (.reals(let expected), .reals(let found)):
+        let allowed =
+          example.isExact
+          ? [] : allowedErrors(reference: R, plain: P, precision, solvesSystems: solvesSystems)
+        return compared(example, R, expected, found, allowed, precision)
+      default:
+        return Verdict(
+          example.path, R.name, .failed, "integers where real numbers belong, or the reverse")
+      }
+    }
+  }
+}
+
+/// Equal integers, all of them.
+private func compared(
+  _ example: KernelCase, _ R: NamedTensor, _ expected: [Int], _ found: [Int], gaps: NamedTensor?
+) -> Verdict {
+  let wrong = expected.indices.filter { expected[$0] != found[$0] }
+  guard let first = wrong.first else { return Verdict(example.path, R.name, .passed) }
+  var reason = "\(wrong.count) of \(expected.count) integers differ"
+  // A set that differs because a score was rounded differently is still a failure; the gap says how far
+  // off a score must have been.
+  if R.name == "selected", case .reals(let all) = gaps?.values {
+    let gap = all[first / R.width]
+    reason += "; the scores at this cut are \(Float(gap)) apart, so this is no rounding"
+  }
+  return Verdict(
+    example.path, R.name, .failed, reason,
+    wrong.prefix(8).map {
+      Difference(
+        place: place(of: $0, R.shape), expected: Double(expected[$0]), found: Double(found[$0]),
+        allowed: 0)
+    }, worst: .infinity)
+}
+
+/// Real numbers; `allowed` by row, empty where they must be the reference, rounded once.
+private func compared(
+  _ example: KernelCase, _ R: NamedTensor, _ expected: [Double], _ found: [Double],
+  _ allowed: [Double], _ precision: CandidatePrecision
+) -> Verdict {
+  func differences(_ places: [Int], _ limit: (Int) -> Double) -> [Difference] {
+    places.prefix(8).map {
+      Difference(
+        place: place(of: $0, R.shape), expected: expected[$0], found: found[$0], allowed: limit($0))
+    }
+  }
+  func failed(_ places: [Int], _ reason: String, worst: Double = .infinity) -> Verdict {
+    Verdict(
+      example.path, R.name, .failed, "\(places.count) of \(expected.count) \(reason)",
+      differences(places) { allowed.isEmpty ? 0 : allowed[$0 / R.width] }, worst: worst)
+  }
+  let strange = found.indices.filter { !found[$0].isFinite }
+  if !strange.isEmpty { return failed(strange, "numbers are NaN or infinite") }
+  let left = found.indices.filter { Float(found[$0]) == Float(unwritten) }
+  if !left.isEmpty { return failed(left, "numbers were never written") }
+
+  var worst = 0.0
+  let wrong: [Int]
+  if allowed.isEmpty {
+    wrong = found.indices.filter { found[$0] != rounded(expected[$0], precision) }
+  } else {
+    wrong = found.indices.filter { i in
+      let error = abs(found[i] - expected[i])
+      let limit = allowed[i / R.width]
+      worst = max(worst, limit > 0 ? error / limit : error > 0 ? .infinity : 0)
+      return error > limit
+    }
+  }
+  if !wrong.isEmpty {
+    return failed(
+      wrong,
+      allowed.isEmpty ? "numbers differ where every bit is known" : "numbers are too far off",
+      worst: allowed.isEmpty ? .infinity : worst)
+  }
+  let zeros = found.indices.filter {
+    found[$0] == 0 && rounded(expected[$0], precision) != 0
+  }
+  if 10 * zeros.count > expected.count {
+    return Verdict(
+      example.path, R.name, .mistrusted,
+      "\(zeros.count) of \(expected.count) numbers are 0 where the reference is not",
+      differences(zeros) { allowed.isEmpty ? 0 : allowed[$0 / R.width] }, worst: worst)
+  }
+  return Verdict(example.path, R.name, .passed, worst: worst)
+}
+
+/// `value` as the format holds it.
+private func rounded(_ value: Double, _ precision: CandidatePrecision) -> Double {
+  switch precision {
+  case .float32: Double(Float(value))
+  case .bfloat16: Rounded<BFloat16>(rounding: value).value
+  case .float16: Rounded<Float16Format>(rounding: value).value
+  }
+}
+
+/// The place of element `index` along each axis.
+private func place(of index: Int, _ shape: [Int]) -> [Int] {
+  var rest = index
+  return shape.reversed().map { size in
+    defer { rest /= size }
+    return rest % size
+  }.reversed()
+}

@@ -1,0 +1,173 @@
+// Golden bundles: cases on disk, for readers that need no Swift.
+//
+// In:  a folder.
+// Out: one safetensors file a case, KERNEL.CASE.safetensors, and manifest.json. In a file:
+//
+//   inputs/NAME            F32, or I32 for integers
+//   expected/NAME          F64: the reference; I32 for integers
+//   allowed/f32/NAME       F64: how far each row of the last axis may be off in F32; shape without that
+//   allowed/bf16/NAME      axis. Missing where every bit is known: then the expected number, rounded to
+//   allowed/f16/NAME       the candidate's format, is the only right one
+//   __metadata__           schema, kernel, case, purpose, seed, parameters and axes as JSON, tie rule
+//
+// The bytes are a function of the generator's version and of nothing else: loops in a written order,
+// no library's elementary functions, tensors sorted by name. Docs/golden.md is the page for readers.
+
+import Foundation
+import Tensors
+
+/// Writes and verifies bundles.
+package struct GoldenBundle: Sendable {
+  /// The layout of files and manifest.
+  package static let schema = "lrqk-golden-1"
+  /// What makes the numbers; it changes when any of them does.
+  package static let generator = "lrqk-conformance 1"
+  /// How ties are broken wherever scores are compared.
+  static let tieRule = "larger score first, then lower index; -0 equals 0"
+
+  /// The folder.
+  package let folder: String
+
+  /// The bundle in `folder`.
+  package init(folder: String) { self.folder = folder }
+
+  /// "proxy-scores.ties.safetensors".
+  package static func fileName(_ example: KernelCase) -> String {
+    "\(example.kernel).\(example.name).safetensors"
+  }
+
+  /// The file of one case.
+  package static func bytes(_ kernel: some Kernel, _ example: KernelCase) throws -> [UInt8] {
+    let references = kernel.reference(example)
+    var axes: [String: [String]] = [:]
+    var file = SafetensorsWriter()
+    func add(_ name: String, _ tensor: NamedTensor, reals format: StorageFormat) throws {
+      axes[name] = tensor.axes
+      switch tensor.values {
+      case .reals(let numbers):
+        try file.add(name, Tensor(shape: tensor.shape, elements: numbers), as: format)
+      case .integers(let numbers):
+        try file.add(name, integers: Tensor(shape: tensor.shape, elements: numbers), as: .int32)
+      }
+    }
+    for tensor in example.inputs { try add("inputs/\(tensor.name)", tensor, reals: .float32) }
+    for tensor in references { try add("expected/\(tensor.name)", tensor, reals: .float64) }
+    if !example.isExact {
+      for precision in CandidatePrecision.allCases {
+        for (R, P) in zip(references, kernel.plain(example, precision)) {
+          guard case .reals = R.values, R.name != "gap" else { continue }
+          let name = "allowed/\(precision.rawValue.lowercased())/\(R.name)"
+          let allowed = allowedErrors(
+            reference: R, plain: P, precision, solvesSystems: kernel.solvesSystems)
+          axes[name] = Array(R.axes.dropLast())
+          try file.add(
+            name, Tensor(shape: Array(R.shape.dropLast()), elements: allowed), as: .float64)
+        }
+      }
+    }
+    file.metadata = [
+      "schema": schema, "generator": generator, "kernel": example.kernel, "case": example.name,
+      "summary": kernel.summary, "purpose": example.purpose, "seed": "\(example.seed)",
+      "parameters": try json(example.parameters), "axes": try json(axes), "ties": tieRule,
+    ]
+    return file.bytes()
+  }
+
+  /// Writes the cases that `isWanted`, and the manifest; returns the number of files.
+  package func write(where isWanted: (KernelCase) -> Bool) throws -> Int {
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    var entries: [Manifest.Entry] = []
+    for kernel in kernels {
+      for example in kernel.cases where isWanted(example) {
+        let bytes = try Self.bytes(kernel, example)
+        let name = Self.fileName(example)
+        try write(bytes, name)
+        entries.append(Manifest.Entry(example, file: name, bytes))
+      }
+    }
+    let manifest = Manifest(
+      schema: Self.schema, generator: Self.generator, tieRule: Self.tieRule, cases: entries)
+    try write(Array((Self.json(manifest, isPretty: true) + "\n").utf8), "manifest.json")
+    return entries.count
+  }
+
+  private func write(_ bytes: [UInt8], _ name: String) throws {
+    try Data(bytes).write(to: URL(fileURLWithPath: "\(folder)/\(name)"), options: .atomic)
+  }
+
+  /// Compares the folder with its manifest, and with what this generator writes: one line for each
+  /// fault, none where all is well.
+  package func faults() throws -> [String] {
+    let manifest: Manifest
+    do {
+      manifest = try JSONDecoder().decode(
+        Manifest.self, from: Data(contentsOf: URL(fileURLWithPath: "\(folder)/manifest.json")))
+    } catch {
+      throw GoldenError(
+        "\(folder)/manifest.json cannot be read as a manifest of golden files; write the bundle "
+          + "with `lrqk golden write`")
+    }
+    if manifest.schema != Self.schema {
+      throw GoldenError(
+        "\(folder) has the schema \(manifest.schema), and this reads \(Self.schema)")
+    }
+    var faults: [String] = []
+    for entry in manifest.cases {
+      guard let data = try? Data(contentsOf: URL(fileURLWithPath: "\(folder)/\(entry.file)")) else {
+        faults.append("\(entry.file): is not there")
+        continue
+      }
+      let digest = sha256(Array(data))
+      if digest != entry.sha256 {
+        faults.append("\(entry.file): its SHA-256 is \(digest), the manifest says \(entry.sha256)")
+      } else if manifest.generator == Self.generator {
+        guard let kernel = kernels.first(where: { $0.name == entry.kernel }),
+          let example = kernel.cases.first(where: { $0.name == entry.case })
+        else {
+          faults.append("\(entry.file): there is no case \(entry.kernel)/\(entry.case)")
+          continue
+        }
+        if sha256(try Self.bytes(kernel, example)) != digest {
+          faults.append("\(entry.file): made anew here, it has other bytes")
+        }
+      }
+    }
+    return faults
+  }
+
+  fileprivate static func json(_ value: some Encodable, isPretty: Bool = false) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting =
+      isPretty
+      ? [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+      : [.sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(value), as: UTF8.self)
+  }
+}
+
+/// manifest.json.
+struct Manifest: Codable {
+  struct Entry: Codable {
+    let file, sha256, kernel, `case`, purpose: String
+    let bytes: Int
+    let seed: UInt64
+    let exact: Bool
+
+    init(_ example: KernelCase, file: String, _ content: [UInt8]) {
+      (self.file, sha256, bytes) = (file, Conformance.sha256(content), content.count)
+      (kernel, `case`, purpose) = (example.kernel, example.name, example.purpose)
+      (seed, exact) = (example.seed, example.isExact)
+    }
+  }
+
+  let schema, generator, tieRule: String
+  let cases: [Entry]
+}
+
+/// A bundle that cannot be read.
+package struct GoldenError: Error, CustomStringConvertible {
+  /// One line.
+  package let description: String
+
+  init(_ description: String) { self.description = description }
+}

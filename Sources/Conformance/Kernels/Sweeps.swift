@@ -1,0 +1,162 @@
+// Kernels: one sweep of prefill (LRQK, step 2), over rows and in d by d space.
+//
+// In:  Q (m, d) and K (l, d) with codes A_Q (m, r) and A_K (l, r); lambda_Q, lambda_K. Gram form: QᵀQ
+//      and KᵀK (d, d) with maps W_Q and W_K (d, r), for codes A_Q = Q W_Q and A_K = K W_K.
+// Out: new maps W_Q, W_K (d, r), by rows also the new codes A_Q, A_K, and the bases B_Q, B_K (r, d) that
+//      fit them:
+//
+//   S = AᵀA, C = AᵀX            Gram form: C = Wᵀ XᵀX, S = C W
+//   B_Q = S_Q⁻¹ C_Q,  B_K = S_K⁻¹ C_K            of the codes that came in
+//   W_Qᵀ = (S_K + lambda_Q B_Q B_Qᵀ)⁻¹ (C_K + lambda_Q B_Q),   A_Q = Q W_Q
+//   W_Kᵀ = (S_Q + lambda_K B_K B_Kᵀ)⁻¹ (C_Q + lambda_K B_K),   A_K = K W_K,  S_Q and C_Q of the new A_Q
+//   B_Q = S_Q⁻¹ C_Q,  B_K = S_K⁻¹ C_K            of the new codes
+//
+// Many factors make one product A Bᵀ: they can be compared because a case says what the sweep starts from.
+
+/// S = AᵀA (r, r) and C = AᵀX (r, d) of one side.
+private typealias Products<N: KernelNumber> = (S: Grid<N>, C: Grid<N>)
+
+/// Maps of one sweep, and the bases of the codes that they make.
+struct Swept<N: KernelNumber> {
+  let W_Q: Grid<N>, W_K: Grid<N>, B_Q: Grid<N>, B_K: Grid<N>
+}
+
+/// `queries` and `keys` say what S and C are of codes X W, `start` of the codes that came in.
+private func sweep<N: KernelNumber>(
+  start: (queries: Products<N>, keys: Products<N>), lambdaQ: N, lambdaK: N,
+  queries: (_ W_Q: Grid<N>) -> Products<N>, keys: (_ W_K: Grid<N>) -> Products<N>
+) -> Swept<N> {
+  let (S_Q, C_Q) = start.queries
+  let (S_K, C_K) = start.keys
+  let (B_Q, B_K) = (solved(S_Q, C_Q), solved(S_K, C_K))
+  let W_Q = solved(
+    S_K.adding(B_Q * B_Q.transposed, times: lambdaQ), C_K.adding(B_Q, times: lambdaQ)
+  ).transposed
+  let newQ = queries(W_Q)
+  let W_K = solved(
+    newQ.S.adding(B_K * B_K.transposed, times: lambdaK), newQ.C.adding(B_K, times: lambdaK)
+  ).transposed
+  let newK = keys(W_K)
+  return Swept(W_Q: W_Q, W_K: W_K, B_Q: solved(newQ.S, newQ.C), B_K: solved(newK.S, newK.C))
+}
+
+/// One sweep over all rows.
+func sweptRows<N: KernelNumber>(
+  _ Q: Grid<N>, _ K: Grid<N>, A_Q: Grid<N>, A_K: Grid<N>, lambdaQ: N, lambdaK: N
+) -> Swept<N> {
+  func products(_ A: Grid<N>, _ X: Grid<N>) -> Products<N> { (A.transposed * A, A.transposed * X) }
+  return sweep(
+    start: (products(A_Q, Q), products(A_K, K)), lambdaQ: lambdaQ, lambdaK: lambdaK,
+    queries: { products(Q * $0, Q) }, keys: { products(K * $0, K) })
+}
+
+extension Outputs {
+  fileprivate mutating func add<N: KernelNumber>(_ new: Swept<N>) {
+    add("W_Q", ["width", "rank"], new.W_Q)
+    add("W_K", ["width", "rank"], new.W_K)
+    add("B_Q", ["rank", "width"], new.B_Q)
+    add("B_K", ["rank", "width"], new.B_K)
+  }
+}
+
+/// A sweep over all rows.
+struct RowwiseSweepKernel: Kernel {
+  let name = "sweep-rowwise"
+  let summary = "one sweep from codes A (l, r) of X (l, d): maps, new codes and their bases"
+  let solvesSystems = true
+
+  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+    let (Q, K) = (x["Q"], x["K"])
+    let new = sweptRows(
+      Q, K, A_Q: x["A_Q"], A_K: x["A_K"], lambdaQ: x.parameter("lambda_Q"),
+      lambdaK: x.parameter("lambda_K"))
+    var out = Outputs()
+    out.add(new)
+    out.add("A_Q", ["query", "rank"], Q * new.W_Q)
+    out.add("A_K", ["token", "rank"], K * new.W_K)
+    return out
+  }
+
+  var cases: [KernelCase] {
+    func make(
+      _ name: String, _ purpose: String, seed: UInt64, m: Int = 58, l: Int = 29, d: Int = 12,
+      r: Int = 5, lambda: Double = 1, keyRank: Int? = nil
+    ) -> KernelCase {
+      var filling = Filling(seed: seed)
+      let keys = [("token", l), ("width", d)]
+      return KernelCase(
+        self.name, name, purpose, seed: seed,
+        parameters: ["lambda_Q": lambda, "lambda_K": lambda],
+        [
+          filling.normals("Q", [("query", m), ("width", d)]),
+          keyRank.map { filling.lowRank("K", keys, rank: $0) } ?? filling.normals("K", keys),
+          filling.normals("A_Q", [("query", m), ("rank", r)]),
+          filling.normals("A_K", [("token", l), ("rank", r)]),
+        ])
+    }
+    return [
+      make("random", "two queries a key, as in a group of two heads", seed: 1),
+      make("weighted", "weights of 1/4", seed: 2, lambda: 0.25),
+      make("dependent-keys", "keys of rank 6 in 12 columns", seed: 3, keyRank: 6),
+      make("rank-one", "r = 1: every system is a number", seed: 4, r: 1),
+    ]
+  }
+}
+
+/// A sweep in d by d space.
+struct GramSweepKernel: Kernel {
+  let name = "sweep-gram"
+  let summary = "one sweep from maps W (d, r) and Grams XᵀX (d, d): new maps and bases"
+  let solvesSystems = true
+
+  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+    let (G_Q, G_K) = (x["G_Q"], x["G_K"])
+    func products(_ W: Grid<N>, _ G: Grid<N>) -> Products<N> {
+      let C = W.transposed * G
+      return (C * W, C)
+    }
+    var out = Outputs()
+    out.add(
+      sweep(
+        start: (products(x["W_Q"], G_Q), products(x["W_K"], G_K)),
+        lambdaQ: x.parameter("lambda_Q"), lambdaK: x.parameter("lambda_K"),
+        queries: { products($0, G_Q) }, keys: { products($0, G_K) }))
+    return out
+  }
+
+  var cases: [KernelCase] {
+    func make(
+      _ name: String, _ purpose: String, seed: UInt64, lambda: Double = 1, dependent: Int? = nil
+    ) -> KernelCase {
+      var filling = Filling(seed: seed)
+      let (d, r, m, l) = (12, 5, 58, 29)
+      let queries = filling.smallIntegers("Q", [("query", m), ("width", d)])
+      let axes = [("token", l), ("width", d)]
+      let keys =
+        dependent.map { filling.lowRank("K", axes, rank: $0) } ?? filling.smallIntegers("K", axes)
+      return KernelCase(
+        self.name, name, purpose, seed: seed,
+        parameters: ["lambda_Q": lambda, "lambda_K": lambda],
+        [
+          gram("G_Q", of: queries), gram("G_K", of: keys),
+          filling.normals("W_Q", [("width", d), ("rank", r)], scale: 0.25),
+          filling.normals("W_K", [("width", d), ("rank", r)], scale: 0.25),
+        ])
+    }
+    return [
+      make("random", "Grams of small integers", seed: 1),
+      make("weighted", "weights of 1/4", seed: 2, lambda: 0.25),
+      make(
+        "dependent-keys", "keys of rank 6: KᵀK is singular, the systems are not", seed: 3,
+        dependent: 6),
+    ]
+  }
+
+  /// XᵀX of multiples of 1/4, exact in F32.
+  private func gram(_ name: String, of rows: NamedTensor) -> NamedTensor {
+    guard case .reals(let numbers) = rows.values else { preconditionFailure("integers") }
+    let X = Grid<Double>(rows.shape, numbers)
+    let axes = [("width", X.shape[1]), ("column", X.shape[1])]
+    return NamedTensor(name, axes, reals: (X.transposed * X).elements)
+  }
+}

@@ -1,0 +1,149 @@
+// lrqk check: does a backend, or a file of outputs, reproduce the reference?
+
+import ArgumentParser
+import Conformance
+import Evaluation
+import Foundation
+
+struct CheckCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "check",
+    abstract: "Check kernels against the reference: a backend's, or outputs computed elsewhere.",
+    discussion: """
+      The reference is a plain loop in Double. An output passes when its error is at most twice that \
+      of a plain implementation in the candidate's own precision, plus rounding; integers must be \
+      equal. `worst` is the largest error over the allowed one. Exit status 0 where everything passed, \
+      1 where something failed or is not to be trusted.
+
+        lrqk check --backend cpu
+        lrqk check --candidate mine.safetensors
+      """)
+
+  @Option(help: "Who runs the kernels: cpu, the package's own code in Float.")
+  var backend: String?
+
+  @Option(
+    help: "A safetensors file with the outputs of one case.",
+    completion: .file(extensions: ["safetensors"]))
+  var candidate: String?
+
+  @Option(help: "One kernel.") var kernel: String?
+  @Option(name: .customLong("case"), help: "One case of it.") var caseName: String?
+  @Flag(help: "List kernels and cases, and check nothing.") var list = false
+  @Flag(help: "Print one JSON object.") var json = false
+
+  func validate() throws {
+    if list ? backend != nil || candidate != nil : (backend == nil) == (candidate == nil) {
+      throw ValidationError("give --backend NAME or --candidate FILE, or --list")
+    }
+    if let backend, backend != "cpu" {
+      throw ValidationError("--backend \(backend): there is cpu")
+    }
+    if let kernel, !kernels.contains(where: { $0.name == kernel }) {
+      throw ValidationError(
+        "--kernel \(kernel): there are \(kernels.map(\.name).joined(separator: ", "))")
+    }
+    if let caseName {
+      guard let kernel = kernels.first(where: { $0.name == kernel }) else {
+        throw ValidationError("--case \(caseName) needs --kernel")
+      }
+      if !kernel.cases.contains(where: { $0.name == caseName }) {
+        throw ValidationError(
+          "--case \(caseName): \(kernel.name) has "
+            + kernel.cases.map(\.name).joined(separator: ", "))
+      }
+    }
+  }
+
+  private func isWanted(_ example: KernelCase) -> Bool {
+    (kernel ?? example.kernel) == example.kernel && (caseName ?? example.name) == example.name
+  }
+
+  func run() throws {
+    if list {
+      show(listing)
+      return
+    }
+    let report: CheckReport
+    do {
+      if let candidate {
+        let file = try CandidateFile(path: candidate, kernel: kernel, case: caseName)
+        report = CheckReport(
+          "\(candidate) (\(file.precision.rawValue))",
+          check(file, precision: file.precision) { $0.path == file.example.path })
+      } else {
+        report = CheckReport("cpu (F32)", check(CPUBackend(), where: isWanted))
+      }
+      show(json ? try jsonText(report) : report.text)
+    } catch { fail(error, candidate ?? "cpu") }
+    if !report.hasPassed { Foundation.exit(1) }
+  }
+
+  private var listing: String {
+    kernels.filter { $0.cases.contains(where: isWanted) }.map { kernel in
+      "\(kernel.name): \(kernel.summary)\n"
+        + table(kernel.cases.filter(isWanted).map { [$0.name + "  " + $0.purpose] })
+    }.joined(separator: "\n")
+  }
+}
+
+/// Verdicts, as a table or as JSON.
+struct CheckReport: Encodable {
+  struct Row: Encodable {
+    let `case`, output, status, reason: String
+    let worst: Double?
+    let differences: [DifferenceRow]
+  }
+  struct DifferenceRow: Encodable {
+    let place: [Int]
+    let expected: String, found: String, allowed: Double
+  }
+
+  let candidate: String
+  let counts: [String: Int]
+  let verdicts: [Row]
+
+  init(_ candidate: String, _ verdicts: [Verdict]) {
+    self.candidate = candidate
+    counts = Dictionary(grouping: verdicts, by: \.status.rawValue).mapValues(\.count)
+    self.verdicts = verdicts.map { verdict in
+      Row(
+        case: verdict.path, output: verdict.output, status: verdict.status.rawValue,
+        reason: verdict.reason, worst: verdict.worst.isFinite ? verdict.worst : nil,
+        differences: verdict.differences.map {
+          DifferenceRow(
+            place: $0.place, expected: "\($0.expected)", found: "\($0.found)", allowed: $0.allowed)
+        })
+    }
+  }
+
+  /// Whether nothing failed, nothing is mistrusted and something passed.
+  var hasPassed: Bool {
+    counts["failed", default: 0] == 0 && counts["mistrusted", default: 0] == 0
+      && counts["passed", default: 0] > 0
+  }
+
+  var text: String {
+    let rows = verdicts.map { row in
+      [row.case, row.output, row.status, row.worst.map { number($0, 3) } ?? "-"]
+    }
+    var lines = [candidate, table([["case", "output", "verdict", "worst"]] + rows)]
+    for row in verdicts where row.status != "passed" {
+      lines.append("\(row.case) \(row.output): \(row.status), \(row.reason)")
+      for d in row.differences {
+        let place = d.place.map(String.init).joined(separator: ", ")
+        lines.append(
+          "    [\(place)]  expected \(d.expected), found \(d.found), may differ by \(number(d.allowed))"
+        )
+      }
+      let parts = row.case.split(separator: "/")
+      if row.status == "failed", parts.count == 2 {
+        lines.append("    again: lrqk check --kernel \(parts[0]) --case \(parts[1]) ...")
+      }
+    }
+    let order = ["passed", "failed", "mistrusted", "skipped"]
+    lines.append(
+      order.compactMap { name in counts[name].map { "\($0) \(name)" } }.joined(separator: ", "))
+    return lines.joined(separator: "\n")
+  }
+}

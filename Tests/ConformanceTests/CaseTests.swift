@@ -1,0 +1,83 @@
+// Cases and references: what they must be before anything is compared with them.
+
+import Conformance
+import Testing
+
+/// Every case of every kernel.
+let allCases = kernels.flatMap { kernel in kernel.cases.map { (kernel: kernel, example: $0) } }
+
+/// The real numbers of a tensor; integers as such.
+func numbers(_ tensor: NamedTensor) -> [Double] {
+  switch tensor.values {
+  case .reals(let numbers): numbers
+  case .integers(let numbers): numbers.map(Double.init)
+  }
+}
+
+@Suite struct CaseTests {
+  @Test func `names are unique, and every case says why it is there`() {
+    #expect(Set(kernels.map(\.name)).count == kernels.count)
+    #expect(Set(allCases.map(\.example.path)).count == allCases.count)
+    for (kernel, example) in allCases {
+      #expect(example.kernel == kernel.name)
+      #expect(!example.purpose.isEmpty)
+    }
+  }
+
+  @Test func `inputs are numbers that F32 holds exactly`() {
+    for (_, example) in allCases {
+      for tensor in example.inputs {
+        if case .reals(let numbers) = tensor.values {
+          #expect(numbers.allSatisfy { Double(Float($0)) == $0 }, "\(example.path) \(tensor.name)")
+        }
+      }
+    }
+  }
+
+  @Test func `references are finite`() {
+    for (kernel, example) in allCases {
+      for tensor in kernel.reference(example) {
+        #expect(numbers(tensor).allSatisfy { $0.isFinite }, "\(example.path) \(tensor.name)")
+      }
+    }
+  }
+
+  // Every kernel has a case whose axes all differ, so that a layout turned round cannot fit.
+  @Test func `axes of a tensor have different sizes in at least one case`() {
+    for kernel in kernels {
+      let hasOne = kernel.cases.contains { example in
+        example.inputs.allSatisfy { tensor in
+          // Grams and tables of one size twice cannot differ.
+          tensor.axes.contains("column") || Set(tensor.shape).count == tensor.shape.count
+        }
+      }
+      #expect(hasOne, "\(kernel.name)")
+    }
+  }
+
+  // Integers up to 4 with sums of a few dozen products stay below 2^24: no order rounds.
+  @Test func `exact cases have one result in Float and in Double`() {
+    for (kernel, example) in allCases where example.isExact {
+      let pairs = zip(kernel.reference(example), kernel.plain(example, .float32))
+      for (double, float) in pairs {
+        #expect(
+          numbers(double).map { Float($0) } == numbers(float).map { Float($0) }, "\(example.path)")
+      }
+    }
+  }
+
+  // Rounding must not decide which tokens are chosen, or candidates would be judged by luck.
+  @Test func `sets of decode steps are well posed`() throws {
+    let kernel = try #require(kernels.first { $0.name == "decode-step" })
+    for example in kernel.cases {
+      let (double, float) = (kernel.reference(example), kernel.plain(example, .float32))
+      func tensor(_ tensors: [NamedTensor], _ name: String) throws -> [Double] {
+        numbers(try #require(tensors.first { $0.name == name }))
+      }
+      #expect(try tensor(double, "selected") == tensor(float, "selected"), "\(example.path)")
+      for (exact, plain) in zip(try tensor(double, "gap"), try tensor(float, "gap")) {
+        #expect(abs(exact - plain) <= exact / 8, "\(example.path): a gap of \(exact)")
+      }
+    }
+  }
+}
