@@ -25,6 +25,13 @@ let package = Package(
     .library(name: "Training", targets: ["Training"]),
     .executable(name: "lrqk", targets: ["LRQKTool"]),
   ],
+  // Off unless asked for: swift build --traits OpenCL. Drivers are opened while the program runs.
+  traits: [
+    .trait(name: "OpenCL", description: "The GPU backend through OpenCL (libOpenCL.so.1)"),
+    .trait(name: "CUDA", description: "The GPU backend through CUDA's driver (libcuda.so.1)"),
+    .trait(
+      name: "GPU", description: "The GPU backend through both", enabledTraits: ["OpenCL", "CUDA"]),
+  ],
   dependencies: [
     // The tool's command line.
     .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -67,6 +74,20 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "Conformance", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
+      swiftSettings: strict),
+    // Only with a trait; without one both are compiled and GPUBackend is empty.
+    .target(name: "CGPUShim"),
+    .target(
+      name: "GPUBackend",
+      dependencies: ["CGPUShim", "Tensors", "TieredMemory", "LRQK", "Transformers"],
+      resources: [
+        .embedInCode("Kernels/prelude.h"), .embedInCode("Kernels/scores.h"),
+        .embedInCode("Kernels/selection.h"), .embedInCode("Kernels/residency.h"),
+        .embedInCode("Kernels/rows.h"), .embedInCode("Kernels/attention.h"),
+        .embedInCode("Kernels/model.h"), .embedInCode("Kernels/solve.h"),
+        .embedInCode("Kernels/codes.h"), .embedInCode("Kernels/prefill.h"),
+        .embedInCode("Kernels/single.h"), .embedInCode("Kernels/double.h"),
+      ],
       swiftSettings: strict),
     .executableTarget(
       name: "LRQKTool",
@@ -122,6 +143,29 @@ let package = Package(
       name: "TrainingTests",
       dependencies: ["TestSupport", "Training", "Evaluation", "Transformers", "Tensors"],
       swiftSettings: strict),
+    // The GPU backend against the CPU reference; empty without a trait. GPUChecks is what the tests
+    // and the program gpu-check, which runs on machines without Swift, have in common.
+    .target(
+      name: "GPUChecks",
+      dependencies: [
+        "Tensors", "TieredMemory", "LRQK", "Transformers",
+        .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
+      ],
+      path: "Tests/GPUChecks", swiftSettings: strict),
+    .executableTarget(
+      name: "gpu-check",
+      dependencies: [
+        .target(name: "GPUChecks"),
+        .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
+      ],
+      path: "Examples/GPUCheck", exclude: ["run-on-cuda.sh"], swiftSettings: strict),
+    .testTarget(
+      name: "GPUBackendTests",
+      dependencies: [
+        "GPUChecks", "Tensors", "TieredMemory", "LRQK", "Transformers",
+        .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
+      ],
+      exclude: ["Vendor", "Layer"], swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(
       name: "ToolTests", dependencies: ["LRQKTool", "factorise-prompt", "one-decode-step"],

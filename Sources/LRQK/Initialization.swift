@@ -25,7 +25,7 @@ public struct InitialCodes<E: Scalar>: Sendable {
   ///
   /// Element (token, column) depends on the seed, the head and its own place only, so a prompt fed
   /// in chunks starts from the same numbers as one fed whole.
-  static func gaussian(
+  package static func gaussian(
     seed: UInt64, queryHeads: Range<Int>, keyHead: Int, tokens: Range<Int>, rank: Int
   ) -> InitialCodes {
     func rows(_ stream: Int) -> Tensor<E> {

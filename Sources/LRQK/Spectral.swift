@@ -15,7 +15,7 @@
 // No iterations, no start, no seed (ours; Docs/Guides/4-closed-form.md). It is the optimum of the
 // first term of the objective only; B_Q and B_K are then fitted as after any sweep.
 
-import Tensors
+package import Tensors
 
 /// SVD of QKᵀ through the d by d factors.
 struct ProductSpectrum {
@@ -66,7 +66,7 @@ private func squareRoot(
 }
 
 /// W_Q and W_K, (d, r) each.
-func spectralMaps(
+package func spectralMaps(
   queryGram: Tensor<Double>, keyGram: Tensor<Double>, rank: Int, _ place: Place
 ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>) {
   let spectrum = try productSpectrum(queryGram: queryGram, keyGram: keyGram, place)
@@ -89,7 +89,7 @@ func spectralMaps(
 ///
 /// S_jj is the j-th singular value of QKᵀ. Where it vanishes (r above the rank of QKᵀ) the code
 /// column is zero and its basis row is set to zero: nothing is divided by rounding.
-func spectralBasis(gram: Tensor<Double>, cross: Tensor<Double>) -> Tensor<Double> {
+package func spectralBasis(gram: Tensor<Double>, cross: Tensor<Double>) -> Tensor<Double> {
   var basis = cross
   let largest = (0..<gram.rows).reduce(0) { max($0, gram[$1, $1]) }
   let cut = Double(cross.columns) * Double.ulpOfOne * largest

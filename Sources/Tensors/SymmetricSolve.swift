@@ -62,6 +62,12 @@ public struct SingularSystem: Error, Equatable, CustomStringConvertible {
   /// The order n of S.
   public let order: Int
 
+  package init(pivot: Int, value: Double, order: Int) {
+    self.pivot = pivot
+    self.value = value
+    self.order = order
+  }
+
   /// One line.
   public var description: String {
     "pivot \(pivot) of the \(order) by \(order) system is \(value) of a diagonal near 1: "

@@ -1,0 +1,1 @@
+// GPUChecks holds something only in a build with the trait OpenCL, CUDA or GPU.
