@@ -33,7 +33,7 @@ import Glibc
   print("doubles: \(device.hasDoubles), division rounds correctly: \(device.roundsDivision)")
 
   var failures = 0
-  func line(_ name: String, _ problem: String?) {
+  @MainActor func line(_ name: String, _ problem: String?) {
     print("\(problem == nil ? "passed" : "FAILED")  \(name)\(problem.map { ": \($0)" } ?? "")")
     failures += problem == nil ? 0 : 1
   }
@@ -57,8 +57,8 @@ import Glibc
       let watched = WatchedDevice(device)
       let report = try compareDecode(layer, on: watched)
       line(
-        "decode-step, \(layer): \(report.steps) steps, \(report.sets) sets, \(report.missedRows) "
-          + "missed rows, \(report.events) events",
+        "decode-step, \(layer): \(report.steps) steps, \(report.sets) sets, \(report.hitRows) hits, "
+          + "\(report.missedRows) misses, \(report.events) events",
         report.findings.first.map { "\($0.finding.rawValue), \($0.detail)" })
       written = Traffic(
         calls: written.calls + watched.written.calls, bytes: written.bytes + watched.written.bytes)

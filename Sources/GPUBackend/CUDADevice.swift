@@ -72,7 +72,7 @@
 
     deinit {
       _ = unsafe api.context_set_current(context)
-      for unsafe module in unsafe modules.values { _ = unsafe api.module_unload(module) }
+      unsafe modules.values.forEach { _ = unsafe api.module_unload($0) }
       _ = api.primary_context_release(device)
     }
 
@@ -265,9 +265,11 @@
       _ body: (Int32, UnsafePointer<UnsafePointer<CChar>?>?) throws -> Int32
     ) throws -> Int32 {
       let copies = unsafe options.map { unsafe strdup($0) }
-      defer { for unsafe copy in unsafe copies { unsafe Glibc.free(copy) } }
+      defer { unsafe copies.forEach { unsafe Glibc.free($0) } }
       let pointers = unsafe copies.map { unsafe UnsafePointer($0) }
-      return try unsafe pointers.withUnsafeBufferPointer { unsafe try body(Int32($0.count), $0.baseAddress) }
+      return try unsafe pointers.withUnsafeBufferPointer {
+        unsafe try body(Int32($0.count), $0.baseAddress)
+      }
     }
   }
 

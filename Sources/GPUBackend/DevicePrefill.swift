@@ -166,7 +166,8 @@
       throw LRQKError.parameter("queries and keys of every head are (\(l), \(d))")
     }
     if l < max(k, r) {
-      throw LRQKError.parameter("a prompt of \(l) tokens is shorter than k or r: it has no factors yet")
+      throw LRQKError.parameter(
+        "a prompt of \(l) tokens is shorter than k or r: it has no factors yet")
     }
     try context.requireDoubles(for: "prefill")
     let isSpectral = parameters.solver == .spectral
@@ -201,7 +202,8 @@
     let sweeps = try DeviceSweeps(
       context, groups: groups, rank: r, width: d, rule: parameters.solve, purpose: .state)
     var Q = DeviceSide(
-      dataGrams: sums.queryGrams, share: 1, size: G * l * r, maps: nil, grams: sums.queryStart.grams,
+      dataGrams: sums.queryGrams, share: 1, size: G * l * r, maps: nil,
+      grams: sums.queryStart.grams,
       crosses: sums.queryStart.crosses)
     var K = DeviceSide(
       dataGrams: sums.keyGrams, share: groups / M, size: l * r, maps: nil,

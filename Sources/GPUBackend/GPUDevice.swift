@@ -8,9 +8,7 @@
 
 #if OpenCL || CUDA
 
-  #if canImport(Glibc)
-    import Glibc
-  #endif
+  import Glibc
 
   /// Something about a device or its driver that is not as needed.
   public struct GPUError: Error, Equatable, CustomStringConvertible {

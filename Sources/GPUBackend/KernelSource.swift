@@ -26,7 +26,8 @@
       return String(decoding: bytes, as: UTF8.self)
         .split(separator: "\n", omittingEmptySubsequences: false)
         .map { line in
-          line.hasPrefix(opening) ? expanded(String(line.dropFirst(opening.count).dropLast())) : String(line)
+          line.hasPrefix(opening)
+            ? expanded(String(line.dropFirst(opening.count).dropLast())) : String(line)
         }
         .joined(separator: "\n")
     }

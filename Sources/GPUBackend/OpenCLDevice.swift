@@ -68,7 +68,8 @@
       try check(status, "clGetPlatformIDs")
       var platforms = unsafe [OpaquePointer?](repeating: nil, count: Int(count))
       try check(unsafe api.get_platform_ids(count, &platforms, nil), "clGetPlatformIDs")
-      for unsafe case let platform? in unsafe platforms {
+      for index in 0..<Int(count) {
+        guard let platform = unsafe platforms[index] else { continue }
         var device: OpaquePointer?
         var devices: UInt32 = 0
         let status = unsafe api.get_device_ids(platform, CL.allKinds, 1, &device, &devices)
@@ -79,7 +80,9 @@
           unsafe api.get_platform_info(platform, CL.platformVersion, $0, $1, $2)
         }
         func answer(_ what: UInt32) throws -> String {
-          try unsafe string("clGetDeviceInfo") { unsafe api.get_device_info(device, what, $0, $1, $2) }
+          try unsafe string("clGetDeviceInfo") {
+            unsafe api.get_device_info(device, what, $0, $1, $2)
+          }
         }
         func number(_ what: UInt32) throws -> UInt64 {
           var value: UInt64 = 0
@@ -158,8 +161,8 @@
     }
 
     deinit {
-      for unsafe kernel in unsafe kernels.values { _ = unsafe api.release_kernel(kernel) }
-      for unsafe program in unsafe programs.values { _ = unsafe api.release_program(program) }
+      unsafe kernels.values.forEach { _ = unsafe api.release_kernel($0) }
+      unsafe programs.values.forEach { _ = unsafe api.release_program($0) }
       _ = unsafe api.release_command_queue(queue)
       _ = unsafe api.release_context(context)
     }

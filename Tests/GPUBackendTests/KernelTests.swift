@@ -7,14 +7,18 @@
 
   import GPUBackend
   import GPUChecks
+  import Tensors
   import Testing
+  import TieredMemory
 
   /// An interface of which a device is here.
   struct Interface: Sendable, CustomTestStringConvertible {
     let kind: GPUInterface
     var testDescription: String { kind.rawValue }
 
-    /// Those built in whose driver has a device. One that is built in and has none is told of once.
+    /// Those built in whose driver has a device.
+    ///
+    /// One that is built in and has none is told of once.
     static let here: [Interface] = GPUInterface.allCases
       .filter { kind in
         guard let absence = kind.absence else { return true }
@@ -75,7 +79,7 @@
       }
       #expect(throws: GPUError.self) { try kernels.plan(residents: [-1, -1], needed: [2, 1]) }
       #expect(throws: GPUError.self) {
-        try kernels.topK(scores: .init(shape: [1, 0], elements: []), k: 1)
+        try kernels.topK(scores: Tensor(shape: [1, 0], elements: []), k: 1)
       }
     }
   }

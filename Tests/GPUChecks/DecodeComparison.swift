@@ -50,6 +50,8 @@
     public var events = 0
     /// Rows that missed.
     public var missedRows = 0
+    /// Rows that lay there already.
+    public var hitRows = 0
     /// What crossed, by the backend's account: to the device and back.
     public var written = Traffic()
     /// See `written`.
@@ -114,6 +116,7 @@
       }
       report.sets += H
       report.missedRows += found.missedRows.reduce(0, +)
+      report.hitRows += found.hitRows.reduce(0, +)
       compare(expected, found, cpu, &report)
       compare(events: tiers.ledger.events, context.ledger.events, &report)
       compareTraffic(device, context, &report)
@@ -188,7 +191,8 @@
 
   /// The number of candidates, one off, that explains a set and its gap.
   private func windowOf(
-    _ selected: [Int], _ gap: Double, _ step: DecodeStep<Float>, _ cpu: LRQKCache<Float>, head h: Int
+    _ selected: [Int], _ gap: Double, _ step: DecodeStep<Float>, _ cpu: LRQKCache<Float>,
+    head h: Int
   ) -> Int? {
     let right = cpu.parameters.candidates.count(oldestRecent: cpu.recentTokens.lowerBound)
     let share = cpu.queryHeads / cpu.keyCodes.count

@@ -132,7 +132,10 @@
       },
       KernelCheck("top-k", "zeros of both signs, infinities") { kernels in
         let row = (0..<300).map { i -> Float in
-          [0, -0.0, .infinity, -.infinity, 1e-40, -1e-40, 1][i * 5 % 7]
+          [
+            0, -0.0, .infinity, -.infinity, Float.leastNonzeroMagnitude,
+            -Float.leastNonzeroMagnitude, 1,
+          ][i * 5 % 7]
         }
         let scores = Tensor(rows: [row, row.reversed()])
         for k in [1, 40, 50, 130, 200, 299] {
@@ -163,7 +166,8 @@
       var residents = [Int32](repeating: -1, count: S)
       for round in 0..<6 {
         let scores = numbers([1, 3 * k], UInt64(10 + round))
-        let needed = try Tensors.topK(scores.elements, count: round == 3 ? max(k / 2, 1) : k).indices
+        let needed = try Tensors.topK(scores.elements, count: round == 3 ? max(k / 2, 1) : k)
+          .indices
         let expected = pool.update(to: needed)
         let found = try kernels.plan(
           residents: residents, needed: needed.map { Int32($0) }, reserved: reserved)
@@ -207,7 +211,10 @@
   // MARK: Attention
 
   private let attention: [KernelCheck] =
-    [(8, 2, 300, 100, 32, Float(1)), (3, 3, 5, 1, 7, 1), (4, 1, 700, 520, 128, 30), (2, 1, 64, 64, 33, 300)]
+    [
+      (8, 2, 300, 100, 32, Float(1)), (3, 3, 5, 1, 7, 1), (4, 1, 700, 520, 128, 30),
+      (2, 1, 64, 64, 33, 300),
+    ]
     .map { H, M, S, n, d, scale in
       KernelCheck(
         "sparse-attention", "\(H) over \(M) heads, \(n) of \(S) rows, d = \(d), scores by \(scale)"
@@ -243,7 +250,9 @@
         return nil
       },
       KernelCheck("dense-attention", "all rows of two heads") { kernels in
-        let (q, K, V) = (numbers([4, 16], 36), numbers([2, 131, 16], 37), numbers([2, 131, 16], 38))
+        let (q, K, V) = (
+          numbers([4, 16], 36), numbers([2, 131, 16], 37), numbers([2, 131, 16], 38)
+        )
         let found = try kernels.denseAttention(queries: q, keys: K, values: V)
         for h in 0..<4 {
           let expected = fullAttention(
@@ -296,7 +305,10 @@
   }
 
   private let codes: [KernelCheck] =
-    [(1, 32, 8, 40, 2), (4, 32, 8, 40, 3), (1, 5, 1, 1, 1), (2, 37, 37, 50, 2), (1, 128, 32, 200, 2)]
+    [
+      (1, 32, 8, 40, 2), (4, 32, 8, 40, 3), (1, 5, 1, 1, 1), (2, 37, 23, 50, 2),
+      (1, 128, 32, 200, 2),
+    ]
     .map { G, d, r, n, iterations in
       KernelCheck(
         "decode-codes", "G = \(G), d = \(d), r = \(r), n = \(n)", needsDoubles: true
@@ -356,6 +368,21 @@
 
   // MARK: Prefill
 
+  // The formulas at the head of LRQK's Sweep.swift, with S = Wᵀ G W and C = Wᵀ G.
+  private typealias Products = (S: Tensor<Double>, C: Tensor<Double>)
+
+  private func products(_ map: Tensor<Double>, _ G: Tensor<Double>) -> Products {
+    let C = matmul(map, G, in: .reference)
+    return (matmul(C, transposed: map, in: .reference), C)
+  }
+
+  private func newMap(
+    _ side: Products, _ B: Tensor<Double>, _ weight: Double
+  ) throws -> Tensor<Double> {
+    let system = side.S.adding(matmul(B, transposed: B, in: .reference), times: weight)
+    return try solveSymmetric(system, side.C.adding(B, times: weight)).x
+  }
+
   private let sweeps: [KernelCheck] = [(24, 6, 1.0, 1.0), (33, 33, 0.5, 2.0), (5, 1, 1, 1)].map {
     d, r, lambdaQ, lambdaK in
     KernelCheck("sweep-gram", "d = \(d), r = \(r)", needsDoubles: true) { kernels in
@@ -370,23 +397,10 @@
       let found = try kernels.sweepGram(
         queryGram: G_Q, keyGram: G_K, queryMap: W_Q, keyMap: W_K, lambdaQueries: lambdaQ,
         lambdaKeys: lambdaK)
-      // The formulas at the head of LRQK's Sweep.swift, with S = Wᵀ G W and C = Wᵀ G.
-      func products(_ map: Tensor<Double>, _ G: Tensor<Double>) -> (S: Tensor<Double>, C: Tensor<Double>) {
-        let C = matmul(map, G, in: .reference)
-        return (matmul(C, transposed: map, in: .reference), C)
-      }
-      func step(
-        _ side: (S: Tensor<Double>, C: Tensor<Double>), _ B: Tensor<Double>, _ weight: Double
-      ) throws -> Tensor<Double> {
-        try solveSymmetric(
-          side.S.adding(matmul(B, transposed: B, in: .reference), times: weight),
-          side.C.adding(B, times: weight)
-        ).x
-      }
       let (Q, K) = (products(W_Q.transposed(), G_Q), products(W_K.transposed(), G_K))
       let (B_Q, B_K) = (try solveSymmetric(Q.S, Q.C).x, try solveSymmetric(K.S, K.C).x)
-      let mapQ = try step(K, B_Q, lambdaQ)
-      let mapK = try step(products(mapQ, G_Q), B_K, lambdaK)
+      let mapQ = try newMap(K, B_Q, lambdaQ)
+      let mapK = try newMap(products(mapQ, G_Q), B_K, lambdaK)
       return firstDifference("B_Q", found.queryBasis, B_Q)
         ?? firstDifference("B_K", found.keyBasis, B_K)
         ?? firstDifference("W_Q", found.queryMap, mapQ.transposed())
@@ -394,7 +408,9 @@
     }
   }
 
-  private func comparePrefill(_ parameters: Parameters, prompt l: Int) -> @Sendable (GPUKernels) throws -> String? {
+  private func comparePrefill(_ parameters: Parameters, prompt l: Int)
+    -> @Sendable (GPUKernels) throws -> String?
+  {
     { kernels in
       let layer = LayerCase("prefill", parameters, prompt: l, steps: 1, queryHeads: 4, width: 20)
       let (Q, K, V) = (
@@ -423,7 +439,8 @@
 
   private let prefill: [KernelCheck] = {
     func check(
-      _ name: String, _ preset: Preset = .paper, prompt: Int = 700, _ change: (inout Parameters) -> Void
+      _ name: String, _ preset: Preset = .paper, prompt: Int = 700,
+      _ change: (inout Parameters) -> Void
     ) -> KernelCheck {
       var parameters = Parameters(preset, rank: 5, selected: 40, recent: 9)
       change(&parameters)
@@ -481,11 +498,13 @@
         }
         let query = q.rows(h..<h + 1)
         let mixed = matmul(query, transposed: U_K.slice(h), in: .reference)
-        let scores = (matmul(query, transposed: K, in: .reference)
+        let scores =
+          (matmul(query, transposed: K, in: .reference)
           + matmul(mixed, transposed: codes(C_K), in: .reference))
           .map { $0 * (1 / Float(d).squareRoot()) }
         let p = scores.softmax()
-        let answer = matmul(p, V, in: .reference)
+        let answer =
+          matmul(p, V, in: .reference)
           + matmul(matmul(p, codes(C_V), in: .reference), U_V.slice(h), in: .reference)
         if let difference = firstDifference("head \(h)", found.row(h), answer.elements) {
           return difference

@@ -2,7 +2,8 @@
 //
 // In:  sizes. Out: rows whose directions weigh less and less, as those of real heads do: x_t = n_t
 //      diag(1, f, f², ...) M with normals n_t and a mixing matrix M that queries and keys of one group
-//      share. Selections then have something to select.
+//      share. Selections then have something to select. A query resembles the one before it, so that
+//      some of its rows lie there already.
 
 #if OpenCL || CUDA
 
@@ -37,8 +38,13 @@
       keyValueHeads: Int = 2, width d: Int = 32, decay: Double = 0.85, seed: UInt64 = 5
     ) {
       let l = prompt + steps
-      func rows(_ stream: Int, mixing: Int) -> Tensor<Float> {
+      func rows(_ stream: Int, mixing: Int, memory: Double = 0) -> Tensor<Float> {
         var x = Tensor<Double>.normal(shape: [l, d], seed: seed, stream: UInt64(stream))
+        for t in 1..<l {
+          for j in 0..<d {
+            x[t, j] = memory * x[t - 1, j] + (1 - memory * memory).squareRoot() * x[t, j]
+          }
+        }
         var factor = 1.0
         for j in 0..<d {
           for t in 0..<l { x[t, j] *= factor }
@@ -53,7 +59,7 @@
       self.steps = steps
       width = d
       let share = queryHeads / keyValueHeads
-      queries = (0..<queryHeads).map { rows(100 + $0, mixing: 300 + $0 / share) }
+      queries = (0..<queryHeads).map { rows(100 + $0, mixing: 300 + $0 / share, memory: 0.9) }
       keys = (0..<keyValueHeads).map { rows(200 + $0, mixing: 300 + $0) }
       values = (0..<keyValueHeads).map { rows(400 + $0, mixing: 500 + $0) }
     }
@@ -110,7 +116,7 @@
       short("prompt of k + w + 1 tokens", prompt: 18),
       short("odd sizes", width: 37, rank: 7, queryHeads: 6),
       short("rank 1", .recommended, rank: 1),
-      short("rank d", width: 8, rank: 8),
+      short("rank d", .recommended, width: 8, rank: 8),
     ]
   }
 

@@ -146,7 +146,9 @@
 
     // MARK: Behind the backend's back
 
-    private func integers(_ argument: KernelArgument, _ count: Int, at first: Int = 0) throws -> [Int32] {
+    private func integers(_ argument: KernelArgument, _ count: Int, at first: Int = 0) throws
+      -> [Int32]
+    {
       guard case .memory(let memory) = argument else { return [] }
       var numbers = [Int32](repeating: 0, count: count)
       var span = numbers.mutableSpan
