@@ -36,7 +36,7 @@
 #define FLOAT_TO_BITS(x) as_uint(x)
 #define COUNT_ONE(p) atomic_inc(p)
 #elif defined(__CUDACC__)
-#define KERNEL(size) extern "C" __global__ __launch_bounds__(size) void
+#define KERNEL(size) extern "C" __global__ __launch_bounds__(size, 1) void
 #define GLOBAL
 #define SHARED __shared__
 #define SHARED_PTR
