@@ -165,7 +165,7 @@ let package = Package(
         "GPUChecks", "Tensors", "TieredMemory", "LRQK", "Transformers",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
-      exclude: ["Vendor", "Layer"], swiftSettings: strict),
+      exclude: ["Vendor", "Layer", "Mock"], swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(
       name: "ToolTests", dependencies: ["LRQKTool", "factorise-prompt", "one-decode-step"],
