@@ -15,7 +15,7 @@
   import Transformers
 
   /// A bad size, as an error of the caller.
-  private func require(_ holds: Bool, _ sentence: @autoclosure () -> String) throws {
+  func requireSizes(_ holds: Bool, _ sentence: @autoclosure () -> String) throws {
     if !holds { throw GPUError(sentence()) }
   }
 
@@ -46,11 +46,11 @@
     /// Kernels of this device.
     public init(_ context: GPUContext) { self.context = context }
 
-    private func up<E: DeviceNumber>(_ elements: [E]) throws -> DeviceArray<E> {
+    func up<E: DeviceNumber>(_ elements: [E]) throws -> DeviceArray<E> {
       try context.array(elements, .control(.kernel))
     }
 
-    private func down<E: DeviceNumber>(_ array: DeviceArray<E>, _ count: Int? = nil) throws -> [E] {
+    func down<E: DeviceNumber>(_ array: DeviceArray<E>, _ count: Int? = nil) throws -> [E] {
       try context.download(array, count.map { 0..<$0 }, .control(.kernel))
     }
 
@@ -60,7 +60,7 @@
     public func proxyScores(codes: Tensor<Float>, queryCodes: Tensor<Float>) throws -> Tensor<Float>
     {
       let (c, r, H) = (codes.rows, codes.columns, queryCodes.rows)
-      try require(queryCodes.columns == r, "A_K \(codes.shape) and q_hat \(queryCodes.shape)")
+      try requireSizes(queryCodes.columns == r, "A_K \(codes.shape) and q_hat \(queryCodes.shape)")
       let (A, q) = (try up(codes.elements), try up(queryCodes.elements))
       let scores = try context.array(H * c, of: Float.self)
       try context.launch(
@@ -82,7 +82,7 @@
     /// top-k: the k best of each row of scores (H, c), larger first, then lower index.
     public func topK(scores: Tensor<Float>, k: Int) throws -> TopKResult {
       let (H, c) = (scores.rows, scores.columns)
-      try require(k >= 1 && c >= 1, "the \(k) best of \(c) scores")
+      try requireSizes(k >= 1 && c >= 1, "the \(k) best of \(c) scores")
       let taken = min(k, c)
       let s = try up(scores.elements)
       let chosen = try context.array(H * taken, of: Int32.self)
@@ -117,10 +117,10 @@
       residents: [Int32], needed: [Int32], reserved: Int = 0
     ) throws -> PlanResult {
       let (S, n) = (residents.count, needed.count)
-      try require(
+      try requireSizes(
         reserved >= 0 && n <= S - reserved,
         "\(n) tokens do not fit \(S - reserved) slots")
-      try require(
+      try requireSizes(
         zip(needed, needed.dropFirst()).allSatisfy { $0 < $1 } && needed.first ?? 0 >= 0,
         "needed tokens ascend from 0")
       let resident = try up(residents)
@@ -144,10 +144,10 @@
       deviceKeys: Tensor<Float>, deviceValues: Tensor<Float>
     ) throws -> (keys: Tensor<Float>, values: Tensor<Float>) {
       let (l, d, S, m) = (hostKeys.rows, hostKeys.columns, deviceKeys.rows, tokens.count)
-      try require(
+      try requireSizes(
         hostValues.shape == [l, d] && deviceKeys.shape == [S, d] && deviceValues.shape == [S, d]
           && slots.count == m, "rows of width \(d), as many slots as tokens")
-      try require(
+      try requireSizes(
         tokens.allSatisfy { $0 >= 0 && $0 < l } && slots.allSatisfy { $0 >= 0 && $0 < S },
         "tokens below \(l), slots below \(S)")
       let (K, V) = (try up(deviceKeys.elements), try up(deviceValues.elements))
@@ -170,12 +170,12 @@
       queries: Tensor<Float>, keys: Tensor<Float>, values: Tensor<Float>, slots: Tensor<Int32>
     ) throws -> Tensor<Float> {
       let (H, d, n) = (queries.rows, queries.columns, slots.columns)
-      try require(
+      try requireSizes(
         keys.rank == 3 && keys.shape == values.shape && keys.columns == d
           && H % max(keys.shape[0], 1) == 0 && slots.rows == H && n > 0,
         "q \(queries.shape), K \(keys.shape), V \(values.shape), slots \(slots.shape)")
       let S = keys.shape[1]
-      try require(
+      try requireSizes(
         slots.elements.allSatisfy { $0 >= 0 && Int($0) < S }, "slots below \(S)")
       let (q, K, V) = (try up(queries.elements), try up(keys.elements), try up(values.elements))
       let attended = try up(slots.elements)
@@ -192,7 +192,7 @@
     public func denseAttention(
       queries: Tensor<Float>, keys: Tensor<Float>, values: Tensor<Float>
     ) throws -> Tensor<Float> {
-      try require(keys.rank == 3, "K (M, l, d), not \(keys.shape)")
+      try requireSizes(keys.rank == 3, "K (M, l, d), not \(keys.shape)")
       let all = (0..<Int32(keys.shape[1])).map { $0 }
       return try sparseAttention(
         queries: queries, keys: keys, values: values,
@@ -206,7 +206,7 @@
       valueCodes: Tensor<Float>, keyFactors: Tensor<Float>, valueFactors: Tensor<Float>
     ) throws -> Tensor<Float> {
       let (H, d, l, r) = (queries.rows, queries.columns, keys.rows, keyCodes.columns)
-      try require(
+      try requireSizes(
         keys.shape == [l, d] && values.shape == [l, d] && keyCodes.shape == [l, H, r]
           && valueCodes.shape == [l, H, r] && keyFactors.shape == [H, r, d]
           && valueFactors.shape == [H, r, d] && l > 0,
@@ -236,110 +236,13 @@
       return Tensor(shape: [H, d], elements: try down(output))
     }
 
-    // MARK: Codes
-
-    /// Codes of one group by the device.
-    public struct CodesResult: Sendable, Equatable {
-      /// q_hat, (G, r).
-      public let queryCodes: Tensor<Float>
-      /// k_hat, (1, r).
-      public let keyCode: Tensor<Float>
-      /// B_Q', (r, d).
-      public let queryBasis: Tensor<Float>
-      /// B_K', (r, d).
-      public let keyBasis: Tensor<Float>
-      /// True when a system needed the pivoted fallback.
-      public let pivoted: Bool
-    }
-
-    /// decode-codes: the alternating solver for one group, then the update of its bases.
-    ///
-    /// q (G, d), k (1, d), B_Q and B_K (r, d), A_Omega (G, n, r), K_Omega (G, n, d). Throws
-    /// `LRQKError.singular` as the reference does. `factor` scales the update; 0 keeps the bases.
-    public func decodeCodes(
-      query: Tensor<Float>, key: Tensor<Float>, queryBasis: Tensor<Float>, keyBasis: Tensor<Float>,
-      omegaCodes: Tensor<Float>, omegaKeys: Tensor<Float>, iterations: Int, lambda1: Double = 1,
-      lambda2: Double = 1, factor: Double = 1, rule: SolveRule = SolveRule()
-    ) throws -> CodesResult {
-      let (G, d, r) = (query.rows, query.columns, queryBasis.rows)
-      try require(
-        omegaCodes.rank == 3 && key.shape == [1, d] && queryBasis.shape == [r, d]
-          && keyBasis.shape == [r, d] && omegaCodes.shape[0] == G && omegaCodes.columns == r
-          && omegaKeys.shape == [G, omegaCodes.shape[1], d] && iterations >= 1,
-        "q \(query.shape), B \(queryBasis.shape), A_Omega \(omegaCodes.shape)")
-      try context.requireDoubles(for: "the alternating solver")
-      let n = omegaCodes.shape[1]
-      let (q, k) = (try up(query.elements), try up(key.elements))
-      let (B_Q, B_K) = (try up(queryBasis.elements), try up(keyBasis.elements))
-      let (A, K) = (try up(omegaCodes.elements), try up(omegaKeys.elements))
-      let solver = try SolverWorkspace(context, queryHeads: G, groups: 1, width: d, rank: r)
-      let (queryCodes, keyCode, exact, tokens) = (
-        try context.array(G * r, of: Float.self), try context.array(r, of: Float.self),
-        try context.array(G * n, of: Float.self), try context.array(G * n, of: Int32.self)
-      )
-      try context.launch(.countUp, items: n, rows: G, .of(tokens), .int(n), .int(0))
-      try context.launch(
-        .attentionScores, items: n, rows: G, .of(K), .int(n), .int(d), .int(1), .of(q),
-        .of(tokens), .int(n), .float(1), .of(exact), .int(n))
-      try context.launch(
-        .omegaProducts, items: r * r + r, rows: G, .of(A), .int(n), .int(r), .int(1), .of(tokens),
-        .int(n), .int(0), .int(n), .of(exact), .int(n), .of(solver.grams), .of(solver.crosses))
-      try context.launch(.fillInts, items: 4, .of(solver.status), .int(4), .int(0))
-      let (ridge, stop) = (
-        KernelArgument.double(rule.ridge), KernelArgument.int(rule.breakdown == .stop ? 1 : 0)
-      )
-      try context.launch(
-        .beginCodes, groups: 1, .of(q), .of(k), .of(B_Q), .of(B_K), .int(G), .int(1), .int(r),
-        .int(d), .float(Float(lambda2)), .of(solver.grams), .of(solver.crosses),
-        .of(solver.keySystems), .of(solver.keyTargets), .of(solver.selves), .of(keyCode),
-        .of(solver.scratch), ridge, stop, .of(solver.status))
-      for _ in 0..<iterations {
-        try context.launch(
-          .alternateCodes, groups: 1, .of(solver.grams), .of(solver.crosses),
-          .of(solver.keySystems), .of(solver.keyTargets), .of(solver.selves), .int(G), .int(r),
-          .float(Float(lambda1)), .of(queryCodes), .of(keyCode), .of(solver.scratch),
-          .of(solver.changes), ridge, stop, .of(solver.status))
-      }
-      let pivoted = try checked(
-        solver.status, order: r,
-        systems: ["B_K B_Kᵀ", "the system of q_hat", "the system of k_hat"])
-      if factor != 0 {
-        for (basis, codes, rows, n) in [(B_Q, queryCodes, q, G), (B_K, keyCode, k, 1)] {
-          try context.launch(
-            .updateBasis, groups: 1, .of(basis), .of(codes), .of(rows), .int(n), .int(1), .int(r),
-            .int(d), .float(Float(factor)), .of(solver.basisScratch))
-        }
-      }
-      return CodesResult(
-        queryCodes: Tensor(shape: [G, r], elements: try down(queryCodes)),
-        keyCode: Tensor(shape: [1, r], elements: try down(keyCode)),
-        queryBasis: Tensor(shape: [r, d], elements: try down(B_Q)),
-        keyBasis: Tensor(shape: [r, d], elements: try down(B_K)), pivoted: pivoted)
-    }
-
-    /// Throws if a system was singular; true if one needed pivots.
-    func checked(
-      _ status: DeviceArray<Int32>, order: Int, systems: [String]
-    ) throws -> Bool {
-      let status = try down(status)
-      for g in 0..<status.count / 4 where status[4 * g] == 2 {
-        throw LRQKError.singular(
-          system: systems[Int(status[4 * g + 1])],
-          SingularSystem(
-            pivot: Int(status[4 * g + 2]),
-            value: Double(Float(bitPattern: UInt32(bitPattern: status[4 * g + 3]))), order: order),
-          Place(layer: 0, head: g, step: 0))
-      }
-      return (0..<status.count / 4).contains { status[4 * $0] != 0 }
-    }
-
     // MARK: Around the method
 
     /// rope: x (n, H, d), each row's pairs (i, i + d/2) turned by its position; `base` is θ.
     ///
     /// The table of cosines and sines is the host's, as in a model, where one serves all layers.
     public func rope(_ x: Tensor<Float>, positions: [Int32], base: Double) throws -> Tensor<Float> {
-      try require(
+      try requireSizes(
         x.rank == 3 && positions.count == x.shape[0] && x.columns % 2 == 0
           && positions.allSatisfy { $0 >= 0 },
         "x (n, H, d) with an even d and a position for each of n rows, not \(x.shape)")
@@ -360,7 +263,8 @@
     public func rmsNorm(
       _ x: Tensor<Float>, weight: [Float], epsilon: Double
     ) throws -> Tensor<Float> {
-      try require(x.rank == 2 && x.columns == weight.count, "x \(x.shape), w (\(weight.count))")
+      try requireSizes(
+        x.rank == 2 && x.columns == weight.count, "x \(x.shape), w (\(weight.count))")
       try context.requireDoubles(for: "the mean of squares")
       let (rows, weights) = (try up(x.elements), try up(weight))
       let y = try context.array(x.count, of: Float.self)
