@@ -2,10 +2,10 @@
 # The GPU backend on a machine with an NVIDIA driver and without Swift.
 #
 #   run-on-cuda.sh pack FOLDER    here: builds gpu-check so that it needs libc and libstdc++ alone,
-#                                 compiles the kernels, and puts both into FOLDER (30 MB)
+#                                 compiles the kernels, and puts both into FOLDER (43 MB)
 #   FOLDER/run-on-cuda.sh run     there: runs every check and the timings; exit status as gpu-check's
 #
-# Packing needs what README.md installs, and NVRTC: pip install --no-deps --target .nvrtc
+# Packing needs what README.md installs, g++ and libgfortran-12-dev, and NVRTC: pip install --no-deps --target .nvrtc
 # nvidia-cuda-nvrtc-cu12==12.9.86, or LRQK_NVRTC with the library's path.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -17,12 +17,13 @@ pack)
   out=$(cd "$2" && pwd)
   cd "$here/../.."
   nvrtc=${LRQK_NVRTC:-$PWD/.nvrtc/nvidia/cuda_nvrtc/lib/libnvrtc.so.12}
-  # OpenBLAS and LAPACKE as archives: pkg-config files of our own come first.
+  # OpenBLAS, LAPACKE and Fortran's runtime as archives: a pkg-config file of our own comes first.
   static=$PWD/.build-static-libraries
   libraries=/usr/lib/$(uname -m)-linux-gnu
   mkdir -p "$static/pc"
-  ln -sf "$libraries/openblas-pthread/libopenblas.a" "$libraries/liblapacke.a" "$static/"
-  printf 'Name: openblas\nDescription: static\nVersion: 0\nLibs: -L%s -llapacke -lopenblas -lm -lpthread\nCflags: -I%s\n' \
+  ln -sf "$libraries/openblas-pthread/libopenblas.a" "$libraries/liblapacke.a" \
+    "$(gcc -print-file-name=libgfortran.a)" "$(gcc -print-file-name=libquadmath.a)" "$static/"
+  printf 'Name: openblas\nDescription: static\nVersion: 0\nLibs: -L%s -llapacke -lopenblas -lgfortran -lquadmath -lm -lpthread\nCflags: -I%s\n' \
     "$static" "/usr/include/$(uname -m)-linux-gnu/openblas-pthread" >"$static/pc/openblas.pc"
   PKG_CONFIG_PATH=$static/pc swift build -c release --traits CUDA --static-swift-stdlib \
     --product gpu-check --scratch-path .build-cuda-static
