@@ -37,7 +37,7 @@ run)
   # PTX for compute_80 runs on every device from Ampere on; machine code of the device itself is
   # taken where it is here.
   images=$here/images/compute_80
-  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d .)
+  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d .) || capability=
   [ -n "$capability" ] && [ -d "$here/images/sm_$capability" ] && images=$here/images/sm_$capability
   [ -n "$capability" ] && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
   echo "kernels: $images"
