@@ -42,6 +42,16 @@ struct Sides<S: FactorSide> {
   var change = (queries: 0.0, keys: 0.0)
 }
 
+/// What one sweep solved for.
+struct SweepFactors<E: Scalar> {
+  /// B_Q and B_K, (r, d), of the codes before the sweep.
+  let queryBasis: Tensor<E>
+  let keyBasis: Tensor<E>
+  /// W_Qᵀ and W_Kᵀ, (r, d).
+  let queryMap: Tensor<E>
+  let keyMap: Tensor<E>
+}
+
 extension Sides {
   /// The basis that fits best to codes: B = S⁻¹ C.
   mutating func basis(
@@ -53,7 +63,7 @@ extension Sides {
   /// One sweep.
   mutating func sweep(
     weights: Weights, update: WeightedUpdate, _ rule: SolveRule, _ place: Place, _ trace: TraceScope
-  ) throws(LRQKError) {
+  ) throws(LRQKError) -> SweepFactors<S.Number> {
     let lambdaQ = S.Number(weights.queries)
     let lambdaK = S.Number(weights.keys)
     let old = queries
@@ -89,6 +99,7 @@ extension Sides {
     inside("C_Q'", seen.cross)
     inside("S_Q' + lambda_K B_K B_K^T", systemK)
     inside("W_K", mapK.transposed())
+    return SweepFactors(queryBasis: B_Q, keyBasis: B_K, queryMap: mapQ, keyMap: mapK)
   }
 
   /// Solves, and remembers the worst condition seen.
@@ -117,7 +128,7 @@ func sweepAll<S: FactorSide>(
   let rule = parameters.prefillIterations
   for _ in 0..<rule.limit {
     try updateConcurrently(&heads) { h, head in
-      try head.sweep(
+      _ = try head.sweep(
         weights: parameters.weights, update: parameters.weightedUpdate, parameters.solve,
         Place(layer: layer, head: h, step: 0), TraceScope(trace, "prefill/head\(h)"))
     }

@@ -48,27 +48,76 @@ extension LRKVFactors: FactoredAttention {
     let turns = positions == .rotated && rank > 0 ? angles.turns(upTo: l) : nil
     let answers = try mapConcurrently(heads) { h in
       let q = queries.row(h)
-      // 1. Scores: the shared part, then the residual.
-      var scores = rowScores(Array(q[..<width]), parts[0], count: l)
-      if rank > 0 {
-        let residual =
-          turns.map { turnedResidual(q, keyFactors[h], parts[2 + h], $0) }
+      let residual: [E]? =
+        rank == 0
+        ? nil
+        : turns.map { turnedResidual(q, keyFactors[h], parts[2 + h], $0) }
           ?? rowScores(Array(q[width...]), parts[2 + h], count: l)
-        for t in 0..<l { scores[t] += residual[t] }
-      }
-      // 2. The softmax, and both weighted sums.
-      let values = rank == 0 ? [parts[1]] : [parts[1], parts[2 + heads + h]]
-      let sums = weightedSums(scores, scale: 1 / E(headWidth).squareRoot(), over: values)
-      // 3. a V_sh + (a R_h^V) (B_h^V)ᵀ.
-      var answer = Tensor(shape: [1, width], elements: sums[0])
-      if rank > 0 {
-        let mixed = Tensor(shape: [1, rank], elements: sums[1])
-        answer = answer + matmul(mixed, transposed: valueFactors[h], in: .reference)
-      }
+      let answer = factoredAnswer(
+        query: Array(q[..<width]), keys: parts[0], values: parts[1], residual: residual,
+        valueCodes: rank == 0 ? [] : parts[2 + heads + h], valueFactor: valueFactors[h],
+        scale: 1 / E(headWidth).squareRoot())
       return padded(answer, to: headWidth)
     }
     return Tensor(joiningRows: answers)
   }
+}
+
+/// Attention of one token over LRKV's factors, all heads, with positions turned into q and K, or
+/// nowhere: (H, d).
+///
+/// Head h has keys K + C_K[:, h] U_K[h] and values V + C_V[:, h] U_V[h], which are never built:
+/// its score of token t is (q · K[t] + (q U_K[h]ᵀ) · C_K[t, h]) / √d. `queries` are (H, d), `keys` and
+/// `values` (l, d), `keyCodes` and `valueCodes` (l, H, r), `keyFactors` and `valueFactors` (H, r, d).
+public func factoredAttention<E: Scalar>(
+  queries q: Tensor<E>, keys: Tensor<E>, values: Tensor<E>, keyCodes: Tensor<E>,
+  valueCodes: Tensor<E>, keyFactors: Tensor<E>, valueFactors: Tensor<E>
+) throws -> Tensor<E> {
+  let (H, d, l) = (q.rows, q.columns, keys.rows)
+  let r = keyCodes.columns
+  precondition(
+    l > 0 && r > 0 && keys.shape == [l, d] && values.shape == [l, d]
+      && keyCodes.shape == [l, H, r] && valueCodes.shape == [l, H, r]
+      && keyFactors.shape == [H, r, d] && valueFactors.shape == [H, r, d],
+    "factors of \(H) heads of width \(d), rank \(r), over \(l) tokens")
+  let (allKeyCodes, allValueCodes) = (
+    keyCodes.reshaped([l, H * r]), valueCodes.reshaped([l, H * r])
+  )
+  let answers = try mapConcurrently(H) { h in
+    let own = h * r..<(h + 1) * r
+    let projected = matmul(q.rows(h..<h + 1), transposed: keyFactors.slice(h), in: .reference)
+    return factoredAnswer(
+      query: q.row(h), keys: keys.elements, values: values.elements,
+      residual: rowScores(projected.elements, columns(own, of: allKeyCodes).elements, count: l),
+      valueCodes: columns(own, of: allValueCodes).elements,
+      valueFactor: valueFactors.slice(h).transposed(), scale: 1 / E(d).squareRoot())
+  }
+  return Tensor(joiningRows: answers)
+}
+
+/// One head's answer, (1, d): a V + (a C) Bᵀ with a = softmax(scale (q Kᵀ + residual)).
+///
+/// K and V (l, d) are shared, C (l, r) are the head's codes and B (d, r) their factor; without a
+/// residual there are no codes either.
+@specialized(where E == Float)
+@specialized(where E == Double)
+private func factoredAnswer<E: Scalar>(
+  query q: [E], keys: [E], values: [E], residual: [E]?, valueCodes: [E], valueFactor: Tensor<E>,
+  scale: E
+) -> Tensor<E> {
+  // 1. Scores: the shared part, then the residual.
+  var scores = rowScores(q, keys, count: keys.count / q.count)
+  if let residual {
+    for t in scores.indices { scores[t] += residual[t] }
+  }
+  // 2. The softmax, and both weighted sums.
+  let sums = weightedSums(
+    scores, scale: scale, over: residual == nil ? [values] : [values, valueCodes])
+  // 3. a V + (a C) Bᵀ.
+  let shared = Tensor(shape: [1, q.count], elements: sums[0])
+  if residual == nil { return shared }
+  let mixed = Tensor(shape: [1, sums[1].count], elements: sums[1])
+  return shared + matmul(mixed, transposed: valueFactor, in: .reference)
 }
 
 /// [(q Θ_s) Θ_tᵀ B] · R[t] of every token t; `x` is q Θ_s (d_h), B is (d_h, r), R is (L, r).
