@@ -16,7 +16,10 @@ let package = Package(
   products: [
     .library(name: "Tensors", targets: ["Tensors"]),
     .library(name: "TieredMemory", targets: ["TieredMemory"]),
-    .library(name: "LRQK", targets: ["LRQK"]),
+    // A product's name is its file's name: libLRQK.so is what other languages call. The Swift module
+    // LRQK comes with the product LRQKModule.
+    .library(name: "LRQK", type: .dynamic, targets: ["LRQKLibrary"]),
+    .library(name: "LRQKModule", targets: ["LRQK"]),
     .library(name: "Replay", targets: ["Replay"]),
     .library(name: "Transformers", targets: ["Transformers"]),
     .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
@@ -88,6 +91,11 @@ let package = Package(
         .embedInCode("Kernels/codes.h"), .embedInCode("Kernels/prefill.h"),
         .embedInCode("Kernels/single.h"), .embedInCode("Kernels/double.h"),
       ],
+    // lrqk.h, and what it declares in Swift.
+    .target(name: "CLRQK"),
+    .target(
+      name: "LRQKLibrary",
+      dependencies: ["CLRQK", "Tensors", "TieredMemory", "LRQK", "Transformers"],
       swiftSettings: strict),
     .executableTarget(
       name: "LRQKTool",
@@ -166,6 +174,13 @@ let package = Package(
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
       exclude: ["Vendor", "Layer", "Mock"], swiftSettings: strict),
+    // Calls the C functions and the Swift ones: the same bits. (.ci/library runs what is excluded here.)
+    .testTarget(
+      name: "CLibraryTests",
+      dependencies: [
+        "CLRQK", "LRQKLibrary", "LRQK", "Transformers", "Tensors", "TieredMemory",
+      ],
+      exclude: ["check.c", "check_library.py"], swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(
       name: "ToolTests", dependencies: ["LRQKTool", "factorise-prompt", "one-decode-step"],

@@ -43,6 +43,20 @@ import TieredMemory
     }
   }
 
+  @Test(arguments: [6, 7, 8] as [UInt64])
+  func `a pool made of its residents goes on as the pool would`(seed: UInt64) {
+    var numbers = SeededNumbers(seed: seed)
+    var pool = SlotPool()
+    for _ in 0..<100 {
+      var anew = SlotPool(residents: pool.residents)
+      #expect(anew.tokens == pool.tokens && anew.slots == pool.slots)
+      let needed = numbers.ascending(numbers.below(150), below: 300)
+      #expect(anew.update(to: needed) == pool.update(to: needed))
+      #expect(anew.residents == pool.residents)
+      #expect(pool.residents.filter { $0 >= 0 }.sorted() == needed)
+    }
+  }
+
   @Test func `a list of one length never needs more slots than its length`() {
     var numbers = SeededNumbers(seed: 9)
     var pool = SlotPool()
@@ -84,6 +98,9 @@ import TieredMemory
     }
     await #expect(processExitsWith: .failure) {
       _ = SlotPool.union(of: [[1, 2], [5, 4]])
+    }
+    await #expect(processExitsWith: .failure) {
+      _ = SlotPool(residents: [4, -1, 4])
     }
   }
 
