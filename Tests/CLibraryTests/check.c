@@ -249,7 +249,7 @@ static void check_answers(void) {
   EXPECT(lrqk_plan(2, 2, two, missed, &count, missed, slots, after, message, 200) == LRQK_ERROR_PARAMETER, "twice");
   EXPECT(lrqk_plan(2, 2, below, needed, &count, missed, slots, after, message, 200) == LRQK_ERROR_PARAMETER, "-2");
   EXPECT(lrqk_plan(2, 2, resident, falling, &count, missed, slots, after, message, 200) == LRQK_ERROR_PARAMETER, "falling");
-  EXPECT(lrqk_plan(2, 3, below + 1, needed, &count, missed, slots, after, message, 200) == LRQK_ERROR_SIZE, "k > S");
+  EXPECT(lrqk_plan(2, 3, resident + 2, needed, &count, missed, slots, after, message, 200) == LRQK_ERROR_SIZE, "k > S");
   EXPECT(lrqk_gather(2, 2, 2, 2, K, V, resident, slots, device, device2, message, 200) == LRQK_ERROR_PARAMETER, "token 7");
   EXPECT(lrqk_gather(2, 2, 1, 2, K, V, &zero, &zero, device, device, message, 200) == LRQK_ERROR_PARAMETER, "overlap");
   EXPECT(lrqk_sparse_attention(1, 1, 2, 1, 2, x, K, V, resident, out, message, 200) == LRQK_ERROR_PARAMETER, "slot 7");
