@@ -54,7 +54,10 @@ def main():
     parser.add_argument("--plant", action="store_true", help="put a fault into each kernel")
     parser.add_argument("--library", help="path of libLRQK.so")
     arguments = parser.parse_args()
-    library = lrqk.Library(arguments.library)
+    try:
+        library = lrqk.Library(arguments.library)
+    except OSError as error:
+        sys.exit(str(error))
 
     # Sizes that differ, so that no two axes can be mixed up unseen.
     H, M, S, c, r, d, k = 6, 2, 300, 700, 8, 48, 40

@@ -81,7 +81,10 @@ def main():
     parser.add_argument("--plant", action="store_true", help="put a fault into each kernel")
     parser.add_argument("--library", help="path of libLRQK.so")
     arguments = parser.parse_args()
-    library = lrqk.Library(arguments.library)
+    try:
+        library = lrqk.Library(arguments.library)
+    except OSError as error:
+        sys.exit(str(error))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = False  # ten bits of mantissa would fail, and rightly so
 
