@@ -91,6 +91,7 @@ let package = Package(
         .embedInCode("Kernels/codes.h"), .embedInCode("Kernels/prefill.h"),
         .embedInCode("Kernels/single.h"), .embedInCode("Kernels/double.h"),
       ],
+      swiftSettings: strict),
     // lrqk.h, and what it declares in Swift.
     .target(name: "CLRQK"),
     .target(

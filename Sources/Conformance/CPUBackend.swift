@@ -38,41 +38,32 @@ package struct CPUBackend: KernelBackend {
 
   // MARK: Prefill
 
-  /// One sweep and no stopping before it.
-  private func sweepParameters(_ x: Arguments, solver: PrefillSolver, rank: Int) -> Parameters {
-    var parameters = Parameters(.paper, rank: rank, selected: 1, recent: 1)
-    parameters.solver = solver
-    parameters.initialization = .given
-    parameters.prefillIterations = Iterations(1, tolerance: 0)
-    parameters.weights = Weights(queries: x.parameter("lambda_Q"), keys: x.parameter("lambda_K"))
-    return parameters
+  private func weights(_ x: Arguments) -> Weights {
+    Weights(queries: x.parameter("lambda_Q"), keys: x.parameter("lambda_K"))
   }
 
   private func sweepRows(_ x: Arguments) throws -> [NamedTensor] {
-    let start = InitialCodes(queries: x["A_Q"], keys: x["A_K"])
-    let factors = try factorizePrompt(
-      queries: [x["Q"]], keys: [x["K"]],
-      parameters: sweepParameters(x, solver: .rowwise, rank: start.keys.columns), initial: [start]
-    )[0].factorization
+    let new = try rowwiseSweep(
+      queries: x["Q"], keys: x["K"], from: InitialCodes(queries: x["A_Q"], keys: x["A_K"]),
+      weights: weights(x))
     return named([
-      ("W_Q", ["width", "rank"], factors.queryMap), ("W_K", ["width", "rank"], factors.keyMap),
-      ("B_Q", ["rank", "width"], factors.queryBasis),
-      ("B_K", ["rank", "width"], factors.keyBasis),
-      ("A_Q", ["query", "rank"], factors.queryCodes), ("A_K", ["token", "rank"], factors.keyCodes),
+      ("B_Q", ["rank", "width"], new.queryBasis), ("B_K", ["rank", "width"], new.keyBasis),
+      ("W_Q", ["width", "rank"], new.queryMap), ("W_K", ["width", "rank"], new.keyMap),
+      ("A_Q", ["query", "rank"], new.queryCodes), ("A_K", ["token", "rank"], new.keyCodes),
     ])
   }
 
   private func sweepGrams(_ x: Arguments) throws -> [NamedTensor] {
     func double(_ name: String) -> Tensor<Double> { x[name].converted() }
-    let factors = try sweptGrams(
+    let new = try gramSweep(
       queryGram: double("G_Q"), keyGram: double("G_K"), queryMap: double("W_Q"),
-      keyMap: double("W_K"),
-      weights: Weights(queries: x.parameter("lambda_Q"), keys: x.parameter("lambda_K")))
+      keyMap: double("W_K"), weights: weights(x))
+    func float(_ tensor: Tensor<Double>) -> Tensor<Float> { tensor.converted() }
     return named([
-      ("W_Q", ["width", "rank"], factors.queryMap.converted(to: Float.self)),
-      ("W_K", ["width", "rank"], factors.keyMap.converted(to: Float.self)),
-      ("B_Q", ["rank", "width"], factors.queryBasis.converted(to: Float.self)),
-      ("B_K", ["rank", "width"], factors.keyBasis.converted(to: Float.self)),
+      ("B_Q", ["rank", "width"], float(new.queryBasis)),
+      ("B_K", ["rank", "width"], float(new.keyBasis)),
+      ("W_Q", ["width", "rank"], float(new.queryMap)),
+      ("W_K", ["width", "rank"], float(new.keyMap)),
     ])
   }
 
@@ -80,21 +71,15 @@ package struct CPUBackend: KernelBackend {
 
   private func decodeCodes(_ x: Arguments) throws -> [NamedTensor] {
     let (q, k, A, K) = (x["q"], x["k"], x.slices("A_Omega"), x.slices("K_Omega"))
-    let products = (0..<q.rows).map { g in
-      SelectedProducts(
-        codes: A[g],
-        exactScores: matmul(q.rows(g..<g + 1), transposed: K[g], in: .reference))
-    }
-    var solver = try DecodeSolver(
-      query: q, key: k, queryBasis: x["B_Q"], keyBasis: x["B_K"], selected: products,
+    let new = try LRQK.decodeCodes(
+      query: q, key: k, queryBasis: x["B_Q"], keyBasis: x["B_K"],
+      selected: zip(A, K).map { (codes: $0, keys: $1) },
+      iterations: Iterations(Int(x.parameter("alternations")), tolerance: 0),
       weights: Weights(
-        selfProduct: x.parameter("lambda_1"), selectedProducts: x.parameter("lambda_2")),
-      rule: SolveRule(), place: Place(layer: 0, head: 0, step: 1))
-    for _ in 0..<Int(x.parameter("alternations")) { try solver.alternate() }
+        selfProduct: x.parameter("lambda_1"), selectedProducts: x.parameter("lambda_2")))
     return named([
-      ("q_hat", ["head", "rank"], solver.queryCodes), ("k_hat", ["key", "rank"], solver.keyCode),
-      ("B_Q", ["rank", "width"], updatedBasis(x["B_Q"], codes: solver.queryCodes, rows: q)),
-      ("B_K", ["rank", "width"], updatedBasis(x["B_K"], codes: solver.keyCode, rows: k)),
+      ("q_hat", ["head", "rank"], new.queryCodes), ("k_hat", ["key", "rank"], new.keyCode),
+      ("B_Q", ["rank", "width"], new.queryBasis), ("B_K", ["rank", "width"], new.keyBasis),
     ])
   }
 

@@ -16,7 +16,7 @@
 // directions that X hardly has, it weighs more here. The identity is ours (the released code sweeps
 // over rows).
 
-package import Tensors
+import Tensors
 
 /// Sums over the rows X of one side, seen so far: all that the maps of a solver can depend on.
 struct DataSums<E: Scalar>: Sendable {
@@ -128,26 +128,4 @@ struct GramSide: FactorSide {
     gram = newGram
     return max(change, 0)
   }
-}
-
-/// One sweep from maps, and the bases of the codes that its own maps make: (d, r) and (r, d).
-package func sweptGrams(
-  queryGram: Tensor<Double>, keyGram: Tensor<Double>, queryMap: Tensor<Double>,
-  keyMap: Tensor<Double>, weights: Weights
-) throws(LRQKError) -> (
-  queryMap: Tensor<Double>, keyMap: Tensor<Double>, queryBasis: Tensor<Double>,
-  keyBasis: Tensor<Double>
-) {
-  let (rule, place) = (SolveRule(), Place(layer: 0, head: 0, step: 0))
-  var head = Sides(
-    queries: GramSide(queryGram, rows: 1, map: queryMap),
-    keys: GramSide(keyGram, rows: 1, map: keyMap))
-  try head.sweep(
-    weights: weights, update: .gaussSeidel, rule, place, TraceScope(nil, "sweep"))
-  return (
-    queryMap: (head.queries.map ?? queryMap).transposed(),
-    keyMap: (head.keys.map ?? keyMap).transposed(),
-    queryBasis: try head.basis(of: head.queries, "A_QᵀA_Q", rule, place),
-    keyBasis: try head.basis(of: head.keys, "A_KᵀA_K", rule, place)
-  )
 }

@@ -49,34 +49,19 @@ public struct SlotPool: Sendable {
     free = Array(repeating: 0, count: (reserved + 63) / 64)
   }
 
-<<<<<<< HEAD
-  /// A pool that holds token `residents[s]` in slot s, none where that is negative; the first
-  /// `reserved` slots belong to somebody else.
-  package init(residents: [Int], reserving reserved: Int) {
-    self.init(reserving: reserved)
-    slotCount = residents.count
-    free = Array(repeating: 0, count: (slotCount + 63) / 64)
-    let held = (reserved..<slotCount).filter { residents[$0] >= 0 }
-      .sorted { residents[$0] < residents[$1] }
-    (tokens, slots) = (held.map { residents[$0] }, held)
-    Self.checkAscent(tokens)
-    for slot in reserved..<slotCount where residents[slot] < 0 {
-=======
-  /// A pool in whose slot s token `residents[s]` lies, or none where that is negative; no token twice.
-  public init(residents: [Int]) {
+  /// A pool in whose slot s token `residents[s]` lies, or none where that is negative; no token twice. The
+  /// first `reserved` slots belong to somebody else, whatever stands there.
+  public init(residents: [Int], reserving reserved: Int = 0) {
     self.init(reserving: residents.count)
-    slots = residents.indices.filter { residents[$0] >= 0 }
+    slots = (reserved..<residents.count).filter { residents[$0] >= 0 }
       .sorted { residents[$0] < residents[$1] }
     tokens = slots.map { residents[$0] }
     Self.checkAscent(tokens)
-    for slot in residents.indices where residents[slot] < 0 {
->>>>>>> 38338b0 (Single steps as functions: one sweep, one token's codes, a pool from its residents, LRKV over factors)
+    for slot in reserved..<residents.count where residents[slot] < 0 {
       free[slot / 64] |= 1 << UInt64(slot % 64)
     }
   }
 
-<<<<<<< HEAD
-=======
   /// The token that lies in each slot below `slotCount`, or -1.
   public var residents: [Int] {
     var residents = [Int](repeating: -1, count: slotCount)
@@ -84,7 +69,6 @@ public struct SlotPool: Sendable {
     return residents
   }
 
->>>>>>> 38338b0 (Single steps as functions: one sweep, one token's codes, a pool from its residents, LRKV over factors)
   /// Makes `needed`, ascending and distinct, the tokens that lie on the device.
   ///
   /// The plan holds when the caller has copied each missed token's row into its slot. Missed tokens

@@ -117,9 +117,10 @@ private struct TokenCodes<N: KernelNumber> {
       let queries = Grid([heads.count * l, Q.shape[2]], heads.flatMap(\.elements))
       let new = sweptRows(
         queries, keys, A_Q: A_Q[slice: c], A_K: A_0[slice: c], lambdaQ: one, lambdaK: one)
-      A_K.append(keys * new.W_K)
-      queryMatrices.append(alternations > 0 ? new.B_Q : new.W_Q)
-      keyMatrices.append(alternations > 0 ? new.B_K : new.W_K)
+      let codes = (queries: queries * new.W_Q, keys: keys * new.W_K)
+      A_K.append(codes.keys)
+      queryMatrices.append(alternations > 0 ? basis(of: codes.queries, queries) : new.W_Q)
+      keyMatrices.append(alternations > 0 ? basis(of: codes.keys, keys) : new.W_K)
       for head in heads { last += (head.rows(l - 1..<l) * new.W_Q).elements }
     }
     newest = Grid([H, A_0.shape[2]], last)

@@ -2,29 +2,28 @@
 //
 // In:  Q (m, d) and K (l, d) with codes A_Q (m, r) and A_K (l, r); lambda_Q, lambda_K. Gram form: QᵀQ
 //      and KᵀK (d, d) with maps W_Q and W_K (d, r), for codes A_Q = Q W_Q and A_K = K W_K.
-// Out: new maps W_Q, W_K (d, r), by rows also the new codes A_Q, A_K, and the bases B_Q, B_K (r, d) that
-//      fit them:
+// Out: the bases B_Q, B_K (r, d) that fit the codes that came in; new maps W_Q, W_K (d, r); by rows also
+//      the new codes A_Q, A_K:
 //
 //   S = AᵀA, C = AᵀX            Gram form: C = Wᵀ XᵀX, S = C W
-//   B_Q = S_Q⁻¹ C_Q,  B_K = S_K⁻¹ C_K            of the codes that came in
+//   B_Q = S_Q⁻¹ C_Q,  B_K = S_K⁻¹ C_K
 //   W_Qᵀ = (S_K + lambda_Q B_Q B_Qᵀ)⁻¹ (C_K + lambda_Q B_Q),   A_Q = Q W_Q
 //   W_Kᵀ = (S_Q + lambda_K B_K B_Kᵀ)⁻¹ (C_Q + lambda_K B_K),   A_K = K W_K,  S_Q and C_Q of the new A_Q
-//   B_Q = S_Q⁻¹ C_Q,  B_K = S_K⁻¹ C_K            of the new codes
 //
 // Many factors make one product A Bᵀ: they can be compared because a case says what the sweep starts from.
 
 /// S = AᵀA (r, r) and C = AᵀX (r, d) of one side.
 private typealias Products<N: KernelNumber> = (S: Grid<N>, C: Grid<N>)
 
-/// Maps of one sweep, and the bases of the codes that they make.
+/// Bases of the codes that came in, and the maps to new ones.
 struct Swept<N: KernelNumber> {
-  let W_Q: Grid<N>, W_K: Grid<N>, B_Q: Grid<N>, B_K: Grid<N>
+  let B_Q: Grid<N>, B_K: Grid<N>, W_Q: Grid<N>, W_K: Grid<N>
 }
 
-/// `queries` and `keys` say what S and C are of codes X W, `start` of the codes that came in.
+/// `queries` says what S and C are of the codes Q W_Q, `start` of the codes that came in.
 private func sweep<N: KernelNumber>(
   start: (queries: Products<N>, keys: Products<N>), lambdaQ: N, lambdaK: N,
-  queries: (_ W_Q: Grid<N>) -> Products<N>, keys: (_ W_K: Grid<N>) -> Products<N>
+  queries: (_ W_Q: Grid<N>) -> Products<N>
 ) -> Swept<N> {
   let (S_Q, C_Q) = start.queries
   let (S_K, C_K) = start.keys
@@ -36,8 +35,7 @@ private func sweep<N: KernelNumber>(
   let W_K = solved(
     newQ.S.adding(B_K * B_K.transposed, times: lambdaK), newQ.C.adding(B_K, times: lambdaK)
   ).transposed
-  let newK = keys(W_K)
-  return Swept(W_Q: W_Q, W_K: W_K, B_Q: solved(newQ.S, newQ.C), B_K: solved(newK.S, newK.C))
+  return Swept(B_Q: B_Q, B_K: B_K, W_Q: W_Q, W_K: W_K)
 }
 
 /// One sweep over all rows.
@@ -47,22 +45,27 @@ func sweptRows<N: KernelNumber>(
   func products(_ A: Grid<N>, _ X: Grid<N>) -> Products<N> { (A.transposed * A, A.transposed * X) }
   return sweep(
     start: (products(A_Q, Q), products(A_K, K)), lambdaQ: lambdaQ, lambdaK: lambdaK,
-    queries: { products(Q * $0, Q) }, keys: { products(K * $0, K) })
+    queries: { products(Q * $0, Q) })
+}
+
+/// The basis that fits best to codes: (AᵀA)⁻¹ AᵀX.
+func basis<N: KernelNumber>(of A: Grid<N>, _ X: Grid<N>) -> Grid<N> {
+  solved(A.transposed * A, A.transposed * X)
 }
 
 extension Outputs {
   fileprivate mutating func add<N: KernelNumber>(_ new: Swept<N>) {
-    add("W_Q", ["width", "rank"], new.W_Q)
-    add("W_K", ["width", "rank"], new.W_K)
     add("B_Q", ["rank", "width"], new.B_Q)
     add("B_K", ["rank", "width"], new.B_K)
+    add("W_Q", ["width", "rank"], new.W_Q)
+    add("W_K", ["width", "rank"], new.W_K)
   }
 }
 
 /// A sweep over all rows.
 struct RowwiseSweepKernel: Kernel {
   let name = "sweep-rowwise"
-  let summary = "one sweep from codes A (l, r) of X (l, d): maps, new codes and their bases"
+  let summary = "one sweep from codes A (l, r) of X (l, d): bases, maps and new codes"
   let solvesSystems = true
 
   func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
@@ -106,7 +109,7 @@ struct RowwiseSweepKernel: Kernel {
 /// A sweep in d by d space.
 struct GramSweepKernel: Kernel {
   let name = "sweep-gram"
-  let summary = "one sweep from maps W (d, r) and Grams XᵀX (d, d): new maps and bases"
+  let summary = "one sweep from maps W (d, r) and Grams XᵀX (d, d): bases and new maps"
   let solvesSystems = true
 
   func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
@@ -120,7 +123,7 @@ struct GramSweepKernel: Kernel {
       sweep(
         start: (products(x["W_Q"], G_Q), products(x["W_K"], G_K)),
         lambdaQ: x.parameter("lambda_Q"), lambdaK: x.parameter("lambda_K"),
-        queries: { products($0, G_Q) }, keys: { products($0, G_K) }))
+        queries: { products($0, G_Q) }))
     return out
   }
 
