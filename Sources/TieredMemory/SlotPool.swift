@@ -49,8 +49,9 @@ public struct SlotPool: Sendable {
     free = Array(repeating: 0, count: (reserved + 63) / 64)
   }
 
-  /// A pool in whose slot s token `residents[s]` lies, or none where that is negative; no token twice. The
-  /// first `reserved` slots belong to somebody else, whatever stands there.
+  /// A pool in whose slot s token `residents[s]` lies, or none where that is negative.
+  ///
+  /// No token stands there twice. The first `reserved` slots belong to somebody else, whatever stands in them.
   public init(residents: [Int], reserving reserved: Int = 0) {
     self.init(reserving: residents.count)
     slots = (reserved..<residents.count).filter { residents[$0] >= 0 }
