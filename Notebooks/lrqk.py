@@ -61,6 +61,7 @@ CHOICES = {
     "code_sharing": {"per_query_head": 1, "per_key_value_head": 2},
     "transfers": {"per_query_head": 1, "per_key_value_head": 2},
     "candidates": {"all": 1, "released": 2},
+    "support": {"own": 1, "group": 2},
     "reuse": {"hit_miss": 1, "none": 2},
     "breakdown": {"stop": 1, "proceed": 2},
 }
@@ -84,7 +85,7 @@ class Options(ctypes.Structure):
             "damping", "ridge")]
         + [(name, _i32) for name in (
             "solver", "initialization", "weighted_update", "arithmetic", "code_map", "basis_update",
-            "code_sharing", "transfers", "candidates", "reuse", "breakdown", "reserved")])
+            "code_sharing", "transfers", "candidates", "reuse", "breakdown", "support")])
 
 
 class _Info(ctypes.Structure):
@@ -364,7 +365,7 @@ class Library:
     def decode_steps(self, options, Q, K, V, prompt):
         """A whole answer: Q (H, l + T, d), K, V (M, l + T, d), of which the first `prompt` tokens are the prompt.
 
-        Returns selected (T, H, k), -1 where fewer were chosen; missed (T, holders); attention (T, H, d).
+        Returns selected (T, H, n), n = k or H/M k (support group), -1 behind the last; missed (T, holders); attention (T, H, d).
         """
         s = {"H": options.query_heads, "M": options.key_value_heads, "d": options.width}
         Q, K, V = (_shaped(x, name, axes, s) for x, name, axes in
@@ -373,7 +374,8 @@ class Library:
         if prompt < 1 or T < 1:
             raise ValueError(f"a prompt of {prompt} of {s['n']} tokens")
         holders = s["M"] if options.transfers == CHOICES["transfers"]["per_key_value_head"] else s["H"]
-        selected = _new(T, s["H"], max(options.selected, 1), kind=np.int32)
+        group = s["H"] // s["M"] if options.support == CHOICES["support"]["group"] else 1
+        selected = _new(T, s["H"], group * max(options.selected, 1), kind=np.int32)
         missed, attention = _new(T, holders, kind=np.int64), _new(T, s["H"], s["d"])
         self._call("decode_steps", ctypes.byref(options), prompt, T, Q, K, V, selected, missed, attention)
         return selected, missed, attention

@@ -56,6 +56,9 @@ struct LRQKChoices: Sendable {
     MethodOption(
       "transfers", "who holds and moves rows: per-query-head, per-key-value-head",
       standard: "per-query-head"),
+    MethodOption(
+      "support", "selected rows a head attends to: own, group (with transfers per-key-value-head)",
+      standard: "own"),
     MethodOption("ridge", "added to systems, a multiple of the mean diagonal", standard: "0.0"),
     MethodOption(
       "on-breakdown", "at vanishing pivots, NaN and infinity: stop, proceed", standard: "stop"),
@@ -92,6 +95,7 @@ struct LRQKChoices: Sendable {
       p.candidates = candidates
     }
     if let transfers = try given.choice("transfers", of: Transfers.self) { p.transfers = transfers }
+    if let support = try given.choice("support", of: Support.self) { p.support = support }
     if let ridge = try given.number("ridge") { p.solve.ridge = ridge }
     switch given.text("on-breakdown") {
     case nil, "stop": break

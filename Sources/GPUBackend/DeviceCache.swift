@@ -279,6 +279,9 @@
       if parameters.reuse != .hitMiss {
         throw LRQKError.parameter("the GPU backend always reuses rows: choose reuse hit-miss")
       }
+      if parameters.support != .own {
+        throw LRQKError.parameter("on the GPU a head attends to its own rows: choose support own")
+      }
       if parameters.codeMap != .linear {
         try context.requireDoubles(for: "the alternating solver")
       }

@@ -195,7 +195,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
       fits
       ? RecentRing(capacity: w, holding: k..<max(l, k), pending: max(l - k, 0))
       : RecentRing(capacity: w, holding: l - w..<l)
-    selected = try (0..<queryHeads).map { h in
+    let choices = try (0..<queryHeads).map { h in
       if fits { return Array(oldestVisible..<max(k, oldestVisible)) }
       let q_hat = codes[h / codesShared].newestQueryCodes.row(h % codesShared)
       let choice = try choose(h, q_hat, candidates: l - w)
@@ -204,6 +204,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
       scope("selected", tokens: choice.selection.tokens)
       return choice.selection.tokens
     }
+    selected = supports(choices)
 
     // Rows: selected ones and the ring stay on the device, the host gets what must not be lost.
     let offloaded = fits ? k : l
@@ -274,6 +275,15 @@ public struct LRQKCache<E: Scalar>: Sendable {
   static func needed(by s: Int, _ selected: [[Int]], share: Int) -> [Int] {
     share == 1
       ? selected[s] : SlotPool.union(of: Array(selected[s * share..<(s + 1) * share]))
+  }
+
+  /// What each query head attends to of the older tokens: its own set, or the union of its group's.
+  func supports(_ choices: [[Int]]) -> [[Int]] {
+    if parameters.support == .own { return choices }
+    return (0..<keyValueHeads).flatMap { head in
+      let union = Self.needed(by: head, choices, share: groupSize)
+      return Array(repeating: union, count: groupSize)
+    }
   }
 
   func holder(_ index: Int, shared: Int) -> String {

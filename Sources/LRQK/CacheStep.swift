@@ -46,7 +46,7 @@ extension LRQKCache {
         scope("selected", tokens: choice.selection.tokens)
         return choice.selection
       }
-      selected = choices.map(\.tokens)
+      selected = supports(choices.map(\.tokens))
       gaps = choices.map(\.gap)
     } else if window != nil {
       selected = selected.map { tokens in Array(tokens.drop { $0 < oldestVisible }) }
@@ -277,7 +277,7 @@ public struct DecodeStep<E: Scalar>: Sendable {
   public let step: Int
   /// (H, d).
   public let attention: Tensor<E>
-  /// Selected tokens of each query head, ascending.
+  /// Selected tokens of each query head, ascending; with `Support.group` those of its group.
   public let selected: [[Int]]
   /// Tokens that each query head attended to, ascending: selected and recent ones, or all in sight.
   public let attended: [[Int]]

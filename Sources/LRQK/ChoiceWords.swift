@@ -82,7 +82,8 @@ extension Parameters {
     if isWhole {
       all += [
         ("code-sharing", optionWord(codeSharing.rawValue)), ("candidates", candidates.rawValue),
-        ("transfers", optionWord(transfers.rawValue)), ("reuse", optionWord(reuse.rawValue)),
+        ("transfers", optionWord(transfers.rawValue)), ("support", support.rawValue),
+        ("reuse", optionWord(reuse.rawValue)),
       ]
     }
     if solve.ridge > 0 { all.append(("ridge", "\(solve.ridge)")) }

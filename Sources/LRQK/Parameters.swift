@@ -89,6 +89,15 @@ public enum Transfers: String, Sendable, CaseIterable {
   case perKeyValueHead
 }
 
+/// Which of the selected rows a query head attends to.
+public enum Support: String, Sendable, CaseIterable {
+  /// The k that it chose itself, as released.
+  case own
+  /// The union of its group's sets, up to G k (ours): with `Transfers.perKeyValueHead` all of them lie on
+  /// the device, so nothing more is held or moved.
+  case group
+}
+
 /// Whether rows that are already on the device stay there.
 public enum Reuse: String, Sendable, CaseIterable {
   /// Only missed rows move.
@@ -184,6 +193,8 @@ public struct Parameters: Sendable, Equatable {
   public var candidates = CandidateWindow.all
   /// Who holds and moves selected rows.
   public var transfers = Transfers.perQueryHead
+  /// Which selected rows a head attends to.
+  public var support = Support.own
   /// Whether rows already on the device stay.
   public var reuse = Reuse.hitMiss
   /// Whether the maps are recomputed.
@@ -238,6 +249,10 @@ public struct Parameters: Sendable, Equatable {
     if case .alternating(.damped(let factor)) = codeMap {
       try require(factor.isFinite && factor > 0, "damping \(factor): it must be finite, > 0")
     }
+    try require(
+      support == .own || transfers == .perKeyValueHead,
+      "a head attends to its group's rows only where the group holds them: transfers per key/value head"
+    )
     if case .every(let steps) = mapRefresh {
       try require(steps >= 1, "the maps are refreshed every \(steps) steps: it must be at least 1")
       try require(codeMap == .linear, "refreshing maps has no effect without linear codes")

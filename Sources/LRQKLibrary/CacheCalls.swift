@@ -230,8 +230,9 @@ public func lrqk_decode_steps(
     let (l, T) = (try checked(l, "l"), try checked(T, "T"))
     _ = try checked(Int64(l + T), "l + T")
     let (H, M, d) = (state.cache.queryHeads, state.cache.keyValueHeads, state.cache.width)
-    let k = state.cache.parameters.selected
-    let outSelected = try unsafe Output(selected, "selected", T, H, k)
+    let p = state.cache.parameters
+    let most = p.support == .group ? H / M * p.selected : p.selected
+    let outSelected = try unsafe Output(selected, "selected", T, H, most)
     let outMissed = try unsafe Output(missed, "missed", T, state.holderCount)
     let outAttention = try unsafe Output(attention, "attention", T, H, d)
     let queries = try unsafe heads(Q, "Q", H, l + T, d)
@@ -254,7 +255,7 @@ public func lrqk_decode_steps(
       steps.flatMap { step, hasSet in
         step.selected.flatMap { tokens in
           let tokens = hasSet ? tokens.map(Int32.init) : []
-          return tokens + Array(repeating: -1, count: k - tokens.count)
+          return tokens + Array(repeating: -1, count: most - tokens.count)
         }
       })
     try outMissed.write(steps.flatMap { $0.step.missedRows.map(Int64.init) })

@@ -51,6 +51,9 @@ private let transferChoices: Table<Transfers> = [
   (LRQK_PER_QUERY_HEAD.rawValue, .perQueryHead),
   (LRQK_PER_KEY_VALUE_HEAD.rawValue, .perKeyValueHead),
 ]
+private let supports: Table<Support> = [
+  (LRQK_SUPPORT_OWN.rawValue, .own), (LRQK_SUPPORT_GROUP.rawValue, .group),
+]
 private let candidateWindows: Table<CandidateWindow> = [
   (LRQK_CANDIDATES_ALL.rawValue, .all), (LRQK_CANDIDATES_RELEASED.rawValue, .released),
 ]
@@ -99,7 +102,7 @@ func parameters(_ o: lrqk_options) throws(Refusal) -> Parameters {
   p.transfers = try choice(o.transfers, "transfers", transferChoices)
   p.candidates = try choice(o.candidates, "candidates", candidateWindows)
   p.reuse = try choice(o.reuse, "reuse", reuses)
-  try requireUnused("this version", ("reserved", o.reserved == 0))
+  p.support = try choice(o.support, "support", supports)
   try readPrompt(o, &p)
   try readSteps(o, &p)
   let breakdown = try choice(o.breakdown, "breakdown", breakdowns)
@@ -184,6 +187,7 @@ extension lrqk_options {
     arithmetic = number(p.prefillArithmetic, arithmetics)
     code_sharing = number(p.codeSharing, codeSharings)
     transfers = number(p.transfers, transferChoices)
+    support = number(p.support, supports)
     candidates = number(p.candidates, candidateWindows)
     reuse = number(p.reuse, reuses)
     breakdown = number(p.solve.breakdown, breakdowns)

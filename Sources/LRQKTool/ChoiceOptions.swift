@@ -90,6 +90,11 @@ struct ChoiceOptions: ParsableArguments {
   var transfers: Transfers?
 
   @Option(
+    help: "own (released), or group: all that a head's group chose (transfers per-key-value-head).",
+    transform: { try choice($0, as: Support.self) })
+  var support: Support?
+
+  @Option(
     help: "hit-miss, or none: every selected row is moved at every step.",
     transform: { try choice($0, as: Reuse.self) })
   var reuse: Reuse?
@@ -126,6 +131,7 @@ struct ChoiceOptions: ParsableArguments {
     options.codeSharing = codeSharing
     options.candidates = candidates
     options.transfers = transfers
+    options.support = support
     options.reuse = reuse
     options.mapRefresh = mapRefresh.map { .every($0) }
     options.ridge = ridge

@@ -45,6 +45,8 @@ public struct ReplayOptions: Sendable {
   public var candidates: CandidateWindow?
   /// Who holds and moves rows.
   public var transfers: Transfers?
+  /// Which selected rows a head attends to.
+  public var support: Support?
   /// Whether rows that are there stay.
   public var reuse: Reuse?
   /// Whether maps are recomputed.
@@ -64,6 +66,7 @@ public struct ReplayOptions: Sendable {
   var setsNumbers: Bool {
     rank != nil || selected != nil || recent != nil || iterations != nil || tolerance != nil
       || weights != nil || basisUpdate != nil || codeMap != nil || mapRefresh != nil
+      || support != nil
   }
 
   /// Nothing set.
@@ -138,6 +141,7 @@ public struct ReplayPlan: Sendable {
     if let sharing = options.codeSharing { p.codeSharing = sharing }
     if let candidates = options.candidates { p.candidates = candidates }
     if let transfers = options.transfers { p.transfers = transfers }
+    if let support = options.support { p.support = support }
     if let reuse = options.reuse { p.reuse = reuse }
     if let refresh = options.mapRefresh { p.mapRefresh = refresh }
     if let arithmetic = options.arithmetic { p.prefillArithmetic = arithmetic }
@@ -202,7 +206,8 @@ public struct ReplayPlan: Sendable {
       ("--prompt-length", options.promptLength != nil), ("--steps", options.steps != nil),
       ("--chunk", options.chunk != nil), ("--code-sharing", options.codeSharing != nil),
       ("--candidates", options.candidates != nil), ("--transfers", options.transfers != nil),
-      ("--reuse", options.reuse != nil), ("--map-refresh", options.mapRefresh != nil),
+      ("--support", options.support != nil), ("--reuse", options.reuse != nil),
+      ("--map-refresh", options.mapRefresh != nil),
       ("--device-capacity", options.deviceCapacity != nil),
     ]
     let idle: [(String, Bool)]

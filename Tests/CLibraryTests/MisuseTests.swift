@@ -34,7 +34,10 @@ struct Nonsense: CustomTestStringConvertible, Sendable {
     Nonsense(word: "ridge") { $0.ridge = -1 },
     Nonsense(word: "lambda_1") { $0.lambda_1 = .nan },
     Nonsense(word: "tolerance") { $0.decode_tolerance = .infinity },
-    Nonsense(word: "reserved") { $0.reserved = 1 },
+    Nonsense(word: "support = 3: known are 1, 2") { $0.support = 3 },
+    Nonsense(word: "attends to its group's rows only where") {
+      $0.support = Int32(LRQK_SUPPORT_GROUP.rawValue)
+    },
     Nonsense(word: "layer") { $0.layer = -1 },
     Nonsense(word: "window") { $0.window = -1 },
     Nonsense(word: "device_capacity") { $0.device_capacity = -1 },

@@ -142,6 +142,7 @@ let sparseMethods = [
   "full", "offload", "lrqk:r=3,k=6,w=4", "lrqk:r=3,k=6,w=4,transfers=per-key-value-head",
   "lrqk:preset=recommended,r=3,k=6,w=4",
   "lrqk:preset=recommended,r=3,k=6,w=4,map-refresh=5,transfers=per-query-head",
+  "lrqk:preset=recommended,r=3,k=6,w=4,support=group",
   "lrqk:preset=recommended,r=7,k=6,w=1", "lrqk-no-hit-miss:r=3,k=6,w=4",
   "lrqk-no-hit-miss:preset=recommended,r=3,k=6,w=4", "lrqk-prefill-offload:r=3,k=6,w=4",
   "lrqk-prefill-offload:preset=recommended,r=3,k=6,w=4,map-refresh=5", "topk:k=6,w=4",

@@ -48,6 +48,11 @@ private func prefill(
       ("damping -1.0: it must be finite, > 0", { $0.codeMap = .alternating(.damped(-1)) }),
       ("damping nan: it must be finite, > 0", { $0.codeMap = .alternating(.damped(.nan)) }),
       ("damping inf: it must be finite, > 0", { $0.codeMap = .alternating(.damped(.infinity)) }),
+      (
+        "a head attends to its group's rows only where the group holds them: "
+          + "transfers per key/value head",
+        { $0.support = .group }
+      ),
       ("refreshing maps has no effect without linear codes", { $0.mapRefresh = .every(3) }),
       (
         "the maps are refreshed every 0 steps: it must be at least 1",

@@ -57,6 +57,50 @@ private let data = Synthetic<Float>(
   }
 
   @Test
+  func `attending to the group's rows holds and moves what attending to one's own does`() throws {
+    // Linear codes: what is attended to has no part in the codes.
+    for refresh in [MapRefresh.never, .every(5)] {
+      var parameters = Parameters(.recommended, rank: 3, selected: 6, recent: 4)
+      parameters.mapRefresh = refresh
+      let own = try Run(data, parameters, prompt: prompt)
+      parameters.support = .group
+      let group = try Run(data, parameters, prompt: prompt)
+      #expect(group.events == own.events && group.residentBytes == own.residentBytes)
+      #expect(group.steps.map(\.gaps) == own.steps.map(\.gaps))
+      var isLarger = false
+      for (mine, step) in zip(own.steps, group.steps) {
+        let l = prompt + step.step
+        for h in 0..<4 {
+          let union = Set(mine.selected[h / 2 * 2] + mine.selected[h / 2 * 2 + 1]).sorted()
+          #expect(step.selected[h] == union)
+          isLarger = isLarger || union.count > 6
+          let rows = union + Array(l - 4..<l)
+          let expected = fullAttention(
+            query: data.queries[h].row(l - 1), keys: data.keys[h / 2].gather(rows: rows),
+            values: data.values[h / 2].gather(rows: rows))
+          #expect(step.attention.row(h) == expected && step.attended[h] == rows)
+        }
+      }
+      #expect(isLarger)
+    }
+  }
+
+  @Test
+  func `alternating codes see the group's rows too`() throws {
+    var parameters = Parameters(.paper, rank: 3, selected: 6, recent: 4)
+    parameters.transfers = .perKeyValueHead
+    let own = try Run(data, parameters, prompt: prompt)
+    parameters.support = .group
+    let group = try Run(data, parameters, prompt: prompt)
+    #expect(group.firstSelected[0] == Set(own.firstSelected[0] + own.firstSelected[1]).sorted())
+    #expect(
+      group.steps[0].selected.count == 4 && group.steps[0].queryCodes != own.steps[0].queryCodes)
+    for step in group.steps {
+      #expect(step.selected[0] == step.selected[1] && (6...12).contains(step.selected[0].count))
+    }
+  }
+
+  @Test
   func `a batch as more heads equals one cache for each sequence`() throws {
     let other = Synthetic<Float>(
       tokens: tokens, width: 8, queryHeads: 4, keyValueHeads: 2, decay: 0.8, seed: 33)

@@ -231,6 +231,11 @@ typedef enum lrqk_reuse {
   LRQK_REUSE_NONE = 2      /* all selected rows move at every step */
 } lrqk_reuse;
 
+typedef enum lrqk_support {
+  LRQK_SUPPORT_OWN = 1,  /* a query head attends to the k tokens that it chose */
+  LRQK_SUPPORT_GROUP = 2 /* to all that its group chose, up to H/M k; needs transfers per key/value head */
+} lrqk_support;
+
 typedef enum lrqk_arithmetic {
   LRQK_ARITHMETIC_REFERENCE = 1, /* the same bits everywhere */
   LRQK_ARITHMETIC_LIBRARY = 2    /* OpenBLAS, in prefill and in a map refresh */
@@ -275,7 +280,7 @@ typedef struct lrqk_options {
   int32_t candidates;      /* lrqk_candidates */
   int32_t reuse;           /* lrqk_reuse */
   int32_t breakdown;       /* lrqk_breakdown */
-  int32_t reserved;        /* 0 */
+  int32_t support;         /* lrqk_support */
 } lrqk_options;
 
 /* Fills in the choices of a preset; sizes, window, layer and capacity become 0. `options_size` is
@@ -441,8 +446,8 @@ lrqk_status lrqk_cache_ledger_events(
 
 /* The decode-step kernel: a prompt of l tokens, then T steps, with a cache that lives for this call.
  *
- * In: Q (H, l + T, d), K and V (M, l + T, d): prompt first. Out, step by step: selected (T, H, k), ascending, -1
- * behind the last where fewer were chosen; missed (T, holders), rows that came from the host, where holders is H
+ * In: Q (H, l + T, d), K and V (M, l + T, d): prompt first. Out, step by step: selected (T, H, n), ascending, -1
+ * behind the last where fewer were chosen, with n = k, or H/M k with LRQK_SUPPORT_GROUP; missed (T, holders), rows that came from the host, where holders is H
  * or, with transfers per key/value head, M; attention (T, H, d). Not with LRQK_INITIALIZATION_GIVEN. While
  * collecting, a head's row of `selected` is all -1: every token is attended to. */
 lrqk_status lrqk_decode_steps(
