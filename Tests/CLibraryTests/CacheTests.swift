@@ -45,6 +45,9 @@ struct Choices: CustomTestStringConvertible, Sendable {
       "recommended, refreshed", .recommended, { $0.mapRefresh = .every(3) },
       { $0.map_refresh = 3 }),
     Choices(
+      "recommended, the group's rows", .recommended, { $0.support = .group },
+      { $0.support = Int32(LRQK_SUPPORT_GROUP.rawValue) }),
+    Choices(
       "rowwise, Jacobi, weights, another seed", .paper,
       {
         $0.solver = .rowwise

@@ -86,6 +86,7 @@ import Testing
     ["--rank", "33"], ["--rank", "0"], ["--selected", "0"], ["--recent", "0"],
     ["--recent", "\(Int.max)"], ["--selected", "\(Int.max)"], ["--solver", "qr"],
     ["--code-map", "linear", "--basis-update", "frozen"], ["--map-refresh", "8"],
+    ["--support", "group"],
     ["--weights", "1,2,3"], ["--weights", "1,1,1,inf"], ["--steps", "-1"], ["--chunk", "0"],
     ["--tolerance", "nan"], ["--iterations", "-1"], ["--basis-update", "damped:0"],
     ["--initialization", "zeros"], ["--ridge", "-1"], ["--json", "--per-step"],
