@@ -11,51 +11,14 @@
 // rows lie in which slot, the codes: all of that lives on the device, and the host asks for the missed
 // tokens because it has to pick up their rows.
 //
-// Not here, and refused with a sentence: sliding windows, a map refresh, `reuse: none`, a prompt that
-// is still collecting (shorter than k or r), Double rows. DeviceCacheStep.swift is the step.
+// Not here, and refused with a sentence (PromptState.swift): sliding windows, a map refresh, `reuse: none`,
+// a prompt that is still collecting (shorter than k or r), Double rows. DeviceCacheStep.swift is the step.
 
 #if OpenCL || CUDA
 
   public import LRQK
   public import Tensors
   import TieredMemory
-
-  /// What prefill leaves for decode: by group of heads that shares codes, and by query head.
-  public struct PromptState: Sendable {
-    /// Tokens.
-    public let length: Int
-    /// A_K of each group, (l, r).
-    public let codes: [Tensor<Float>]
-    /// B_Q (r, d) of each group, or W_Q (d, r) with linear codes.
-    public let queryMatrices: [Tensor<Float>]
-    /// B_K, or W_K.
-    public let keyMatrices: [Tensor<Float>]
-    /// Selected tokens of each query head, ascending.
-    public let selected: [[Int]]
-
-    /// The parts.
-    public init(
-      length: Int, codes: [Tensor<Float>], queryMatrices: [Tensor<Float>],
-      keyMatrices: [Tensor<Float>], selected: [[Int]]
-    ) {
-      self.length = length
-      self.codes = codes
-      self.queryMatrices = queryMatrices
-      self.keyMatrices = keyMatrices
-      self.selected = selected
-    }
-
-    /// The state of the CPU's cache after its prompt.
-    public init(_ cache: LRQKCache<Float>) throws {
-      if cache.isCollecting || cache.step != 0 {
-        throw LRQKError.parameter(
-          "a device takes over a prompt of at least k and r tokens, before its first decode step")
-      }
-      self.init(
-        length: cache.length, codes: cache.keyCodes, queryMatrices: cache.matrices.map(\.queries),
-        keyMatrices: cache.matrices.map(\.keys), selected: cache.selected)
-    }
-  }
 
   /// LRQK's decode of one layer on a device; one value for one sequence.
   ///
@@ -139,8 +102,8 @@
       rowsShared = parameters.transfers == .perKeyValueHead ? share : 1
       let (groups, holders) = (queryHeads / codesShared, queryHeads / rowsShared)
       let (most, slots) = (rowsShared * k, w + rowsShared * k)
-      try Self.check(
-        state, promptKeys, promptValues, groups: groups, queryHeads: queryHeads,
+      try state.check(
+        keys: promptKeys, values: promptValues, groups: groups, queryHeads: queryHeads,
         keyValueHeads: keyValueHeads, width: width, parameters)
       self.context = context
       self.layer = layer
@@ -269,54 +232,6 @@
             .rows(
               step: step, layer: layer, head: head, rows: tokens.count, reason: .ringFlush)),
           in: head)
-      }
-    }
-
-    private static func checkSupport(_ parameters: Parameters, _ context: GPUContext) throws {
-      if parameters.mapRefresh != .never {
-        throw LRQKError.parameter("the GPU backend does not refresh maps: choose mapRefresh never")
-      }
-      if parameters.reuse != .hitMiss {
-        throw LRQKError.parameter("the GPU backend always reuses rows: choose reuse hit-miss")
-      }
-      if parameters.support != .own {
-        throw LRQKError.parameter("on the GPU a head attends to its own rows: choose support own")
-      }
-      if parameters.codeMap != .linear {
-        try context.requireDoubles(for: "the alternating solver")
-      }
-    }
-
-    private static func check(
-      _ state: PromptState, _ keys: [Tensor<Float>], _ values: [Tensor<Float>], groups: Int,
-      queryHeads: Int, keyValueHeads: Int, width: Int, _ parameters: Parameters
-    ) throws {
-      let (l, r) = (state.length, parameters.rank)
-      func require(_ holds: Bool, _ sentence: @autoclosure () -> String) throws {
-        if !holds { throw LRQKError.parameter(sentence()) }
-      }
-      try require(
-        l >= max(parameters.selected, r),
-        "a device takes over a prompt of at least k and r tokens, not \(l)")
-      let matrix = parameters.codeMap == .linear ? [width, r] : [r, width]
-      for (name, tensors, count, shape) in [
-        ("A_K", state.codes, groups, [l, r]), ("B_Q or W_Q", state.queryMatrices, groups, matrix),
-        ("B_K or W_K", state.keyMatrices, groups, matrix), ("K", keys, keyValueHeads, [l, width]),
-        ("V", values, keyValueHeads, [l, width]),
-      ] {
-        try require(tensors.count == count, "\(name): \(tensors.count) of \(count) were given")
-        for tensor in tensors {
-          try require(tensor.shape == shape, "\(name) has shape \(tensor.shape), not \(shape)")
-        }
-      }
-      try require(
-        state.selected.count == queryHeads
-          && state.selected.allSatisfy { $0.count == parameters.selected },
-        "k = \(parameters.selected) selected tokens of each of \(queryHeads) query heads")
-      for tokens in state.selected {
-        try require(
-          zip(tokens, tokens.dropFirst()).allSatisfy { $0 < $1 } && tokens.first ?? 0 >= 0
-            && tokens.last ?? 0 < l, "selected tokens ascend from 0 and are older than \(l)")
       }
     }
   }
