@@ -82,7 +82,7 @@ let package = Package(
     .target(name: "CGPUShim"),
     .target(
       name: "GPUBackend",
-      dependencies: ["CGPUShim", "Tensors", "TieredMemory", "LRQK", "Transformers"],
+      dependencies: ["CGPUShim", "Tensors", "TieredMemory", "LRQK", "Conformance"],
       resources: [
         .embedInCode("Kernels/prelude.h"), .embedInCode("Kernels/scores.h"),
         .embedInCode("Kernels/selection.h"), .embedInCode("Kernels/residency.h"),
@@ -103,6 +103,7 @@ let package = Package(
       dependencies: [
         "Tensors", "TieredMemory", "LRQK", "Replay", "Transformers", "ChatTemplates",
         "CacheMethods", "Evaluation", "Training", "Conformance",
+        .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -164,14 +165,14 @@ let package = Package(
     .executableTarget(
       name: "gpu-check",
       dependencies: [
-        .target(name: "GPUChecks"),
+        "Conformance", "GPUChecks",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
       path: "Examples/GPUCheck", exclude: ["run-on-cuda.sh"], swiftSettings: strict),
     .testTarget(
       name: "GPUBackendTests",
       dependencies: [
-        "GPUChecks", "Tensors", "TieredMemory", "LRQK", "Transformers",
+        "GPUChecks", "Tensors", "TieredMemory", "LRQK", "Transformers", "Conformance",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
       exclude: ["Vendor", "Layer", "Mock"], swiftSettings: strict),

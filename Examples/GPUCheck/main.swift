@@ -4,7 +4,8 @@
 // Out: one line a check. Exit status 0 if all passed, 1 if one differs, 2 if there is no such device,
 //      64 for a wrong call.
 //
-// With --decode only the two 300-step decodes run, and the last line says what crossed in all; an
+// First the cases of the conformance suite (`lrqk check` prints the same verdicts one by one), then kernels
+// and decodes beside the CPU's, bit for bit. With --decode only the two 300-step decodes run, and the last line says what crossed in all; an
 // independent counter has to find the same (Tests/GPUBackendTests/Layer/run.sh). With --bench proxy
 // scores and attention are timed too, beside a plain copy on the same device.
 
@@ -12,6 +13,7 @@ import Glibc
 
 #if OpenCL || CUDA
 
+  import Conformance
   import GPUBackend
   import GPUChecks
 
@@ -39,6 +41,21 @@ import Glibc
   }
 
   if !options.contains("--decode") {
+    let verdicts = check(DeviceBackend(device)) { _ in true }
+    for kernel in kernels {
+      let own = verdicts.filter { $0.path.hasPrefix("\(kernel.name)/") }
+      let ran = own.filter { $0.status != .skipped }
+      if ran.count < own.count {
+        print("skipped  \(kernel.name): \(own.first { $0.status == .skipped }?.reason ?? "")")
+      }
+      if ran.isEmpty { continue }
+      let wrong = ran.first { $0.status != .passed }
+      let worst = Int(100 * (ran.map(\.worst).filter(\.isFinite).max() ?? 0))
+      line(
+        "\(kernel.name): \(ran.count) outputs of \(kernel.cases.count) cases, the worst error "
+          + "\(worst) % of the allowed one",
+        wrong.map { "\($0.path) \($0.output): \($0.status), \($0.reason)" })
+    }
     for check in KernelCheck.all {
       if check.needsDoubles && !device.hasDoubles {
         print("skipped  \(check): the device has no doubles")

@@ -7,13 +7,22 @@
 package protocol KernelBackend {
   /// "cpu".
   var name: String { get }
-  /// The outputs of a case, or of some of them; nil where it has no such kernel.
-  func outputs(of example: KernelCase) throws -> [NamedTensor]?
+  /// The outputs of a case, or of some of them; throws `NotRun` where it cannot run such a kernel.
+  func outputs(of example: KernelCase) throws -> [NamedTensor]
+}
+
+/// A case that a backend does not run: it is skipped, which is not passed.
+package struct NotRun: Error, CustomStringConvertible {
+  /// Why: one line.
+  package let description: String
+
+  /// A reason.
+  package init(_ description: String) { self.description = description }
 }
 
 /// The verdicts of a backend on the cases that `isWanted`.
 ///
-/// A case that throws has failed, and says why.
+/// A case that throws anything but `NotRun` has failed, and says why.
 package func check(
   _ backend: some KernelBackend, precision: CandidatePrecision = .float32,
   where isWanted: (KernelCase) -> Bool
@@ -21,10 +30,9 @@ package func check(
   kernels.flatMap { kernel in
     kernel.cases.filter(isWanted).flatMap { example -> [Verdict] in
       do {
-        guard let outputs = try backend.outputs(of: example) else {
-          return [Verdict(example.path, "-", .skipped, "\(backend.name) has no such kernel")]
-        }
-        return kernel.verdicts(example, candidate: outputs, precision)
+        return kernel.verdicts(example, candidate: try backend.outputs(of: example), precision)
+      } catch let reason as NotRun {
+        return [Verdict(example.path, "-", .skipped, reason.description)]
       } catch {
         return [Verdict(example.path, "-", .failed, "\(error)")]
       }

@@ -17,7 +17,7 @@ package struct CPUBackend: KernelBackend {
   /// The package's own code.
   package init() {}
 
-  package func outputs(of example: KernelCase) throws -> [NamedTensor]? {
+  package func outputs(of example: KernelCase) throws -> [NamedTensor] {
     let x = Arguments(example)
     switch example.kernel {
     case "sweep-rowwise": return try sweepRows(x)
@@ -32,7 +32,7 @@ package struct CPUBackend: KernelBackend {
     case "rope": return rope(x)
     case "rms-norm": return norm(x)
     case "lrkv-attention": return try attendFactored(x)
-    default: return nil
+    default: throw NotRun("\(name) has no kernel \(example.kernel)")
     }
   }
 
@@ -149,42 +149,19 @@ package struct CPUBackend: KernelBackend {
   }
 
   private func decodeSteps(_ x: Arguments) throws -> [NamedTensor] {
-    let (Q, K, V, steps) = (x.slices("Q"), x.slices("K"), x.slices("V"), x.slices("q"))
-    let (k, w) = (Int(x.parameter("k")), Int(x.parameter("w")))
-    let (A_Q, A_K) = (x.slices("A_Q"), x.slices("A_K"))
-    let l = Q[0].rows
-    var parameters = Parameters(.paper, rank: A_K[0].columns, selected: k, recent: w)
-    parameters.solver = .rowwise
-    parameters.initialization = .given
-    parameters.prefillIterations = Iterations(1, tolerance: 0)
-    let alternations = Int(x.parameter("alternations"))
-    parameters.decodeIterations = Iterations(max(alternations, 1), tolerance: 0)
-    parameters.codeMap = alternations > 0 ? .alternating(.projection) : .linear
-    parameters.codeSharing = A_K.count == Q.count ? .perQueryHead : .perKeyValueHead
-    parameters.transfers = .perQueryHead
-    parameters.candidates = x.parameter("candidates_hole") == 1 ? .released : .all
+    var layer = DecodeStepArguments(x)
+    layer.parameters.solver = .rowwise
     var cache = try LRQKCache<Float>(
-      queryHeads: Q.count, keyValueHeads: K.count, width: K[0].columns, parameters: parameters)
+      queryHeads: layer.queries.count, keyValueHeads: layer.keys.count, width: layer.width,
+      parameters: layer.parameters)
     var tiers = Tiers()
     try cache.prefill(
-      queries: Q, keys: K.map { $0.rows(0..<l) }, values: V.map { $0.rows(0..<l) },
-      initial: zip(A_Q, A_K).map { InitialCodes(queries: $0, keys: $1) }, tiers: &tiers)
-    var (selected, missed, answers): ([Int], [Int], [Float]) = ([], [], [])
-    for (t, q) in steps.enumerated() {
-      func newest(_ rows: [Tensor<Float>]) -> Tensor<Float> {
-        Tensor(joiningRows: rows.map { $0.rows(l + t..<l + t + 1) })
-      }
-      let step = try cache.decode(queries: q, keys: newest(K), values: newest(V), tiers: &tiers)
-      selected += step.selected.joined()
-      missed += step.missedRows
-      answers += step.attention.elements
+      queries: layer.queries, keys: layer.keys, values: layer.values, initial: layer.initial,
+      tiers: &tiers)
+    return try layer.decode { q, k, v in
+      let step = try cache.decode(queries: q, keys: k, values: v, tiers: &tiers)
+      return (step.selected, step.missedRows, step.attention)
     }
-    let axes = [("step", steps.count), ("head", Q.count)]
-    return [
-      NamedTensor("selected", axes + [("place", k)], integers: selected),
-      NamedTensor("missed", axes, integers: missed),
-      NamedTensor("out", axes + [("width", K[0].columns)], reals: answers.map(Double.init)),
-    ]
   }
 
   // MARK: Decoder
@@ -227,57 +204,5 @@ package struct CPUBackend: KernelBackend {
       queries: Tensor(rows: queries),
       parts: [K.elements, V.elements] + residuals("R_K") + residuals("R_V"))
     return named([("out", ["head", "width"], out.gather(columns: Array(0..<d)))])
-  }
-
-  private func named(_ tensors: [(String, [String], Tensor<Float>?)]) -> [NamedTensor] {
-    tensors.compactMap { name, axes, tensor in
-      tensor.map {
-        NamedTensor(name, Array(zip(axes, $0.shape)), reals: $0.elements.map(Double.init))
-      }
-    }
-  }
-}
-
-/// A case's inputs as the package's tensors.
-struct Arguments {
-  private let example: KernelCase
-
-  init(_ example: KernelCase) { self.example = example }
-
-  private func tensor(_ name: String) -> NamedTensor {
-    guard let tensor = example.inputs.first(where: { $0.name == name }) else {
-      preconditionFailure("\(example.path) has no input \(name)")
-    }
-    return tensor
-  }
-
-  func contains(_ name: String) -> Bool { example.inputs.contains { $0.name == name } }
-  func parameter(_ name: String) -> Double { example.parameters[name] ?? .nan }
-  func axes(_ name: String) -> [(String, Int)] {
-    Array(zip(tensor(name).axes, tensor(name).shape))
-  }
-
-  func numbers(_ name: String) -> [Float] {
-    guard case .reals(let numbers) = tensor(name).values else { return [] }
-    return numbers.map { Float($0) }
-  }
-
-  func integers(_ name: String) -> [Int] {
-    guard case .integers(let numbers) = tensor(name).values else { return [] }
-    return numbers
-  }
-
-  /// A matrix.
-  subscript(name: String) -> Tensor<Float> {
-    Tensor(shape: tensor(name).shape, elements: numbers(name))
-  }
-
-  /// The matrices of a tensor of three axes.
-  func slices(_ name: String) -> [Tensor<Float>] {
-    let (shape, elements) = (tensor(name).shape, numbers(name))
-    let size = shape[1] * shape[2]
-    return (0..<shape[0]).map { n in
-      Tensor(shape: [shape[1], shape[2]], elements: Array(elements[n * size..<(n + 1) * size]))
-    }
   }
 }

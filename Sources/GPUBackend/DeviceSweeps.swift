@@ -163,28 +163,89 @@
       rule: SolveRule = SolveRule()
     ) throws -> SweepResult {
       let (d, r) = (queryMap.rows, queryMap.columns)
-      guard keyMap.shape == [d, r], queryGram.shape == [d, d], keyGram.shape == [d, d] else {
-        throw GPUError("G_Q \(queryGram.shape), G_K \(keyGram.shape), W_Q \(queryMap.shape)")
-      }
+      try requireSizes(
+        keyMap.shape == [d, r] && queryGram.shape == [d, d] && keyGram.shape == [d, d],
+        "G_Q \(queryGram.shape), G_K \(keyGram.shape), W_Q \(queryMap.shape)")
       try context.requireDoubles(for: "a sweep in d by d space")
       let sweeps = try DeviceSweeps(
         context, groups: 1, rank: r, width: d, rule: rule, purpose: .kernel)
       func side(_ gram: Tensor<Double>, _ map: Tensor<Double>) throws -> DeviceSide {
         var side = DeviceSide(
-          dataGrams: try context.array(gram.elements, .control(.kernel)), share: 1, size: r,
+          dataGrams: try up(gram.elements), share: 1, size: r,
           maps: nil, grams: try context.array(r * r), crosses: try context.array(r * d))
-        _ = try sweeps.replace(
-          &side, maps: try context.array(map.transposed().elements, .control(.kernel)))
+        _ = try sweeps.replace(&side, maps: try up(map.transposed().elements))
         return side
       }
       var (Q, K) = (try side(queryGram, queryMap), try side(keyGram, keyMap))
-      let done = try sweeps.sweep(
-        &Q, &K, weights: Weights(queries: lambdaQueries, keys: lambdaKeys), update: .gaussSeidel)
+      return try swept(
+        &Q, &K, sweeps, Weights(queries: lambdaQueries, keys: lambdaKeys))
+    }
+
+    /// sweep-rowwise: one Gauss-Seidel sweep over Q (m, d) and K (l, d), from the codes A_Q (m, r) and
+    /// A_K (l, r); the new codes beside it.
+    ///
+    /// The rows are read for XᵀX, AᵀA and AᵀX and again for the new codes A = X W; the sweep itself is in
+    /// d by d space, the only form that this backend has.
+    public func sweepRows(
+      queries: Tensor<Float>, keys: Tensor<Float>, queryCodes: Tensor<Float>,
+      keyCodes: Tensor<Float>, lambdaQueries: Double = 1, lambdaKeys: Double = 1,
+      rule: SolveRule = SolveRule()
+    ) throws -> (sweep: SweepResult, queryCodes: Tensor<Float>, keyCodes: Tensor<Float>) {
+      let (d, r) = (queries.columns, queryCodes.columns)
+      try requireSizes(
+        keys.columns == d && queryCodes.shape == [queries.rows, r]
+          && keyCodes.shape == [keys.rows, r],
+        "Q \(queries.shape), K \(keys.shape), A_Q \(queryCodes.shape), A_K \(keyCodes.shape)")
+      try context.requireDoubles(for: "a sweep in d by d space")
+      let sweeps = try DeviceSweeps(
+        context, groups: 1, rank: r, width: d, rule: rule, purpose: .kernel)
+      func side(_ X: DeviceArray<Float>, _ codes: Tensor<Float>) throws -> DeviceSide {
+        let A = try up(codes.elements)
+        // aᵀb over all rows.
+        func product(
+          _ a: DeviceArray<Float>, _ p: Int, _ b: DeviceArray<Float>, _ q: Int
+        ) throws -> DeviceArray<Double> {
+          let sum = try context.array(p * q, of: Double.self)
+          try context.launch(
+            .rowProduct, items: p * q, .of(a), .int(p), .of(b), .int(q), .int(codes.rows),
+            .int(RowProduct<Float>.block), .of(sum), .int(0))
+          return sum
+        }
+        return DeviceSide(
+          dataGrams: try product(X, d, X, d), share: 1, size: codes.count, maps: nil,
+          grams: try product(A, r, A, r), crosses: try product(A, r, X, d))
+      }
+      let (Q_rows, K_rows) = (try up(queries.elements), try up(keys.elements))
+      var (Q, K) = (try side(Q_rows, queryCodes), try side(K_rows, keyCodes))
+      let result = try swept(
+        &Q, &K, sweeps, Weights(queries: lambdaQueries, keys: lambdaKeys))
+      func newCodes(_ X: DeviceArray<Float>, rows n: Int, _ side: DeviceSide) throws -> Tensor<
+        Float
+      > {
+        guard let maps = side.maps else { throw GPUError("a sweep left no map") }
+        let W = try sweeps.narrowed(maps, rows: r, columns: d, transposed: true)
+        let codes = try context.array(n * r, of: Float.self)
+        try context.launch(
+          .linearCodes, items: r, rows: n, .of(X), .int(1), .of(W), .int(n), .int(d), .int(r),
+          .of(codes), .int(0), .int(r))
+        return Tensor(shape: [n, r], elements: try down(codes))
+      }
+      return (
+        result, try newCodes(Q_rows, rows: queries.rows, Q),
+        try newCodes(K_rows, rows: keys.rows, K)
+      )
+    }
+
+    /// One sweep of both sides, read back.
+    private func swept(
+      _ Q: inout DeviceSide, _ K: inout DeviceSide, _ sweeps: DeviceSweeps, _ weights: Weights
+    ) throws -> SweepResult {
+      let (r, d) = (sweeps.rank, sweeps.width)
+      let done = try sweeps.sweep(&Q, &K, weights: weights, update: .gaussSeidel)
       try sweeps.check(layer: 0)
       func matrix(_ array: DeviceArray<Double>?) throws -> Tensor<Double> {
         guard let array else { throw GPUError("a sweep left no map") }
-        return Tensor(
-          shape: [r, d], elements: try context.download(array, nil, .control(.kernel)))
+        return Tensor(shape: [r, d], elements: try down(array))
       }
       return SweepResult(
         queryBasis: try matrix(done.queryBases), keyBasis: try matrix(done.keyBases),

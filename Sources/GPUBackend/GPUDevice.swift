@@ -86,14 +86,16 @@
         #if OpenCL
           return try OpenCLDevice()
         #else
-          throw GPUError("this build has no OpenCL backend: build with --traits OpenCL")
+          throw GPUError(
+            "this build has no OpenCL: build it with `swift build -c release --traits OpenCL`")
         #endif
       case .cuda:
         #if CUDA
           return try CUDADevice(
             images: environment("LRQK_CUDA_IMAGES"), compiler: environment("LRQK_NVRTC"))
         #else
-          throw GPUError("this build has no CUDA backend: build with --traits CUDA")
+          throw GPUError(
+            "this build has no CUDA: build it with `swift build -c release --traits CUDA`")
         #endif
       }
     }

@@ -12,7 +12,6 @@
 
   import LRQK
   public import Tensors
-  import Transformers
 
   /// A bad size, as an error of the caller.
   func requireSizes(_ holds: Bool, _ sentence: @autoclosure () -> String) throws {
@@ -238,24 +237,23 @@
 
     // MARK: Around the method
 
-    /// rope: x (n, H, d), each row's pairs (i, i + d/2) turned by its position; `base` is θ.
+    /// rope: x (n, H, d), each row's pairs (i, i + d/2) turned by cosines and sines (n, d/2).
     ///
-    /// The table of cosines and sines is the host's, as in a model, where one serves all layers.
-    public func rope(_ x: Tensor<Float>, positions: [Int32], base: Double) throws -> Tensor<Float> {
-      try requireSizes(
-        x.rank == 3 && positions.count == x.shape[0] && x.columns % 2 == 0
-          && positions.allSatisfy { $0 >= 0 },
-        "x (n, H, d) with an even d and a position for each of n rows, not \(x.shape)")
+    /// The table is the host's, as in a model, where one serves all layers.
+    public func rope(
+      _ x: Tensor<Float>, cosines: Tensor<Float>, sines: Tensor<Float>
+    ) throws -> Tensor<Float> {
+      try requireSizes(x.rank == 3, "x (n, H, d), not \(x.shape)")
       let (n, H, d) = (x.shape[0], x.shape[1], x.columns)
-      let turns = RotaryEmbedding(rotatedWidth: d, base: base)
-        .turns(positions: positions.map { Int($0) }, length: n)
-      let (rows, cosines, sines) = (
-        try up(x.elements), try up(turns.cosines.elements), try up(turns.sines.elements)
+      try requireSizes(
+        d % 2 == 0 && cosines.shape == [n, d / 2] && sines.shape == [n, d / 2],
+        "x \(x.shape) with an even d, cosines \(cosines.shape), sines \(sines.shape)")
+      let (rows, c, s) = (
+        try up(x.elements), try up(cosines.elements), try up(sines.elements)
       )
       let y = try context.array(n * H * d, of: Float.self)
       try context.launch(
-        .rope, items: d / 2, rows: n * H, .of(rows), .of(cosines), .of(sines), .int(H), .int(d),
-        .of(y))
+        .rope, items: d / 2, rows: n * H, .of(rows), .of(c), .of(s), .int(H), .int(d), .of(y))
       return Tensor(shape: x.shape, elements: try down(y))
     }
 

