@@ -3,10 +3,15 @@
 #
 #   run-on-cuda.sh pack FOLDER    here: builds gpu-check so that it needs libc and libstdc++ alone,
 #                                 compiles the kernels, and puts both into FOLDER (43 MB)
-#   FOLDER/run-on-cuda.sh run     there: runs every check and the timings; exit status as gpu-check's
+#   FOLDER/run-on-cuda.sh run     there: device and driver, every check and its verdict, times and the
+#                                 fraction of a plain copy's bandwidth; then the decodes again with CUPTI
+#                                 counting their copies. Exit status as gpu-check's: 0, 1, or 2 without a
+#                                 device; 1 too where CUPTI found other numbers.
 #
-# Packing needs what README.md installs, g++ and libgfortran-12-dev, and NVRTC: pip install --no-deps --target .nvrtc
-# nvidia-cuda-nvrtc-cu12==12.9.86, or LRQK_NVRTC with the library's path.
+# Packing needs what README.md installs, g++ and libgfortran-12-dev, and NVIDIA's compiler, its headers and
+# its counter: pip install --no-deps --target .nvrtc nvidia-cuda-nvrtc-cu12==12.9.86
+# nvidia-cuda-runtime-cu12==12.9.79 nvidia-cuda-cupti-cu12==12.9.79. LRQK_NVRTC names another NVRTC.
+# Without CUPTI's wheel the folder has no counter, and `run` says so.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -30,6 +35,10 @@ pack)
   cp "$(swift build -c release --traits CUDA --scratch-path .build-cuda-static --show-bin-path)/gpu-check" "$out/"
   strip "$out/gpu-check"
   python3 Tests/GPUBackendTests/Vendor/compile_cuda.py "$nvrtc" "$out/images"
+  if [ -e .nvrtc/nvidia/cuda_cupti ]; then
+    Tests/GPUBackendTests/Layer/build_cupti.sh .nvrtc/nvidia "$out"
+    cp .nvrtc/nvidia/cuda_cupti/lib/libcupti.so.12 "$out/"
+  fi
   cp "$here/run-on-cuda.sh" "$out/"
   du -sh "$out"
   ;;
@@ -39,9 +48,32 @@ run)
   images=$here/images/compute_80
   capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d .) || capability=
   [ -n "$capability" ] && [ -d "$here/images/sm_$capability" ] && images=$here/images/sm_$capability
-  [ -n "$capability" ] && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+  if [ -n "$capability" ]; then
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+  elif [ -e /proc/driver/nvidia/version ]; then
+    head -1 /proc/driver/nvidia/version
+  fi
   echo "kernels: $images"
-  LRQK_CUDA_IMAGES=$images exec "$here/gpu-check" cuda --bench
+  export LRQK_CUDA_IMAGES=$images
+  status=0
+  "$here/gpu-check" cuda --bench || status=$?
+  [ "$status" -le 1 ] || exit "$status"
+
+  if [ ! -e "$here/count_cupti.so" ]; then
+    echo "CUPTI: not packed, so nobody else has counted"
+    exit "$status"
+  fi
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  CUDA_INJECTION64_PATH=$here/count_cupti.so "$here/gpu-check" cuda --decode \
+    >"$work/out" 2>"$work/err" || { cat "$work/out" "$work/err"; exit 1; }
+  ours=$(sed -n 's/^all copies: //p' "$work/out")
+  theirs=$(sed -n 's/^cupti: //p' "$work/err")
+  echo "backend: $ours"
+  echo "CUPTI:   ${theirs:-nothing; $(cat "$work/err")}"
+  [ "$theirs" = "$ours other 0" ] || { echo "the two accounts differ"; exit 1; }
+  echo "equal to the byte, and no other way was used"
+  exit "$status"
   ;;
 *)
   echo "usage: run-on-cuda.sh pack FOLDER | run" >&2

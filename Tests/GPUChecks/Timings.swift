@@ -1,6 +1,6 @@
 // Times of the two kernels that touch many bytes, beside a plain copy on the same device.
 //
-// In:  a device. Out: lines with milliseconds and gigabytes a second.
+// In:  a device. Out: lines with microseconds, gigabytes a second, and the fraction of the plain copy's.
 //
 // Bytes are those that the step has to touch at least once, so a kernel that reads something twice
 // looks as slow as it is. The plain copy says what the device's memory gives to a kernel of ours. Runs
@@ -10,7 +10,7 @@
 
   public import GPUBackend
 
-  /// Sizes that are measured: on a processor (PoCL) smaller ones.
+  /// Sizes that are measured: on a processor (PoCL, or the mock driver) smaller ones.
   private struct BenchSizes {
     let tokens: Int
     let heads: Int
@@ -22,7 +22,7 @@
 
   /// Milliseconds and bandwidth of proxy scores, attention and a copy.
   public func timings(on device: any GPUDevice) throws -> [String] {
-    let isProcessor = device.name.contains("pthread") || device.name.contains("basic")
+    let isProcessor = ["pthread", "basic", "mock"].contains { device.name.contains($0) }
     let sizes =
       isProcessor
       ? BenchSizes(tokens: 16_384, heads: 8, attended: 1056, copied: 1 << 22)
@@ -30,6 +30,7 @@
     let (l, H, r, d, n) = (sizes.tokens, sizes.heads, sizes.rank, sizes.width, sizes.attended)
     let context = GPUContext(device)
     var lines: [String] = []
+    var copyRate: Double?
 
     func filled(_ count: Int) throws -> DeviceArray<Float> {
       let array = try context.array(count, of: Float.self)
@@ -47,8 +48,12 @@
         best = min(best, ContinuousClock.now - start)
       }
       let seconds = best / .seconds(1)
-      let (micro, rate) = (Int(seconds * 1e6), Int(Double(bytes) / seconds / 1e9))
-      lines.append("\(name): \(micro) microseconds, \(rate) GB/s over \(bytes) bytes")
+      let rate = Double(bytes) / seconds
+      let fraction = copyRate.map { ", \(Int(100 * rate / $0)) % of the plain copy's" } ?? ""
+      copyRate = copyRate ?? rate
+      lines.append(
+        "\(name): \(Int(seconds * 1e6)) microseconds for \(bytes) bytes, "
+          + "\(Double(Int(rate / 1e8)) / 10) GB/s\(fraction)")
     }
 
     let (from, to) = (try filled(sizes.copied), try filled(sizes.copied))

@@ -8,14 +8,18 @@
 // another order every time, so that most missing barriers show as wrong bits. What it cannot show: the
 // memory model, PTX, and time.
 //
-//   g++ -std=c++17 -O2 -ffp-contract=off -shared -fPIC -I Sources/GPUBackend/Kernels -o libcuda.so.1
+// It loads what CUDA_INJECTION64_PATH names, as a driver does, and tells libcupti.cpp of each copy.
+//
+// build.sh builds both as one library.
 //
 // A thread of a group is a stack of its own. It runs until __syncthreads() or its end; then the next
 // one does. Switching by _setjmp costs some nanoseconds; ucontext only makes the first jump.
 
+#include <dlfcn.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
@@ -144,7 +148,19 @@ static std::map<std::string, Launch> kernels = {
 
 // ---- The driver -----------------------------------------------------------------------------------
 extern "C" {
-int cuInit(unsigned int) { return 0; }
+void mock_copied(bool is_write, size_t bytes);  // libcupti.cpp
+
+int cuInit(unsigned int) {
+  static bool once = false;
+  const char *path = getenv("CUDA_INJECTION64_PATH");
+  if (once || !path) return 0;
+  once = true;
+  void *library = dlopen(path, RTLD_NOW);
+  int (*initialize)(void) = nullptr;
+  if (library) *(void **)&initialize = dlsym(library, "InitializeInjection");
+  if (!initialize || initialize() != 1) fprintf(stderr, "mock driver: %s does not start\n", path);
+  return 0;
+}
 int cuDriverGetVersion(int *version) { return *version = 12090, 0; }
 int cuGetErrorName(int, const char **name) { return *name = "MOCK_ERROR", 0; }
 int cuGetErrorString(int, const char **text) { return *text = "an error of the mock driver", 0; }
@@ -176,9 +192,11 @@ int cuMemAlloc_v2(unsigned long long *memory, size_t bytes) {
 }
 int cuMemFree_v2(unsigned long long memory) { return free((void *)(uintptr_t)memory), 0; }
 int cuMemcpyHtoD_v2(unsigned long long to, const void *from, size_t bytes) {
+  mock_copied(true, bytes);
   return memcpy((void *)(uintptr_t)to, from, bytes), 0;
 }
 int cuMemcpyDtoH_v2(void *to, unsigned long long from, size_t bytes) {
+  mock_copied(false, bytes);
   return memcpy(to, (void *)(uintptr_t)from, bytes), 0;
 }
 int cuLaunchKernel(void *function, unsigned int grid_x, unsigned int grid_y, unsigned int,
