@@ -3,7 +3,7 @@
 // In:  arguments.
 // Out: text on standard output; or one line on standard error that says what is wrong and what to
 //      do. Exit status 0, 1 for a failed run or comparison, 64 for arguments that make no sense, 65
-//      for a file that cannot be used.
+//      for a file that cannot be used, 69 for a device that is not there.
 //
 // ArgumentParser would print its usage text under every error. One line is enough here: `main` is
 // written out for that reason alone.

@@ -5,9 +5,9 @@
 // The suite's cases are a page long, finite, and compared with a tolerance or as integers. Here are sizes
 // around and beyond a group of items, infinities and NaN, pools that live for several rounds, systems that
 // need pivots or break down, and the sums of kernels whose CPU routine goes through BLAS there, in
-// reference order. The second witnesses are the routines that the CPU's cache calls, not
-// copies of the kernels: Tensors' top-k is a different algorithm, TieredMemory's slot pool merges
-// sorted lists, and the matrix products run through vector instructions.
+// reference order. The second witnesses are the routines that the CPU's cache calls, not copies of the
+// kernels: Tensors' top-k is a different algorithm, TieredMemory's slot pool merges sorted lists, and the
+// matrix products run through vector instructions.
 
 #if OpenCL || CUDA
 
