@@ -79,6 +79,10 @@
       for change in [
         { (p: inout Parameters) in p.mapRefresh = .every(3) }, { $0.reuse = .none },
         { $0.selected = 300 },
+        {
+          $0.transfers = .perKeyValueHead
+          $0.support = .group
+        },
       ] {
         var parameters = layer.parameters
         change(&parameters)
