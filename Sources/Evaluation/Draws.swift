@@ -29,7 +29,7 @@ package struct Draws: Sendable {
   package mutating func pick<Element>(_ list: [Element]) -> Element { list[below(list.count)] }
 
   /// Puts `list` into a random order (Fisher and Yates).
-  mutating func shuffle<Element>(_ list: inout [Element]) {
+  package mutating func shuffle<Element>(_ list: inout [Element]) {
     for i in stride(from: list.count - 1, to: 0, by: -1) { list.swapAt(i, below(i + 1)) }
   }
 

@@ -35,6 +35,10 @@ package struct Lesson: Sendable {
   package let turns: [Turn]
   /// Tokens of all turns and their ends.
   package let size: Int
+  /// The tokens of the first turn that are haystack, ascending; none where all of it may be asked for.
+  package let haystack: [Int]
+  /// Those of them that are needles.
+  package let needles: [Int]
 
   /// `prompt` are the tokens of the draft's prompt; `ends` follow each answer.
   init(_ draft: Draft, _ prompt: [Int], _ form: PromptForm, _ ends: Int) {
@@ -50,5 +54,10 @@ package struct Lesson: Sendable {
       [turn(prompt, draft.answer)]
       + draft.followUps.map { turn(form.encode(more: $0.given), $0.answer) }
     size = turns.reduce(0) { $0 + $1.given.count + $1.answer.count + ends }
+    func covering(_ ranges: [Range<Int>]) -> [Int] {
+      form.tokens(covering: ranges, of: draft.text.text + draft.prefix, ids: prompt) ?? []
+    }
+    haystack = draft.haystack.isEmpty ? [] : covering([draft.haystack])
+    needles = draft.haystack.isEmpty ? [] : covering(draft.text.marks)
   }
 }

@@ -28,7 +28,7 @@ package enum NeedleKind: String, Sendable {
 /// Sizes of a needle task.
 package struct NeedleSizes: Sendable {
   package enum Haystack: Sendable { case noise, prose, needles }
-  let haystack: Haystack
+  package let haystack: Haystack
   let key: NeedleKind
   let value: NeedleKind
   let keys: Int
@@ -158,6 +158,10 @@ struct NeedleFamily: SampleFamily {
       text: MarkedText([instruction]) + context + question, prefix: prefix,
       references: values(queries, placed), answer: answer)
     draft.questionBytes = question.utf8.count
+    if others.isEmpty {
+      let start = instruction.utf8.count
+      draft.haystack = start..<start + context.text.utf8.count
+    }
     if let further { draft.followUps = followUps(further, placed + others, standing) }
     return draft
   }

@@ -215,5 +215,5 @@ public struct MisfitError: Error, Equatable, CustomStringConvertible {
   /// One line: which task, how much it needs.
   public let description: String
 
-  init(_ description: String) { self.description = description }
+  package init(_ description: String) { self.description = description }
 }

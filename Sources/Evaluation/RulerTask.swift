@@ -72,7 +72,7 @@ public enum RulerTask: String, CaseIterable, Sendable, Codable {
   public var hasExample: Bool { self == .variableTracking || self == .commonWords }
 
   /// What the needle tasks hide where; nil for the other five.
-  var needles: NeedleSizes? {
+  package var needles: NeedleSizes? {
     switch self {
     case .niahSingle1: NeedleSizes(.noise)
     case .niahSingle2: NeedleSizes(.prose)

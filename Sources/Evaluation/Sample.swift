@@ -60,6 +60,8 @@ struct Draft: Sendable {
   var text: MarkedText
   /// UTF-8 bytes of `text` that are the question behind the haystack.
   var questionBytes = 0
+  /// UTF-8 bytes of `text` that are the haystack, needles included; none where all of it may be asked for.
+  var haystack = 0..<0
   /// What the answer begins with, given to the model.
   var prefix: String
   /// What has to be found in the answer.

@@ -65,6 +65,8 @@ struct VariableFamily: SampleFamily {
       prefix: Self.prefix(value, names.count - 1) + " ", references: names,
       answer: turns[0].answer)
     draft.followUps = Array(turns.dropFirst())
+    let start = (example + Self.instruction).utf8.count
+    draft.haystack = start..<start + context.text.utf8.count
     return draft
   }
 

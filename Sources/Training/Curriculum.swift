@@ -17,6 +17,19 @@ public protocol TrainingTask: Sendable {
   /// Text number `index` of a stream of random numbers: `length` + 1 tokens, and the weight of each
   /// as a target (1 for what is asked for, less for the rest, 0 for what cannot be known).
   func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float])
+
+  /// The same of a text of `thinning.length` + 1 tokens that lost haystack, with the places that its tokens
+  /// had; nil where there is no haystack to lose.
+  func text(
+    length: Int, _ thinning: Thinning, _ numbers: RandomNumbers
+  ) throws -> (tokens: [Int], weights: [Float], places: [Int])?
+}
+
+extension TrainingTask {
+  /// No haystack.
+  public func text(
+    length: Int, _ thinning: Thinning, _ numbers: RandomNumbers
+  ) throws -> (tokens: [Int], weights: [Float], places: [Int])? { nil }
 }
 
 /// A share of a mixture.
@@ -73,6 +86,8 @@ public struct Stage: Sendable {
   public var steps: Int
   /// How far texts are pulled apart; nil: not at all.
   public var stretching: Stretching?
+  /// How long texts are before they lose haystack; nil: they lose none.
+  public var thinning: Thinning?
 
   /// A part of a run.
   public init(
@@ -99,6 +114,12 @@ public struct Stage: Sendable {
       let place = pick(tasks.map(\.share), choice.uniform(n + 1))
       let task = tasks[place].task
       let numbers = RandomNumbers(seed: seed, stream: base | UInt64(n + 1))
+      if let thinning, let text = try task.text(length: size.length, thinning, numbers) {
+        var sequence = TrainingSequence(text: text.tokens, weights: text.weights)
+        sequence.positions = text.places.dropLast()
+        sequence.task = place
+        return sequence
+      }
       let (tokens, weights) = try task.text(length: size.length, numbers)
       precondition(
         tokens.count == size.length + 1, "a text of \(tokens.count) tokens, not \(size.length + 1)")

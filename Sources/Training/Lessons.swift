@@ -46,15 +46,7 @@ struct LessonTask: TrainingTask {
   let background: Float
 
   func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float]) {
-    let lesson = try lesson(length: length + 1, numbers)
-    var (tokens, weights): ([Int], [Float]) = ([], [])
-    for turn in lesson.turns {
-      tokens += turn.given + turn.answer + [ModelTokenizer.endID]
-      weights += Array(repeating: background, count: turn.given.count)
-      let start = weights.count
-      weights += Array(repeating: copiedWeight, count: turn.answer.count + 1)
-      for place in turn.found { weights[start + place] = 1 }
-    }
+    let (tokens, weights) = written(try lesson(of: length, length: length, numbers) { $0 })
     // What comes before the first token is nobody's target.
     let left = length + 1 - tokens.count
     return (
@@ -63,15 +55,63 @@ struct LessonTask: TrainingTask {
     )
   }
 
-  /// Draws sizes until they fit.
-  private func lesson(length: Int, _ numbers: RandomNumbers) throws -> Lesson {
+  func text(
+    length: Int, _ thinning: Thinning, _ numbers: RandomNumbers
+  ) throws -> (tokens: [Int], weights: [Float], places: [Int])? {
+    if !hasHaystack { return nil }
+    var draws = Draws(seed: numbers.bits(2), name: "thinning")
+    return try lesson(of: thinning.length, length: length, numbers) { lesson in
+      let (tokens, weights) = written(lesson)
+      guard
+        let places = thinning.places(
+          of: tokens, haystack: lesson.haystack, needles: lesson.needles, most: length + 1, &draws)
+      else { return nil }
+      let left = length + 1 - places.count
+      return (
+        places.map { tokens[$0] } + Array(repeating: ModelTokenizer.endID, count: left),
+        places.map { weights[$0] } + Array(repeating: 0, count: left),
+        places + (0..<left).map { tokens.count + $0 }
+      )
+    }
+  }
+
+  /// Whether there is haystack that nobody asks for.
+  private var hasHaystack: Bool {
+    switch subject {
+    case .own(.recital): false
+    case .own: true
+    case .task(.variableTracking): true
+    case .task(let task): task.needles.map { $0.haystack != .needles } ?? false
+    }
+  }
+
+  /// The turns in a row, an end behind each answer, and what each token weighs.
+  private func written(_ lesson: Lesson) -> (tokens: [Int], weights: [Float]) {
+    var (tokens, weights): ([Int], [Float]) = ([], [])
+    for turn in lesson.turns {
+      tokens += turn.given + turn.answer + [ModelTokenizer.endID]
+      weights += Array(repeating: background, count: turn.given.count)
+      let start = weights.count
+      weights += Array(repeating: copiedWeight, count: turn.answer.count + 1)
+      for place in turn.found { weights[start + place] = 1 }
+    }
+    return (tokens, weights)
+  }
+
+  /// Draws sizes for texts of `length` until a lesson of `whole` tokens, and one more, is one that `make`
+  /// makes something of.
+  private func lesson<Result>(
+    of whole: Int, length: Int, _ numbers: RandomNumbers, make: (Lesson) throws -> Result?
+  ) throws -> Result {
     let generator = RulerGenerator(
-      seed: trainingSeeds | numbers.bits(0) >> 24, form: form, hasExamples: length >= 512)
+      seed: trainingSeeds | numbers.bits(0) >> 24, form: form, hasExamples: length + 1 >= 512)
     var draws = Draws(seed: numbers.bits(1), name: "lesson")
     var tries = 0
     while true {
       do {
-        return try generator.lesson(kind(length, &draws), length: length, ends: 1)
+        let lesson = try generator.lesson(kind(length + 1, &draws), length: whole + 1, ends: 1)
+        if let result = try make(lesson) { return result }
+        throw MisfitError("a lesson that cannot be cut to \(length) tokens")
       } catch is MisfitError where tries < 400 {
         tries += 1
       }

@@ -15,8 +15,8 @@
 // start is random (the default) or looking-back. attention is mha, gqa (key_value_heads), mqa, mla
 // (latent, rotary) or lrkv (rank). muon_rate is the rate of Muon's matrices over that of the others.
 // A size is [length, sequences] or [length, sequences, share]. A stage with a span pulls its texts apart, to
-// positions up to there (Stretching.swift). Tasks are named in Tasks.swift. A key
-// that is not known is an error.
+// positions up to there (Stretching.swift); one with thin_from writes texts of so many tokens and leaves out
+// haystack (Thinning.swift). Tasks are named in Tasks.swift. A key that is not known is an error.
 
 public import Tensors
 import Transformers
@@ -87,6 +87,16 @@ public struct Recipe: Sendable {
           .inconsistent(
             "span \(span) is not from \(longest), the longest text, to the context "
               + "\(shape.contextLength)"))
+      }
+      if let length = stage.thinFrom, !(longest...shape.contextLength).contains(length) {
+        throw file.fault(
+          "stages",
+          .inconsistent(
+            "thin_from \(length) is not from \(longest), the longest text, to the context "
+              + "\(shape.contextLength)"))
+      }
+      if stage.thinFrom != nil && stage.span != nil {
+        throw file.fault("stages", .inconsistent("a stage has a span or thin_from, not both"))
       }
     }
     try file.finish()
@@ -178,6 +188,8 @@ public struct RecipeStage: Sendable {
   public let steps: Int
   /// The positions that texts are pulled apart to; nil: they stay as they are.
   public let span: Int?
+  /// The tokens of texts before they lose haystack; nil: they lose none.
+  public let thinFrom: Int?
 
   init(_ given: ConfigurationReader) throws {
     var stage = given
@@ -210,6 +222,7 @@ public struct RecipeStage: Sendable {
       return BatchSize(length: length, count: count, share: numbers.count == 3 ? numbers[2] : 1)
     }
     span = try stage.integer("span", in: 2...(1 << 20))
+    thinFrom = try stage.integer("thin_from", in: 2...(1 << 20))
     if tasks.isEmpty { throw stage.fault("tasks", .missing) }
     if sizes.isEmpty { throw stage.fault("sizes", .missing) }
     try stage.finish()
@@ -236,6 +249,7 @@ extension Recipe {
         sizes: stage.sizes, schedule: stage.schedule, accuracy: stage.accuracy,
         window: stage.window, steps: stage.steps)
       whole.stretching = stage.span.map { Stretching(span: $0, borders: Set(borders)) }
+      whole.thinning = stage.thinFrom.map { Thinning(length: $0, borders: Set(borders)) }
       return whole
     }
     var trainer = Trainer(shape, stages: whole, seed: seed)

@@ -66,6 +66,8 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
       ("\"steps\": 7", "\"steps\": 0", "stages[0].steps"),
       ("\"span\": 400", "\"span\": 63", "stages"),
       ("\"span\": 400", "\"span\": 601", "stages"),
+      ("\"span\": 400", "\"thin_from\": 63", "stages"),
+      ("\"span\": 400", "\"span\": 400, \"thin_from\": 400", "stages"),
       ("\"head_width\": 4", "\"head_width\": 3", "model.head_width"),
       ("\"seed\": 5", "\"seed\": 5, \"start\": \"warm\"", "start"),
     ])
