@@ -34,6 +34,23 @@ func numbers(_ tensor: NamedTensor) -> [Double] {
     }
   }
 
+  // exp(−40), 22 times, is less than 2^-53: no rounding of a score, in F32, counts.
+  @Test func `where attention is peaked the best score is 40 ahead`() throws {
+    let example = try #require(
+      allCases.first { $0.example.path == "sparse-attention/peaked" }?.example)
+    func input(_ name: String) throws -> [Double] {
+      numbers(try #require(example.inputs.first { $0.name == name }))
+    }
+    let (q, K, slots) = (try input("q"), try input("K"), try input("slots"))
+    for h in 0..<6 {
+      let scores = slots[h * 23..<(h + 1) * 23].map { slot in
+        let row = (h / 3 * 41 + Int(slot)) * 8
+        return (0..<8).reduce(0) { $0 + q[h * 8 + $1] * K[row + $1] } / 8.0.squareRoot()
+      }.sorted(by: >)
+      #expect(scores[0] - scores[1] > 40 && scores[0] > 100, "head \(h)")
+    }
+  }
+
   @Test func `references are finite`() {
     for (kernel, example) in allCases {
       for tensor in kernel.reference(example) {

@@ -35,7 +35,9 @@ struct SparseAttentionKernel: Kernel {
       make("random", "slots in any order", seed: 1),
       make("one-row", "one row: the answer is its value", seed: 2, n: 1),
       make("all-rows", "every slot, in another order", seed: 3, S: 29, n: 29),
-      make("peaked", "scores of hundreds: one row has all the weight", seed: 4) {
+      // A seed whose best scores are far ahead (a test says how far): two that are close would make a
+      // rounding of either count, and what a file allows a matter of luck.
+      make("peaked", "scores of hundreds: one row has all the weight", seed: 18) {
         $0.name == "q" ? $0.times(200) : $0
       },
       make("equal-scores", "a query of zeros: the mean of the values", seed: 5) {
