@@ -43,10 +43,14 @@ func numbers(_ tensor: NamedTensor) -> [Double] {
     }
     let (q, K, slots) = (try input("q"), try input("K"), try input("slots"))
     for h in 0..<6 {
-      let scores = slots[h * 23..<(h + 1) * 23].map { slot in
+      var scores: [Double] = []
+      for slot in slots[h * 23..<(h + 1) * 23] {
         let row = (h / 3 * 41 + Int(slot)) * 8
-        return (0..<8).reduce(0) { $0 + q[h * 8 + $1] * K[row + $1] } / 8.0.squareRoot()
-      }.sorted(by: >)
+        var sum = 0.0
+        for i in 0..<8 { sum += q[h * 8 + i] * K[row + i] }
+        scores.append(sum / 8.0.squareRoot())
+      }
+      scores.sort(by: >)
       #expect(scores[0] - scores[1] > 40 && scores[0] > 100, "head \(h)")
     }
   }
