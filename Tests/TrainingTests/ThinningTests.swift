@@ -12,7 +12,7 @@ import Transformers
   private let haystack = Array(10..<90)
   private let needles = Array(26..<34) + Array(74..<82)
 
-  @Test(arguments: [119, 100, 80, 60, 56])
+  @Test(arguments: [119, 100, 80, 64, 56])
   func `whole sentences go, no more than have to, and none of them a needle`(_ most: Int) throws {
     let thinning = Thinning(length: 120, borders: [7])
     var kinds: Set<[Int]> = []
