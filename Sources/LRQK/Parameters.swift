@@ -94,7 +94,8 @@ public enum Support: String, Sendable, CaseIterable {
   /// The k that it chose itself, as released.
   case own
   /// The union of its group's sets, up to G k (ours): with `Transfers.perKeyValueHead` all of them lie on
-  /// the device, so nothing more is held or moved.
+  /// the device. With linear codes nothing else is held or moved; alternating codes see these rows, too, and so
+  /// choose others.
   case group
 }
 
