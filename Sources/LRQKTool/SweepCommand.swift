@@ -16,7 +16,7 @@ struct SweepCommand: ParsableCommand {
       against bytes held on the device, and against bytes moved per token.
 
         lrqk sweep --model DIR --tasks niah_multikey_1 --length 1024 --r 8,16 --k 32,64,112 --w 16 \
-      --svg sweep.svg
+      --preset paper,on-breakdown=proceed --preset recommended --svg sweep.svg
       """)
 
   @OptionGroup var model: ModelOption
@@ -28,7 +28,10 @@ struct SweepCommand: ParsableCommand {
   @Option(help: "Ranks, separated by commas.") var r = "8,16,32"
   @Option(help: "Selected tokens, separated by commas.") var k = "32,64,128"
   @Option(help: "Recent tokens, separated by commas.") var w = "16"
-  @Option(help: "Presets, separated by commas: paper, recommended.") var preset = "paper"
+  @Option(
+    help: "A preset, with further options as in --cache; may be repeated. (default: paper)"
+  )
+  var preset: [String] = []
 
   @Option(help: "Another method to draw beside them; may be given several times.")
   var cache: [String] = []
@@ -43,7 +46,7 @@ struct SweepCommand: ParsableCommand {
       try numbers(w, "--w", in: 1...1 << 20)
     )
     var lines: [(name: String, methods: [any CacheMethod])] = []
-    for name in preset.split(separator: ",", omittingEmptySubsequences: false) {
+    for name in preset.isEmpty ? ["paper"] : preset {
       for r in ranks {
         for w in recents {
           let texts = budgets.map { "lrqk:preset=\(name),r=\(r),k=\($0),w=\(w)" }

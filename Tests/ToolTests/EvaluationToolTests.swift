@@ -80,13 +80,20 @@ import Testing
     defer { try? FileManager.default.removeItem(atPath: picture) }
     let object = try json([
       "sweep", "--tasks", "niah_multikey_2", "--length", "330", "--samples", "1", "--r", "4",
-      "--k", "16,32", "--w", "8", "--svg", picture,
+      "--k", "16,32", "--w", "8", "--preset", "paper,on-breakdown=proceed", "--preset",
+      "recommended", "--svg", picture,
     ])
     let caches = (object["results"] as? [[String: Any]])?.compactMap { $0["cache"] as? String }
     #expect(
-      caches == ["lrqk:preset=paper,r=4,k=16,w=8", "lrqk:preset=paper,r=4,k=32,w=8", "full"])
+      caches == [
+        "lrqk:preset=paper,r=4,k=16,w=8,on-breakdown=proceed",
+        "lrqk:preset=paper,r=4,k=32,w=8,on-breakdown=proceed",
+        "lrqk:preset=recommended,r=4,k=16,w=8", "lrqk:preset=recommended,r=4,k=32,w=8", "full",
+      ])
     let svg = try String(contentsOfFile: picture, encoding: .utf8)
-    #expect(svg.hasPrefix("<svg") && svg.contains("paper r=4 w=8") && svg.contains("k=32"))
+    for part in ["paper,on-breakdown=proceed r=4 w=8", "recommended r=4 w=8", "k=32"] {
+      #expect(svg.hasPrefix("<svg") && svg.contains(part), "\(part)")
+    }
   }
 
   @Test func `perplexity of full attention is that of the offloaded cache`() throws {
@@ -113,6 +120,8 @@ import Testing
     (["ruler", "--chat"], 65), (["ruler", "--log", "/nowhere/log"], 65),
     (["sweep", "--svg", "x.svg", "--r", "4,4"], 64), (["sweep", "--svg", "x.svg", "--k", "a"], 64),
     (["sweep", "--svg", "x.svg", "--preset", "best"], 64),
+    (["sweep", "--svg", "x.svg", "--preset", "paper,k=4"], 64),
+    (["sweep", "--svg", "x.svg", "--preset", "paper", "--preset", "paper"], 64),
     (["perplexity", "--text", "/nowhere"], 65),
     (["perplexity", "--text", "x", "--stride", "0"], 64),
   ])
