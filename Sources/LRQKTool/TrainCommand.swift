@@ -83,11 +83,12 @@ struct TrainCommand: ParsableCommand {
     }
     try save(state)
     try writeModel(
-      recipe.shape, state.parameters, format: recipe.format, companions: tokenizer.files,
+      recipe.shape, try trainer.finished(state), format: recipe.format, companions: tokenizer.files,
       to: "\(output)/model")
     show(
       "\(output)/model: \(recipe.shape.parameterCount) parameters after \(state.step) steps, "
-        + "\(state.tokens) tokens, \(number(state.seconds, 0)) s")
+        + "\(state.tokens) tokens, \(number(state.seconds, 0)) s"
+        + (state.sum.count > 0 ? ", the mean of \(state.sum.count) of these steps" : ""))
   }
 }
 

@@ -16,7 +16,8 @@
 // (latent, rotary) or lrkv (rank). muon_rate is the rate of Muon's matrices over that of the others.
 // A size is [length, sequences] or [length, sequences, share]. A stage with a span pulls its texts apart, to
 // positions up to there (Stretching.swift); one with thin_from writes texts of so many tokens and leaves out
-// haystack (Thinning.swift). Tasks are named in Tasks.swift. A key that is not known is an error.
+// haystack (Thinning.swift). With "average": [5000, 6000] the finished model is the mean of the weights after
+// these steps, counted over all stages (WeightSum.swift). Tasks are named in Tasks.swift. A key that is not known is an error.
 
 public import Tensors
 import Transformers
@@ -40,6 +41,8 @@ public struct Recipe: Sendable {
   public let background: Double
   /// How the finished model's weights are stored.
   public let format: StorageFormat
+  /// The steps whose weights the finished model is the mean of; none: it has the last ones.
+  public let averaged: Set<Int>
   /// Stages, their tasks by name.
   public let stages: [RecipeStage]
 
@@ -74,6 +77,7 @@ public struct Recipe: Sendable {
       try RecipeStage(try ConfigurationReader(list[n], file: path, prefix: "stages[\(n)]."))
     }
     if stages.isEmpty { throw file.fault("stages", .missing) }
+    averaged = try Self.averaged(&file, steps: stages.reduce(0) { $0 + $1.steps })
     for stage in stages {
       for size in stage.sizes where size.length > shape.contextLength {
         throw file.fault(
@@ -100,6 +104,21 @@ public struct Recipe: Sendable {
       }
     }
     try file.finish()
+  }
+
+  private static func averaged(
+    _ file: inout ConfigurationReader, steps: Int
+  ) throws -> Set<Int> {
+    guard let value = file.value("average") else { return [] }
+    let list = value.arrayValue ?? []
+    let numbers = list.compactMap(\.intValue)
+    guard !numbers.isEmpty, numbers.count == list.count, Set(numbers).count == numbers.count,
+      numbers.allSatisfy((1...steps).contains)
+    else {
+      throw file.fault(
+        "average", .wrongKind(expected: "a list of different steps from 1 to \(steps)"))
+    }
+    return Set(numbers)
   }
 
   private static func shape(
@@ -255,6 +274,7 @@ extension Recipe {
     var trainer = Trainer(shape, stages: whole, seed: seed)
     trainer.optimizer = optimizer
     trainer.shards = shards
+    trainer.averaged = averaged
     return trainer
   }
 }

@@ -3,13 +3,13 @@
 // In:  a model's shape, stages, a seed; or the state in which an earlier run stopped.
 // Out: the parameters, and a line for every step.
 //
-// The state after a step is everything that the next one depends on: parameters with their moments,
-// stage, step, and the accuracies of the last steps. Saving it and going on gives the same bits as
+// The state after a step is everything that the next one and the finished model depend on: parameters with
+// their moments, stage, step, the accuracies of the last steps, and the sum of earlier weights. Saving it and going on gives the same bits as
 // never having stopped (TrainingCheckpoint.swift).
 
 public import Tensors
 
-/// Everything that the next step depends on.
+/// Everything that the next step and the finished model depend on.
 public struct TrainingState: Sendable {
   /// Parameters and their moments.
   public var parameters: [Parameter<Float>]
@@ -24,6 +24,8 @@ public struct TrainingState: Sendable {
   public var accuracies: [Double] = []
   /// The same of tokens that can be copied, of all tasks; nil until there are some.
   public var copied: Double?
+  /// Of the weights after the steps that are averaged.
+  public var sum = WeightSum()
   /// Tokens so far.
   public var tokens = 0
   /// Seconds so far; they change nothing.
@@ -75,6 +77,8 @@ public struct Trainer: Sendable {
   public var optimizer = Optimizer()
   /// Tapes of a step.
   public var shards = 2
+  /// The steps whose weights the finished model is the mean of; none: it has the last ones.
+  public var averaged: Set<Int> = []
 
   /// A run from the beginning.
   public init(_ shape: ModelShape, stages: [Stage], seed: UInt64) {
@@ -115,6 +119,7 @@ public struct Trainer: Sendable {
     let rate = stage.schedule.rate(at: state.stepInStage)
     let norm = try optimizer.step(
       &state.parameters, result.gradients, t: state.step, rate: rate)
+    if averaged.contains(state.step) { state.sum.add(state.parameters) }
     let (asked, right) = result.answers.reduce((0, 0)) { ($0.0 + $1.asked, $0.1 + $1.right) }
     let accuracy = asked == 0 ? nil : Double(right) / Double(asked)
     let accuracies = advance(&state, stage, result)
@@ -126,6 +131,16 @@ public struct Trainer: Sendable {
       step: state.step, stage: stage.name, size: (length, batch.count), loss: result.loss,
       accuracy: accuracy, taskAccuracies: accuracies.tasks, copied: accuracies.copied,
       gradientNorm: norm, rate: rate, seconds: seconds)
+  }
+
+  /// The finished model's parameters, of the state after the last step.
+  ///
+  /// Throws where the run ended before a step that is averaged.
+  public func finished(_ state: TrainingState) throws -> [Parameter<Float>] {
+    if let missed = averaged.filter({ $0 > state.step }).min() {
+      throw TrainingError.average(step: missed, last: state.step)
+    }
+    return state.sum.mean(state.parameters)
   }
 
   /// Goes on to the next stage when this one is over; returns the accuracies.
@@ -165,6 +180,8 @@ public enum TrainingError: Error, Equatable, CustomStringConvertible {
   case notFinite(step: Int)
   /// A task that has no text of this length.
   case text(stage: String, task: String, length: Int, String)
+  /// A step that is averaged, and the last one, before it.
+  case average(step: Int, last: Int)
   /// A checkpoint that is not one of this run.
   case checkpoint(path: String, String)
 
@@ -175,6 +192,9 @@ public enum TrainingError: Error, Equatable, CustomStringConvertible {
       "step \(step): the loss is not finite; lower the learning rate or the clip"
     case .text(let stage, let task, let length, let reason):
       "stage '\(stage)', \(task), \(length) tokens: \(reason); take the task or the length out"
+    case .average(let step, let last):
+      "average: the run ended after step \(last), before step \(step); take it out of the list, and take the "
+        + "model from an earlier checkpoint or train again"
     case .checkpoint(let path, let reason): "\(path): \(reason)"
     }
   }

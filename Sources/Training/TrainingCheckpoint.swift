@@ -1,10 +1,11 @@
 // A training run on disk: stopped at any moment, it goes on where it was.
 //
 // In:  the state of a run, after some step.
-// Out: RUN/step-00001200/, a model's folder in the Hugging Face layout with two files more:
+// Out: RUN/step-00001200/, a model's folder in the Hugging Face layout with two or three files more:
 //
 //        config.json, model.safetensors     the model, F32; with the tokenizer's files it can be run
 //        moments.safetensors                the optimiser's two moments of every parameter
+//        sum.safetensors                    of the weights that are averaged, once there are some
 //        training.json                      step, stage, accuracies, and what run it is
 //
 // The folder is written under another name and renamed when it is whole, so a folder of this name
@@ -55,6 +56,13 @@ public struct TrainingCheckpoint: Sendable {
       try moments.add("\(p.name).square", Tensor(shape: p.shape, elements: p.square), as: .float32)
     }
     try moments.write(to: "\(part)/moments.safetensors")
+    if state.sum.count > 0 {
+      var sum = SafetensorsWriter()
+      for (p, values) in zip(state.parameters, state.sum.values) {
+        try sum.add(p.name, Tensor(shape: p.shape, elements: values), as: .float32)
+      }
+      try sum.write(to: "\(part)/sum.safetensors")
+    }
     try Data(description(of: state).utf8).write(to: URL(fileURLWithPath: "\(part)/training.json"))
     try? FileManager.default.removeItem(atPath: whole)
     try FileManager.default.moveItem(atPath: part, toPath: whole)
@@ -66,7 +74,7 @@ public struct TrainingCheckpoint: Sendable {
     """
     {"step": \(state.step), "stage": \(state.stage), "step_in_stage": \(state.stepInStage),
      "tokens": \(state.tokens), "seconds": \(state.seconds), "accuracies": \(state.accuracies),
-     "copied": \(state.copied.map { "\($0)" } ?? "null"),
+     "copied": \(state.copied.map { "\($0)" } ?? "null"), "averaged": \(state.sum.count),
      "run": \(jsonQuoted(identity))}
 
     """
@@ -86,7 +94,8 @@ public struct TrainingCheckpoint: Sendable {
     }
     guard let step = json["step"]?.intValue, let stage = json["stage"]?.intValue,
       let stepInStage = json["step_in_stage"]?.intValue, let tokens = json["tokens"]?.intValue,
-      let seconds = json["seconds"]?.doubleValue, let list = json["accuracies"]?.arrayValue
+      let seconds = json["seconds"]?.doubleValue, let list = json["accuracies"]?.arrayValue,
+      let averaged = json["averaged"]?.intValue, averaged >= 0
     else { throw fault("training.json is damaged; remove this folder") }
     var state = TrainingState(shape, seed: seed)
     (state.step, state.stage, state.stepInStage) = (step, stage, stepInStage)
@@ -95,6 +104,8 @@ public struct TrainingCheckpoint: Sendable {
     state.copied = json["copied"]?.doubleValue
     let model = try SafetensorsFile(path: "\(folder)/model.safetensors")
     let moments = try SafetensorsFile(path: "\(folder)/moments.safetensors")
+    let sum = averaged > 0 ? try SafetensorsFile(path: "\(folder)/sum.safetensors") : nil
+    state.sum.count = averaged
     for n in state.parameters.indices {
       let (name, shape) = (state.parameters[n].name, state.parameters[n].shape)
       func read(_ file: SafetensorsFile, _ name: String) throws -> [Float] {
@@ -105,6 +116,7 @@ public struct TrainingCheckpoint: Sendable {
       state.parameters[n].values = try read(model, name)
       state.parameters[n].mean = try read(moments, "\(name).mean")
       state.parameters[n].square = try read(moments, "\(name).square")
+      if let sum { state.sum.values.append(try read(sum, name)) }
     }
     return state
   }

@@ -44,6 +44,12 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
     #expect(stage.accuracy == 0.9 && stage.window == 50 && stage.span == 400)
   }
 
+  @Test func `a recipe names the steps that are averaged`() throws {
+    #expect(try read(good).averaged.isEmpty)
+    let text = good.replacing("\"seed\": 5", with: "\"seed\": 5, \"average\": [3, 7]")
+    #expect(try read(text).averaged == [3, 7])
+  }
+
   @Test(
     arguments: [
       "\"mha\"", "\"mla\", \"latent\": 4, \"rotary\": 2", "\"lrkv\", \"rank\": 1",
@@ -70,6 +76,9 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
       ("\"span\": 400", "\"span\": 400, \"thin_from\": 400", "stages"),
       ("\"head_width\": 4", "\"head_width\": 3", "model.head_width"),
       ("\"seed\": 5", "\"seed\": 5, \"start\": \"warm\"", "start"),
+      ("\"seed\": 5", "\"seed\": 5, \"average\": [8]", "average"),
+      ("\"seed\": 5", "\"seed\": 5, \"average\": [2, 2]", "average"),
+      ("\"seed\": 5", "\"seed\": 5, \"average\": []", "average"),
     ])
   func `each fault is named with its key`(_ part: String, _ wrong: String, _ key: String) throws {
     #expect(good.contains(part))

@@ -25,7 +25,7 @@ struct Repeats: TrainingTask {
     let task = TaskShare(name: "repeats", share: 1, task: Repeats(vocabulary: 7))
     let sizes = [BatchSize(length: 9, count: 3), BatchSize(length: 6, count: 2)]
     let schedule = Schedule(rate: 0.01, lastRate: 0.001, warmUp: 3, steps: 20)
-    return Trainer(
+    var trainer = Trainer(
       tiny(kind),
       stages: [
         Stage(
@@ -33,10 +33,13 @@ struct Repeats: TrainingTask {
           steps: 9),
         Stage(name: "b", tasks: [task], sizes: sizes, schedule: schedule, steps: 8),
       ], seed: 3)
+    trainer.averaged = [2, 6, 9]
+    return trainer
   }
 
   private func same(_ a: TrainingState, _ b: TrainingState) {
     #expect(a.step == b.step && a.stage == b.stage && a.stepInStage == b.stepInStage)
+    #expect(a.sum == b.sum)
     #expect(a.accuracies == b.accuracies && a.copied == b.copied && a.tokens == b.tokens)
     for (p, q) in zip(a.parameters, b.parameters) {
       #expect(p.values.map(\.bitPattern) == q.values.map(\.bitPattern), "\(p.name)")
@@ -48,9 +51,9 @@ struct Repeats: TrainingTask {
     var whole = TrainingState(trainer.shape, seed: 3)
     var states: [TrainingState] = []
     while try trainer.step(&whole) != nil { states.append(whole) }
-    #expect(whole.stage == 2 && whole.step == states.count)
+    #expect(whole.stage == 2 && whole.sum.count == 3 && whole.step == states.count)
     #expect(states.contains { ($0.copied ?? 0) > 0 })
-    for stop in [1, 6, states.count - 1] {
+    for stop in [1, 2, 6, 7, states.count - 1, states.count] {
       try withFolder { folder in
         let files = TrainingCheckpoint(run: folder, identity: "test")
         #expect(try files.load(trainer.shape, seed: 3) == nil)
@@ -64,6 +67,29 @@ struct Repeats: TrainingTask {
         same(state, whole)
       }
     }
+  }
+
+  @Test func `the finished model is the mean of the steps that are averaged`() throws {
+    var trainer = trainer()
+    var state = TrainingState(trainer.shape, seed: 3)
+    var steps: [[Parameter<Float>]] = []
+    while try trainer.step(&state) != nil { steps.append(state.parameters) }
+    for (n, p) in try trainer.finished(state).enumerated() {
+      // Steps 2, 6 and 9, added in this order in Float: the same bits.
+      let mean = (0..<p.values.count).map {
+        (steps[1][n].values[$0] + steps[5][n].values[$0] + steps[8][n].values[$0]) / 3
+      }
+      #expect(p.values == mean, "\(p.name)")
+      #expect(p.values != steps[steps.count - 1][n].values, "\(p.name)")
+    }
+    trainer.averaged = [2, 900]
+    #expect(throws: TrainingError.average(step: 900, last: steps.count)) {
+      try trainer.finished(state)
+    }
+    // Without a list it is as the last step left it.
+    (trainer.averaged, state) = ([], TrainingState(trainer.shape, seed: 3))
+    while try trainer.step(&state) != nil {}
+    #expect(try trainer.finished(state).map(\.values) == steps.last?.map(\.values))
   }
 
   @Test func `the number of tapes changes rounding and nothing else`() throws {
