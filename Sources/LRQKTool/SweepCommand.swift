@@ -33,13 +33,17 @@ struct SweepCommand: ParsableCommand {
   )
   var preset: [String] = []
 
-  @Option(help: "Another method to draw beside them; may be given several times.")
+  @Option(
+    help:
+      "Another method to draw beside them; may be repeated. Those that differ only in k are a line."
+  )
   var cache: [String] = []
 
   @Option(help: "Where the picture goes, an SVG file.", completion: .file(extensions: ["svg"]))
   var svg: String
 
-  /// A preset with a rank and a number of recent tokens is one line of the picture.
+  /// A preset with a rank and a number of recent tokens is one line of the picture; so are other methods
+  /// that differ only in k.
   private func lines() throws -> [(name: String, methods: [any CacheMethod])] {
     let (ranks, budgets, recents) = (
       try numbers(r, "--r", in: 1...1 << 20), try numbers(k, "--k", in: 1...1 << 20),
@@ -56,7 +60,13 @@ struct SweepCommand: ParsableCommand {
     }
     for text in ["full"] + cache {
       let method = try cacheMethodList([text])
-      lines.append((method[0].brief, method))
+      let name = method[0].brief.replacing(#/\bk=\d+,?/#, with: "")
+        .trimmingCharacters(in: CharacterSet(charactersIn: ":,"))
+      if let n = lines.firstIndex(where: { $0.name == name }) {
+        lines[n].methods += method
+      } else {
+        lines.append((name, method))
+      }
     }
     _ = try cacheMethodList(lines.flatMap { $0.methods.map(\.description) })
     return lines

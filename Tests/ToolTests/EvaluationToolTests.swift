@@ -81,7 +81,7 @@ import Testing
     let object = try json([
       "sweep", "--tasks", "niah_multikey_2", "--length", "330", "--samples", "1", "--r", "4",
       "--k", "16,32", "--w", "8", "--preset", "paper,on-breakdown=proceed", "--preset",
-      "recommended", "--svg", picture,
+      "recommended", "--cache", "topk:k=16,w=8", "--cache", "topk:k=32,w=8", "--svg", picture,
     ])
     let caches = (object["results"] as? [[String: Any]])?.compactMap { $0["cache"] as? String }
     #expect(
@@ -89,9 +89,11 @@ import Testing
         "lrqk:preset=paper,r=4,k=16,w=8,on-breakdown=proceed",
         "lrqk:preset=paper,r=4,k=32,w=8,on-breakdown=proceed",
         "lrqk:preset=recommended,r=4,k=16,w=8", "lrqk:preset=recommended,r=4,k=32,w=8", "full",
+        "topk:k=16,w=8", "topk:k=32,w=8",
       ])
     let svg = try String(contentsOfFile: picture, encoding: .utf8)
-    for part in ["paper,on-breakdown=proceed r=4 w=8", "recommended r=4 w=8", "k=32"] {
+    let names = ["paper,on-breakdown=proceed r=4 w=8", "recommended r=4 w=8", ">topk:w=8<"]
+    for part in names + ["k=32"] {
       #expect(svg.hasPrefix("<svg") && svg.contains(part), "\(part)")
     }
   }
