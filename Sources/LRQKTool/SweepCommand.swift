@@ -60,7 +60,7 @@ struct SweepCommand: ParsableCommand {
     }
     for text in ["full"] + cache {
       let method = try cacheMethodList([text])
-      let name = method[0].brief.replacing(#/\bk=\d+,?/#, with: "")
+      let name = method[0].brief.replacing(#/([:,])k=\d+,?/#) { $0.1 }
         .trimmingCharacters(in: CharacterSet(charactersIn: ":,"))
       if let n = lines.firstIndex(where: { $0.name == name }) {
         lines[n].methods += method
