@@ -17,7 +17,8 @@
 // A size is [length, sequences] or [length, sequences, share]. A stage with a span pulls its texts apart, to
 // positions up to there (Stretching.swift); one with thin_from writes texts of so many tokens and leaves out
 // haystack (Thinning.swift). With "average": [5000, 6000] the finished model is the mean of the weights after
-// these steps, counted over all stages (WeightSum.swift). Tasks are named in Tasks.swift. A key that is not known is an error.
+// these steps, counted over all stages (WeightSum.swift). Tasks are named in Tasks.swift. A key that is not
+// known is an error.
 
 public import Tensors
 import Transformers
