@@ -166,14 +166,16 @@ func numbers(_ text: String, _ option: String, in range: ClosedRange<Int>) throw
   return numbers
 }
 
-/// Methods of a repeated --cache, none of them twice.
-func cacheMethodList(_ texts: [String]) throws -> [any CacheMethod] {
+/// Methods of a repeated option, none of them twice.
+func cacheMethodList(
+  _ texts: [String], option: String = "--cache"
+) throws -> [any CacheMethod] {
   var methods: [any CacheMethod] = []
   for text in texts {
     let method: any CacheMethod
-    do { method = try cacheMethod(text) } catch { throw ValidationError("--cache \(error)") }
+    do { method = try cacheMethod(text) } catch { throw ValidationError("\(option) \(error)") }
     if methods.contains(where: { $0.description == method.description }) {
-      throw ValidationError("--cache \(text): this method is there already")
+      throw ValidationError("\(option) \(text): this method is there already")
     }
     methods.append(method)
   }

@@ -54,7 +54,7 @@ struct SweepCommand: ParsableCommand {
       for r in ranks {
         for w in recents {
           let texts = budgets.map { "lrqk:preset=\(name),r=\(r),k=\($0),w=\(w)" }
-          lines.append(("\(name) r=\(r) w=\(w)", try cacheMethodList(texts)))
+          lines.append(("\(name) r=\(r) w=\(w)", try cacheMethodList(texts, option: "--preset")))
         }
       }
     }
