@@ -68,7 +68,8 @@ struct SweepCommand: ParsableCommand {
         lines.append((name, method))
       }
     }
-    _ = try cacheMethodList(lines.flatMap { $0.methods.map(\.description) })
+    _ = try cacheMethodList(
+      lines.flatMap { $0.methods.map(\.description) }, option: "--preset, --cache:")
     return lines
   }
 

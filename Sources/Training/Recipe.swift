@@ -86,18 +86,12 @@ public struct Recipe: Sendable {
         )
       }
       let longest = stage.sizes.map(\.length).max() ?? 0
-      if let span = stage.span, !(longest...shape.contextLength).contains(span) {
+      for (key, reach) in [("span", stage.span), ("thin_from", stage.thinFrom)] {
+        guard let reach, !(longest...shape.contextLength).contains(reach) else { continue }
         throw file.fault(
           "stages",
           .inconsistent(
-            "span \(span) is not from \(longest), the longest text, to the context "
-              + "\(shape.contextLength)"))
-      }
-      if let length = stage.thinFrom, !(longest...shape.contextLength).contains(length) {
-        throw file.fault(
-          "stages",
-          .inconsistent(
-            "thin_from \(length) is not from \(longest), the longest text, to the context "
+            "\(key) \(reach) is not from \(longest), the longest text, to the context "
               + "\(shape.contextLength)"))
       }
       if stage.thinFrom != nil && stage.span != nil {

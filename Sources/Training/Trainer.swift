@@ -193,8 +193,8 @@ public enum TrainingError: Error, Equatable, CustomStringConvertible {
     case .text(let stage, let task, let length, let reason):
       "stage '\(stage)', \(task), \(length) tokens: \(reason); take the task or the length out"
     case .average(let step, let last):
-      "average: the run ended after step \(last), before step \(step); take it out of the list, and take the "
-        + "model from an earlier checkpoint or train again"
+      "average: the run ended after step \(last), before step \(step); the last checkpoint is the model "
+        + "without the mean; for the mean, train again without this step"
     case .checkpoint(let path, let reason): "\(path): \(reason)"
     }
   }
