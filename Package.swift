@@ -185,7 +185,8 @@ let package = Package(
       exclude: ["check.c", "check_library.py"], swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(
-      name: "ToolTests", dependencies: ["LRQKTool", "factorise-prompt", "one-decode-step"],
+      name: "ToolTests",
+      dependencies: ["LRQKTool", "Tensors", "factorise-prompt", "one-decode-step"],
       exclude: ["explain.txt"], swiftSettings: strict),
   ]
 )

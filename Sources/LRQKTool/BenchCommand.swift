@@ -228,6 +228,7 @@ struct BenchReport {
         "processors": ProcessInfo.processInfo.activeProcessorCount,
       ]
       for (name, value) in extra { object[name] = value }
+      for (name, value) in kernelReport().fields { object[name] = value }
       return show(String(decoding: try objectJSON(object), as: UTF8.self))
     }
     show(
@@ -235,6 +236,7 @@ struct BenchReport {
         + "key/value heads, d = \(sizes.width), r = \(sizes.rank), k = \(sizes.selected), "
         + "w = \(sizes.recent), \(sizes.preset.rawValue), float, "
         + "\(ProcessInfo.processInfo.activeProcessorCount) cores")
+    show(kernelReport().line)
     show(
       table(
         [

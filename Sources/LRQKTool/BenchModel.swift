@@ -171,7 +171,7 @@ private struct ModelReport {
     let prompt = Double(c.batch * c.context) / promptSeconds
     let cores = ProcessInfo.processInfo.activeProcessorCount
     if c.json {
-      let object: [String: Any] = [
+      let measured: [String: Any] = [
         "benchmark": "decode-model", "model": c.model ?? "random",
         "format": c.model == nil ? c.format ?? "f32" : "as stored", "cache": c.cache,
         "context": c.context, "batch": c.batch, "hidden": model.hiddenSize,
@@ -187,6 +187,7 @@ private struct ModelReport {
         "limit_read_gigabytes_per_second_after": after.bandwidth,
         "prompt_tokens_per_second": prompt, "open_seconds": openSeconds, "processors": cores,
       ]
+      let object = measured.merging(kernelReport().fields) { measured, _ in measured }
       return show(String(decoding: try objectJSON(object), as: UTF8.self))
     }
     show(
@@ -194,6 +195,7 @@ private struct ModelReport {
         + ": D = \(model.hiddenSize), \(model.layers) layers, \(model.queryHeads) query and "
         + "\(model.keyValueHeads) key/value heads, vocabulary \(model.vocabulary); cache \(c.cache), "
         + "context \(c.context), batch \(c.batch), \(cores) cores")
+    show(kernelReport().line)
     show(
       table([
         [

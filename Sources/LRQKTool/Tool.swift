@@ -44,6 +44,7 @@ struct LRQKCommand: ParsableCommand {
     ])
 
   static func main() {
+    KernelChoice(running: .current, environment: ProcessInfo.processInfo.environment).apply()
     keepFreedMemory()
     do {
       var command = try parseAsRoot()
