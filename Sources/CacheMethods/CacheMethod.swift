@@ -16,6 +16,7 @@
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
 
+import Tensors
 public import Transformers
 
 /// A way to keep keys and values, with its options.
@@ -121,9 +122,11 @@ public func cacheMethod(_ text: String) throws(MethodError) -> any CacheMethod {
   let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
   let name = String(parts[0])
   guard let method = cacheMethods.first(where: { $0.name == name }) else {
+    let known = cacheMethods.map { $0.name }
     throw MethodError(
-      "there is no cache method '\(name)'; there are: "
-        + cacheMethods.map { $0.name }.joined(separator: ", "))
+      "there is no cache method '\(name)'; "
+        + (nearestWord(to: name, among: known).map { "did you mean \($0)? There" } ?? "there")
+        + " are: \(known.joined(separator: ", ")) (lrqk methods lists their options)")
   }
   return try method.init(
     GivenOptions(parts.count > 1 ? String(parts[1]) : nil, method: name, known: method.optionList))

@@ -35,7 +35,7 @@ struct BenchSizes: ParsableArguments {
     transform: { try choice($0, as: Preset.self) })
   var preset = Preset.paper
   @Option(help: "Timed runs, after one that is not counted.") var runs = 5
-  @Option(help: "Seed of the random queries, keys and values.") var seed: UInt64 = 0
+  @Option(help: "Seed of the random queries, keys and values.", transform: seedNumber) var seed: UInt64 = 0
   @Flag(help: "Print one JSON object.") var json = false
 
   func validate() throws {

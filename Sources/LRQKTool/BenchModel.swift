@@ -39,7 +39,7 @@ struct BenchModel: ParsableCommand {
   @Option(help: "Tokens of each prompt.") var context = 128
   @Option(help: "Sequences that are decoded together.") var batch = 1
   @Option(help: "Timed decode steps, after two that are not counted.") var steps = 32
-  @Option(help: "Seed of random weights and prompts.") var seed: UInt64 = 0
+  @Option(help: "Seed of random weights and prompts.", transform: seedNumber) var seed: UInt64 = 0
   @Flag(help: "Print one JSON object.") var json = false
 
   private static let formats: [String: StorageFormat] = [

@@ -35,7 +35,7 @@ struct DemoCommand: ParsableCommand {
   @Option(help: "Tokens of prompt and answer together.")
   var length = 2048
 
-  @Option(help: "Seed of the sample.")
+  @Option(help: "Seed of the sample.", transform: seedNumber)
   var seed: UInt64 = 1
 
   @Option(

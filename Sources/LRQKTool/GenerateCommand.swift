@@ -19,7 +19,7 @@ struct GenerateCommand: ParsableCommand {
         streaming:sinks=4,w=512
         lrqk:preset=paper,r=16,k=240,w=16
 
-      lrqk inspect lists the methods. Without tokenizer.json in the folder, prompts come from \
+      lrqk methods lists them. Without tokenizer.json in the folder, prompts come from \
       --ids-file and the answer is printed as token ids.
       """)
 
@@ -27,7 +27,7 @@ struct GenerateCommand: ParsableCommand {
   @OptionGroup(title: "Prompt") var prompts: PromptOptions
   @OptionGroup(title: "Choosing tokens") var choice: SamplingOptions
 
-  @Option(help: "How keys and values are kept: METHOD[:option=value,...].")
+  @Option(help: "How keys and values are kept: METHOD[:option=value,...]; help lists the methods.")
   var cache = "full"
 
   @Option(help: "Most tokens in an answer.")

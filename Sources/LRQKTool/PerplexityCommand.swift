@@ -18,7 +18,7 @@ struct PerplexityCommand: ParsableCommand {
 
   @OptionGroup var model: ModelOption
 
-  @Option(help: "A text file, UTF-8.", completion: .file())
+  @Option(help: "A text file, UTF-8; - is standard input.", completion: .file())
   var text: String
 
   @Option(

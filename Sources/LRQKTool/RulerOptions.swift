@@ -15,10 +15,10 @@ struct RulerOptions: ParsableArguments {
   @Option(help: "Samples of every task at every length.")
   var samples = 20
 
-  @Option(help: "Seed of the samples.")
+  @Option(help: "Seed of the samples.", transform: seedNumber)
   var seed: UInt64 = 0
 
-  @Option(help: "A text file for the prose of the haystacks, UTF-8.", completion: .file())
+  @Option(help: "A text file for the prose of the haystacks, UTF-8; - is standard input.", completion: .file())
   var haystack: String?
 
   @Option(
@@ -67,6 +67,9 @@ struct RulerOptions: ParsableArguments {
     }
     if let answerTokens, !(1...4096).contains(answerTokens) {
       throw ValidationError("--answer-tokens \(answerTokens): it must be from 1 to 4096")
+    }
+    if ([haystack].compactMap { $0 } + qa).count(where: isStandardInput) > 1 {
+      throw ValidationError("standard input can be read once: name files for the other inputs")
     }
     let prose: Set<RulerTask> = [
       .niahSingle2, .niahSingle3, .niahMultikey1, .niahMultivalue, .niahMultiquery,

@@ -23,7 +23,7 @@ struct TokenizeCommand: ParsableCommand {
   @Flag(help: "Decode special tokens, too.")
   var showSpecial = false
 
-  @Option(help: "The text.")
+  @Option(parsing: .unconditional, help: "The text.")
   var text: String?
 
   @Flag(help: "Read JSON strings from standard input, one a line.")

@@ -31,7 +31,7 @@ struct LRQKCommand: ParsableCommand {
         name: "Run a model",
         subcommands: [
           GenerateCommand.self, LogitsCommand.self, TokenizeCommand.self, InspectCommand.self,
-          CaptureCommand.self, HeadsCommand.self,
+          CaptureCommand.self, HeadsCommand.self, MethodsCommand.self,
         ]),
       CommandGroup(
         name: "Check a kernel", subcommands: [CheckCommand.self, GoldenCommand.self]),
@@ -47,7 +47,8 @@ struct LRQKCommand: ParsableCommand {
     KernelChoice(running: .current, environment: ProcessInfo.processInfo.environment).apply()
     keepFreedMemory()
     do {
-      var command = try parseAsRoot()
+      let arguments = try writtenArguments(Array(CommandLine.arguments.dropFirst()))
+      var command = try parseAsRoot(arguments)
       try command.run()
     } catch {
       let status = exitCode(for: error)

@@ -97,7 +97,9 @@ extension SafetensorsError.Problem: CustomStringConvertible {
   public var description: String {
     switch self {
     case .system(let operation, let reason): "cannot \(operation): \(reason)"
-    case .notARegularFile: "not a regular file; give the path of a .safetensors file"
+    case .notARegularFile: 
+      "not a regular file; tensors are mapped, so they cannot come through a pipe: give the path of a "
+        + ".safetensors file"
 
     case .tooShort(let bytes):
       "\(bytes) bytes long, a safetensors file has at least 8; copy or download it again"
