@@ -86,10 +86,10 @@ struct CheckCommand: ParsableCommand {
       }
       show(json ? try jsonText(report) : report.text)
     } catch let absence as NoDevice {
-      FileHandle.standardError.write(Data("lrqk: \(absence.description)\n".utf8))
-      Foundation.exit(69)  // EX_UNAVAILABLE
+      say("lrqk: \(absence.description)")
+      Streams.exit(EX_UNAVAILABLE)
     } catch { fail(error, candidate ?? "check") }
-    if !report.hasPassed { Foundation.exit(1) }
+    if !report.hasPassed { Streams.exit(1) }
   }
 
   private func verdicts(of name: BackendName) throws -> CheckReport {

@@ -51,6 +51,10 @@ struct TrainCommand: ParsableCommand {
   }
 
   private func train() throws {
+    var used = CommandFiles()
+    used.reads(self.recipe, "--recipe")
+    for name in ["log.csv", "curve.svg"] { used.writes("\(output)/\(name)", "--output") }
+    try used.checkThatNothingIsReplaced()
     let recipe = try Recipe(path: recipe, seed: seed)
     let tokenizer = try ModelTokenizer(vocabulary: recipe.shape.vocabulary)
     let trainer = try recipe.trainer(tokenizer)
@@ -166,6 +170,6 @@ private struct ProgressLines {
   }
 
   private func write(_ line: String) {
-    FileHandle.standardError.write(Data((line + "\n").utf8))
+    say(line)
   }
 }
