@@ -99,10 +99,10 @@ struct CheckCommand: ParsableCommand {
         }
       }
     } catch let absence as NoDevice {
-      FileHandle.standardError.write(Data("lrqk: \(absence.description)\n".utf8))
-      Foundation.exit(69)  // EX_UNAVAILABLE
+      say("lrqk: \(absence.description)")
+      Streams.exit(EX_UNAVAILABLE)
     } catch { fail(error, "check") }
-    if !hasPassed { Foundation.exit(1) }
+    if !hasPassed { Streams.exit(1) }
   }
 
   private func verdicts(of file: CandidateFile) -> CheckReport {

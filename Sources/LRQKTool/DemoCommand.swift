@@ -75,7 +75,7 @@ struct DemoCommand: ParsableCommand {
       run.tellAnswers(on: &page)
       run.tellMemory(on: &page)
       run.tellLooks(on: &page)
-      show(page.lines.joined(separator: "\n"))
+      show(page)
       show("")
       show(
         "    \(number((ContinuousClock.now - start) / .seconds(1), 1)) s in all. "

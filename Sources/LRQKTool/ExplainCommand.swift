@@ -138,7 +138,7 @@ struct ExplainCommand: ParsableCommand {
     example.tellTitle(on: &page, seed: seed)
     try example.tellPrefill(on: &page)
     try example.tellDecode(on: &page)
-    show(page.lines.joined(separator: "\n"))
+    show(page)
   }
 }
 

@@ -76,6 +76,7 @@ struct GenerateCommand: ParsableCommand {
   }
 
   private func generate() throws {
+    try prompts.files.check()
     let method = try cacheMethod(cache)
     let start = ContinuousClock.now
     let decoder = try Decoder(folder: model.model)

@@ -104,6 +104,6 @@ struct GenerationSummary {
   }
 
   func print() {
-    FileHandle.standardError.write(Data((lines.joined(separator: "\n") + "\n").utf8))
+    for line in lines { say(line) }
   }
 }

@@ -52,9 +52,9 @@ struct GoldenVerify: ParsableCommand {
         show("\(folder): every file is as its manifest says")
         return
       }
-      show(faults.joined(separator: "\n"))
+      show(faults.map { visible($0) }.joined(separator: "\n"))
     } catch { fail(error, folder) }
-    Foundation.exit(1)
+    Streams.exit(1)
   }
 }
 

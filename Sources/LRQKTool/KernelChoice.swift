@@ -21,12 +21,9 @@ extension KernelChoice {
       unsafe setenv(Self.variable, coreType, 1)
       unsafe setenv(Self.marker, coreType, 1)
     case .leave(let coreType):
-      FileHandle.standardError.write(
-        Data(
-          """
-          lrqk: note: OpenBLAS's kernels of core type \(coreType) compute wrongly on this \
-          processor; going on with those that it takes by itself\n
-          """.utf8))
+      say(
+        "lrqk: note: OpenBLAS's kernels of core type \(coreType) compute wrongly on this "
+          + "processor; going on with those that it takes by itself")
       unsafe unsetenv(Self.variable)
       unsafe setenv(Self.marker, Self.none, 1)
     }

@@ -27,7 +27,11 @@ struct LogitsCommand: ParsableCommand {
 
   func run() throws {
     do {
-      try model.checkOutput(output)
+      var files = CommandFiles()
+      files.readsModel(model.model)
+      files.reads(input, "--input")
+      files.writes(output, "--output")
+      try files.check()
       let (shape, sequences) = try readTokenIDs(input)
       let decoder = try Decoder(folder: model.model)
       let rows = try sequences.map { try decoder.prefill($0, state: nil, logits: .all) }

@@ -17,17 +17,6 @@ struct ModelOption: ParsableArguments {
   func validate() throws {
     if model.isEmpty { throw ValidationError("--model is empty: name a folder") }
   }
-
-  /// Refuses to write over a file of the model's folder: the weights are read from there.
-  func checkOutput(_ path: String, option: String = "--output") throws {
-    let file = URL(fileURLWithPath: path).resolvingSymlinksInPath()
-    let folder = URL(fileURLWithPath: model).resolvingSymlinksInPath()
-    if file.deletingLastPathComponent().path == folder.path,
-      FileManager.default.fileExists(atPath: file.path)
-    {
-      throw ValidationError("\(option) \(path): the model's folder has this file; choose another")
-    }
-  }
 }
 
 /// Prompts as text or as token ids.
@@ -67,6 +56,14 @@ struct PromptOptions: ParsableArguments {
       throw ValidationError("--chat frames text, and --ids-file has none")
     }
     if system != nil && !chat { throw ValidationError("--system has no effect without --chat") }
+  }
+
+  /// The files that these options read.
+  var files: CommandFiles {
+    var files = CommandFiles()
+    files.reads(promptFile, "--prompt-file")
+    files.reads(idsFile, "--ids-file")
+    return files
   }
 
   /// The prompts as token ids.

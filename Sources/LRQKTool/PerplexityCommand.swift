@@ -54,6 +54,9 @@ struct PerplexityCommand: ParsableCommand {
 
   func run() throws {
     do {
+      var files = CommandFiles()
+      files.reads(text, "--text")
+      try files.check()
       let decoder = try Decoder(folder: model.model)
       let tokenizer = try requiredTokenizer(model.model)
       let tokens = tokenizer.encode(try readText(text))

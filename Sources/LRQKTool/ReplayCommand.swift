@@ -55,18 +55,17 @@ struct ReplayCommand: ParsableCommand {
     if json && perStep {
       throw ValidationError("--per-step has no effect with --json, which always holds every step")
     }
-    if let output, let file = files.first, Self.resolved(output) == Self.resolved(file) {
-      throw ValidationError("--output \(output) is the recording itself; name another file")
-    }
     _ = try choices.replayOptions()
-  }
-
-  private static func resolved(_ path: String) -> String {
-    URL(fileURLWithPath: path).resolvingSymlinksInPath().path
   }
 
   func run() throws {
     var isWithin = true
+    do {
+      var used = CommandFiles()
+      for file in files { used.reads(file, "FILE") }
+      used.writes(output, "--output")
+      try used.check()
+    } catch { fail(error, output ?? "replay") }
     for path in files {
       do {
         switch precision {

@@ -50,12 +50,12 @@ struct ReplayText {
     if let equal = comparison.missedRowsEqual {
       show("  missed rows: \(equal ? "all equal" : "DIFFERENT")")
     }
-    for line in comparison.skipped { show("  not compared: \(line)") }
+    for line in comparison.skipped { show("  not compared: \(visible(line))") }
   }
 
   private func header(_ plan: ReplayPlan) {
-    show("\(recording.file.path) (\(recording.kind.rawValue), \(precision.rawValue))")
-    for note in plan.notes { show("  note: \(note)") }
+    show("\(visible(recording.file.path)) (\(recording.kind.rawValue), \(precision.rawValue))")
+    for note in plan.notes { show("  note: \(visible(note))") }
     var line = "  choices:"
     for (name, value) in plan.parameters.words(for: recording.kind) {
       if line.count + name.count + value.count > 92 {

@@ -113,6 +113,15 @@ struct RulerOptions: ParsableArguments {
       hasExamples: !noExamples, answerLimit: answerTokens)
   }
 
+  /// The files that these options read and write.
+  var files: CommandFiles {
+    var files = CommandFiles()
+    files.reads(haystack, "--haystack")
+    for path in qa { files.reads(path, "--qa") }
+    files.writes(log, "--log")
+    return files
+  }
+
   /// Runs `methods` and reports.
   func report(_ model: ModelOption, lengths: [Int], methods: [any CacheMethod]) throws
     -> RulerReport

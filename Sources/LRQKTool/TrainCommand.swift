@@ -52,6 +52,10 @@ struct TrainCommand: ParsableCommand {
   }
 
   private func train() throws {
+    var used = CommandFiles()
+    used.reads(self.recipe, "--recipe")
+    for name in ["log.csv", "curve.svg"] { used.writes("\(output)/\(name)", "--output") }
+    try used.checkThatNothingIsReplaced()
     let recipe = try Recipe(path: recipe, seed: seed)
     let tokenizer = try ModelTokenizer(vocabulary: recipe.shape.vocabulary)
     let trainer = try recipe.trainer(tokenizer)
@@ -167,6 +171,6 @@ private struct ProgressLines {
   }
 
   private func write(_ line: String) {
-    FileHandle.standardError.write(Data((line + "\n").utf8))
+    say(line)
   }
 }
