@@ -247,9 +247,11 @@ extension LRQKCache {
     }
     let (parameters, layer, step) = (self.parameters, self.layer, self.step)
     let keyHeads = self.keyHeads
+    let headsPerGroup = queryHeads / groups.count
     try updateConcurrently(&groups) { g, group in
       try group.refresh(
-        keys: all[keyHeads[g]], parameters, Place(layer: layer, head: g, step: step))
+        keys: all[keyHeads[g]], queryHeads: headsPerGroup, parameters,
+        Place(layer: layer, head: g, step: step))
     }
     for head in brought.indices { tiers.device.free(&brought[head]) }
   }
