@@ -108,6 +108,9 @@ let package = Package(
       ],
       swiftSettings: strict),
     .executableTarget(
+      name: "lrqk-in-one-page", path: "Examples/LRQKInOnePage", exclude: ["output.txt"],
+      swiftSettings: strict),
+    .executableTarget(
       name: "factorise-prompt", dependencies: ["Tensors", "LRQK"],
       path: "Examples/FactorisePrompt", exclude: ["output.txt"], swiftSettings: strict),
     .executableTarget(
@@ -186,7 +189,9 @@ let package = Package(
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(
       name: "ToolTests",
-      dependencies: ["LRQKTool", "Tensors", "factorise-prompt", "one-decode-step"],
+      dependencies: [
+        "LRQKTool", "Tensors", "lrqk-in-one-page", "factorise-prompt", "one-decode-step",
+      ],
       exclude: ["explain.txt"], swiftSettings: strict),
   ]
 )
