@@ -134,6 +134,10 @@ struct RulerOptions: ParsableArguments {
     // Of all tasks, those that do not fit are told and passed over; a task that was asked for by
     // name has to fit.
     runner.passesOverMisfits = tasks == "all"
+    let layers = decoder.layerShapes
+    runner.inSight = { length in
+      layers.map { $0.visible(length: length).count }.max() ?? length
+    }
     let bar = ProgressBar(label: "samples", isWanted: progress)
     runner.onSample = { bar.show($0, of: $1) }
     defer { bar.clear() }
