@@ -257,7 +257,8 @@ public struct Parameters: Sendable, Equatable {
     )
     try require(
       support == .own || groupSize != 1,
-      "support group has no effect where every key/value head serves one query head: use support own")
+      "support group has no effect where every key/value head serves one query head: use support own"
+    )
     if case .every(let steps) = mapRefresh {
       try require(steps >= 1, "the maps are refreshed every \(steps) steps: it must be at least 1")
       try require(codeMap == .linear, "refreshing maps has no effect without linear codes")

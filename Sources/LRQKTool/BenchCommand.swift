@@ -43,7 +43,8 @@ struct BenchSizes: ParsableArguments {
     transform: { try choice($0, as: Preset.self) })
   var preset = Preset.paper
   @Option(help: "Timed runs, after one that is not counted.") var runs = 5
-  @Option(help: "Seed of the random queries, keys and values.", transform: seedNumber) var seed: UInt64 = 0
+  @Option(help: "Seed of the random queries, keys and values.", transform: seedNumber) var seed:
+    UInt64 = 0
   @Flag(help: "Print one JSON object.") var json = false
 
   func validate() throws {
@@ -149,7 +150,8 @@ struct BenchPrefill: ParsableCommand {
       read += starts * l * (r + d)
     }
     try BenchReport(
-      what: "prefill", isDecode: false, sizes: s, timing: timing, limits: limits, operations: operations,
+      what: "prefill", isDecode: false, sizes: s, timing: timing, limits: limits,
+      operations: operations,
       bytes: 4 * (read + Double(s.groups) * l * r), extra: [:]
     ).print()
   }

@@ -102,7 +102,9 @@ struct ReplayCommand: ParsableCommand {
       report = JSONReport(recording, plan, single)
       showText = {
         ReplayText(recording, precision).print(single, plan)
-        if perStep { show("  note: --per-step has no part in a \(recording.kind.rawValue) recording") }
+        if perStep {
+          show("  note: --per-step has no part in a \(recording.kind.rawValue) recording")
+        }
       }
     case .trajectory, .capture:
       let bar = ProgressBar(label: "decode steps", isWanted: progress)

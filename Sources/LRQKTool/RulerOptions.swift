@@ -18,7 +18,9 @@ struct RulerOptions: ParsableArguments {
   @Option(help: "Seed of the samples.", transform: seedNumber)
   var seed: UInt64 = 0
 
-  @Option(help: "A text file for the prose of the haystacks, UTF-8; - is standard input.", completion: .file())
+  @Option(
+    help: "A text file for the prose of the haystacks, UTF-8; - is standard input.",
+    completion: .file())
   var haystack: String?
 
   @Option(

@@ -49,7 +49,8 @@ extension ReplayOptions {
     let idle = p.idleWeights()
     if weights != nil, !idle.isEmpty {
       throw .parameter(
-        "\(idle.joined(separator: " and ")) of --weights have no effect with \(others); leave them 1")
+        "\(idle.joined(separator: " and ")) of --weights have no effect with \(others); leave them 1"
+      )
     }
   }
 

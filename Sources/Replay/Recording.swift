@@ -87,7 +87,8 @@ public struct Recording: Sendable {
     for (key, size) in sizes {
       guard let said: Int = try number(key), said != size else { continue }
       throw ReplayError(
-        "\(file.path): metadata \(key) is \(said), and the tensors have \(size); correct the metadata")
+        "\(file.path): metadata \(key) is \(said), and the tensors have \(size); correct the metadata"
+      )
     }
   }
 

@@ -66,7 +66,9 @@ extension TrajectoryReplay {
       result.outputs[name] = Comparison(
         tensor.converted(), expected, limit: limit, reason: reason)
     }
-    for name in ["k_hat", "prefill.A_K", "final.B_Q", "final.B_K", "prefill.B_Q", "prefill.B_K", "attention"]
+    for name in [
+      "k_hat", "prefill.A_K", "final.B_Q", "final.B_K", "prefill.B_Q", "prefill.B_K", "attention",
+    ]
     where file.contains(name) && !tensors.contains(where: { $0.name == name }) && !steps.isEmpty {
       result.skipped.append("\(name): these choices have none")
     }
@@ -147,8 +149,9 @@ extension TrajectoryReplay {
     return all + final
   }
 
-  /// Every integer output. A set is padded with -1 behind its tokens.
+  /// Every integer output.
   ///
+  /// A set is padded with -1 behind its tokens.
   /// `selected` is what each head chose itself, k wide (wider only where r exceeds k and more rows are
   /// kept before the first choice); `attended` is every token that the head attended to, recent
   /// ones included, as wide as the longest of them, with the lengths in `attended_count`.
