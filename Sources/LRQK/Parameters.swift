@@ -219,8 +219,9 @@ public struct Parameters: Sendable, Equatable {
     }
   }
 
-  /// Throws `LRQKError.parameter` for the first choice that makes no sense at head width `width`.
-  public func check(width: Int) throws(LRQKError) {
+  /// Throws `LRQKError.parameter` for the first choice that makes no sense at head width `width`, and,
+  /// where the heads are known, with `groupSize` query heads for each key/value head.
+  public func check(width: Int, groupSize: Int? = nil) throws(LRQKError) {
     func require(_ holds: Bool, _ sentence: @autoclosure () -> String) throws(LRQKError) {
       if !holds { throw .parameter(sentence()) }
     }
@@ -253,6 +254,10 @@ public struct Parameters: Sendable, Equatable {
     try require(
       support == .own || transfers == .perKeyValueHead,
       "a head attends to its group's rows only where the group holds them: transfers per key/value head"
+    )
+    try require(
+      support == .own || groupSize != 1,
+      "support group has no effect where every key/value head serves one query head: use support own"
     )
     if case .every(let steps) = mapRefresh {
       try require(steps >= 1, "the maps are refreshed every \(steps) steps: it must be at least 1")

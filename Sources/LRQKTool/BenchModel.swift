@@ -144,8 +144,9 @@ struct BenchModel: ParsableCommand {
     let timing = try Timing(runs: steps, step)
     return ModelReport(
       timing: timing, weightBytes: decoder.weightBytesPerStep, promptSeconds: promptSeconds,
-      before: before,
-      after: MachineLimits.measure())
+      before: before, after: MachineLimits.measure(),
+      note: method.nothingLeftOut(
+        length: states[0].caches[0].length, layers: decoder.layerShapes))
   }
 
   /// The token of the largest logit; the first of equals.
@@ -162,6 +163,8 @@ private struct ModelReport {
   /// The machine's limits before the first timed step and after the last.
   let before: MachineLimits
   let after: MachineLimits
+  /// What is said where the cache left no token out.
+  let note: String?
   var openSeconds = 0.0
 
   func print(_ c: BenchModel, _ model: ModelConfiguration) throws {
@@ -171,7 +174,7 @@ private struct ModelReport {
     let prompt = Double(c.batch * c.context) / promptSeconds
     let cores = ProcessInfo.processInfo.activeProcessorCount
     if c.json {
-      let measured: [String: Any] = [
+      var object: [String: Any] = [
         "benchmark": "decode-model", "model": c.model ?? "random",
         "format": c.model == nil ? c.format ?? "f32" : "as stored", "cache": c.cache,
         "context": c.context, "batch": c.batch, "hidden": model.hiddenSize,
@@ -187,7 +190,8 @@ private struct ModelReport {
         "limit_read_gigabytes_per_second_after": after.bandwidth,
         "prompt_tokens_per_second": prompt, "open_seconds": openSeconds, "processors": cores,
       ]
-      let object = measured.merging(kernelReport().fields) { measured, _ in measured }
+      object.merge(kernelReport().fields) { measured, _ in measured }
+      if let note { object["note"] = note }
       return show(String(decoding: try objectJSON(object), as: UTF8.self))
     }
     show(
@@ -217,5 +221,6 @@ private struct ModelReport {
             + "\(number(after.bandwidth, 1)) GB/s after",
         ],
       ]))
+    if let note { show("  note: \(note)") }
   }
 }

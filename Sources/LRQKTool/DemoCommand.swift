@@ -99,6 +99,8 @@ struct DemoRun {
   private let needles: [Int]
   /// The first token that is not of the haystack.
   private let questionStart: Int
+  /// What is said of a method that left nothing out.
+  private let notes: [String?]
   private let answers: [(text: String, right: Int, use: MemoryUse)]
 
   init(
@@ -124,6 +126,7 @@ struct DemoRun {
     generator.given = Array(sample.tokens[questionStart...])
     let generations = try generator.generate(
       Array(sample.tokens[..<questionStart]), sequences: methods.count)
+    notes = zip(methods, generations).map { $1.nothingLeftOut(by: $0, decoder.layerShapes) }
     answers = generations.map { generation in
       let text = tokenizer.decode(generation.tokens)
       let right = sample.references.count { text.contains($0) }
@@ -185,6 +188,9 @@ struct DemoRun {
       "Counted, not estimated: rows of float32 over all layers; moved, both ways, by decode steps, of "
         + "which \(sample.tokens.count - questionStart) took the question. The hit rate is the share "
         + "of wanted rows that lay on the device already.")
+    for (method, note) in zip(methods, notes) {
+      if let note { page.text("\(method.brief): \(note).") }
+    }
   }
 
   func tellLooks(on page: inout Page) {

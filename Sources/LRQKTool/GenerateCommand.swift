@@ -108,13 +108,16 @@ struct GenerateCommand: ParsableCommand {
     if stream { show(text?.finish() ?? "") }
     for answer in answers {
       let report = GenerationReport(
-        answer, method, tokenizer, times: generator.times, loadSeconds: loadSeconds)
+        answer, method, tokenizer, layers: decoder.layerShapes, times: generator.times,
+        loadSeconds: loadSeconds)
       if json {
         show(try jsonText(report, isPretty: false))
       } else if !stream {
         show(report.text ?? answer.tokens.map(String.init).joined(separator: " "))
       }
     }
-    GenerationSummary(answers, method, generator.times, loadSeconds: loadSeconds).print()
+    GenerationSummary(
+      answers, method, layers: decoder.layerShapes, generator.times, loadSeconds: loadSeconds
+    ).print()
   }
 }

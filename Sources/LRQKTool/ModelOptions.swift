@@ -24,7 +24,9 @@ struct PromptOptions: ParsableArguments {
   @Option(parsing: .unconditionalSingleValue, help: "A prompt. Several make a batch.")
   var prompt: [String] = []
 
-  @Option(help: "A file whose whole text, UTF-8, is the prompt; - is standard input.", completion: .file())
+  @Option(
+    help: "A file whose whole text, UTF-8, is the prompt; - is standard input.", completion: .file()
+  )
   var promptFile: String?
 
   @Option(

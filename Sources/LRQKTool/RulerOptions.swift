@@ -18,7 +18,9 @@ struct RulerOptions: ParsableArguments {
   @Option(help: "Seed of the samples.", transform: seedNumber)
   var seed: UInt64 = 0
 
-  @Option(help: "A text file for the prose of the haystacks, UTF-8; - is standard input.", completion: .file())
+  @Option(
+    help: "A text file for the prose of the haystacks, UTF-8; - is standard input.",
+    completion: .file())
   var haystack: String?
 
   @Option(
@@ -143,6 +145,10 @@ struct RulerOptions: ParsableArguments {
     // Of all tasks, those that do not fit are told and passed over; a task that was asked for by
     // name has to fit.
     runner.passesOverMisfits = tasks == "all"
+    let layers = decoder.layerShapes
+    runner.inSight = { length in
+      layers.map { $0.visible(length: length).count }.max() ?? length
+    }
     let bar = ProgressBar(label: "samples", isWanted: progress)
     runner.onSample = { bar.show($0, of: $1) }
     defer { bar.clear() }

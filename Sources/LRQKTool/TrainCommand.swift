@@ -19,7 +19,9 @@ struct TrainCommand: ParsableCommand {
       checkpoint, and ends with the same bits as a run that was never stopped.
       """)
 
-  @Option(help: "What is trained, and on what; - is standard input.", completion: .file(extensions: ["json"]))
+  @Option(
+    help: "What is trained, and on what; - is standard input.",
+    completion: .file(extensions: ["json"]))
   var recipe: String
 
   @Option(help: "The run's folder.", completion: .directory)

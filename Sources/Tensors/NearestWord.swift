@@ -8,8 +8,9 @@
 // delete, to replace, and neighbours to swap (Damerau and Levenshtein, each letter in one change at
 // most). The beginning of a longer word is near as well: "temp" is near "temperature".
 
-/// The known word that is nearest to `word`; nil where none is near. The first of equals is taken, and
-/// case does not count.
+/// The known word that is nearest to `word`; nil where none is near.
+///
+/// The first of equals is taken, and case does not count.
 package func nearestWord(to word: String, among known: [String]) -> String? {
   let letters = Array(word.lowercased())
   if letters.count < 3 { return nil }

@@ -97,7 +97,7 @@ extension SafetensorsError.Problem: CustomStringConvertible {
   public var description: String {
     switch self {
     case .system(let operation, let reason): "cannot \(operation): \(reason)"
-    case .notARegularFile: 
+    case .notARegularFile:
       "not a regular file; tensors are mapped, so they cannot come through a pipe: give the path of a "
         + ".safetensors file"
 
