@@ -20,7 +20,7 @@ struct CommandFiles {
     /// "--output out.safetensors".
     let name: String
     let path: String
-    let file: FileIdentity
+    let file: FileIdentity?
   }
 
   private var inputs: [Use] = []
@@ -29,8 +29,8 @@ struct CommandFiles {
 
   /// Adds a file that is read; nil adds nothing.
   mutating func reads(_ path: String?, _ option: String) {
-    guard let path, let file = FileIdentity(path) else { return }
-    inputs.append(Use(name: "\(option) \(path)", path: path, file: file))
+    guard let path else { return }
+    inputs.append(Use(name: "\(option) \(path)", path: path, file: FileIdentity(path)))
   }
 
   /// Adds the files in a model's folder.
@@ -38,14 +38,13 @@ struct CommandFiles {
 
   /// Adds standard input.
   mutating func readsStandardInput() {
-    guard let file = FileIdentity(descriptor: 0) else { return }
-    inputs.append(Use(name: "standard input", path: "", file: file))
+    inputs.append(Use(name: "standard input", path: "", file: FileIdentity(descriptor: 0)))
   }
 
   /// Adds a file that is written; nil adds nothing.
   mutating func writes(_ path: String?, _ option: String) {
-    guard let path, let file = FileIdentity(path) else { return }
-    outputs.append(Use(name: "\(option) \(path)", path: path, file: file))
+    guard let path else { return }
+    outputs.append(Use(name: "\(option) \(path)", path: path, file: FileIdentity(path)))
   }
 
   /// Requires that every output is a file of its own.
@@ -53,12 +52,13 @@ struct CommandFiles {
     for folder in folders where !outputs.isEmpty {
       let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
       let held = Set(names.compactMap { FileIdentity("\(folder)/\($0)") })
-      if let output = outputs.first(where: { $0.file.isThere && held.contains($0.file) }) {
+      if let output = outputs.first(where: { $0.file.map(held.contains) ?? false }) {
         throw ValidationError("\(output.name): the model's folder has this file; choose another")
       }
     }
     for (n, output) in outputs.enumerated() {
-      if let other = (inputs + outputs[..<n]).first(where: { $0.file == output.file }) {
+      guard let file = output.file else { continue }
+      if let other = (inputs + outputs[..<n]).first(where: { $0.file == file }) {
         throw ValidationError("\(output.name): this is the file of \(other.name); choose another")
       }
     }
@@ -97,9 +97,6 @@ private enum FileIdentity: Hashable {
   case file(device: UInt, number: UInt)
   /// A file to come: its folder and its name.
   case toCome(device: UInt, number: UInt, name: String)
-
-  /// Whether there is such a file.
-  var isThere: Bool { if case .file = self { true } else { false } }
 
   /// The file at `path`; nil for folders, pipes and devices, which nothing replaces, and where there
   /// is not even a folder.
