@@ -30,7 +30,7 @@ public enum Initialization: Sendable, Equatable {
   case topColumns
   /// One common set of columns, by the sums over Q and K together ("topcol").
   case sharedTopColumns
-  /// The closed-form optimum of the first term (ours; see Spectral.swift).
+  /// The closed-form optimum of the first term (see Spectral.swift).
   case spectral
   /// A_Q and A_K handed to `prefill`.
   case given
@@ -42,7 +42,7 @@ public enum PrefillSolver: String, Sendable, CaseIterable {
   case rowwise
   /// The same sweeps in d by d space (ours; see GramPrefill.swift). The default.
   case gram
-  /// No sweeps: the closed-form optimum of ‖QKᵀ − A_Q A_Kᵀ‖ (ours).
+  /// No sweeps: the closed-form optimum of ‖QKᵀ − A_Q A_Kᵀ‖ (see Spectral.swift).
   case spectral
 }
 

@@ -25,18 +25,21 @@ package import Tensors
 ///
 /// 1. l rows span at most l directions, whatever was rounded: the l largest eigenvalues can be data.
 /// 2. Element (i, j) is a chain of n products in the rows' own precision, n at most a block
-///    (RowProduct.swift), and every partial sum lies below √(G_ii G_jj). n roundings of relative size
-///    u that are independent add up to √n u √(G_ii G_jj) at most: G is off by D Z D with
-///    D = diag(√G_ii) and |Z| of about √n u. By rows that is at most √n u √(G_ii tr G), so the largest
-///    eigenvalue v of G bounds what can be rounding by
+///    (RowProduct.swift). Each rounding is at most u of a partial sum, u/√3 on the average, and
+///    partial sums grow to √(G_ii G_jj) at most. Where roundings are independent, n of them add up
+///    to √n u √(G_ii G_jj) / 3 or less: G is off by a matrix whose row i has the norm
+///    √n u √(G_ii tr G) / 3. With the largest eigenvalue v of G for G_ii, and half for a third,
+///    what may be rounding lies below
 ///
-///        √n u √(v tr G)
+///        √n u √(v tr G) / 2
 ///
-///    The worst case, where all roundings point the same way, is n u tr G. It would throw away weak
-///    directions of real heads, so it is not used. Measured: null directions of normal, of low-rank
-///    and of repeated rows reach 0.2 of the bound, rows of one or two tokens, again and again, 1.9
-///    (they round alike); the weakest direction of the heads of small trained models has 1.5 times
-///    the bound after 100 tokens, and more than 8 times after 1,000.
+///    The worst case, all roundings the same way, is n u tr G. It would throw away weak directions
+///    of real heads, so it is not used. Measured, null directions of normal, of low-rank and of
+///    repeated rows reach .4 of the bound; the weakest direction of the heads of a small trained
+///    model has 3 times the bound after 100 tokens and 17 times after 1,000. Two limits: hundreds of
+///    rows that are all the same one or two round alike, reach up to 4 times the bound, and keep a
+///    direction too many; and of 64 normal rows of width 64, whose weakest direction may be down in
+///    the rounding of Float, one direction can be lost.
 ///
 /// LAPACK's own rounding, d times 2⁻⁵² of v, is the least that is cut, for rows in Double too.
 package struct SummedGram {
@@ -71,7 +74,7 @@ package struct SummedGram {
     let chain = Double(min(rows, RowProduct<Float>.block))
     let cut = max(
       Double(d) * Double.ulpOfOne * largest,
-      unitRoundoff * (chain * largest * max(traceOf(sum), 0)).squareRoot())
+      unitRoundoff * (chain * largest * max(traceOf(sum), 0)).squareRoot() / 2)
     var root = Tensor<Double>(repeating: 0, shape: [d, d])
     var inverse = root
     var rank = 0

@@ -30,7 +30,9 @@ private struct Rows: Sendable, CustomTestStringConvertible {
     Rows(name: "\(l) combinations of \(rank)", rank: rank) { seed in
       // Small integers, so that products are exact and the rank is.
       func integers(_ shape: [Int], _ stream: UInt64) -> Tensor<Float> {
-        Tensor<Float>.normal(shape: shape, seed: seed, stream: stream).map { (8 * $0).rounded() / 8 }
+        Tensor<Float>.normal(shape: shape, seed: seed, stream: stream).map {
+          (8 * $0).rounded() / 8
+        }
       }
       return matmul(integers([l, rank], 1), integers([rank, width], 2), in: .reference)
     }
