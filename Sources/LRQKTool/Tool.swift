@@ -45,6 +45,7 @@ struct LRQKCommand: ParsableCommand {
 
   static func main() {
     keepFreedMemory()
+    nameTruncatedFiles(status: 65)
     do {
       var command = try parseAsRoot()
       try command.run()
