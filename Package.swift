@@ -47,8 +47,10 @@ let package = Package(
       name: "CLinearAlgebra", pkgConfig: "openblas",
       providers: [.apt(["libopenblas-dev", "liblapacke-dev"])]),
     .target(name: "CFusedChains"),
+    .target(name: "CMappedFiles"),
     .target(
-      name: "Tensors", dependencies: ["CLinearAlgebra", "CFusedChains"], swiftSettings: strict),
+      name: "Tensors", dependencies: ["CLinearAlgebra", "CFusedChains", "CMappedFiles"],
+      swiftSettings: strict),
     .target(name: "TieredMemory", dependencies: ["Tensors"], swiftSettings: strict),
     .target(name: "LRQK", dependencies: ["Tensors", "TieredMemory"], swiftSettings: strict),
     .target(

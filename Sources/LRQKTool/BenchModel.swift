@@ -109,7 +109,7 @@ struct BenchModel: ParsableCommand {
   }
 
   private func open() throws -> Decoder {
-    if let model { return try Decoder(folder: model) }
+    if let model { return try openDecoder(model) }
     return try withTemporaryFolder { folder in
       try sizes.write(to: folder, seed: seed)
       return try Decoder(folder: folder)  // the weights stay mapped when the files are gone

@@ -62,7 +62,9 @@ struct DemoCommand: ParsableCommand {
         )
       }
       let start = ContinuousClock.now
-      let decoder = try Decoder(folder: model)
+      let decoder = try openDecoder(model)
+      var lengths = LengthNote(decoder)
+      lengths.check(length, "the prompt with its answer")
       let tokenizer = try requiredTokenizer(model)
       let form = PromptForm(tokenizer)
       guard let task = RulerTask(rawValue: task) else { preconditionFailure("validated") }

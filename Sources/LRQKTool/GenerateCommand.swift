@@ -79,11 +79,13 @@ struct GenerateCommand: ParsableCommand {
     try prompts.files.check()
     let method = try cacheMethod(cache)
     let start = ContinuousClock.now
-    let decoder = try Decoder(folder: model.model)
+    let decoder = try openDecoder(model.model)
     let tokenizer = try tokenizerIfAny(model.model)
     let loadSeconds = (ContinuousClock.now - start) / .seconds(1)
     let tokens = try prompts.tokens(model.model, tokenizer)
     try checkStream(tokens.count)
+    var lengths = LengthNote(decoder)
+    lengths.check(tokens.map(\.count).max() ?? 0, "the prompt")
 
     let bar = ProgressBar(label: "tokens", isWanted: stream ? false : progress)
     var text = tokenizer?.makeStream(skippingSpecialTokens: true)
@@ -106,6 +108,9 @@ struct GenerateCommand: ParsableCommand {
       answers = try generator.generate(tokens)
     }
     if stream { show(text?.finish() ?? "") }
+    lengths.check(
+      zip(tokens, answers).map { $0.count + $1.tokens.count }.max() ?? 0,
+      "the prompt with its answer")
     for answer in answers {
       let report = GenerationReport(
         answer, method, tokenizer, layers: decoder.layerShapes, times: generator.times,

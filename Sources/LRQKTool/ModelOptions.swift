@@ -73,7 +73,8 @@ struct PromptOptions: ParsableArguments {
     if let idsFile { return try readTokenIDs(idsFile).sequences }
     guard let tokenizer else {
       throw InputError(
-        "\(folder): there is no tokenizer.json, so a text cannot become tokens; give --ids-file")
+        "\(folder): there is no tokenizer.json, so a text cannot become tokens; give --ids-file, or: "
+          + missingTokenizer(folder: folder))
     }
     let texts = try promptFile.map { [try readText($0)] } ?? prompt
     if !chat { return texts.map { tokenizer.encode($0, addingSpecialTokens: !noSpecial) } }

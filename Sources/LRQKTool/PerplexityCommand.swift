@@ -57,7 +57,7 @@ struct PerplexityCommand: ParsableCommand {
       var files = CommandFiles()
       files.reads(text, "--text")
       try files.check()
-      let decoder = try Decoder(folder: model.model)
+      let decoder = try openDecoder(model.model)
       let tokenizer = try requiredTokenizer(model.model)
       let tokens = tokenizer.encode(try readText(text))
       let plan: PerplexityWindows
@@ -65,6 +65,8 @@ struct PerplexityCommand: ParsableCommand {
         plan = try PerplexityWindows(
           tokens: tokens.count, context: context, stride: stride, limit: windows)
       } catch { throw InputError("\(text): \(error)") }
+      var lengths = LengthNote(decoder)
+      lengths.check(plan.context + plan.stride, "a window")
       var perplexity = Perplexity(decoder, tokenizer, methods: try methods)
       let bar = ProgressBar(label: "tokens", isWanted: progress)
       perplexity.onToken = { bar.show($0, of: $1) }

@@ -129,7 +129,7 @@ struct RulerOptions: ParsableArguments {
     -> RulerReport
   {
     let folder = model.model
-    let decoder = try Decoder(folder: folder)
+    let decoder = try openDecoder(folder)
     let tokenizer = try requiredTokenizer(folder)
     let generator = try generator(folder, tokenizer)
     let head = LogHead(
@@ -157,14 +157,16 @@ struct RulerOptions: ParsableArguments {
       log: try log.map { try SampleLog(path: $0, head: head) } ?? SampleLog())
     return RulerReport(
       rows, head: head, modelFolder: folder,
-      longestSequence: decoder.configuration.longestSequence)
+      longestSequence: decoder.configuration.reach)
   }
 }
 
 /// The tokenizer of a checkpoint folder, which has to have one.
 func requiredTokenizer(_ folder: String) throws -> Tokenizer {
   guard let tokenizer = try tokenizerIfAny(folder) else {
-    throw InputError("\(folder): there is no tokenizer.json, so a text cannot become tokens")
+    throw InputError(
+      "\(folder): there is no tokenizer.json, so a text cannot become tokens; "
+        + missingTokenizer(folder: folder))
   }
   return tokenizer
 }

@@ -37,7 +37,7 @@ struct TokenizeCommand: ParsableCommand {
 
   func run() throws {
     do {
-      let tokenizer = try Tokenizer(folder: model.model)
+      let tokenizer = try requiredTokenizer(model.model)
       if let text { return show(line(text, tokenizer)) }
       var files = CommandFiles()
       files.readsStandardInput()

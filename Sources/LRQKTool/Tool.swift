@@ -48,6 +48,7 @@ struct LRQKCommand: ParsableCommand {
     Streams.prepare()
     KernelChoice(running: .current, environment: ProcessInfo.processInfo.environment).apply()
     keepFreedMemory()
+    nameTruncatedFiles(status: 65)
     do {
       let arguments = try writtenArguments(Array(CommandLine.arguments.dropFirst()))
       var command = try parseAsRoot(arguments)
