@@ -110,6 +110,9 @@ let package = Package(
       ],
       swiftSettings: strict),
     .executableTarget(
+      name: "lrqk-in-one-page", path: "Examples/LRQKInOnePage", exclude: ["output.txt"],
+      swiftSettings: strict),
+    .executableTarget(
       name: "factorise-prompt", dependencies: ["Tensors", "LRQK"],
       path: "Examples/FactorisePrompt", exclude: ["output.txt"], swiftSettings: strict),
     .executableTarget(
@@ -187,7 +190,10 @@ let package = Package(
       exclude: ["check.c", "check_library.py"], swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(
-      name: "ToolTests", dependencies: ["LRQKTool", "factorise-prompt", "one-decode-step"],
+      name: "ToolTests",
+      dependencies: [
+        "LRQKTool", "Tensors", "lrqk-in-one-page", "factorise-prompt", "one-decode-step",
+      ],
       exclude: ["explain.txt"], swiftSettings: strict),
   ]
 )

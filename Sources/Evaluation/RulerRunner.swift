@@ -30,6 +30,8 @@ public struct RulerRunner {
   public var onSample: (_ done: Int, _ total: Int) -> Void = { _, _ in }
   /// Whether a task that does not fit a length becomes a row without a score instead of an error.
   public var passesOverMisfits = false
+  /// How many of so many tokens the newest one can attend to: fewer where every layer has a window.
+  public var inSight: (_ length: Int) -> Int = { $0 }
 
   /// Runs `methods` on the samples of `generator`.
   public init(
@@ -60,7 +62,7 @@ public struct RulerRunner {
             onSample(done, total)
           }
           for (method, records) in zip(methods, records) {
-            rows.append(RulerRow(task, length, method, records))
+            rows.append(RulerRow(task, length, method, records, inSight: inSight))
           }
         } catch let misfit as MisfitError where passesOverMisfits {
           done += samples - records[0].count

@@ -56,7 +56,10 @@ struct CaptureCommand: ParsableCommand {
 
   func run() throws {
     do {
-      try model.checkOutput(output)
+      var files = prompts.files
+      files.readsModel(model.model)
+      files.writes(output, "--output")
+      try files.checkThatNothingIsReplaced()
       let decoder = try openDecoder(model.model)
       let shapes = decoder.layerShapes
       guard layer < shapes.count else {
@@ -66,6 +69,7 @@ struct CaptureCommand: ParsableCommand {
       if let rank, rank > shape.width {
         throw ValidationError("--rank \(rank): it exceeds the head width \(shape.width)")
       }
+      try files.checkThatOutputsCanBeWritten()
       let tokens = try prompts.tokens(model.model, try tokenizerIfAny(model.model))
       if tokens.count > 1 {
         throw ValidationError("a capture has one prompt, not the \(tokens.count) of the ids file")
@@ -113,9 +117,7 @@ struct CaptureCommand: ParsableCommand {
       try writer.add(name, whole.reshaped([1] + whole.shape), as: .float32)
     }
     try writer.write(to: output)
-    FileHandle.standardError.write(
-      Data(
-        "\(output): layer \(layer), \(promptLength) prompt tokens and \(length - promptLength) steps\n"
-          .utf8))
+    say(
+      "\(output): layer \(layer), \(promptLength) prompt tokens and \(length - promptLength) steps")
   }
 }

@@ -35,7 +35,7 @@ struct DemoCommand: ParsableCommand {
   @Option(help: "Tokens of prompt and answer together.")
   var length = 2048
 
-  @Option(help: "Seed of the sample.")
+  @Option(help: "Seed of the sample.", transform: seedNumber)
   var seed: UInt64 = 1
 
   @Option(
@@ -77,7 +77,7 @@ struct DemoCommand: ParsableCommand {
       run.tellAnswers(on: &page)
       run.tellMemory(on: &page)
       run.tellLooks(on: &page)
-      show(page.lines.joined(separator: "\n"))
+      show(page)
       show("")
       show(
         "    \(number((ContinuousClock.now - start) / .seconds(1), 1)) s in all. "
@@ -101,6 +101,8 @@ struct DemoRun {
   private let needles: [Int]
   /// The first token that is not of the haystack.
   private let questionStart: Int
+  /// What is said of a method that left nothing out.
+  private let notes: [String?]
   private let answers: [(text: String, right: Int, use: MemoryUse)]
 
   init(
@@ -126,6 +128,7 @@ struct DemoRun {
     generator.given = Array(sample.tokens[questionStart...])
     let generations = try generator.generate(
       Array(sample.tokens[..<questionStart]), sequences: methods.count)
+    notes = zip(methods, generations).map { $1.nothingLeftOut(by: $0, decoder.layerShapes) }
     answers = generations.map { generation in
       let text = tokenizer.decode(generation.tokens)
       let right = sample.references.count { text.contains($0) }
@@ -187,6 +190,9 @@ struct DemoRun {
       "Counted, not estimated: rows of float32 over all layers; moved, both ways, by decode steps, of "
         + "which \(sample.tokens.count - questionStart) took the question. The hit rate is the share "
         + "of wanted rows that lay on the device already.")
+    for (method, note) in zip(methods, notes) {
+      if let note { page.text("\(method.brief): \(note).") }
+    }
   }
 
   func tellLooks(on page: inout Page) {

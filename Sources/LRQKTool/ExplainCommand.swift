@@ -32,7 +32,7 @@ struct ExplainCommand: ParsableCommand {
       """)
 
   // With this seed the proxy scores miss one of the three best tokens: something to look at.
-  @Option(help: "Which example: another seed, other numbers.")
+  @Option(help: "Which example: another seed, other numbers.", transform: seedNumber)
   var seed: UInt64 = 973
 
   @Option(help: "l, tokens of the prompt, up to 32; more than k + w.")
@@ -138,7 +138,7 @@ struct ExplainCommand: ParsableCommand {
     example.tellTitle(on: &page, seed: seed)
     try example.tellPrefill(on: &page)
     try example.tellDecode(on: &page)
-    show(page.lines.joined(separator: "\n"))
+    show(page)
   }
 }
 

@@ -52,9 +52,9 @@ struct GoldenVerify: ParsableCommand {
         show("\(folder): every file is as its manifest says")
         return
       }
-      show(faults.joined(separator: "\n"))
+      show(faults.map { visible($0) }.joined(separator: "\n"))
     } catch { fail(error, folder) }
-    Foundation.exit(1)
+    Streams.exit(1)
   }
 }
 
@@ -70,20 +70,60 @@ struct GoldenShow: ParsableCommand {
       let golden = try SafetensorsFile(path: file)
       var lines = labelled(golden.metadata.sorted { $0.key < $1.key }.map { [$0.key, $0.value] })
       var rows = [["tensor", "format", "shape", "least", "largest"]]
+      var remarks: [String] = []
       for name in golden.names.sorted() {
-        let format = try golden.format(of: name)
-        let shape = try golden.shape(of: name).map(String.init).joined(separator: " × ")
-        let numbers: [Double] =
-          format.isFloatingPoint
-          ? try golden.tensor(name, as: Double.self).elements
-          : try golden.integers(name).elements.map(Double.init)
-        func text(_ x: Double?) -> String {
-          x.map { format.isFloatingPoint ? number($0) : "\(Int($0))" } ?? "-"
-        }
-        rows.append([name, format.rawValue, shape, text(numbers.min()), text(numbers.max())])
+        let shape = try golden.shape(of: name)
+        let values = try TensorRange(golden, name)
+        rows.append([
+          name, try golden.format(of: name).rawValue,
+          shape.map(String.init).joined(separator: " × "), values.least, values.largest,
+        ])
+        if values.notNumbers > 0 { remarks.append("\(visible(name)): \(values.notNumbers) NaN") }
       }
-      lines += ["", table(rows, indent: "")]
+      lines += ["", table(rows, indent: "")] + remarks
       show(lines.joined(separator: "\n"))
     } catch { fail(error, file) }
+  }
+}
+
+/// The least and the largest number of a tensor, found piece by piece: files may be larger than memory.
+private struct TensorRange {
+  /// As text: whole numbers in full; "-" where there is none.
+  let least, largest: String
+  /// How many elements are NaN; they are neither least nor largest.
+  let notNumbers: Int
+
+  private static let piece = 1 << 16
+
+  init(_ file: SafetensorsFile, _ name: String) throws {
+    let count = try file.shape(of: name).reduce(1, *)
+    let bar = ProgressBar(label: "elements of \(visible(name))", isWanted: nil)
+    defer { bar.clear() }
+    func forEachPiece(_ body: (Range<Int>) throws -> Void) rethrows {
+      for start in stride(from: 0, to: count, by: Self.piece) {
+        try body(start..<min(start + Self.piece, count))
+        bar.show(start, of: count)
+      }
+    }
+    if try !file.format(of: name).isFloatingPoint {
+      var (low, high) = (Int.max, Int.min)
+      try forEachPiece { places in
+        for number in try file.integers(name, places) {
+          (low, high) = (min(low, number), max(high, number))
+        }
+      }
+      (least, largest, notNumbers) = count == 0 ? ("-", "-", 0) : ("\(low)", "\(high)", 0)
+      return
+    }
+    var (low, high, strange) = (Double.infinity, -Double.infinity, 0)
+    try forEachPiece { places in
+      for number in try file.elements(name, places, as: Double.self) {
+        if number < low { low = number }
+        if number > high { high = number }
+        if number.isNaN { strange += 1 }
+      }
+    }
+    notNumbers = strange
+    (least, largest) = strange == count ? ("-", "-") : (number(low), number(high))
   }
 }

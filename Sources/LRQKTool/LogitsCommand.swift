@@ -27,7 +27,11 @@ struct LogitsCommand: ParsableCommand {
 
   func run() throws {
     do {
-      try model.checkOutput(output)
+      var files = CommandFiles()
+      files.readsModel(model.model)
+      files.reads(input, "--input")
+      files.writes(output, "--output")
+      try files.check()
       let (shape, sequences) = try readTokenIDs(input)
       let decoder = try openDecoder(model.model)
       var lengths = LengthNote(decoder)

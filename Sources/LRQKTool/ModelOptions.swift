@@ -17,25 +17,16 @@ struct ModelOption: ParsableArguments {
   func validate() throws {
     if model.isEmpty { throw ValidationError("--model is empty: name a folder") }
   }
-
-  /// Refuses to write over a file of the model's folder: the weights are read from there.
-  func checkOutput(_ path: String, option: String = "--output") throws {
-    let file = URL(fileURLWithPath: path).resolvingSymlinksInPath()
-    let folder = URL(fileURLWithPath: model).resolvingSymlinksInPath()
-    if file.deletingLastPathComponent().path == folder.path,
-      FileManager.default.fileExists(atPath: file.path)
-    {
-      throw ValidationError("\(option) \(path): the model's folder has this file; choose another")
-    }
-  }
 }
 
 /// Prompts as text or as token ids.
 struct PromptOptions: ParsableArguments {
-  @Option(help: "A prompt. Several make a batch.")
+  @Option(parsing: .unconditionalSingleValue, help: "A prompt. Several make a batch.")
   var prompt: [String] = []
 
-  @Option(help: "A file whose whole text, UTF-8, is the prompt.", completion: .file())
+  @Option(
+    help: "A file whose whole text, UTF-8, is the prompt; - is standard input.", completion: .file()
+  )
   var promptFile: String?
 
   @Option(
@@ -49,7 +40,7 @@ struct PromptOptions: ParsableArguments {
   @Flag(help: "The prompt is a user's message: the checkpoint's chat template frames it.")
   var chat = false
 
-  @Option(help: "With --chat: the system message.")
+  @Option(parsing: .unconditional, help: "With --chat: the system message.")
   var system: String?
 
   func validate() throws {
@@ -67,6 +58,14 @@ struct PromptOptions: ParsableArguments {
       throw ValidationError("--chat frames text, and --ids-file has none")
     }
     if system != nil && !chat { throw ValidationError("--system has no effect without --chat") }
+  }
+
+  /// The files that these options read.
+  var files: CommandFiles {
+    var files = CommandFiles()
+    files.reads(promptFile, "--prompt-file")
+    files.reads(idsFile, "--ids-file")
+    return files
   }
 
   /// The prompts as token ids.
@@ -113,12 +112,15 @@ struct SamplingOptions: ParsableArguments {
   @Option(help: "Divide (or multiply, if negative) the logits of tokens seen before by this.")
   var repetitionPenalty: Double?
 
-  @Option(help: "Seed of the draws; greedy choices are the same with any.")
-  var seed: UInt64 = 0
+  @Option(help: "With --temperature: seed of the draws. (default: 0)", transform: seedNumber)
+  var seed: UInt64?
 
   func validate() throws {
     if greedy && temperature != nil {
       throw ValidationError("--greedy and --temperature exclude each other")
+    }
+    if seed != nil && temperature == nil {
+      throw ValidationError("--seed has no effect without --temperature: nothing is drawn")
     }
     do { try sampling.check() } catch { throw ValidationError("\(error)") }
   }
@@ -130,9 +132,17 @@ struct SamplingOptions: ParsableArguments {
     sampling.topP = topP
     sampling.minP = minP
     sampling.repetitionPenalty = repetitionPenalty ?? 1
-    sampling.seed = seed
+    sampling.seed = seed ?? 0
     return sampling
   }
+}
+
+/// A seed; the error says what a seed is.
+@Sendable func seedNumber(_ text: String) throws -> UInt64 {
+  guard let seed = UInt64(text) else {
+    throw ValidationError("a seed is a whole number from 0 to \(UInt64.max)")
+  }
+  return seed
 }
 
 /// Requires a number of tokens to generate.
@@ -168,12 +178,9 @@ func readTokenIDs(_ path: String) throws -> (shape: [Int], sequences: [[Int]]) {
   return (ids.shape, sequences)
 }
 
-/// A whole file as text.
+/// A whole file, pipe or standard input (`-`) as text.
 func readText(_ path: String) throws -> String {
-  guard let data = FileManager.default.contents(atPath: path) else {
-    throw InputError("\(path): cannot be read")
-  }
-  guard let text = String(data: data, encoding: .utf8) else {
+  guard let text = String(validating: try readInput(at: path, limit: 1 << 30), as: UTF8.self) else {
     throw InputError("\(path): not UTF-8 text")
   }
   return text

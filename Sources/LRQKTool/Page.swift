@@ -64,9 +64,10 @@ struct Page {
   /// An empty page; with `colour`, headings and formulas are marked for a terminal.
   init(colour: Bool) { self.colour = colour }
 
-  /// `text` in a terminal's style where the page has colour.
+  /// `text` in a terminal's style where the page has colour; `text` itself cannot steer a terminal.
   func styled(_ text: String, _ code: String) -> String {
-    colour && !text.isEmpty ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text
+    let text = visible(text)
+    return colour && !text.isEmpty ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text
   }
 
   /// A part of the story.
@@ -88,7 +89,7 @@ struct Page {
   /// Sentences, filled to the width of the page.
   mutating func text(_ sentences: String) {
     var line = ""
-    for word in sentences.split(separator: " ") {
+    for word in visible(sentences).split(separator: " ") {
       if !line.isEmpty && Self.indent + line.count + 1 + word.count > Self.width {
         add(line)
         line = ""

@@ -18,7 +18,7 @@ struct PerplexityCommand: ParsableCommand {
 
   @OptionGroup var model: ModelOption
 
-  @Option(help: "A text file, UTF-8.", completion: .file())
+  @Option(help: "A text file, UTF-8; - is standard input.", completion: .file())
   var text: String
 
   @Option(
@@ -54,6 +54,9 @@ struct PerplexityCommand: ParsableCommand {
 
   func run() throws {
     do {
+      var files = CommandFiles()
+      files.reads(text, "--text")
+      try files.check()
       let decoder = try openDecoder(model.model)
       let tokenizer = try requiredTokenizer(model.model)
       let tokens = tokenizer.encode(try readText(text))

@@ -55,18 +55,17 @@ struct ReplayCommand: ParsableCommand {
     if json && perStep {
       throw ValidationError("--per-step has no effect with --json, which always holds every step")
     }
-    if let output, let file = files.first, Self.resolved(output) == Self.resolved(file) {
-      throw ValidationError("--output \(output) is the recording itself; name another file")
-    }
     _ = try choices.replayOptions()
-  }
-
-  private static func resolved(_ path: String) -> String {
-    URL(fileURLWithPath: path).resolvingSymlinksInPath().path
   }
 
   func run() throws {
     var isWithin = true
+    do {
+      var used = CommandFiles()
+      for file in files { used.reads(file, "FILE") }
+      used.writes(output, "--output")
+      try used.check()
+    } catch { fail(error, output ?? "replay") }
     for path in files {
       do {
         switch precision {
@@ -100,7 +99,12 @@ struct ReplayCommand: ParsableCommand {
       }
       isWithin = single.outputs.values.allSatisfy(\.within)
       report = JSONReport(recording, plan, single)
-      showText = { ReplayText(recording, precision).print(single, plan) }
+      showText = {
+        ReplayText(recording, precision).print(single, plan)
+        if perStep {
+          show("  note: --per-step has no part in a \(recording.kind.rawValue) recording")
+        }
+      }
     case .trajectory, .capture:
       let bar = ProgressBar(label: "decode steps", isWanted: progress)
       let trajectory: TrajectoryReplay<E>
@@ -114,9 +118,11 @@ struct ReplayCommand: ParsableCommand {
         try writer.add(name, integers: tensor, as: .int32)
       }
       isWithin = comparison.isWithin
-      report = JSONReport(recording, trajectory, comparison)
+      let leftOut = output == nil ? [] : trajectory.leftOut
+      report = JSONReport(recording, trajectory, comparison, leftOut: leftOut)
       showText = {
-        ReplayText(recording, precision).print(trajectory, comparison, everyStep: perStep)
+        ReplayText(recording, precision).print(
+          trajectory, comparison, everyStep: perStep, leftOut: leftOut)
       }
     }
     if let output { try writer.write(to: output) }  // first: a report is printed of a whole success

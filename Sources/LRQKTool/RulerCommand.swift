@@ -61,6 +61,9 @@ struct RulerCommand: ParsableCommand {
 
   func run() throws {
     do {
+      var files = ruler.files
+      files.readsModel(model.model)
+      try files.check()
       if showPrompts { return try printSamples() }
       let report = try ruler.report(model, lengths: try lengthList, methods: try methods)
       show(try report.text(ruler.format))
@@ -76,7 +79,7 @@ struct RulerCommand: ParsableCommand {
           do {
             sample = try generator.sample(task, length: length, index: index)
           } catch let misfit as MisfitError where ruler.tasks == "all" {
-            FileHandle.standardError.write(Data("\(misfit)\n".utf8))
+            say("\(misfit)")
             break
           }
           if ruler.format == .jsonl {

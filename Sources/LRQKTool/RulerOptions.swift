@@ -15,10 +15,12 @@ struct RulerOptions: ParsableArguments {
   @Option(help: "Samples of every task at every length.")
   var samples = 20
 
-  @Option(help: "Seed of the samples.")
+  @Option(help: "Seed of the samples.", transform: seedNumber)
   var seed: UInt64 = 0
 
-  @Option(help: "A text file for the prose of the haystacks, UTF-8.", completion: .file())
+  @Option(
+    help: "A text file for the prose of the haystacks, UTF-8; - is standard input.",
+    completion: .file())
   var haystack: String?
 
   @Option(
@@ -68,6 +70,9 @@ struct RulerOptions: ParsableArguments {
     if let answerTokens, !(1...4096).contains(answerTokens) {
       throw ValidationError("--answer-tokens \(answerTokens): it must be from 1 to 4096")
     }
+    if ([haystack].compactMap { $0 } + qa).count(where: isStandardInput) > 1 {
+      throw ValidationError("standard input can be read once: name files for the other inputs")
+    }
     let prose: Set<RulerTask> = [
       .niahSingle2, .niahSingle3, .niahMultikey1, .niahMultivalue, .niahMultiquery,
     ]
@@ -110,6 +115,15 @@ struct RulerOptions: ParsableArguments {
       hasExamples: !noExamples, answerLimit: answerTokens)
   }
 
+  /// The files that these options read and write.
+  var files: CommandFiles {
+    var files = CommandFiles()
+    files.reads(haystack, "--haystack")
+    for path in qa { files.reads(path, "--qa") }
+    files.writes(log, "--log")
+    return files
+  }
+
   /// Runs `methods` and reports.
   func report(_ model: ModelOption, lengths: [Int], methods: [any CacheMethod]) throws
     -> RulerReport
@@ -131,6 +145,10 @@ struct RulerOptions: ParsableArguments {
     // Of all tasks, those that do not fit are told and passed over; a task that was asked for by
     // name has to fit.
     runner.passesOverMisfits = tasks == "all"
+    let layers = decoder.layerShapes
+    runner.inSight = { length in
+      layers.map { $0.visible(length: length).count }.max() ?? length
+    }
     let bar = ProgressBar(label: "samples", isWanted: progress)
     runner.onSample = { bar.show($0, of: $1) }
     defer { bar.clear() }

@@ -80,11 +80,14 @@ struct SweepCommand: ParsableCommand {
     if try lines().reduce(0, { $0 + $1.methods.count }) > 256 {
       throw ValidationError("more than 256 methods; sweep over fewer values")
     }
-    try model.checkOutput(svg, option: "--svg")
   }
 
   func run() throws {
     do {
+      var files = ruler.files
+      files.readsModel(model.model)
+      files.writes(svg, "--svg")
+      try files.check()
       let lines = try lines()
       let report = try ruler.report(
         model, lengths: [length], methods: lines.flatMap { $0.methods })
@@ -98,12 +101,12 @@ struct SweepCommand: ParsableCommand {
             title: "bytes moved per token",
             series: lines.map { series($0, report) { $0.movedBytesPerToken } }),
         ])
+      show(try report.text(ruler.format))  // first: the numbers are there if the picture fails
       do {
         try Data(picture.utf8).write(to: URL(fileURLWithPath: svg), options: .atomic)
       } catch {
         throw InputError("--svg \(svg): cannot be written")
       }
-      show(try report.text(ruler.format))
     } catch { fail(error, model.model, goingOn: cacheGoesOn) }
   }
 

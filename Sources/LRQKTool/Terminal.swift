@@ -14,7 +14,7 @@ import Transformers
 let cacheGoesOn = "--cache lrqk:on-breakdown=proceed"
 
 /// Ends the tool with one line on standard error: 64 for a choice that makes no sense, 1 for a run
-/// that broke down, 65 for input that cannot be used.
+/// that broke down, 65 for input that cannot be used, 74 for a standard stream that failed.
 ///
 /// `goingOn` is the option that lets a run go on at a breakdown.
 func fail(
@@ -30,30 +30,63 @@ func fail(
       ("\(path): \(error)", 1)
     case is DeviceTierError, is SamplingError, is ScoreError: ("\(path): \(error)", 1)
     case is MethodError: ("--cache \(error)", 64)
+    case is StreamError: ("\(error)", EX_IOERR)
     case is MisfitError: ("\(error)", 64)
     case is ReplayError, is SafetensorsError, is InputError, is EvaluationError, is FileError:
       ("\(error)", 65)
-    default: ("\(error)".contains(path) ? "\(error)" : "\(path): \(error)", 65)
+    default:
+      if let line = systemLine(error, path) {
+        (line, 65)
+      } else {
+        ("\(error)".contains(path) ? "\(error)" : "\(path): \(error)", 65)
+      }
     }
-  // One line whatever a path or a file's metadata hold, and no control characters for the terminal.
-  let line = String(
-    String.UnicodeScalarView(
-      text.unicodeScalars.prefix(1000).map { $0.properties.generalCategory == .control ? " " : $0 })
-  )
-  FileHandle.standardError.write(Data("lrqk: \(line)\n".utf8))
-  Foundation.exit(status)
+  say("lrqk: \(text.unicodeScalars.count > 1000 ? text.prefix(1000) + "..." : text)")
+  Streams.exit(status)
 }
 
-/// Writes a line to standard output; where that cannot take it, the tool ends with status 74.
-func show(_ text: String, ending: String = "\n") {
-  do {
-    try FileHandle.standardOutput.write(contentsOf: Data((text + ending).utf8))
-  } catch {
-    FileHandle.standardError.write(
-      Data("lrqk: standard output: cannot write; the rest is lost\n".utf8))
-    Foundation.exit(74)
+/// One line for an error of the system's libraries; nil for an error of ours, which has its own words.
+///
+/// `path` is what the command worked on, for an error that names no file.
+private func systemLine(_ error: any Error, _ path: String) -> String? {
+  switch error {
+  case let error as CocoaError:
+    let file = error.filePath ?? error.url?.path ?? path
+    let reason: String =
+      switch error.code {
+      case .fileNoSuchFile, .fileReadNoSuchFile: "there is no such file or folder"
+      case .fileReadNoPermission, .fileWriteNoPermission: "the system does not permit it"
+      case .fileWriteOutOfSpace: "the disk is full"
+      case .fileWriteVolumeReadOnly: "the disk can only be read"
+      case .fileWriteFileExists: "there is another file or folder of this name"
+      case .fileReadInapplicableStringEncoding, .fileReadCorruptFile: "not UTF-8 text"
+      default:
+        (error.underlying as? POSIXError).map { systemReason($0.code.rawValue) }
+          ?? "cannot be read or written"
+      }
+    return "\(file): \(reason)"
+  case let error as POSIXError: return "\(path): \(systemReason(error.code.rawValue))"
+  case is EncodingError:
+    return "\(path): the result holds a number that is infinite or none, which JSON cannot say"
+  case is DecodingError: return "\(path): no JSON of the kind that is needed here"
+  default:
+    return type(of: error) == NSError.self ? "\(path): \(error.localizedDescription)" : nil
   }
 }
+
+/// Writes text to standard output, and a line's end; where that fails, the tool ends with status 74.
+///
+/// Bytes stay as they are in files and pipes; a terminal is shown escapes (VisibleText.swift).
+func show(_ text: String, ending: String = "\n") {
+  let isOnTerminal = isatty(1) == 1
+  Streams.writeOutput((isOnTerminal ? visible(text, keeping: ["\n", "\t"]) : text) + ending)
+}
+
+/// Writes a page to standard output; its own colours are the only escape sequences in it.
+func show(_ page: Page) { Streams.writeOutput(page.lines.joined(separator: "\n") + "\n") }
+
+/// Writes a line for people to standard error; where that fails, the tool's exit status will be 74.
+func say(_ line: String) { Streams.writeErrors(visible(line) + "\n") }
 
 /// `object` in JSON over many lines, names in alphabetical order.
 func objectJSON(_ object: [String: Any]) throws -> Data {
@@ -77,7 +110,7 @@ final class ProgressBar {
 
   init(label: String, isWanted: Bool?) {
     self.label = label
-    isShown = isWanted ?? (isatty(FileHandle.standardError.fileDescriptor) == 1)
+    isShown = isWanted ?? (isatty(2) == 1)
   }
 
   func show(_ done: Int, of total: Int) {
@@ -89,15 +122,14 @@ final class ProgressBar {
     let left = elapsed / max(done, 1) * (total - done)
     let bar = String(repeating: "#", count: filled) + String(repeating: "-", count: 30 - filled)
     let line = "\r[\(bar)] \(done)/\(total) \(label), \(left.components.seconds) s left"
-    FileHandle.standardError.write(
-      Data(line.padding(toLength: max(width, line.count), withPad: " ", startingAt: 0).utf8))
+    Streams.writeErrors(
+      line.padding(toLength: max(width, line.count), withPad: " ", startingAt: 0))
     width = line.count
   }
 
   func clear() {
     if width > 0 {
-      FileHandle.standardError.write(
-        Data(("\r" + String(repeating: " ", count: width) + "\r").utf8))
+      Streams.writeErrors("\r" + String(repeating: " ", count: width) + "\r")
     }
   }
 }
@@ -121,16 +153,19 @@ func bytes(_ count: Int) -> String {
   return unit == 0 ? "\(count) B" : String(format: "%.2f %@", value, units[unit])
 }
 
-/// Lines of a label and what it stands for, in two columns.
+/// Lines of a label and what it stands for, in two columns; names from files are safe in them.
 func labelled(_ rows: [[String]]) -> [String] {
+  let rows = rows.map { $0.map { visible($0) } }
   let width = rows.map { $0[0].count }.max() ?? 0
   return rows.map { row in
     row[0].padding(toLength: width, withPad: " ", startingAt: 0) + "  " + row[1]
   }
 }
 
-/// Rows of cells in columns: the first left-aligned, the others right-aligned.
+/// Rows of cells in columns: the first left-aligned, the others right-aligned; names from files are
+/// safe in them.
 func table(_ rows: [[String]], indent: String = "  ") -> String {
+  let rows = rows.map { $0.map { visible($0) } }
   let columns = rows.map(\.count).max() ?? 0
   let widths = (0..<columns).map { c in
     rows.map { c < $0.count ? $0[c].count : 0 }.max() ?? 0

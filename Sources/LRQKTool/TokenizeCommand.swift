@@ -23,7 +23,7 @@ struct TokenizeCommand: ParsableCommand {
   @Flag(help: "Decode special tokens, too.")
   var showSpecial = false
 
-  @Option(help: "The text.")
+  @Option(parsing: .unconditional, help: "The text.")
   var text: String?
 
   @Flag(help: "Read JSON strings from standard input, one a line.")
@@ -39,9 +39,11 @@ struct TokenizeCommand: ParsableCommand {
     do {
       let tokenizer = try requiredTokenizer(model.model)
       if let text { return show(line(text, tokenizer)) }
+      var files = CommandFiles()
+      files.readsStandardInput()
+      try files.check()
       if !jsonLines {
-        let data = FileHandle.standardInput.readDataToEndOfFile()
-        guard let text = String(data: data, encoding: .utf8) else {
+        guard let text = String(validating: try Streams.readAllInput(), as: UTF8.self) else {
           throw InputError("standard input: not UTF-8 text")
         }
         return show(line(text, tokenizer))
@@ -68,7 +70,7 @@ struct TokenizeCommand: ParsableCommand {
       number += 1
       try body(number, line.last == 13 ? line.dropLast() : line)
     }
-    while case let part = FileHandle.standardInput.availableData, !part.isEmpty {
+    while case let part = try Streams.readInput(), !part.isEmpty {
       let lines = (rest + part).split(separator: 10, omittingEmptySubsequences: false)
       for line in lines.dropLast() { try pass(Array(line)) }
       rest = lines.last.map(Array.init) ?? []

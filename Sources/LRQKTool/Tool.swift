@@ -3,7 +3,8 @@
 // In:  arguments.
 // Out: text on standard output; or one line on standard error that says what is wrong and what to
 //      do. Exit status 0, 1 for a failed run or comparison, 64 for arguments that make no sense, 65
-//      for a file that cannot be used, 69 for a device that is not there.
+//      for a file that cannot be used, 69 for a device that is not there, 74 for a standard stream
+//      that cannot be read or written.
 //
 // ArgumentParser would print its usage text under every error. One line is enough here: `main` is
 // written out for that reason alone.
@@ -31,7 +32,7 @@ struct LRQKCommand: ParsableCommand {
         name: "Run a model",
         subcommands: [
           GenerateCommand.self, LogitsCommand.self, TokenizeCommand.self, InspectCommand.self,
-          CaptureCommand.self, HeadsCommand.self,
+          CaptureCommand.self, HeadsCommand.self, MethodsCommand.self,
         ]),
       CommandGroup(
         name: "Check a kernel", subcommands: [CheckCommand.self, GoldenCommand.self]),
@@ -44,20 +45,24 @@ struct LRQKCommand: ParsableCommand {
     ])
 
   static func main() {
+    Streams.prepare()
+    KernelChoice(running: .current, environment: ProcessInfo.processInfo.environment).apply()
     keepFreedMemory()
     nameTruncatedFiles(status: 65)
     do {
-      var command = try parseAsRoot()
+      let arguments = try writtenArguments(Array(CommandLine.arguments.dropFirst()))
+      var command = try parseAsRoot(arguments)
       try command.run()
+      Streams.exit(0)
     } catch {
       let status = exitCode(for: error)
       if status == .success {
         show(fullMessage(for: error))  // --help and its like
       } else {
         let text = message(for: error).split(whereSeparator: \.isNewline).joined(separator: " ")
-        if !text.isEmpty { FileHandle.standardError.write(Data("lrqk: \(text)\n".utf8)) }
+        if !text.isEmpty { say("lrqk: \(text)") }
       }
-      Foundation.exit(status.rawValue)
+      Streams.exit(status.rawValue)
     }
   }
 }

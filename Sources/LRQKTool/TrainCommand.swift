@@ -19,13 +19,16 @@ struct TrainCommand: ParsableCommand {
       checkpoint, and ends with the same bits as a run that was never stopped.
       """)
 
-  @Option(help: "What is trained, and on what.", completion: .file(extensions: ["json"]))
+  @Option(
+    help: "What is trained, and on what; - is standard input.",
+    completion: .file(extensions: ["json"]))
   var recipe: String
 
   @Option(help: "The run's folder.", completion: .directory)
   var output: String
 
-  @Option(help: "Seed of parameters and batches. (default: the recipe's)")
+  @Option(
+    help: "Seed of parameters and batches. (default: the recipe's)", transform: seedNumber)
   var seed: UInt64?
 
   @Option(help: "Stop after so many steps, with a checkpoint.")
@@ -51,6 +54,10 @@ struct TrainCommand: ParsableCommand {
   }
 
   private func train() throws {
+    var used = CommandFiles()
+    used.reads(self.recipe, "--recipe")
+    for name in ["log.csv", "curve.svg"] { used.writes("\(output)/\(name)", "--output") }
+    try used.checkThatNothingIsReplaced()
     let recipe = try Recipe(path: recipe, seed: seed)
     let tokenizer = try ModelTokenizer(vocabulary: recipe.shape.vocabulary)
     let trainer = try recipe.trainer(tokenizer)
@@ -166,6 +173,6 @@ private struct ProgressLines {
   }
 
   private func write(_ line: String) {
-    FileHandle.standardError.write(Data((line + "\n").utf8))
+    say(line)
   }
 }

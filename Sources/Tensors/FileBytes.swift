@@ -34,6 +34,7 @@ import Glibc
   /// A Git LFS pointer is refused whatever was expected: it stands in the place of the file.
   init(mapping path: String) throws(SafetensorsError.Problem) {
     try checkPath(path, "open")
+    if path == "-" { throw .notARegularFile }  // standard input; a file of that name is ./-
     // Not blocking: opening a pipe would otherwise wait for somebody to write into it.
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     if descriptor < 0 { throw systemProblem("open") }

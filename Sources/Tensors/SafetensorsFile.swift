@@ -80,20 +80,34 @@ public struct SafetensorsFile: Sendable {
     _ name: String, as: E.Type = E.self
   ) throws(SafetensorsError) -> Tensor<E> {
     let entry = try entry(name)
-    let elements: [E]
+    return Tensor(shape: entry.shape, elements: try reals(entry, in: entry.bytes))
+  }
+
+  /// Some elements of a tensor of F64, F32, F16 or BF16, by their places in row-major order.
+  ///
+  /// For what must not hold a whole tensor. Throws as `tensor` does.
+  @specialized(where E == Float)
+  @specialized(where E == Double)
+  public func elements<E: Scalar>(
+    _ name: String, _ places: Range<Int>, as: E.Type = E.self
+  ) throws(SafetensorsError) -> [E] {
+    let entry = try entry(name)
+    return try reals(entry, in: entry.bytes(of: places))
+  }
+
+  @specialized(where E == Float)
+  @specialized(where E == Double)
+  private func reals<E: Scalar>(
+    _ entry: SafetensorsHeader.Entry, in range: Range<Int>
+  ) throws(SafetensorsError) -> [E] {
     switch entry.format {
-    case .float64:
-      elements = bytes.words(in: entry.bytes) { (bits: UInt64) in E(Double(bitPattern: bits)) }
-    case .float32:
-      elements = bytes.words(in: entry.bytes) { (bits: UInt32) in E(Float(bitPattern: bits)) }
-    case .float16:
-      elements = bytes.words(in: entry.bytes) { E(SixteenBitFloat.float16.value(of: $0)) }
-    case .bfloat16:
-      elements = bytes.words(in: entry.bytes) { E(SixteenBitFloat.bfloat16.value(of: $0)) }
+    case .float64: bytes.words(in: range) { (bits: UInt64) in E(Double(bitPattern: bits)) }
+    case .float32: bytes.words(in: range) { (bits: UInt32) in E(Float(bitPattern: bits)) }
+    case .float16: bytes.words(in: range) { E(SixteenBitFloat.float16.value(of: $0)) }
+    case .bfloat16: bytes.words(in: range) { E(SixteenBitFloat.bfloat16.value(of: $0)) }
     case .int64, .int32, .uint8, .bool:
-      throw fault(.notFloatingPoint(tensor: name, format: entry.format))
+      throw fault(.notFloatingPoint(tensor: entry.name, format: entry.format))
     }
-    return Tensor(shape: entry.shape, elements: elements)
   }
 
   /// A tensor of I64, I32, U8 or BOOL (0 and 1), as integers.
@@ -102,21 +116,32 @@ public struct SafetensorsFile: Sendable {
   /// 0 nor 1.
   public func integers(_ name: String) throws(SafetensorsError) -> Tensor<Int> {
     let entry = try entry(name)
-    let elements: [Int]
+    return Tensor(
+      shape: entry.shape, elements: try integers(name, 0..<entry.bytes.count / entry.format.byteWidth))
+  }
+
+  /// Some elements of a tensor of I64, I32, U8 or BOOL, by their places in row-major order.
+  ///
+  /// For what must not hold a whole tensor. Throws as the whole one does.
+  public func integers(
+    _ name: String, _ places: Range<Int>
+  ) throws(SafetensorsError) -> [Int] {
+    let entry = try entry(name)
+    let range = entry.bytes(of: places)
     switch entry.format {
-    case .int64: elements = bytes.words(in: entry.bytes) { (word: Int64) in Int(word) }
-    case .int32: elements = bytes.words(in: entry.bytes) { (word: Int32) in Int(word) }
-    case .uint8: elements = bytes.words(in: entry.bytes) { (word: UInt8) in Int(word) }
+    case .int64: return bytes.words(in: range) { (word: Int64) in Int(word) }
+    case .int32: return bytes.words(in: range) { (word: Int32) in Int(word) }
+    case .uint8: return bytes.words(in: range) { (word: UInt8) in Int(word) }
     case .bool:
-      elements = bytes.words(in: entry.bytes) { (word: UInt8) in Int(word) }
-      if let element = elements.firstIndex(where: { $0 > 1 }) {
+      let elements = bytes.words(in: range) { (word: UInt8) in Int(word) }
+      if let n = elements.firstIndex(where: { $0 > 1 }) {
         throw fault(
-          .badBool(tensor: name, element: element, value: UInt8(elements[element])))
+          .badBool(tensor: name, element: places.lowerBound + n, value: UInt8(elements[n])))
       }
+      return elements
     case .float64, .float32, .float16, .bfloat16:
       throw fault(.notIntegers(tensor: name, format: entry.format))
     }
-    return Tensor(shape: entry.shape, elements: elements)
   }
 
   /// A matrix of F32, F16 or BF16 that stays in the file: nothing is read here.

@@ -30,6 +30,15 @@ struct SafetensorsHeader: Sendable {
     let shape: [Int]
     /// Where the elements lie, in bytes from the start of the file.
     let bytes: Range<Int>
+
+    /// Where the elements at `places` lie.
+    func bytes(of places: Range<Int>) -> Range<Int> {
+      let (start, width) = (bytes.lowerBound, format.byteWidth)
+      precondition(
+        places.lowerBound >= 0 && places.upperBound <= bytes.count / width,
+        "elements \(places) of \(bytes.count / width)")
+      return start + width * places.lowerBound..<start + width * places.upperBound
+    }
   }
 
   /// The tensors in the order of their bytes.

@@ -24,18 +24,24 @@ package struct ConfigurationReader {
 
   /// Reads the file at `path`; it must hold an object.
   package init(path: String) throws(ConfigurationError) {
+    let bytes: [UInt8]
+    do {
+      bytes = try readFile(at: path, limit: Self.fileLimit)
+    } catch {
+      throw ConfigurationError(file: path, key: nil, problem: .unreadable(error))
+    }
+    try self.init(bytes: bytes, file: path)
+  }
+
+  /// Reads the text of an object; errors call it `file`.
+  package init(bytes: [UInt8], file: String) throws(ConfigurationError) {
     let json: JSONValue
     do {
-      json = try JSONValue(
-        parsing: try readFile(at: path, limit: Self.fileLimit), depthLimit: 16)
-    } catch let error as FileError {
-      throw ConfigurationError(file: path, key: nil, problem: .unreadable(error))
-    } catch let error as JSONSyntaxError {
-      throw ConfigurationError(file: path, key: nil, problem: .syntax(error))
+      json = try JSONValue(parsing: bytes, depthLimit: 16)
     } catch {
-      preconditionFailure("reading a file throws one of the two: \(error)")
+      throw ConfigurationError(file: file, key: nil, problem: .syntax(error))
     }
-    try self.init(json, file: path, prefix: "")
+    try self.init(json, file: file, prefix: "")
   }
 
   /// Reads an object that lies in `file` under `prefix`.
