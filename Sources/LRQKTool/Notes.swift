@@ -6,17 +6,10 @@
 // The library says nothing by itself: what it notices while it reads a folder, it keeps as notes.
 // The commands open a model through here, so that every one of them shows those.
 
-import Foundation
 import Transformers
 
 /// Prints a line about a run that goes well to standard error.
-func note(_ text: String) {
-  // No control characters for the terminal, whatever a path or a file's keys hold.
-  let line = String(
-    String.UnicodeScalarView(
-      text.unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }))
-  try? FileHandle.standardError.write(contentsOf: Data("lrqk: note: \(line)\n".utf8))
-}
+func note(_ text: String) { say("lrqk: note: \(text)") }
 
 /// Opens the model in `folder` and shows what there is to know about it.
 func openDecoder(_ folder: String) throws -> Decoder {

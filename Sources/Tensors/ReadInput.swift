@@ -40,7 +40,10 @@ public func readInput(at path: String, limit: Int) throws(FileError) -> [UInt8] 
       continue
     }
     if count < 0 { throw refused("read") }
-    if count == 0 { return bytes }
+    if count == 0 {
+      if isGitLFSPointer(bytes) { throw FileError(path: name, reason: gitLFSAdvice) }
+      return bytes
+    }
     bytes += buffer[..<count]
     if bytes.count > limit {
       throw FileError(path: name, reason: "longer than the limit of \(limit) bytes")

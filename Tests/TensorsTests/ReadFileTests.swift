@@ -32,6 +32,8 @@ import Testing
         try Data(pointer.utf8).write(to: URL(fileURLWithPath: path))
         let file = #expect(throws: FileError.self) { try readFile(at: path, limit: 10_000) }
         #expect(file?.description == "\(path): \(gitLFSAdvice)")
+        let input = #expect(throws: FileError.self) { try readInput(at: path, limit: 10_000) }
+        #expect(input == file)
         let tensors = #expect(throws: SafetensorsError.self) { try SafetensorsFile(path: path) }
         #expect(tensors?.problem == .gitLFSPointer)
         #expect(tensors?.description == "\(path): \(gitLFSAdvice)")

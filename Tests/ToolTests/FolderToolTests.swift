@@ -102,6 +102,8 @@ import Testing
       (["inspect", "--model", bare], "Git LFS pointer"),
       (["tokenize", "--model", bare, "--text", "a"], "tokenizer.model is there"),
       (["generate", "--model", model, "--ids-file", ids], "Git LFS pointer"),
+      (["generate", "--model", model, "--prompt-file", ids], "tokenizer.json"),
+      (["perplexity", "--model", EvaluationToolTests.tiny, "--text", ids], "Git LFS pointer"),
       (["replay", ids], "Git LFS pointer"), (["golden", "show", ids], "Git LFS pointer"),
       (["train", "--recipe", ids, "--output", directory.path + "/run"], "Git LFS pointer"),
     ] {
