@@ -65,6 +65,7 @@ struct PerplexityCommand: ParsableCommand {
         plan = try PerplexityWindows(
           tokens: tokens.count, context: context, stride: stride, limit: windows)
       } catch { throw InputError("\(text): \(error)") }
+      try checkCaches(try methods, decoder)
       var perplexity = Perplexity(decoder, tokenizer, methods: try methods)
       let bar = ProgressBar(label: "tokens", isWanted: progress)
       perplexity.onToken = { bar.show($0, of: $1) }

@@ -140,6 +140,8 @@ struct RulerOptions: ParsableArguments {
     // Of all tasks, those that do not fit are told and passed over; a task that was asked for by
     // name has to fit.
     runner.passesOverMisfits = tasks == "all"
+    runner.checkSample = { [answers] in try answers.check($0) }
+    try checkCaches(methods, decoder)
     let bar = ProgressBar(label: "samples", isWanted: progress)
     runner.onSample = { bar.show($0, of: $1) }
     defer { bar.clear() }
@@ -149,6 +151,13 @@ struct RulerOptions: ParsableArguments {
     return RulerReport(
       rows, head: head, modelFolder: folder,
       longestSequence: decoder.configuration.longestSequence)
+  }
+}
+
+/// Requires that every layer of the model can have every cache, before anything runs.
+func checkCaches(_ methods: [any CacheMethod], _ decoder: Decoder) throws {
+  for method in methods {
+    for layer in decoder.layerShapes { _ = try method.makeCache(for: layer) }
   }
 }
 

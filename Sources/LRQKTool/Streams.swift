@@ -62,7 +62,9 @@ enum Streams {
       }
       if count >= 0 { return Array(buffer[..<count]) }
       let code = errno
-      if code == EAGAIN { wait(for: POLLIN, 0) } else if code != EINTR {
+      if code == EAGAIN {
+        wait(for: POLLIN, 0)
+      } else if code != EINTR {
         throw StreamError(
           "standard input: cannot read (\(systemReason(code))); give it a file or a pipe")
       }
@@ -93,7 +95,11 @@ enum Streams {
         continue
       }
       let code = errno
-      if code == EAGAIN { wait(for: POLLOUT, descriptor) } else if code != EINTR { return code }
+      if code == EAGAIN {
+        wait(for: POLLOUT, descriptor)
+      } else if code != EINTR {
+        return code
+      }
     }
     return nil
   }
