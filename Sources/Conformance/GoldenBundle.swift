@@ -122,7 +122,8 @@ package struct GoldenBundle: Sendable {
       do {
         bytes = try readFile(at: "\(folder)/\(entry.file)", limit: Self.fileLimit)
       } catch {
-        faults.append("\(entry.file): \(error.reason)")
+        let isThere = fileExists(at: "\(folder)/\(entry.file)")
+        faults.append("\(entry.file): \(isThere ? error.reason : "is not there")")
         continue
       }
       let digest = sha256(bytes)

@@ -51,7 +51,7 @@ import Testing
   @Test func `a reader that leaves ends the tool in silence`() throws {
     // More text than a pipe holds, so that a write comes after the reader has gone.
     for command in [
-      "\"$lrqk\" ruler --model \(EvaluationToolTests.tiny) --tasks vt --lengths 600 --samples 90 "
+      "\"$lrqk\" ruler --model \(EvaluationToolTests.tiny) --tasks vt --lengths 900 --samples 90 "
         + "--show-prompts",
       "yes '\"text\"' | head -20000 | \(Self.tokenize) --json-lines",
     ] {

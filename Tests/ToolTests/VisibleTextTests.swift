@@ -48,7 +48,7 @@ import Testing
   func `an error is one line of visible characters`(_ n: Int) throws {
     let (name, shown) = Self.hostile[n]
     for arguments in [
-      ["replay", "/nowhere/\(name)\n"], ["golden", "show", "x\n\(name)"], ["generate", name],
+      ["replay", "/nowhere/\(name)\n"], ["golden", "show", "x\n\(name)"],
       ["demo", "--task", name], ["--\(name)"], ["inspect", "--model", "m", "--cache", name],
     ] {
       let found = try run("lrqk", arguments)
