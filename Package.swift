@@ -47,8 +47,10 @@ let package = Package(
       name: "CLinearAlgebra", pkgConfig: "openblas",
       providers: [.apt(["libopenblas-dev", "liblapacke-dev"])]),
     .target(name: "CFusedChains"),
+    .target(name: "CMappedFiles"),
     .target(
-      name: "Tensors", dependencies: ["CLinearAlgebra", "CFusedChains"], swiftSettings: strict),
+      name: "Tensors", dependencies: ["CLinearAlgebra", "CFusedChains", "CMappedFiles"],
+      swiftSettings: strict),
     .target(name: "TieredMemory", dependencies: ["Tensors"], swiftSettings: strict),
     .target(name: "LRQK", dependencies: ["Tensors", "TieredMemory"], swiftSettings: strict),
     .target(
@@ -106,6 +108,9 @@ let package = Package(
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "lrqk-in-one-page", path: "Examples/LRQKInOnePage", exclude: ["output.txt"],
       swiftSettings: strict),
     .executableTarget(
       name: "factorise-prompt", dependencies: ["Tensors", "LRQK"],
@@ -185,7 +190,10 @@ let package = Package(
       exclude: ["check.c", "check_library.py"], swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.
     .testTarget(
-      name: "ToolTests", dependencies: ["LRQKTool", "factorise-prompt", "one-decode-step"],
+      name: "ToolTests",
+      dependencies: [
+        "LRQKTool", "Tensors", "lrqk-in-one-page", "factorise-prompt", "one-decode-step",
+      ],
       exclude: ["explain.txt"], swiftSettings: strict),
   ]
 )

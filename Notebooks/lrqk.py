@@ -197,11 +197,12 @@ class Library:
             function = getattr(self._c, name)
             function.argtypes = [t for letter in letters for t in _TYPES[letter]]
             function.restype = ctypes.c_int
-        for name, argument in [("version", []), ("status_name", [ctypes.c_int]), ("direction_name", [_i32]),
+        for name, argument in [("version", []), ("openblas", []), ("status_name", [ctypes.c_int]), ("direction_name", [_i32]),
                                ("reason_name", [_i32])]:
             function = getattr(self._c, f"lrqk_{name}")
             function.argtypes, function.restype = argument, ctypes.c_char_p
         self.version = self._c.lrqk_version().decode()
+        self.openblas = self._c.lrqk_openblas().decode()
 
     def _call(self, name, *arguments):
         """A plain function: arrays and None as pointers, a message at the end."""

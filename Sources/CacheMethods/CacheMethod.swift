@@ -16,6 +16,7 @@
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
 
+import Tensors
 public import Transformers
 
 /// A way to keep keys and values, with its options.
@@ -34,6 +35,9 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
   var options: [(name: String, value: String)] { get }
   /// How many of the newest tokens are attended to whatever their scores are, the new one included.
   var recentTokens: Int { get }
+  /// What is said where so many tokens in sight were attended to in full, though the method is there to
+  /// leave some out, with what would; nil where it left some out, or never does.
+  func nothingLeftOut(tokens: Int) -> String?
   /// Whether a layer can be served at all, whatever the options; `makeCache` throws if not.
   func applies(to layer: LayerShape) -> Bool
   /// An empty cache for one layer of one sequence.
@@ -62,6 +66,15 @@ extension CacheMethod {
 
   /// The new token alone; methods with a recent window say otherwise.
   public var recentTokens: Int { 1 }
+
+  /// Nothing to say: methods that leave tokens out say otherwise.
+  public func nothingLeftOut(tokens: Int) -> String? { nil }
+
+  /// The same after `length` tokens of a model with these layers: all of them, or those that the widest
+  /// of its sliding windows shows.
+  public func nothingLeftOut(length: Int, layers: [LayerShape]) -> String? {
+    nothingLeftOut(tokens: layers.map { $0.visible(length: length).count }.max() ?? length)
+  }
 
   /// Keys and values are there for every method.
   public func applies(to layer: LayerShape) -> Bool { true }
@@ -121,9 +134,11 @@ public func cacheMethod(_ text: String) throws(MethodError) -> any CacheMethod {
   let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
   let name = String(parts[0])
   guard let method = cacheMethods.first(where: { $0.name == name }) else {
+    let known = cacheMethods.map { $0.name }
     throw MethodError(
-      "there is no cache method '\(name)'; there are: "
-        + cacheMethods.map { $0.name }.joined(separator: ", "))
+      "there is no cache method '\(name)'; "
+        + (nearestWord(to: name, among: known).map { "did you mean \($0)? There" } ?? "there")
+        + " are: \(known.joined(separator: ", ")) (lrqk methods lists their options)")
   }
   return try method.init(
     GivenOptions(parts.count > 1 ? String(parts[1]) : nil, method: name, known: method.optionList))

@@ -4,6 +4,7 @@
 // Out: checked values, or an error of one line that names the option and says what exists.
 
 import LRQK
+import Tensors
 
 /// A cache method that cannot be had.
 public struct MethodError: Error, Equatable, CustomStringConvertible {
@@ -32,8 +33,10 @@ public struct GivenOptions: Sendable {
         throw MethodError(
           known.isEmpty
             ? "\(method) has no options, so no '\(name)'"
-            : "\(method) has no option '\(name)'; it has: "
-              + known.map(\.name).joined(separator: ", "))
+            : "\(method) has no option '\(name)'; "
+              + (nearestWord(to: name, among: known.map(\.name)).map { "did you mean \($0)? It" }
+                ?? "it")
+              + " has: \(known.map(\.name).joined(separator: ", "))")
       }
       guard !values.contains(where: { $0.name == name }) else {
         throw MethodError("\(method): \(name) is given twice")

@@ -104,11 +104,10 @@ struct LRQKChoices: Sendable {
     }
     parameters = p
     try given.requireEffect(options, with: Self.words(p))
-    if p.solver == .spectral && (p.weights.queries, p.weights.keys) != (1, 1) {
-      throw given.error("lambda_Q and lambda_K of weights have no effect with \(Self.words(p))")
-    }
-    if p.codeMap == .linear && (p.weights.selfProduct, p.weights.selectedProducts) != (1, 1) {
-      throw given.error("lambda_1 and lambda_2 of weights have no effect with \(Self.words(p))")
+    let idle = p.idleWeights()
+    if !idle.isEmpty {
+      throw given.error(
+        "\(idle.joined(separator: " and ")) of weights have no effect with \(Self.words(p))")
     }
     do { try p.check(width: p.rank) } catch { throw given.error("\(error)") }
   }

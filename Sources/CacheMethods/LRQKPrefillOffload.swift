@@ -36,6 +36,11 @@ public struct LRQKPrefillOffloadMethod: CacheMethod {
   /// w.
   public var recentTokens: Int { choices.parameters.recent }
 
+  /// With k below l - w something is selected.
+  public func nothingLeftOut(tokens: Int) -> String? {
+    choices.parameters.nothingSelected(tokens: tokens)
+  }
+
   /// An empty cache; throws if r exceeds the head width.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
     try LRQKLayer(layer, choices.parameters, parksAfterPrompt: true)

@@ -64,6 +64,12 @@ public struct StreamingMethod: CacheMethod {
   /// w.
   public var recentTokens: Int { recent }
 
+  /// With w below l - sinks something is dropped.
+  public func nothingLeftOut(tokens: Int) -> String? {
+    LRQK.nothingLeftOut(
+      tokens: tokens, smaller: ("w", recent), kept: ("sinks", sinks), words: ("dropped", "drops"))
+  }
+
   /// An empty cache.
   public func makeCache(for layer: LayerShape) -> any KeyValueCache {
     StreamingCache(layer, sinks: sinks, recent: recent, positions: positions)

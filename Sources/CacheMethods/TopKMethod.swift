@@ -54,6 +54,12 @@ public struct TopKMethod: CacheMethod {
   /// w.
   public var recentTokens: Int { recent }
 
+  /// With k below l - w something is selected.
+  public func nothingLeftOut(tokens: Int) -> String? {
+    LRQK.nothingLeftOut(
+      tokens: tokens, smaller: ("k", selected), kept: ("w", recent), words: ("selected", "selects"))
+  }
+
   /// An empty cache.
   public func makeCache(for layer: LayerShape) -> any KeyValueCache {
     TopKCache(layer, selected: selected, recent: recent, transfers: transfers)

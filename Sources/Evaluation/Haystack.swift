@@ -40,9 +40,9 @@ public struct Haystack: Sendable {
     description = "generated prose"
   }
 
-  /// The words of a text file.
+  /// The words of a text file, a pipe or standard input (`-`).
   public init(file path: String) throws {
-    let bytes = try readFile(at: path, limit: Self.fileLimit)
+    let bytes = try readInput(at: path, limit: Self.fileLimit)
     guard let text = String(validating: bytes, as: UTF8.self) else {
       throw EvaluationError("\(path): not UTF-8 text")
     }

@@ -69,6 +69,8 @@ public struct PerplexityRow: Sendable, Equatable, Encodable {
   public let movedBytesPerToken: Double
   /// Share of the rows needed from the host that lay on the device; nil where none was needed.
   public let hitRate: Double?
+  /// Where the method attended to everything: what would make it leave tokens out.
+  public let note: String?
 }
 
 /// Scores a text.
@@ -139,12 +141,13 @@ public struct Perplexity {
         sums[n].moved += state.tiers.ledger.events.reduce(0) { $0 + ($1.step > 0 ? $1.bytes : 0) }
       }
     }
-    return methods.indices.map { row(methods[$0], sums[$0], windows.count, bytes) }
+    return methods.indices.map { row(methods[$0], sums[$0], windows, bytes) }
   }
 
   private func row(
-    _ method: any CacheMethod, _ sums: Sums, _ windows: Int, _ bytes: Int
+    _ method: any CacheMethod, _ sums: Sums, _ windows: PerplexityWindows, _ bytes: Int
   ) -> PerplexityRow {
+    let length = windows.context + windows.stride
     let n = Double(sums.losses.count)
     let total = sums.losses.reduce(0, +)
     let mean = total / n
@@ -156,8 +159,9 @@ public struct Perplexity {
       tokens: sums.losses.count, meanNegativeLogLikelihood: mean,
       standardError: n > 1 ? (variance / n).squareRoot() : nil, perplexity: exp(mean),
       bitsPerByte: total / log(2) / Double(max(1, bytes)), sameTopToken: Double(sums.same) / n,
-      residentBytes: sums.resident / windows, movedBytesPerToken: Double(sums.moved) / n,
-      hitRate: sums.needed == 0 ? nil : Double(sums.hits) / Double(sums.needed))
+      residentBytes: sums.resident / windows.count, movedBytesPerToken: Double(sums.moved) / n,
+      hitRate: sums.needed == 0 ? nil : Double(sums.hits) / Double(sums.needed),
+      note: method.nothingLeftOut(length: length, layers: decoder.layerShapes))
   }
 
   /// -log softmax(z)[token], in Double.

@@ -24,6 +24,11 @@ public struct PerplexityReport: Encodable {
     results = rows
   }
 
+  /// What a reader of the figures has to know.
+  private var notes: [String] {
+    results.flatMap { row in row.note.map { ["", "\(row.cache): \($0)"] } ?? [] }
+  }
+
   /// The report as text, without a line break at its end.
   public func text(_ format: ReportFormat) throws -> String {
     switch format {
@@ -57,7 +62,7 @@ public struct PerplexityReport: Encodable {
           "\(windows) windows of \(context) tokens and \(stride) scored ones", "",
           "| cache | perplexity | nll | ± se | bits/byte | same top | held, B | moved, B/token | "
             + "hit rate |", "| :-- | --: | --: | --: | --: | --: | --: | --: | --: |",
-        ] + lines).joined(separator: "\n")
+        ] + lines + notes).joined(separator: "\n")
     }
   }
 }

@@ -15,9 +15,9 @@ extension QuestionSet {
   /// Bytes of the largest file that is read; HotpotQA's dev set has 46 MB.
   static let fileLimit = 96 << 20
 
-  /// Reads a file; its form says which task it serves.
+  /// Reads a file, a pipe or standard input (`-`); its form says which task it serves.
   public init(file path: String) throws {
-    try self.init(bytes: try readFile(at: path, limit: Self.fileLimit), name: path)
+    try self.init(bytes: try readInput(at: path, limit: Self.fileLimit), name: path)
   }
 
   init(bytes: [UInt8], name: String) throws(EvaluationError) {

@@ -4,6 +4,7 @@
 // Out: Markdown for people, CSV for spreadsheets, JSON for scripts.
 
 import Foundation
+import Transformers
 
 /// How a report is printed.
 public enum ReportFormat: String, Sendable, CaseIterable {
@@ -76,7 +77,7 @@ extension RulerReport {
       notes += ["", "\(task.rawValue): \(head.questions[task.rawValue] ?? "")"]
     }
     if let longest = longestSequence, results.contains(where: { $0.length > longest }) {
-      notes += ["", "lengths above \(longest) are longer than the model was made for"]
+      notes += ["", ModelConfiguration.beyondReach(longest)]
     }
     var seen: Set<String> = []
     for case let note? in results.map(\.note) where seen.insert(note).inserted {

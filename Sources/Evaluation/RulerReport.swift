@@ -50,7 +50,7 @@ public struct RulerRow: Sendable, Equatable, Encodable {
   public private(set) var attentionMass: Double?
   /// Mean over samples; nil where it was not measured.
   public private(set) var needleRecall: Double?
-  /// Why there is no score.
+  /// Why there is no score, or that the method attended to everything.
   public private(set) var note: String?
 
   private init(_ task: RulerTask, _ length: Int, _ method: any CacheMethod) {
@@ -69,8 +69,19 @@ public struct RulerRow: Sendable, Equatable, Encodable {
   }
 
   /// The row of at least one record.
-  init(_ task: RulerTask, _ length: Int, _ method: any CacheMethod, _ records: [SampleRecord]) {
+  ///
+  /// `inSight` says how many of so many tokens the newest one can attend to.
+  init(
+    _ task: RulerTask, _ length: Int, _ method: any CacheMethod, _ records: [SampleRecord],
+    inSight: (Int) -> Int
+  ) {
     self.init(task, length, method)
+    // The answer's last token is never fed back.
+    if let longest = records.filter({ $0.steps > 0 }).map({ $0.promptTokens + $0.answerTokens - 1 })
+      .max()
+    {
+      note = method.nothingLeftOut(tokens: inSight(longest)).map { "\(cache): \($0)" }
+    }
     let summary = ScoreSummary(records.map(\.score))
     score = summary.score
     stderr = summary.standardError

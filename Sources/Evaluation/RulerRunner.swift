@@ -33,6 +33,8 @@ public struct RulerRunner {
   public var passesOverMisfits = false
   /// Looks at every sample in its smallest form before anything runs, and throws where it will not do.
   public var checkSample: (RulerSample) throws -> Void = { _ in }
+  /// How many of so many tokens the newest one can attend to: fewer where every layer has a window.
+  public var inSight: (_ length: Int) -> Int = { $0 }
 
   /// Runs `methods` on the samples of `generator`.
   public init(
@@ -72,7 +74,7 @@ public struct RulerRunner {
           onSample(done, total)
         }
         for (method, records) in zip(methods, records) {
-          rows.append(RulerRow(task, length, method, records))
+          rows.append(RulerRow(task, length, method, records, inSight: inSight))
         }
       }
     }

@@ -92,7 +92,7 @@
         throw LRQKError.parameter(
           "\(queryHeads) query heads cannot share \(keyValueHeads) key/value heads evenly")
       }
-      try parameters.check(width: width)
+      try parameters.check(width: width, groupSize: queryHeads / keyValueHeads)
       try Self.checkSupport(parameters, context)
       let share = queryHeads / keyValueHeads
       let (k, w, r, l) = (

@@ -79,7 +79,8 @@
       dataGrams: sums.keyGrams, share: groups / M, size: l * r, maps: nil,
       grams: sums.keyStart.grams, crosses: sums.keyStart.crosses)
     if startsFromMaps {
-      let maps = try sums.spectralMaps(groups: groups, rank: r, width: d, layer: layer)
+      let maps = try sums.spectralMaps(
+        groups: groups, groupSize: G, tokens: l, rank: r, width: d, layer: layer)
       _ = try sweeps.replace(&Q, maps: try context.array(maps.queries, .control(.state)))
       _ = try sweeps.replace(&K, maps: try context.array(maps.keys, .control(.state)))
     }
@@ -260,20 +261,23 @@
     }
 
     /// Wᵀ of every group, (groups, r, d) flat, in closed form by LAPACK on the host.
+    ///
+    /// The l tokens of the prompt are rows of G heads each in a group's queries.
     func spectralMaps(
-      groups: Int, rank: Int, width d: Int, layer: Int
+      groups: Int, groupSize G: Int, tokens l: Int, rank: Int, width d: Int, layer: Int
     ) throws -> (queries: [Double], keys: [Double]) {
       let G_Q = try context.download(queryGrams, nil, .control(.state))
       let G_K = try context.download(keyGrams, nil, .control(.state))
       let M = G_K.count / (d * d)
-      func matrix(_ all: [Double], _ index: Int) -> Tensor<Double> {
-        Tensor(shape: [d, d], elements: Array(all[index * d * d..<(index + 1) * d * d]))
+      func gram(_ all: [Double], _ index: Int, rows: Int) -> SummedGram {
+        let sum = Tensor(shape: [d, d], elements: Array(all[index * d * d..<(index + 1) * d * d]))
+        return SummedGram(sum, rows: rows, of: Float.self)
       }
       var maps: (queries: [Double], keys: [Double]) = ([], [])
       for g in 0..<groups {
         let found = try LRQK.spectralMaps(
-          queryGram: matrix(G_Q, g), keyGram: matrix(G_K, g * M / groups), rank: rank,
-          Place(layer: layer, head: g, step: 0))
+          queryGram: gram(G_Q, g, rows: G * l), keyGram: gram(G_K, g * M / groups, rows: l),
+          rank: rank, Place(layer: layer, head: g, step: 0))
         maps.queries += found.queries.transposed().elements
         maps.keys += found.keys.transposed().elements
       }

@@ -53,6 +53,8 @@ public struct LRQKCache<E: Scalar>: Sendable {
   public internal(set) var step = 0
   /// Selected tokens of each query head, ascending; empty while collecting.
   public internal(set) var selected: [[Int]] = []
+  /// What each query head chose itself of them: another set only with `Support.group`.
+  public internal(set) var chosen: [[Int]] = []
   /// How the prompt was factorised, by group; empty while collecting.
   public internal(set) var prompt: [PromptSummary<E>] = []
 
@@ -76,7 +78,8 @@ public struct LRQKCache<E: Scalar>: Sendable {
     guard window ?? 1 >= 1 else {
       throw .parameter("a token sees at least itself, not \(window ?? 0)")
     }
-    try parameters.check(width: width)  // before stores and ring take sizes that make no sense
+    // Before stores and ring take sizes that make no sense.
+    try parameters.check(width: width, groupSize: queryHeads / keyValueHeads)
     self.window = window
     self.layer = layer
     self.queryHeads = queryHeads
@@ -204,6 +207,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
       scope("selected", tokens: choice.selection.tokens)
       return choice.selection.tokens
     }
+    chosen = choices
     selected = supports(choices)
 
     // Rows: selected ones and the ring stay on the device, the host gets what must not be lost.

@@ -46,17 +46,19 @@ extension LRQKCache {
         scope("selected", tokens: choice.selection.tokens)
         return choice.selection
       }
-      selected = supports(choices.map(\.tokens))
+      chosen = choices.map(\.tokens)
+      selected = supports(chosen)
       gaps = choices.map(\.gap)
     } else if window != nil {
       selected = selected.map { tokens in Array(tokens.drop { $0 < oldestVisible }) }
+      chosen = selected
     }
 
     // e. hit and miss, f. attention
     let output = try fetchAndAttend(q, tiers: &tiers)
     if case .every(let n) = parameters.mapRefresh, step % n == 0 { try refreshMaps(&tiers) }
     return DecodeStep(
-      step: step, attention: output, selected: selected,
+      step: step, attention: output, selected: selected, chosen: chosen,
       attended: selected.map { $0 + visibleRing },
       hitRows: stores.map { $0.lastPlan?.hits ?? 0 },
       missedRows: stores.map { $0.lastPlan?.misses ?? 0 }, gaps: gaps,
@@ -85,10 +87,10 @@ extension LRQKCache {
     if length >= max(parameters.selected, parameters.rank) {
       try factorise(tiers: &tiers, trace: trace)
     }
+    let all = Array(repeating: Array(0..<length), count: queryHeads)
     return DecodeStep(
-      step: step, attention: output,
-      selected: selected.isEmpty
-        ? Array(repeating: Array(0..<length), count: queryHeads) : selected,
+      step: step, attention: output, selected: selected.isEmpty ? all : selected,
+      chosen: chosen.isEmpty ? all : chosen,
       attended: Array(repeating: Array(visible), count: queryHeads),
       hitRows: Array(repeating: 0, count: queryHeads / rowsShared),
       missedRows: Array(repeating: 0, count: queryHeads / rowsShared),
@@ -247,9 +249,11 @@ extension LRQKCache {
     }
     let (parameters, layer, step) = (self.parameters, self.layer, self.step)
     let keyHeads = self.keyHeads
+    let headsPerGroup = queryHeads / groups.count
     try updateConcurrently(&groups) { g, group in
       try group.refresh(
-        keys: all[keyHeads[g]], parameters, Place(layer: layer, head: g, step: step))
+        keys: all[keyHeads[g]], queryHeads: headsPerGroup, parameters,
+        Place(layer: layer, head: g, step: step))
     }
     for head in brought.indices { tiers.device.free(&brought[head]) }
   }
@@ -279,6 +283,8 @@ public struct DecodeStep<E: Scalar>: Sendable {
   public let attention: Tensor<E>
   /// Selected tokens of each query head, ascending; with `Support.group` those of its group.
   public let selected: [[Int]]
+  /// Tokens that each query head chose itself, ascending: `selected`, but for `Support.group`.
+  public let chosen: [[Int]]
   /// Tokens that each query head attended to, ascending: selected and recent ones, or all in sight.
   public let attended: [[Int]]
   /// Selected rows that lay on the device, by holder of rows; 0 while collecting.

@@ -71,7 +71,8 @@ extension Parameters {
     var all = [("rank", "\(rank)")]
     if isWhole { all += [("selected", "\(selected)"), ("recent", "\(recent)")] }
     if prompt { all += promptWords }
-    if solver != .spectral || codeMap != .linear {
+    let solvesSystems = solvesSystems(prompt: prompt, steps: steps)
+    if solvesSystems {
       all.append(
         (
           "weights",
@@ -86,14 +87,14 @@ extension Parameters {
         ("reuse", optionWord(reuse.rawValue)),
       ]
     }
-    if solve.ridge > 0 { all.append(("ridge", "\(solve.ridge)")) }
+    if solve.ridge > 0 && solvesSystems { all.append(("ridge", "\(solve.ridge)")) }
     if solve.breakdown == .proceed { all.append(("on-breakdown", "proceed")) }
     return all
   }
 
   private var promptWords: [(String, String)] {
     var words = [("solver", solver.rawValue), ("arithmetic", prefillArithmetic.rawValue)]
-    if solver != .spectral {
+    if sweeps {
       words += [
         ("initialization", initialization.word), ("sweeps", "\(prefillIterations.limit)"),
         ("sweep-tolerance", "\(prefillIterations.tolerance)"),

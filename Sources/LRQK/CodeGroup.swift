@@ -101,18 +101,19 @@ struct CodeGroup<E: Scalar>: Sendable {
 
   /// New maps from the Gram matrices, and every token coded anew: A_K = K W_K.
   ///
-  /// `keys` are all tokens' exact keys, (l, d): most of them had to come from the host for this.
+  /// `keys` are all tokens' exact keys, (l, d): most of them had to come from the host for this. The
+  /// group has `queryHeads` queries a token.
   mutating func refresh(
-    keys: Tensor<E>, _ parameters: Parameters, _ place: Place
+    keys: Tensor<E>, queryHeads: Int, _ parameters: Parameters, _ place: Place
   ) throws(LRQKError) {
     guard let grams else { return }
     let d = keys.columns
-    let (queryGram, keyGram) = (
-      Tensor(shape: [d, d], elements: grams.queries.elements),
-      Tensor(shape: [d, d], elements: grams.keys.elements)
-    )
+    func gram(_ sum: DeviceBuffer<Double>, rows: Int) -> SummedGram {
+      SummedGram(Tensor(shape: [d, d], elements: sum.elements), rows: rows, of: E.self)
+    }
     let maps = try spectralMaps(
-      queryGram: queryGram, keyGram: keyGram, rank: parameters.rank, place)
+      queryGram: gram(grams.queries, rows: queryHeads * keys.rows),
+      keyGram: gram(grams.keys, rows: keys.rows), rank: parameters.rank, place)
     let W_K: Tensor<E> = maps.keys.converted()
     queryMatrix.elements = maps.queries.converted(to: E.self).elements
     keyMatrix.elements = W_K.elements

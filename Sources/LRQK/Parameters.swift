@@ -30,7 +30,7 @@ public enum Initialization: Sendable, Equatable {
   case topColumns
   /// One common set of columns, by the sums over Q and K together ("topcol").
   case sharedTopColumns
-  /// The closed-form optimum of the first term (ours; see Spectral.swift).
+  /// The closed-form optimum of the first term (see Spectral.swift).
   case spectral
   /// A_Q and A_K handed to `prefill`.
   case given
@@ -42,7 +42,7 @@ public enum PrefillSolver: String, Sendable, CaseIterable {
   case rowwise
   /// The same sweeps in d by d space (ours; see GramPrefill.swift). The default.
   case gram
-  /// No sweeps: the closed-form optimum of ‖QKᵀ − A_Q A_Kᵀ‖ (ours).
+  /// No sweeps: the closed-form optimum of ‖QKᵀ − A_Q A_Kᵀ‖ (see Spectral.swift).
   case spectral
 }
 
@@ -219,8 +219,9 @@ public struct Parameters: Sendable, Equatable {
     }
   }
 
-  /// Throws `LRQKError.parameter` for the first choice that makes no sense at head width `width`.
-  public func check(width: Int) throws(LRQKError) {
+  /// Throws `LRQKError.parameter` for the first choice that makes no sense at head width `width`, and,
+  /// where the heads are known, with `groupSize` query heads for each key/value head.
+  public func check(width: Int, groupSize: Int? = nil) throws(LRQKError) {
     func require(_ holds: Bool, _ sentence: @autoclosure () -> String) throws(LRQKError) {
       if !holds { throw .parameter(sentence()) }
     }
@@ -253,6 +254,10 @@ public struct Parameters: Sendable, Equatable {
     try require(
       support == .own || transfers == .perKeyValueHead,
       "a head attends to its group's rows only where the group holds them: transfers per key/value head"
+    )
+    try require(
+      support == .own || groupSize != 1,
+      "support group has no effect where every key/value head serves one query head: use support own"
     )
     if case .every(let steps) = mapRefresh {
       try require(steps >= 1, "the maps are refreshed every \(steps) steps: it must be at least 1")

@@ -194,7 +194,8 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     switch parameters.initialization {
     case _ where parameters.solver == .spectral, .spectral:
       return try spectralMaps(
-        queryGram: queryGram(g), keyGram: k.gram, rank: parameters.rank, place(g))
+        queryGram: SummedGram(queryGram(g), rows: groupSize * tokens, of: E.self),
+        keyGram: SummedGram(k.gram, rows: tokens, of: E.self), rank: parameters.rank, place(g))
     case .gaussian, .given:
       return nil
     case .topColumns, .sharedTopColumns:

@@ -1,6 +1,6 @@
 // Step 2, without sweeps: the closed-form optimum.
 //
-// In:  G_Q = QᵀQ and G_K = KᵀK, (d, d) each.
+// In:  G_Q = QᵀQ and G_K = KᵀK, (d, d) each, with the precision that they were summed in.
 // Out: maps W_Q, W_K (d, r) whose codes A_Q = Q W_Q, A_K = K W_K are the best rank-r fit of QKᵀ.
 //
 // Write Q = U_Q R_Q and K = U_K R_K with orthonormal U. Then QKᵀ = U_Q (R_Q R_Kᵀ) U_Kᵀ, so its
@@ -9,13 +9,86 @@
 //   A_Q = U_Q U_r S_r^½ = Q R_Q⁺ U_r S_r^½,   so   W_Q = R_Q⁺ U_r S_r^½,   W_K = R_K⁺ V_r S_r^½
 //
 // R comes from the Gram matrix alone: G = E diag(v) Eᵀ gives R = diag(√v) Eᵀ, R⁺ = E diag(1/√v).
-// Eigenvalues rather than Cholesky, because a key head may well span fewer than d directions:
-// those below d epsilon times the largest are rounding and are left out of R⁺.
+// Eigenvalues rather than Cholesky, because a key head may well span fewer than d directions: those
+// that are only rounding are left out of R⁺ (`SummedGram`).
 //
-// No iterations, no start, no seed (ours; Docs/Guides/4-closed-form.md). It is the optimum of the
-// first term of the objective only; B_Q and B_K are then fitted as after any sweep.
+// No iterations, no start, no seed. It is the optimum of the first term of the objective only; B_Q
+// and B_K are then fitted as after any sweep. The closed form was published as KQ-SVD (Lesens,
+// Rakhshan, Rabusseau, arXiv 2512.05916), which compresses caches with it. What is ours is its use:
+// codes that select among exact rows (Docs/Guides/4-closed-form.md).
 
 package import Tensors
+
+/// XᵀX of one side, and what is known of its rounding.
+///
+/// Which eigenvalues are rounding? Two answers, and a direction has to pass both.
+///
+/// 1. l rows span at most l directions, whatever was rounded: the l largest eigenvalues can be data.
+/// 2. Element (i, j) is a chain of n products in the rows' own precision, n at most a block
+///    (RowProduct.swift). Each rounding is at most u of a partial sum, u/√3 on the average, and
+///    partial sums grow to √(G_ii G_jj) at most. Where roundings are independent, n of them add up
+///    to √n u √(G_ii G_jj) / 3 or less: G is off by a matrix whose row i has the norm
+///    √n u √(G_ii tr G) / 3. With the largest eigenvalue v of G for G_ii, and half for a third,
+///    what may be rounding lies below
+///
+///        √n u √(v tr G) / 2
+///
+///    The worst case, all roundings the same way, is n u tr G. It would throw away weak directions
+///    of real heads, so it is not used. Measured, null directions of normal, of low-rank and of
+///    repeated rows reach .4 of the bound; the weakest direction of the heads of a small trained
+///    model has 3 times the bound after 100 tokens and 17 times after 1,000. Two limits: hundreds of
+///    rows that are all the same one or two round alike, reach up to 4 times the bound, and keep a
+///    direction too many; and of 64 normal rows of width 64, whose weakest direction may be down in
+///    the rounding of Float, one direction can be lost.
+///
+/// LAPACK's own rounding, d times 2⁻⁵² of v, is the least that is cut, for rows in Double too.
+package struct SummedGram {
+  /// G = XᵀX, (d, d).
+  let sum: Tensor<Double>
+  /// Rows of X, at least.
+  let rows: Int
+  /// u of the chains that G was summed in.
+  let unitRoundoff: Double
+
+  /// The sum over `rows` rows of `E`, by `RowProduct` or in Double.
+  package init<E: Scalar>(_ sum: Tensor<Double>, rows: Int, of type: E.Type) {
+    (self.sum, self.rows) = (sum, rows)
+    unitRoundoff = Double(E.ulpOfOne) / 2
+  }
+
+  /// R (d, d) with RᵀR = G, and what belongs to it.
+  package struct Root {
+    /// R, (d, d); rows of zeros for directions that are rounding.
+    package let root: Tensor<Double>
+    /// R⁺, (d, d).
+    package let inverse: Tensor<Double>
+    /// How many directions are more than rounding.
+    package let rank: Int
+  }
+
+  /// The root of G over the directions that are more than rounding.
+  package func squareRoot() throws(DecompositionError) -> Root {
+    let d = sum.rows
+    let eigen = try sum.symmetricEigen()
+    let largest = max(eigen.values.last ?? 0, 0)
+    let chain = Double(min(rows, RowProduct<Float>.block))
+    let cut = max(
+      Double(d) * Double.ulpOfOne * largest,
+      unitRoundoff * (chain * largest * max(traceOf(sum), 0)).squareRoot() / 2)
+    var root = Tensor<Double>(repeating: 0, shape: [d, d])
+    var inverse = root
+    var rank = 0
+    for i in max(d - rows, 0)..<d where eigen.values[i] > cut {
+      let s = eigen.values[i].squareRoot()
+      for j in 0..<d {
+        root[i, j] = s * eigen.vectors[j, i]
+        inverse[j, i] = eigen.vectors[j, i] / s
+      }
+      rank += 1
+    }
+    return Root(root: root, inverse: inverse, rank: rank)
+  }
+}
 
 /// SVD of QKᵀ through the d by d factors.
 struct ProductSpectrum {
@@ -30,12 +103,11 @@ struct ProductSpectrum {
 }
 
 func productSpectrum(
-  queryGram: Tensor<Double>, keyGram: Tensor<Double>,
-  _ place: Place = Place(layer: 0, head: 0, step: 0)
+  queryGram: SummedGram, keyGram: SummedGram, _ place: Place = Place(layer: 0, head: 0, step: 0)
 ) throws(LRQKError) -> ProductSpectrum {
   do {
-    let q = try squareRoot(queryGram)
-    let k = try squareRoot(keyGram)
+    let q = try queryGram.squareRoot()
+    let k = try keyGram.squareRoot()
     let product = matmul(q.root, transposed: k.root, in: .reference)
     let svd = try product.singularValueDecomposition()
     return ProductSpectrum(
@@ -46,31 +118,12 @@ func productSpectrum(
   }
 }
 
-/// R (d, d) with RᵀR = G, and its pseudo-inverse.
-private func squareRoot(
-  _ gram: Tensor<Double>
-) throws(DecompositionError) -> (root: Tensor<Double>, inverse: Tensor<Double>) {
-  let d = gram.rows
-  let eigen = try gram.symmetricEigen()
-  let cut = Double(d) * Double.ulpOfOne * max(eigen.values.last ?? 0, 0)
-  var root = Tensor<Double>(repeating: 0, shape: [d, d])
-  var inverse = root
-  for i in 0..<d where eigen.values[i] > cut {
-    let s = eigen.values[i].squareRoot()
-    for j in 0..<d {
-      root[i, j] = s * eigen.vectors[j, i]
-      inverse[j, i] = eigen.vectors[j, i] / s
-    }
-  }
-  return (root, inverse)
-}
-
 /// W_Q and W_K, (d, r) each.
 package func spectralMaps(
-  queryGram: Tensor<Double>, keyGram: Tensor<Double>, rank: Int, _ place: Place
+  queryGram: SummedGram, keyGram: SummedGram, rank: Int, _ place: Place
 ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>) {
   let spectrum = try productSpectrum(queryGram: queryGram, keyGram: keyGram, place)
-  let width = queryGram.rows
+  let width = queryGram.sum.rows
   func scaled(_ vectors: Tensor<Double>) -> Tensor<Double> {
     var out = Tensor<Double>(repeating: 0, shape: [width, rank])
     for j in 0..<rank {
@@ -88,7 +141,8 @@ package func spectralMaps(
 /// The bases that fit best to spectral codes: B = S⁻¹ C, where S = AᵀA is diagonal.
 ///
 /// S_jj is the j-th singular value of QKᵀ. Where it vanishes (r above the rank of QKᵀ) the code
-/// column is zero and its basis row is set to zero: nothing is divided by rounding.
+/// column is zero and its basis row is set to zero: nothing is divided by rounding. The maps have
+/// kept directions only, and S is made from them in Double, so Double's rounding is what is cut.
 package func spectralBasis(gram: Tensor<Double>, cross: Tensor<Double>) -> Tensor<Double> {
   var basis = cross
   let largest = (0..<gram.rows).reduce(0) { max($0, gram[$1, $1]) }

@@ -23,8 +23,16 @@ struct BenchSizes: ParsableArguments {
   @Option(help: "Key/value heads.") var keyValueHeads = 2
   @Option(help: "d, head width.") var width = 128
   @Option(name: [.short, .long], help: "r, rank.") var rank = 32
-  @Option(name: [.customShort("k"), .long], help: "k, selected tokens.") var selected = 2048
-  @Option(name: [.customShort("w"), .long], help: "w, recent tokens.") var recent = 64
+  @Option(
+    name: [.customShort("k"), .customLong("selected")],
+    help: "k, selected tokens; decode only. (default: 2048)")
+  var chosenSelected: Int?
+  var selected: Int { chosenSelected ?? 2048 }
+  @Option(
+    name: [.customShort("w"), .customLong("recent")],
+    help: "w, recent tokens; decode only. (default: 64)")
+  var chosenRecent: Int?
+  var recent: Int { chosenRecent ?? 64 }
   @Option(
     name: .customLong("iterations"),
     help: "Sweeps in prefill, alternations in decode; all of them run. (default: 2)")
@@ -35,7 +43,8 @@ struct BenchSizes: ParsableArguments {
     transform: { try choice($0, as: Preset.self) })
   var preset = Preset.paper
   @Option(help: "Timed runs, after one that is not counted.") var runs = 5
-  @Option(help: "Seed of the random queries, keys and values.") var seed: UInt64 = 0
+  @Option(help: "Seed of the random queries, keys and values.", transform: seedNumber) var seed:
+    UInt64 = 0
   @Flag(help: "Print one JSON object.") var json = false
 
   func validate() throws {
@@ -66,8 +75,8 @@ struct BenchSizes: ParsableArguments {
         "--iterations has no effect with --preset recommended: nothing iterates")
     }
     do { try parameters.check(width: width) } catch { throw ValidationError("\(error)") }
-    if tokens < max(rank, selected) {
-      throw ValidationError("--tokens \(tokens): a prompt of at least k and r tokens is needed")
+    if tokens < rank {
+      throw ValidationError("--tokens \(tokens): a prompt of at least r = \(rank) tokens is needed")
     }
   }
 
@@ -110,6 +119,13 @@ struct BenchPrefill: ParsableCommand {
 
   @OptionGroup var sizes: BenchSizes
 
+  func validate() throws {
+    for (name, value) in [("-k", sizes.chosenSelected), ("-w", sizes.chosenRecent)]
+    where value != nil {
+      throw ValidationError("\(name) has no effect on bench prefill: nothing is selected there")
+    }
+  }
+
   func run() throws {
     let s = sizes
     let queries = try s.normal(heads: s.queryHeads, count: s.tokens, columns: s.width, stream: 1)
@@ -134,7 +150,8 @@ struct BenchPrefill: ParsableCommand {
       read += starts * l * (r + d)
     }
     try BenchReport(
-      what: "prefill", sizes: s, timing: timing, limits: limits, operations: operations,
+      what: "prefill", isDecode: false, sizes: s, timing: timing, limits: limits,
+      operations: operations,
       bytes: 4 * (read + Double(s.groups) * l * r), extra: [:]
     ).print()
   }
@@ -191,7 +208,7 @@ struct BenchDecode: ParsableCommand {
     let codes = H * l * r
     let omega = s.preset == .paper ? H * n * (d + r) : 0
     try BenchReport(
-      what: "decode step", sizes: s, timing: timing, limits: limits,
+      what: "decode step", isDecode: true, sizes: s, timing: timing, limits: limits,
       operations: 2 * (codes + H * n * 2 * d)
         + (s.preset == .paper ? 2 * H * n * (d + r + r * r) : 0),
       bytes: 4 * (codes + H * n * 2 * d + omega + 2 * missed * 2 * d),
@@ -203,6 +220,8 @@ struct BenchDecode: ParsableCommand {
 /// A finished benchmark.
 struct BenchReport {
   let what: String
+  /// Whether k and w had a part.
+  let isDecode: Bool
   let sizes: BenchSizes
   let timing: Timing
   let limits: MachineLimits
@@ -220,21 +239,25 @@ struct BenchReport {
         "benchmark": what, "precision": "float", "preset": sizes.preset.rawValue,
         "tokens": sizes.tokens, "query_heads": sizes.queryHeads,
         "key_value_heads": sizes.keyValueHeads, "width": sizes.width, "rank": sizes.rank,
-        "selected": sizes.selected, "recent": sizes.recent, "iterations": sizes.iterations,
+        "iterations": sizes.iterations,
         "seconds_median": timing.median, "seconds_min": timing.fastest,
         "seconds_max": timing.slowest, "runs": timing.seconds.count, "operations": operations,
         "bytes_touched": bytes, "gflops": gflops, "gigabytes_per_second": bandwidth,
         "limit_sgemm_gflops": limits.gflops, "limit_read_gigabytes_per_second": limits.bandwidth,
         "processors": ProcessInfo.processInfo.activeProcessorCount,
       ]
+      if isDecode { (object["selected"], object["recent"]) = (sizes.selected, sizes.recent) }
       for (name, value) in extra { object[name] = value }
+      for (name, value) in kernelReport().fields { object[name] = value }
       return show(String(decoding: try objectJSON(object), as: UTF8.self))
     }
     show(
       "\(what): \(sizes.tokens) tokens, \(sizes.queryHeads) query and \(sizes.keyValueHeads) "
-        + "key/value heads, d = \(sizes.width), r = \(sizes.rank), k = \(sizes.selected), "
-        + "w = \(sizes.recent), \(sizes.preset.rawValue), float, "
+        + "key/value heads, d = \(sizes.width), r = \(sizes.rank), "
+        + (isDecode ? "k = \(sizes.selected), w = \(sizes.recent), " : "")
+        + "\(sizes.preset.rawValue), float, "
         + "\(ProcessInfo.processInfo.activeProcessorCount) cores")
+    show(kernelReport().line)
     show(
       table(
         [

@@ -39,7 +39,7 @@ struct BenchModel: ParsableCommand {
   @Option(help: "Tokens of each prompt.") var context = 128
   @Option(help: "Sequences that are decoded together.") var batch = 1
   @Option(help: "Timed decode steps, after two that are not counted.") var steps = 32
-  @Option(help: "Seed of random weights and prompts.") var seed: UInt64 = 0
+  @Option(help: "Seed of random weights and prompts.", transform: seedNumber) var seed: UInt64 = 0
   @Flag(help: "Print one JSON object.") var json = false
 
   private static let formats: [String: StorageFormat] = [
@@ -109,7 +109,7 @@ struct BenchModel: ParsableCommand {
   }
 
   private func open() throws -> Decoder {
-    if let model { return try Decoder(folder: model) }
+    if let model { return try openDecoder(model) }
     return try withTemporaryFolder { folder in
       try sizes.write(to: folder, seed: seed)
       return try Decoder(folder: folder)  // the weights stay mapped when the files are gone
@@ -144,8 +144,9 @@ struct BenchModel: ParsableCommand {
     let timing = try Timing(runs: steps, step)
     return ModelReport(
       timing: timing, weightBytes: decoder.weightBytesPerStep, promptSeconds: promptSeconds,
-      before: before,
-      after: MachineLimits.measure())
+      before: before, after: MachineLimits.measure(),
+      note: method.nothingLeftOut(
+        length: states[0].caches[0].length, layers: decoder.layerShapes))
   }
 
   /// The token of the largest logit; the first of equals.
@@ -162,6 +163,8 @@ private struct ModelReport {
   /// The machine's limits before the first timed step and after the last.
   let before: MachineLimits
   let after: MachineLimits
+  /// What is said where the cache left no token out.
+  let note: String?
   var openSeconds = 0.0
 
   func print(_ c: BenchModel, _ model: ModelConfiguration) throws {
@@ -171,7 +174,7 @@ private struct ModelReport {
     let prompt = Double(c.batch * c.context) / promptSeconds
     let cores = ProcessInfo.processInfo.activeProcessorCount
     if c.json {
-      let object: [String: Any] = [
+      var object: [String: Any] = [
         "benchmark": "decode-model", "model": c.model ?? "random",
         "format": c.model == nil ? c.format ?? "f32" : "as stored", "cache": c.cache,
         "context": c.context, "batch": c.batch, "hidden": model.hiddenSize,
@@ -187,6 +190,8 @@ private struct ModelReport {
         "limit_read_gigabytes_per_second_after": after.bandwidth,
         "prompt_tokens_per_second": prompt, "open_seconds": openSeconds, "processors": cores,
       ]
+      object.merge(kernelReport().fields) { measured, _ in measured }
+      if let note { object["note"] = note }
       return show(String(decoding: try objectJSON(object), as: UTF8.self))
     }
     show(
@@ -194,6 +199,7 @@ private struct ModelReport {
         + ": D = \(model.hiddenSize), \(model.layers) layers, \(model.queryHeads) query and "
         + "\(model.keyValueHeads) key/value heads, vocabulary \(model.vocabulary); cache \(c.cache), "
         + "context \(c.context), batch \(c.batch), \(cores) cores")
+    show(kernelReport().line)
     show(
       table([
         [
@@ -215,5 +221,6 @@ private struct ModelReport {
             + "\(number(after.bandwidth, 1)) GB/s after",
         ],
       ]))
+    if let note { show("  note: \(note)") }
   }
 }

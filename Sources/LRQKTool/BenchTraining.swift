@@ -80,12 +80,13 @@ struct BenchTraining: ParsableCommand {
     let operations = tokens * (6 * Double(shape.parameterCount) + pairs * Double(14 * width))
     let share = operations / timing.median / limit
     if json {
-      let object: [String: Any] = [
+      let measured: [String: Any] = [
         "benchmark": "train-step", "parameters": shape.parameterCount, "batch": batch,
         "length": length, "seconds_median": timing.median, "seconds_min": timing.fastest,
         "seconds_max": timing.slowest, "tokens_per_second": tokens / timing.median,
         "operations_per_second": operations / timing.median, "share_of_products": share,
       ]
+      let object = measured.merging(kernelReport().fields) { measured, _ in measured }
       return show(String(decoding: try objectJSON(object), as: UTF8.self))
     }
     show(
@@ -93,6 +94,7 @@ struct BenchTraining: ParsableCommand {
         + "\(queryHeads) query and \(keyValueHeads) key/value heads of width \(width), F = "
         + "\(intermediate), vocabulary \(vocabulary); \(batch) sequences of \(length) tokens, "
         + "\(shards) tapes")
+    show(kernelReport().line)
     show(
       table([
         [

@@ -60,7 +60,7 @@ struct CaptureCommand: ParsableCommand {
       files.readsModel(model.model)
       files.writes(output, "--output")
       try files.checkThatNothingIsReplaced()
-      let decoder = try Decoder(folder: model.model)
+      let decoder = try openDecoder(model.model)
       let shapes = decoder.layerShapes
       guard layer < shapes.count else {
         throw ValidationError("--layer \(layer): the model has layers 0 to \(shapes.count - 1)")
@@ -74,6 +74,8 @@ struct CaptureCommand: ParsableCommand {
       if tokens.count > 1 {
         throw ValidationError("a capture has one prompt, not the \(tokens.count) of the ids file")
       }
+      var lengths = LengthNote(decoder)
+      lengths.check(tokens[0].count + maxNewTokens, "the prompt with its answer")
       let full = try cacheMethod("full")
       // The first generated token comes out of prefill: one more makes as many steps.
       var generator = Generator(decoder, limit: maxNewTokens + 1) { [layer] _, shape in

@@ -21,7 +21,10 @@ struct CheckCommand: ParsableCommand {
       does not run is skipped, and the table says why.
 
         lrqk check --backend cpu
-        lrqk check --candidate mine.safetensors
+        lrqk check --candidate mine.safetensors --candidate another.safetensors
+
+      Several candidates are all judged, and one that fails makes the exit status 1; with --json each is \
+      an object, one a line. A candidate that cannot be read ends the command before any is judged.
 
       Devices need a build that has them: swift build -c release --traits OpenCL (or CUDA, or GPU for \
       both). Docs/gpu.md says what else.
@@ -34,9 +37,9 @@ struct CheckCommand: ParsableCommand {
   var backend: BackendName?
 
   @Option(
-    help: "A safetensors file with the outputs of one case.",
+    help: "A safetensors file with the outputs of one case; may be repeated, all are judged.",
     completion: .file(extensions: ["safetensors"]))
-  var candidate: String?
+  var candidate: [String] = []
 
   @Option(help: "One kernel.") var kernel: String?
   @Option(name: .customLong("case"), help: "One case of it.") var caseName: String?
@@ -44,9 +47,10 @@ struct CheckCommand: ParsableCommand {
   @Flag(help: "Print one JSON object.") var json = false
 
   func validate() throws {
-    if list ? backend != nil || candidate != nil : (backend == nil) == (candidate == nil) {
+    if list ? backend != nil || !candidate.isEmpty : (backend == nil) == candidate.isEmpty {
       throw ValidationError("give --backend NAME or --candidate FILE, or --list")
     }
+    if list && json { throw ValidationError("--json has no effect with --list") }
     if let kernel, !kernels.contains(where: { $0.name == kernel }) {
       throw ValidationError(
         "--kernel \(kernel): there are \(kernels.map(\.name).joined(separator: ", "))")
@@ -72,24 +76,39 @@ struct CheckCommand: ParsableCommand {
       show(listing)
       return
     }
-    let report: CheckReport
+    var hasPassed = true
     do {
-      if let candidate {
-        let file = try CandidateFile(path: candidate, kernel: kernel, case: caseName)
-        report = CheckReport(
-          "\(candidate) (\(file.precision.rawValue))", again: "--candidate \(candidate)",
-          check(file, precision: file.precision) { $0.path == file.example.path })
-      } else if let backend {
-        report = try verdicts(of: backend)
-      } else {
-        preconditionFailure("validate() wants a backend or a candidate")
+      if let backend {
+        let report = try verdicts(of: backend)
+        hasPassed = report.hasPassed
+        show(json ? try jsonText(report) : report.text)
       }
-      show(json ? try jsonText(report) : report.text)
+      // All are opened first: a file that cannot be read loses no verdict.
+      let files = candidate.map { path in
+        do { return try CandidateFile(path: path, kernel: kernel, case: caseName) } catch {
+          fail(error, path)
+        }
+      }
+      for (n, file) in files.enumerated() {
+        let report = verdicts(of: file)
+        hasPassed = hasPassed && report.hasPassed
+        if json {
+          show(try jsonText(report, isPretty: files.count == 1))
+        } else {
+          show((n > 0 ? "\n" : "") + report.text)
+        }
+      }
     } catch let absence as NoDevice {
       say("lrqk: \(absence.description)")
       Streams.exit(EX_UNAVAILABLE)
-    } catch { fail(error, candidate ?? "check") }
-    if !report.hasPassed { Streams.exit(1) }
+    } catch { fail(error, "check") }
+    if !hasPassed { Streams.exit(1) }
+  }
+
+  private func verdicts(of file: CandidateFile) -> CheckReport {
+    CheckReport(
+      "\(file.name) (\(file.precision.rawValue))", again: "--candidate \(file.name)",
+      check(file, precision: file.precision) { $0.path == file.example.path })
   }
 
   private func verdicts(of name: BackendName) throws -> CheckReport {

@@ -13,6 +13,7 @@
 import ArgumentParser
 import Foundation
 import Glibc
+import Tensors
 
 /// What a command reads and writes.
 struct CommandFiles {
@@ -30,7 +31,7 @@ struct CommandFiles {
   /// Adds a file that is read, or standard input for `-`; nil adds nothing.
   mutating func reads(_ path: String?, _ option: String) {
     guard let path else { return }
-    if path == "-" { return readsStandardInput() }
+    if isStandardInput(path) { return readsStandardInput() }
     inputs.append(Use(name: "\(option) \(path)", path: path, file: FileIdentity(path)))
   }
 

@@ -35,7 +35,7 @@ struct DemoCommand: ParsableCommand {
   @Option(help: "Tokens of prompt and answer together.")
   var length = 2048
 
-  @Option(help: "Seed of the sample.")
+  @Option(help: "Seed of the sample.", transform: seedNumber)
   var seed: UInt64 = 1
 
   @Option(
@@ -62,7 +62,9 @@ struct DemoCommand: ParsableCommand {
         )
       }
       let start = ContinuousClock.now
-      let decoder = try Decoder(folder: model)
+      let decoder = try openDecoder(model)
+      var lengths = LengthNote(decoder)
+      lengths.check(length, "the prompt with its answer")
       let tokenizer = try requiredTokenizer(model)
       let form = PromptForm(tokenizer)
       guard let task = RulerTask(rawValue: task) else { preconditionFailure("validated") }
@@ -99,6 +101,8 @@ struct DemoRun {
   private let needles: [Int]
   /// The first token that is not of the haystack.
   private let questionStart: Int
+  /// What is said of a method that left nothing out.
+  private let notes: [String?]
   private let answers: [(text: String, right: Int, use: MemoryUse)]
 
   init(
@@ -124,6 +128,7 @@ struct DemoRun {
     generator.given = Array(sample.tokens[questionStart...])
     let generations = try generator.generate(
       Array(sample.tokens[..<questionStart]), sequences: methods.count)
+    notes = zip(methods, generations).map { $1.nothingLeftOut(by: $0, decoder.layerShapes) }
     answers = generations.map { generation in
       let text = tokenizer.decode(generation.tokens)
       let right = sample.references.count { text.contains($0) }
@@ -185,6 +190,9 @@ struct DemoRun {
       "Counted, not estimated: rows of float32 over all layers; moved, both ways, by decode steps, of "
         + "which \(sample.tokens.count - questionStart) took the question. The hit rate is the share "
         + "of wanted rows that lay on the device already.")
+    for (method, note) in zip(methods, notes) {
+      if let note { page.text("\(method.brief): \(note).") }
+    }
   }
 
   func tellLooks(on page: inout Page) {

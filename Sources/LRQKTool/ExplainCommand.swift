@@ -32,7 +32,7 @@ struct ExplainCommand: ParsableCommand {
       """)
 
   // With this seed the proxy scores miss one of the three best tokens: something to look at.
-  @Option(help: "Which example: another seed, other numbers.")
+  @Option(help: "Which example: another seed, other numbers.", transform: seedNumber)
   var seed: UInt64 = 973
 
   @Option(help: "l, tokens of the prompt, up to 32; more than k + w.")

@@ -19,7 +19,7 @@ struct GenerateCommand: ParsableCommand {
         streaming:sinks=4,w=512
         lrqk:preset=paper,r=16,k=240,w=16
 
-      lrqk inspect lists the methods. Without tokenizer.json in the folder, prompts come from \
+      lrqk methods lists them. Without tokenizer.json in the folder, prompts come from \
       --ids-file and the answer is printed as token ids.
       """)
 
@@ -27,7 +27,7 @@ struct GenerateCommand: ParsableCommand {
   @OptionGroup(title: "Prompt") var prompts: PromptOptions
   @OptionGroup(title: "Choosing tokens") var choice: SamplingOptions
 
-  @Option(help: "How keys and values are kept: METHOD[:option=value,...].")
+  @Option(help: "How keys and values are kept: METHOD[:option=value,...]; help lists the methods.")
   var cache = "full"
 
   @Option(help: "Most tokens in an answer.")
@@ -79,11 +79,13 @@ struct GenerateCommand: ParsableCommand {
     try prompts.files.check()
     let method = try cacheMethod(cache)
     let start = ContinuousClock.now
-    let decoder = try Decoder(folder: model.model)
+    let decoder = try openDecoder(model.model)
     let tokenizer = try tokenizerIfAny(model.model)
     let loadSeconds = (ContinuousClock.now - start) / .seconds(1)
     let tokens = try prompts.tokens(model.model, tokenizer)
     try checkStream(tokens.count)
+    var lengths = LengthNote(decoder)
+    lengths.check(tokens.map(\.count).max() ?? 0, "the prompt")
 
     let bar = ProgressBar(label: "tokens", isWanted: stream ? false : progress)
     var text = tokenizer?.makeStream(skippingSpecialTokens: true)
@@ -106,15 +108,21 @@ struct GenerateCommand: ParsableCommand {
       answers = try generator.generate(tokens)
     }
     if stream { show(text?.finish() ?? "") }
+    lengths.check(
+      zip(tokens, answers).map { $0.count + $1.tokens.count }.max() ?? 0,
+      "the prompt with its answer")
     for answer in answers {
       let report = GenerationReport(
-        answer, method, tokenizer, times: generator.times, loadSeconds: loadSeconds)
+        answer, method, tokenizer, layers: decoder.layerShapes, times: generator.times,
+        loadSeconds: loadSeconds)
       if json {
         show(try jsonText(report, isPretty: false))
       } else if !stream {
         show(report.text ?? answer.tokens.map(String.init).joined(separator: " "))
       }
     }
-    GenerationSummary(answers, method, generator.times, loadSeconds: loadSeconds).print()
+    GenerationSummary(
+      answers, method, layers: decoder.layerShapes, generator.times, loadSeconds: loadSeconds
+    ).print()
   }
 }

@@ -26,6 +26,8 @@ struct GenerationReport: Encodable {
   let residentBytes: Int
   let peakBytes: Int
   let hostBytes: Int
+  /// Where the method left no token out: what would make it do so.
+  let note: String?
   let timings: Timings
 
   struct Timings: Encodable {
@@ -38,8 +40,9 @@ struct GenerationReport: Encodable {
 
   init(
     _ answer: Generation, _ method: any CacheMethod, _ tokenizer: Tokenizer?,
-    times: Generator.Times, loadSeconds: Double
+    layers: [LayerShape], times: Generator.Times, loadSeconds: Double
   ) {
+    note = answer.nothingLeftOut(by: method, layers)
     tokens = answer.tokens
     text = tokenizer?.decode(answer.tokens)
     promptTokens = answer.prompt.count
@@ -65,13 +68,22 @@ struct GenerationReport: Encodable {
 
 }
 
+extension Generation {
+  /// What is said where the method attended to every token in every step; nil without steps.
+  func nothingLeftOut(by method: any CacheMethod, _ layers: [LayerShape]) -> String? {
+    // The answer's last token is never fed back.
+    let length = prompt.count + given.count + tokens.count - 1
+    return steps == 0 ? nil : method.nothingLeftOut(length: length, layers: layers)
+  }
+}
+
 /// The lines on standard error.
 struct GenerationSummary {
   private let lines: [String]
 
   init(
-    _ answers: [Generation], _ method: any CacheMethod, _ times: Generator.Times,
-    loadSeconds: Double
+    _ answers: [Generation], _ method: any CacheMethod, layers: [LayerShape],
+    _ times: Generator.Times, loadSeconds: Double
   ) {
     let use = MemoryUse(answers)
     func speed(_ part: (tokens: Int, seconds: Double)) -> String {
@@ -99,6 +111,13 @@ struct GenerationSummary {
     if let mass = use.mass {
       let recall = use.recall.map { number($0) } ?? "nothing was chosen"
       rows.append(["recall", "\(recall); share of exact attention \(number(mass))"])
+    }
+    // Of several answers the longest may be the one that has something selected.
+    let notes = answers.map { $0.nothingLeftOut(by: method, layers) }
+    if let longest = answers.indices.max(by: { answers[$0].steps < answers[$1].steps }),
+      !notes.contains(nil), let note = notes[longest]
+    {
+      rows.append(["note", note])
     }
     lines = labelled(rows)
   }

@@ -25,7 +25,7 @@ struct HeadsCommand: ParsableCommand {
 
   func run() throws {
     do {
-      let decoder = try Decoder(folder: model.model)
+      let decoder = try openDecoder(model.model)
       var layers: [HeadsReport.Layer] = []
       for layer in 0..<decoder.configuration.layers {
         do {

@@ -50,7 +50,7 @@ struct InspectCommand: ParsableCommand {
 
   func run() throws {
     do {
-      let decoder = try Decoder(folder: model.model)
+      let decoder = try openDecoder(model.model)
       let layer = decoder.layerShapes[0]
       var methods = try methods(headWidth: decoder.configuration.headWidth)
       if cache.isEmpty { methods.removeAll { !$0.applies(to: layer) } }

@@ -33,7 +33,9 @@ struct LogitsCommand: ParsableCommand {
       files.writes(output, "--output")
       try files.check()
       let (shape, sequences) = try readTokenIDs(input)
-      let decoder = try Decoder(folder: model.model)
+      let decoder = try openDecoder(model.model)
+      var lengths = LengthNote(decoder)
+      lengths.check(sequences.map(\.count).max() ?? 0, "the input")
       let rows = try sequences.map { try decoder.prefill($0, state: nil, logits: .all) }
       let vocabulary = rows[0].columns
       var writer = SafetensorsWriter(metadata: ["architecture": decoder.configuration.architecture])

@@ -21,10 +21,12 @@ struct ModelOption: ParsableArguments {
 
 /// Prompts as text or as token ids.
 struct PromptOptions: ParsableArguments {
-  @Option(help: "A prompt. Several make a batch.")
+  @Option(parsing: .unconditionalSingleValue, help: "A prompt. Several make a batch.")
   var prompt: [String] = []
 
-  @Option(help: "A file whose whole text, UTF-8, is the prompt.", completion: .file())
+  @Option(
+    help: "A file whose whole text, UTF-8, is the prompt; - is standard input.", completion: .file()
+  )
   var promptFile: String?
 
   @Option(
@@ -38,7 +40,7 @@ struct PromptOptions: ParsableArguments {
   @Flag(help: "The prompt is a user's message: the checkpoint's chat template frames it.")
   var chat = false
 
-  @Option(help: "With --chat: the system message.")
+  @Option(parsing: .unconditional, help: "With --chat: the system message.")
   var system: String?
 
   func validate() throws {
@@ -71,7 +73,8 @@ struct PromptOptions: ParsableArguments {
     if let idsFile { return try readTokenIDs(idsFile).sequences }
     guard let tokenizer else {
       throw InputError(
-        "\(folder): there is no tokenizer.json, so a text cannot become tokens; give --ids-file")
+        "\(folder): there is no tokenizer.json, so a text cannot become tokens; give --ids-file, or: "
+          + missingTokenizer(folder: folder))
     }
     let texts = try promptFile.map { [try readText($0)] } ?? prompt
     if !chat { return texts.map { tokenizer.encode($0, addingSpecialTokens: !noSpecial) } }
@@ -109,12 +112,15 @@ struct SamplingOptions: ParsableArguments {
   @Option(help: "Divide (or multiply, if negative) the logits of tokens seen before by this.")
   var repetitionPenalty: Double?
 
-  @Option(help: "Seed of the draws; greedy choices are the same with any.")
-  var seed: UInt64 = 0
+  @Option(help: "With --temperature: seed of the draws. (default: 0)", transform: seedNumber)
+  var seed: UInt64?
 
   func validate() throws {
     if greedy && temperature != nil {
       throw ValidationError("--greedy and --temperature exclude each other")
+    }
+    if seed != nil && temperature == nil {
+      throw ValidationError("--seed has no effect without --temperature: nothing is drawn")
     }
     do { try sampling.check() } catch { throw ValidationError("\(error)") }
   }
@@ -126,9 +132,17 @@ struct SamplingOptions: ParsableArguments {
     sampling.topP = topP
     sampling.minP = minP
     sampling.repetitionPenalty = repetitionPenalty ?? 1
-    sampling.seed = seed
+    sampling.seed = seed ?? 0
     return sampling
   }
+}
+
+/// A seed; the error says what a seed is.
+@Sendable func seedNumber(_ text: String) throws -> UInt64 {
+  guard let seed = UInt64(text) else {
+    throw ValidationError("a seed is a whole number from 0 to \(UInt64.max)")
+  }
+  return seed
 }
 
 /// Requires a number of tokens to generate.
@@ -164,13 +178,10 @@ func readTokenIDs(_ path: String) throws -> (shape: [Int], sequences: [[Int]]) {
   return (ids.shape, sequences)
 }
 
-/// A whole file as text.
+/// A whole file, pipe or standard input (`-`) as text.
 func readText(_ path: String) throws -> String {
-  guard let data = FileManager.default.contents(atPath: path) else {
-    throw InputError("\(path): cannot be read")
-  }
-  guard let text = String(data: data, encoding: .utf8) else {
-    throw InputError("\(path): not UTF-8 text")
+  guard let text = String(validating: try readInput(at: path, limit: 1 << 30), as: UTF8.self) else {
+    throw InputError("\(isStandardInput(path) ? "standard input" : path): not UTF-8 text")
   }
   return text
 }

@@ -18,7 +18,7 @@ struct PerplexityCommand: ParsableCommand {
 
   @OptionGroup var model: ModelOption
 
-  @Option(help: "A text file, UTF-8.", completion: .file())
+  @Option(help: "A text file, UTF-8; - is standard input.", completion: .file())
   var text: String
 
   @Option(
@@ -57,7 +57,7 @@ struct PerplexityCommand: ParsableCommand {
       var files = CommandFiles()
       files.reads(text, "--text")
       try files.check()
-      let decoder = try Decoder(folder: model.model)
+      let decoder = try openDecoder(model.model)
       let tokenizer = try requiredTokenizer(model.model)
       let tokens = tokenizer.encode(try readText(text))
       let plan: PerplexityWindows
@@ -66,6 +66,8 @@ struct PerplexityCommand: ParsableCommand {
           tokens: tokens.count, context: context, stride: stride, limit: windows)
       } catch { throw InputError("\(text): \(error)") }
       try checkCaches(try methods, decoder)
+      var lengths = LengthNote(decoder)
+      lengths.check(plan.context + plan.stride, "a window")
       var perplexity = Perplexity(decoder, tokenizer, methods: try methods)
       let bar = ProgressBar(label: "tokens", isWanted: progress)
       perplexity.onToken = { bar.show($0, of: $1) }

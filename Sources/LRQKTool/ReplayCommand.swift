@@ -99,7 +99,12 @@ struct ReplayCommand: ParsableCommand {
       }
       isWithin = single.outputs.values.allSatisfy(\.within)
       report = JSONReport(recording, plan, single)
-      showText = { ReplayText(recording, precision).print(single, plan) }
+      showText = {
+        ReplayText(recording, precision).print(single, plan)
+        if perStep {
+          show("  note: --per-step has no part in a \(recording.kind.rawValue) recording")
+        }
+      }
     case .trajectory, .capture:
       let bar = ProgressBar(label: "decode steps", isWanted: progress)
       let trajectory: TrajectoryReplay<E>
@@ -113,9 +118,11 @@ struct ReplayCommand: ParsableCommand {
         try writer.add(name, integers: tensor, as: .int32)
       }
       isWithin = comparison.isWithin
-      report = JSONReport(recording, trajectory, comparison)
+      let leftOut = output == nil ? [] : trajectory.leftOut
+      report = JSONReport(recording, trajectory, comparison, leftOut: leftOut)
       showText = {
-        ReplayText(recording, precision).print(trajectory, comparison, everyStep: perStep)
+        ReplayText(recording, precision).print(
+          trajectory, comparison, everyStep: perStep, leftOut: leftOut)
       }
     }
     if let output { try writer.write(to: output) }  // first: a report is printed of a whole success

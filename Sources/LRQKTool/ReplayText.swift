@@ -16,15 +16,16 @@ struct ReplayText {
   }
 
   func print<E: Scalar>(_ replay: SingleCallReplay<E>, _ plan: ReplayPlan) {
-    header(plan)
+    header(plan, plan.notes)
     fit(replay.sweeps, replay.condition, replay.pivoted)
     comparisons(replay.outputs)
   }
 
   func print<E: Scalar>(
-    _ replay: TrajectoryReplay<E>, _ comparison: TrajectoryComparison, everyStep: Bool
+    _ replay: TrajectoryReplay<E>, _ comparison: TrajectoryComparison, everyStep: Bool,
+    leftOut: [String]
   ) {
-    header(replay.plan)
+    header(replay.plan, replay.notes)
     let p = replay.plan.parameters
     show(
       "  \(replay.batch) x \(replay.heads.query) query heads, \(replay.heads.keyValue) key/value "
@@ -50,12 +51,16 @@ struct ReplayText {
     if let equal = comparison.missedRowsEqual {
       show("  missed rows: \(equal ? "all equal" : "DIFFERENT")")
     }
+    if let equal = comparison.attendedEqual {
+      show("  attended tokens: \(equal ? "all equal" : "DIFFERENT")")
+    }
     for line in comparison.skipped { show("  not compared: \(visible(line))") }
+    for line in leftOut { show("  \(visible(line))") }
   }
 
-  private func header(_ plan: ReplayPlan) {
+  private func header(_ plan: ReplayPlan, _ notes: [String]) {
     show("\(visible(recording.file.path)) (\(recording.kind.rawValue), \(precision.rawValue))")
-    for note in plan.notes { show("  note: \(visible(note))") }
+    for note in notes { show("  note: \(visible(note))") }
     var line = "  choices:"
     for (name, value) in plan.parameters.words(for: recording.kind) {
       if line.count + name.count + value.count > 92 {

@@ -15,10 +15,12 @@ struct RulerOptions: ParsableArguments {
   @Option(help: "Samples of every task at every length.")
   var samples = 20
 
-  @Option(help: "Seed of the samples.")
+  @Option(help: "Seed of the samples.", transform: seedNumber)
   var seed: UInt64 = 0
 
-  @Option(help: "A text file for the prose of the haystacks, UTF-8.", completion: .file())
+  @Option(
+    help: "A text file for the prose of the haystacks, UTF-8; - is standard input.",
+    completion: .file())
   var haystack: String?
 
   @Option(
@@ -67,6 +69,9 @@ struct RulerOptions: ParsableArguments {
     }
     if let answerTokens, !(1...4096).contains(answerTokens) {
       throw ValidationError("--answer-tokens \(answerTokens): it must be from 1 to 4096")
+    }
+    if ([haystack].compactMap { $0 } + qa).count(where: isStandardInput) > 1 {
+      throw ValidationError("standard input can be read once: name files for the other inputs")
     }
     let prose: Set<RulerTask> = [
       .niahSingle2, .niahSingle3, .niahMultikey1, .niahMultivalue, .niahMultiquery,
@@ -124,7 +129,7 @@ struct RulerOptions: ParsableArguments {
     -> RulerReport
   {
     let folder = model.model
-    let decoder = try Decoder(folder: folder)
+    let decoder = try openDecoder(folder)
     let tokenizer = try requiredTokenizer(folder)
     let generator = try generator(folder, tokenizer)
     let head = LogHead(
@@ -142,6 +147,10 @@ struct RulerOptions: ParsableArguments {
     runner.passesOverMisfits = tasks == "all"
     runner.checkSample = { [answers] in try answers.check($0) }
     try checkCaches(methods, decoder)
+    let layers = decoder.layerShapes
+    runner.inSight = { length in
+      layers.map { $0.visible(length: length).count }.max() ?? length
+    }
     let bar = ProgressBar(label: "samples", isWanted: progress)
     runner.onSample = { bar.show($0, of: $1) }
     defer { bar.clear() }
@@ -150,7 +159,7 @@ struct RulerOptions: ParsableArguments {
       log: try log.map { try SampleLog(path: $0, head: head) } ?? SampleLog())
     return RulerReport(
       rows, head: head, modelFolder: folder,
-      longestSequence: decoder.configuration.longestSequence)
+      longestSequence: decoder.configuration.reach)
   }
 }
 
@@ -164,7 +173,9 @@ func checkCaches(_ methods: [any CacheMethod], _ decoder: Decoder) throws {
 /// The tokenizer of a checkpoint folder, which has to have one.
 func requiredTokenizer(_ folder: String) throws -> Tokenizer {
   guard let tokenizer = try tokenizerIfAny(folder) else {
-    throw InputError("\(folder): there is no tokenizer.json, so a text cannot become tokens")
+    throw InputError(
+      "\(folder): there is no tokenizer.json, so a text cannot become tokens; "
+        + missingTokenizer(folder: folder))
   }
   return tokenizer
 }

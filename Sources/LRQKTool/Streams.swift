@@ -66,18 +66,8 @@ enum Streams {
         wait(for: POLLIN, 0)
       } else if code != EINTR {
         throw StreamError(
-          "standard input: cannot read (\(systemReason(code))); give it a file or a pipe")
+          "standard input: cannot read: \(systemReason(code))")
       }
-    }
-  }
-
-  /// All of standard input.
-  static func readAllInput() throws(StreamError) -> [UInt8] {
-    var bytes: [UInt8] = []
-    while true {
-      let part = try readInput()
-      if part.isEmpty { return bytes }
-      bytes += part
     }
   }
 

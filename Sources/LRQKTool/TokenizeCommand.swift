@@ -23,7 +23,7 @@ struct TokenizeCommand: ParsableCommand {
   @Flag(help: "Decode special tokens, too.")
   var showSpecial = false
 
-  @Option(help: "The text.")
+  @Option(parsing: .unconditional, help: "The text.")
   var text: String?
 
   @Flag(help: "Read JSON strings from standard input, one a line.")
@@ -37,16 +37,13 @@ struct TokenizeCommand: ParsableCommand {
 
   func run() throws {
     do {
-      let tokenizer = try Tokenizer(folder: model.model)
+      let tokenizer = try requiredTokenizer(model.model)
       if let text { return show(line(text, tokenizer)) }
       var files = CommandFiles()
       files.readsStandardInput()
       try files.check()
       if !jsonLines {
-        guard let text = String(validating: try Streams.readAllInput(), as: UTF8.self) else {
-          throw InputError("standard input: not UTF-8 text")
-        }
-        return show(line(text, tokenizer))
+        return show(line(try readText("-"), tokenizer))
       }
       try forEachLine { number, bytes in
         do {

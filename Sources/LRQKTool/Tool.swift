@@ -32,7 +32,7 @@ struct LRQKCommand: ParsableCommand {
         name: "Run a model",
         subcommands: [
           GenerateCommand.self, LogitsCommand.self, TokenizeCommand.self, InspectCommand.self,
-          CaptureCommand.self, HeadsCommand.self,
+          CaptureCommand.self, HeadsCommand.self, MethodsCommand.self,
         ]),
       CommandGroup(
         name: "Check a kernel", subcommands: [CheckCommand.self, GoldenCommand.self]),
@@ -46,9 +46,12 @@ struct LRQKCommand: ParsableCommand {
 
   static func main() {
     Streams.prepare()
+    KernelChoice(running: .current, environment: ProcessInfo.processInfo.environment).apply()
     keepFreedMemory()
+    nameTruncatedFiles(status: 65)
     do {
-      var command = try parseAsRoot()
+      let arguments = try writtenArguments(Array(CommandLine.arguments.dropFirst()))
+      var command = try parseAsRoot(arguments)
       try command.run()
       Streams.exit(0)
     } catch {

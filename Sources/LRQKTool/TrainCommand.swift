@@ -19,13 +19,16 @@ struct TrainCommand: ParsableCommand {
       checkpoint, and ends with the same bits as a run that was never stopped.
       """)
 
-  @Option(help: "What is trained, and on what.", completion: .file(extensions: ["json"]))
+  @Option(
+    help: "What is trained, and on what; - is standard input.",
+    completion: .file(extensions: ["json"]))
   var recipe: String
 
   @Option(help: "The run's folder.", completion: .directory)
   var output: String
 
-  @Option(help: "Seed of parameters and batches. (default: the recipe's)")
+  @Option(
+    help: "Seed of parameters and batches. (default: the recipe's)", transform: seedNumber)
   var seed: UInt64?
 
   @Option(help: "Stop after so many steps, with a checkpoint.")

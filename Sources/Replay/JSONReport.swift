@@ -58,9 +58,10 @@ public struct JSONReport: Encodable {
     pivoted = replay.pivoted
   }
 
-  /// The object of a trajectory.
+  /// The object of a trajectory; `leftOut` are lines about what a written file has not.
   public init<E: Scalar>(
-    _ recording: Recording, _ replay: TrajectoryReplay<E>, _ comparison: TrajectoryComparison
+    _ recording: Recording, _ replay: TrajectoryReplay<E>, _ comparison: TrajectoryComparison,
+    leftOut: [String] = []
   ) {
     file = recording.file.path
     kind = recording.kind.rawValue
@@ -68,7 +69,7 @@ public struct JSONReport: Encodable {
     choices = Dictionary(
       replay.plan.parameters.words(for: recording.kind).map { ($0.name, $0.value) }
     ) { $1 }
-    notes = replay.plan.notes + comparison.skipped.map { "not compared: \($0)" }
+    notes = replay.notes + comparison.skipped.map { "not compared: \($0)" } + leftOut
     outputs = comparison.outputs
     within = comparison.isWithin
     sweeps = replay.sweeps

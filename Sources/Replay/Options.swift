@@ -131,13 +131,7 @@ public struct ReplayPlan: Sendable {
     if let solver = options.solver { p.solver = solver }
     if let update = options.weightedUpdate { p.weightedUpdate = update }
     if let map = options.codeMap { p.codeMap = map }
-    if let update = options.basisUpdate {
-      guard case .alternating = p.codeMap else {
-        throw LRQKError.parameter(
-          "--basis-update has no effect with linear codes; drop one of the two")
-      }
-      p.codeMap = .alternating(update)
-    }
+    if let update = options.basisUpdate, p.codeMap != .linear { p.codeMap = .alternating(update) }
     if let sharing = options.codeSharing { p.codeSharing = sharing }
     if let candidates = options.candidates { p.candidates = candidates }
     if let transfers = options.transfers { p.transfers = transfers }
@@ -149,10 +143,8 @@ public struct ReplayPlan: Sendable {
     if options.proceed {
       notes.append("NaN, infinity and vanishing pivots do not stop this replay")
     }
-    try Self.refuseContradictions(p, options)
-    notes += Self.unused(options, by: recording.kind).map {
-      "\($0) has no part in a \(recording.kind.rawValue) recording"
-    }
+    try options.requireEffect(p)
+    notes += options.idleNotes(p, recording.kind)
     do {
       try p.check(width: width)
       if p.prefillIterations.limit > Self.mostIterations {
@@ -162,62 +154,13 @@ public struct ReplayPlan: Sendable {
     } catch LRQKError.parameter(let sentence) where !options.setsNumbers {
       throw ReplayError("\(recording.file.path): \(sentence) (its metadata says so)")
     }
-    parameters = p
+    parameters = p.withoutIdleWeights(
+      prompt: recording.kind.hasPrompt, steps: recording.kind.hasSteps)
     self.notes = notes
   }
 
   /// Every sweep is kept for the report; a file must not be able to ask for hours and gigabytes.
   private static let mostIterations = 1000
-
-  /// An option that another choice makes idle is a usage error.
-  private static func refuseContradictions(
-    _ p: Parameters, _ options: ReplayOptions
-  ) throws(LRQKError) {
-    if p.solver != .spectral { return }
-    let solvesNothing = p.codeMap == .linear
-    for (name, isIdle) in [
-      ("--initialization", options.initialization != nil),
-      ("--weighted-update", options.weightedUpdate != nil),
-      ("--iterations", options.iterations != nil && solvesNothing),
-      ("--tolerance", options.tolerance != nil && solvesNothing),
-      ("--weights", options.weights != nil && solvesNothing),
-      ("--ridge", options.ridge > 0 && solvesNothing),
-    ] where isIdle {
-      throw .parameter(
-        "\(name) has no effect with the spectral solver\(solvesNothing ? " and linear codes" : "")"
-          + "; drop one of them")
-    }
-  }
-
-  /// Options that were set and that a recording of this kind has no use for.
-  ///
-  /// Not an error, so that one command line serves files of several kinds, but said.
-  private static func unused(_ options: ReplayOptions, by kind: RecordingKind) -> [String] {
-    let ofPrompts = [
-      ("--solver", options.solver != nil), ("--initialization", options.initialization != nil),
-      ("--weighted-update", options.weightedUpdate != nil),
-      ("--arithmetic", options.arithmetic != nil),
-    ]
-    let ofSteps = [
-      ("--code-map", options.codeMap != nil), ("--basis-update", options.basisUpdate != nil),
-    ]
-    let ofAnswers = [
-      ("--selected", options.selected != nil), ("--recent", options.recent != nil),
-      ("--prompt-length", options.promptLength != nil), ("--steps", options.steps != nil),
-      ("--chunk", options.chunk != nil), ("--code-sharing", options.codeSharing != nil),
-      ("--candidates", options.candidates != nil), ("--transfers", options.transfers != nil),
-      ("--support", options.support != nil), ("--reuse", options.reuse != nil),
-      ("--map-refresh", options.mapRefresh != nil),
-      ("--device-capacity", options.deviceCapacity != nil),
-    ]
-    let idle: [(String, Bool)]
-    switch kind {
-    case .trajectory, .capture: idle = []
-    case .prefill: idle = ofSteps + ofAnswers
-    case .decodeStep: idle = ofPrompts + ofAnswers
-    }
-    return idle.filter(\.1).map(\.0)
-  }
 
   /// The user's start, the file's own A_Q_init and A_K_init, or what its metadata names.
   private static func initialization(
@@ -246,12 +189,5 @@ public struct ReplayPlan: Sendable {
       throw ReplayError(
         "\(recording.file.path): metadata init is \"\(other)\"; known are randn, top, topcol")
     }
-  }
-}
-
-extension Parameters {
-  /// The choices in effect for a recording of this kind, by option name.
-  public func words(for kind: RecordingKind) -> [(name: String, value: String)] {
-    words(prompt: kind != .decodeStep, steps: kind != .prefill)
   }
 }

@@ -82,6 +82,16 @@ public struct Recording: Sendable {
     return tensor
   }
 
+  /// Throws where the metadata say a size that the tensors do not have: one of the two is wrong.
+  func checkSizes(_ sizes: [(key: String, size: Int)]) throws(ReplayError) {
+    for (key, size) in sizes {
+      guard let said: Int = try number(key), said != size else { continue }
+      throw ReplayError(
+        "\(file.path): metadata \(key) is \(said), and the tensors have \(size); correct the metadata"
+      )
+    }
+  }
+
   /// True when the file holds results to compare with.
   public var hasExpectedOutputs: Bool {
     ["A_K.f64", "A_K.f32", "k_hat.f64", "k_hat.f32", "selected", "attention", "k_hat"].contains {

@@ -32,6 +32,10 @@ extension SingleCallReplay {
       throw ReplayError(
         "\(recording.file.path): Q \(Q.shape) and K \(K.shape) do not fit together")
     }
+    try recording.checkSizes([
+      ("batch", Q.shape[0]), ("heads", Q.shape[1]), ("kv_heads", K.shape[1]),
+      ("length", Q.shape[2]), ("head_dim", Q.shape[3]),
+    ])
     // As the released code does, every query head factorises its own copy of its group's keys.
     let keys = K.matrices().flatMap { Array(repeating: $0, count: groupSize) }
     let plan = try ReplayPlan(recording, options, width: Q.columns)
@@ -82,6 +86,10 @@ extension SingleCallReplay {
         "\(recording.file.path): \(name) should be (\(whole.shape[0]), \(whole.shape[1]), "
           + "\(shape[0]), \(shape[1])) to fit K_selected \(whole.shape)")
     }
+    try recording.checkSizes([
+      ("batch", whole.shape[0]), ("heads", whole.shape[1]), ("kv_heads", whole.shape[1]),
+      ("selected", n), ("head_dim", d),
+    ])
     let plan = try ReplayPlan(recording, options, width: d)
     let p = plan.parameters
     if p.rank != r {

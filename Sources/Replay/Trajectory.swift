@@ -23,10 +23,14 @@ public struct TrajectoryReplay<E: Scalar>: Sendable {
   public let heads: (query: Int, keyValue: Int)
   /// Tokens of the prompt.
   public let promptLength: Int
+  /// Most tokens that a query could attend to.
+  public internal(set) var tokensInSight = 0
   /// What prefill left, under the names of the golden files.
   public internal(set) var prompt: [(name: String, tensor: Tensor<E>)] = []
-  /// The first selected sets, by head of the batch.
+  /// The first selected sets, by head of the batch: the rows that it holds.
   public internal(set) var promptSelected: [[Int]] = []
+  /// What each head of the batch chose itself of them; another set only with `Support.group`.
+  public internal(set) var promptChosen: [[Int]] = []
   /// What each step left.
   public internal(set) var steps: [DecodeStep<E>] = []
   /// How good each step was.
@@ -71,6 +75,9 @@ extension TrajectoryReplay {
       throw ReplayError(
         "\(recording.file.path): Q \(Q.shape), K \(K.shape) and V \(V.shape) do not fit together")
     }
+    try recording.checkSizes([
+      ("batch", batch), ("heads", H), ("kv_heads", M), ("length", length), ("head_dim", d),
+    ])
     let window: Int? = try recording.number("window")
     guard window ?? 1 >= 1 else {
       throw ReplayError(
@@ -145,6 +152,8 @@ extension TrajectoryReplay {
     }
     replay.promptSelected =
       cache.selected.isEmpty ? Array(repeating: Array(0..<P), count: batch * H) : cache.selected
+    replay.promptChosen = cache.chosen.isEmpty ? replay.promptSelected : cache.chosen
+    replay.tokensInSight = min(P + stepCount, window ?? .max)
 
     // The steps.
     let judge = StepJudge(

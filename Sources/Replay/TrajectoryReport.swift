@@ -16,11 +16,12 @@ public struct TrajectoryComparison: Sendable {
   public var selectedCompared = 0
   /// How many of them were equal.
   public var selectedEqual = 0
-  /// Whether all missed-row counts were equal; nil when the file has none, or when the policy
-  /// counts by other holders.
+  /// Whether all missed-row counts were equal; nil when the file has none, or counts by other holders.
   public var missedRowsEqual: Bool?
   /// Whether the sets that the prompt chose were equal; nil when they were not compared.
   public var promptSelectedEqual: Bool?
+  /// Whether the tokens that were attended to were equal; nil when the file has none.
+  public var attendedEqual: Bool?
   /// Tensors of the file whose shape is not the computed one: expected, and not met.
   public var shapesDiffer = false
   /// What could not be compared, and why.
@@ -29,7 +30,8 @@ public struct TrajectoryComparison: Sendable {
   /// True when nothing that was compared lay outside its limit.
   public var isWithin: Bool {
     outputs.values.allSatisfy(\.within) && selectedCompared == selectedEqual
-      && missedRowsEqual != false && promptSelectedEqual != false && !shapesDiffer
+      && missedRowsEqual != false && promptSelectedEqual != false
+      && attendedEqual != false && !shapesDiffer
   }
 }
 
@@ -64,7 +66,9 @@ extension TrajectoryReplay {
       result.outputs[name] = Comparison(
         tensor.converted(), expected, limit: limit, reason: reason)
     }
-    for name in ["k_hat", "final.B_Q", "final.B_K", "prefill.B_Q", "prefill.B_K", "attention"]
+    for name in [
+      "k_hat", "prefill.A_K", "final.B_Q", "final.B_K", "prefill.B_Q", "prefill.B_K", "attention",
+    ]
     where file.contains(name) && !tensors.contains(where: { $0.name == name }) && !steps.isEmpty {
       result.skipped.append("\(name): these choices have none")
     }
@@ -73,10 +77,11 @@ extension TrajectoryReplay {
       var expected = try file.integers(name)
       if isPart && perStep.contains(name) { expected = expected.first(steps.count) }
       if name == "missed_rows" {
-        if plan.parameters.transfers == .perKeyValueHead && heads.query != heads.keyValue {
-          result.skipped.append("missed_rows: counted by key/value head here")
-        } else if expected.shape == own.shape {
+        if expected.shape == own.shape {
           result.missedRowsEqual = expected == own
+        } else if plan.parameters.transfers == .perKeyValueHead {
+          result.skipped.append(
+            "missed_rows: \(own.shape) by key/value head here, the file has \(expected.shape)")
         } else {
           result.shapesDiffer = true
           result.skipped.append("missed_rows: computed \(own.shape), the file \(expected.shape)")
@@ -86,6 +91,10 @@ extension TrajectoryReplay {
       if expected.shape != own.shape {
         result.shapesDiffer = true
         result.skipped.append("\(name): computed \(own.shape), the file has \(expected.shape)")
+        continue
+      }
+      if name.hasPrefix("attended") {
+        result.attendedEqual = (result.attendedEqual ?? true) && expected == own
         continue
       }
       let k = own.columns
@@ -140,26 +149,27 @@ extension TrajectoryReplay {
     return all + final
   }
 
-  /// Every integer output; sets shorter than k are padded with -1.
+  /// Every integer output.
+  ///
+  /// A set is padded with -1 behind its tokens.
+  /// `selected` is what each head chose itself, k wide (wider only where r exceeds k and more rows are
+  /// kept before the first choice); `attended` is every token that the head attended to, recent
+  /// ones included, as wide as the longest of them, with the lengths in `attended_count`.
   public var integers: [(name: String, tensor: Tensor<Int>)] {
-    let k = plan.parameters.selected
-    func padded(_ set: [Int]) -> [Int] {
-      Array(set.prefix(k)) + Array(repeating: -1, count: max(k - set.count, 0))
+    func sets(_ sets: [[Int]], _ axes: [Int], atLeast width: Int) -> Tensor<Int> {
+      let n = sets.reduce(width) { max($0, $1.count) }
+      return Tensor(
+        shape: axes + [n],
+        elements: sets.flatMap { $0 + Array(repeating: -1, count: n - $0.count) })
     }
-    var all = [
-      (
-        "prefill.selected",
-        Tensor(shape: [batch, heads.query, k], elements: promptSelected.flatMap(padded))
-      )
-    ]
+    let k = plan.parameters.selected
+    var all = [("prefill.selected", sets(promptChosen, [batch, heads.query], atLeast: k))]
     if let first = steps.first {
-      all.append(
-        (
-          "selected",
-          Tensor(
-            shape: [steps.count, batch, heads.query, k],
-            elements: steps.flatMap { $0.selected.flatMap(padded) })
-        ))
+      let axes = [steps.count, batch, heads.query]
+      let attended = steps.flatMap(\.attended)
+      all.append(("selected", sets(steps.flatMap(\.chosen), axes, atLeast: k)))
+      all.append(("attended", sets(attended, axes, atLeast: 1)))
+      all.append(("attended_count", Tensor(shape: axes, elements: attended.map(\.count))))
       all.append(
         (
           "missed_rows",
@@ -169,6 +179,35 @@ extension TrajectoryReplay {
         ))
     }
     return all
+  }
+
+  /// What is said about the choices, and whether there was anything to choose.
+  public var notes: [String] {
+    let isWhole = !steps.isEmpty && steps.allSatisfy(\.isDense)
+    return plan.notes
+      + [isWhole ? plan.parameters.nothingSelected(tokens: tokensInSight) : nil].compactMap { $0 }
+  }
+
+  /// The outputs that golden files have and this replay has not, and why: a line for each reason.
+  public var leftOut: [String] {
+    let (k, r) = (plan.parameters.selected, plan.parameters.rank)
+    let names = Set(tensors.map(\.name))
+    let letter = plan.parameters.codeMap == .linear ? "W" : "B"
+    let early = "before \(max(k, r)) tokens (k = \(k), r = \(r)) nothing is factorised"
+    var lines: [String] = []
+    if prompt.isEmpty {
+      lines.append(
+        "prefill.A_K, prefill.\(letter)_Q and prefill.\(letter)_K are not written: \(early), and the "
+          + "prompt has \(promptLength)")
+    }
+    if !steps.isEmpty && !names.contains("k_hat") {
+      let without = steps.count { $0.keyCodes.isEmpty }
+      lines.append("k_hat is not written: \(early), so the first \(without) steps have no codes")
+    }
+    if !steps.isEmpty && final.isEmpty {
+      lines.append("final.\(letter)_Q and final.\(letter)_K are not written: \(early)")
+    }
+    return lines
   }
 
   /// Rows and bytes by direction and reason.

@@ -8,8 +8,10 @@
 // bounds and ends with the call.
 //
 // One thing a mapping cannot promise: if another process shortens the file while it is mapped, the
-// system ends this process (SIGBUS). Files replaced by renaming, as ours are, do not do that.
+// system ends this process (SIGBUS). Files replaced by renaming, as ours are, do not do that. A
+// program that calls `nameTruncatedFiles` at its start says then which file it was.
 
+internal import CMappedFiles
 import Glibc
 
 /// The read-only bytes of a file, in a mapping or in memory of their own.
@@ -24,9 +26,15 @@ import Glibc
 
   private let isMapped: Bool
 
+  /// Where the table of mapped files has this one; -1 where it has not.
+  private let place: Int32
+
   /// Maps the file at `path`.
+  ///
+  /// A Git LFS pointer is refused whatever was expected: it stands in the place of the file.
   init(mapping path: String) throws(SafetensorsError.Problem) {
     try checkPath(path, "open")
+    if path == "-" { throw .notARegularFile }  // standard input; a file of that name is ./-
     // Not blocking: opening a pipe would otherwise wait for somebody to write into it.
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     if descriptor < 0 { throw systemProblem("open") }
@@ -38,17 +46,22 @@ import Glibc
     isMapped = count > 0
     if !isMapped {  // an empty file cannot be mapped
       unsafe base = nil
+      place = -1
       return
     }
     let mapping = unsafe mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0)
     if unsafe mapping == MAP_FAILED { throw systemProblem("map") }
     unsafe base = UnsafeRawPointer(mapping)
+    place = unsafe mapped_files_enter(mapping, count, path)
+    let start = words(in: 0..<min(count, gitLFSPointer.count)) { (byte: UInt8) in byte }
+    if isGitLFSPointer(start) { throw .gitLFSPointer }
   }
 
   /// Holds a copy of `bytes`.
   init(copying bytes: [UInt8]) {
     count = bytes.count
     isMapped = false
+    place = -1
     let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 1)
     unsafe copy.copyBytes(from: bytes)
     unsafe base = UnsafeRawPointer(copy.baseAddress)
@@ -56,6 +69,7 @@ import Glibc
 
   deinit {
     if isMapped {
+      mapped_files_leave(place)
       _ = unsafe munmap(UnsafeMutableRawPointer(mutating: base), count)
     } else {
       unsafe base?.deallocate()
@@ -145,6 +159,15 @@ private func writeAll(
     if step < 0 && errno != EINTR { throw systemProblem("write") }
     written += max(step, 0)
   }
+}
+
+/// Makes the process name a mapped file that was cut short when it is touched beyond its end.
+///
+/// One line goes to standard error, and the process ends with `status`. Without this call the system
+/// ends it without a line. For programs, not for libraries: the answer to a signal belongs to the whole process.
+public func nameTruncatedFiles(status: Int32) {
+  // Refused or not, the files are read as before.
+  _ = mapped_files_watch(status)
 }
 
 /// Whether there is a file, folder or anything else at `path`.

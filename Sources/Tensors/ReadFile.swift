@@ -33,3 +33,15 @@ public func readFile(at path: String, limit: Int) throws(FileError) -> [UInt8] {
   }
   return file.words(in: 0..<file.count) { (byte: UInt8) in byte }
 }
+
+/// How a Git LFS pointer begins: a few lines of text that Git leaves in the place of a large file.
+let gitLFSPointer = Array("version https://git-lfs.github.com/spec/v1".utf8)
+
+/// What is said about a pointer, without the file's name.
+public let gitLFSAdvice =
+  "a Git LFS pointer, not the file itself; fetch the file (git lfs pull) or download it"
+
+/// Whether a file that begins with `bytes` is a Git LFS pointer.
+public func isGitLFSPointer(_ bytes: some Collection<UInt8>) -> Bool {
+  bytes.starts(with: gitLFSPointer)
+}

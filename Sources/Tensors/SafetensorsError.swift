@@ -27,6 +27,8 @@ public struct SafetensorsError: Error, Equatable, CustomStringConvertible {
     case system(operation: String, reason: String)
     /// A directory, pipe or device.
     case notARegularFile
+    /// A Git LFS pointer in the place of the file.
+    case gitLFSPointer
 
     /// Fewer than the 8 bytes that hold the header's length.
     case tooShort(bytes: Int)
@@ -97,7 +99,10 @@ extension SafetensorsError.Problem: CustomStringConvertible {
   public var description: String {
     switch self {
     case .system(let operation, let reason): "cannot \(operation): \(reason)"
-    case .notARegularFile: "not a regular file; give the path of a .safetensors file"
+    case .notARegularFile:
+      "not a regular file; tensors are mapped, so they cannot come through a pipe: give the path of a "
+        + ".safetensors file"
+    case .gitLFSPointer: gitLFSAdvice
 
     case .tooShort(let bytes):
       "\(bytes) bytes long, a safetensors file has at least 8; copy or download it again"
@@ -116,9 +121,10 @@ extension SafetensorsError.Problem: CustomStringConvertible {
     case .badEntry(let tensor, let reason):
       "tensor \(shown(tensor)): \(reason); an entry has dtype, shape and data_offsets"
     case .unknownFormat(let tensor, let dtype):
-      "tensor \(shown(tensor)): there is no dtype \(shown(dtype)); \(Self.advice)"
+      "tensor \(shown(tensor)): there is no dtype \(shown(dtype)); write the file again"
     case .unsupportedFormat(let tensor, let dtype):
-      "tensor \(shown(tensor)): dtype \(dtype) is not supported here; \(Self.advice)"
+      "tensor \(shown(tensor)): dtype \(dtype) is not supported here; convert it to "
+        + (dtype.hasPrefix("I") || dtype.hasPrefix("U") ? "I64, I32 or U8" : "F32, F16 or BF16")
     case .badShape(let tensor):
       "tensor \(shown(tensor)): shape is not a list of integers from 0 up; write the file again"
     case .shapeOverflow(let tensor):
@@ -147,10 +153,10 @@ extension SafetensorsError.Problem: CustomStringConvertible {
       "no tensor \(shown(name)); there is \(Self.list(present))"
     case .notFloatingPoint(let tensor, let format):
       "tensor \(shown(tensor)): \(format.rawValue) holds integers, not real numbers; "
-        + "use an integer tensor or F64, F32, F16, BF16"
+        + "store it as F64, F32, F16 or BF16"
     case .notIntegers(let tensor, let format):
       "tensor \(shown(tensor)): \(format.rawValue) holds real numbers, not integers; "
-        + "use a float tensor or I64, I32, U8, BOOL"
+        + "store it as I64, I32, U8 or BOOL"
     case .notAMatrix(let tensor, let shape):
       "tensor \(shown(tensor)): shape \(shape) is no matrix of at most \(Int32.max) rows and "
         + "columns; give it two axes"
@@ -167,9 +173,6 @@ extension SafetensorsError.Problem: CustomStringConvertible {
         + "\(format.rawValue); use a wider format"
     }
   }
-
-  private static let advice =
-    "convert it to one of " + StorageFormat.allCases.map(\.rawValue).joined(separator: ", ")
 
   private static func list(_ names: [String]) -> String {
     if names.isEmpty { return "none" }

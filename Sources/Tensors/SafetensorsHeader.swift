@@ -125,6 +125,7 @@ struct SafetensorsHeader: Sendable {
   }
 
   private static func metadata(_ value: JSONValue) throws(Problem) -> [String: String] {
+    if value.isNull { return [:] }  // the official library reads null as "none"
     guard case .object(let members) = value else { throw .badMetadata(key: nil) }
     try checkNames(members)
     var metadata: [String: String] = [:]

@@ -47,10 +47,12 @@ public struct Recipe: Sendable {
   /// Stages, their tasks by name.
   public let stages: [RecipeStage]
 
-  /// Reads the recipe at `path`; `seed` stands for the one that it names.
+  /// Reads the recipe at `path`, a file, a pipe or standard input (`-`); `seed` stands for the one that it names.
   public init(path: String, seed given: UInt64? = nil) throws {
-    var file = try ConfigurationReader(path: path)
-    let words = String(decoding: try readFile(at: path, limit: 4_000_000), as: UTF8.self)
+    // Read once: the recipe may come through a pipe.
+    let bytes = try readInput(at: path, limit: 4_000_000)
+    var file = try ConfigurationReader(bytes: bytes, file: path)
+    let words = String(decoding: bytes, as: UTF8.self)
     text = given.map { "\(words)\nseed \($0)\n" } ?? words
     let named = UInt64(try file.integer("seed", in: 0...(1 << 31)) ?? 0)
     seed = given ?? named

@@ -103,10 +103,6 @@ public enum AttentionVariant: Sendable, Equatable {
         .unsupported(
           value: "a layer of experts", supported: "it is at least num_hidden_layers \(layers)"))
     }
-    if try config.flag("attention_bias") ?? false {
-      throw config.fault(
-        "attention_bias", .unsupported(value: "true", supported: "MLA has no biases here"))
-    }
     if let extra = try config.integer("num_nextn_predict_layers", in: 0...4096), extra > 0 {
       throw config.fault(
         "num_nextn_predict_layers",

@@ -3,6 +3,10 @@
 // In:  model.safetensors, or model.safetensors.index.json and the shards that it names.
 // Out: matrices that stay in their files, and vectors of Float, by name and expected shape.
 //
+// Where both are there, the single file is taken, as the library transformers does: tools that
+// convert a model write both, and an index of shards that were never downloaded is common. A note
+// says so, unless the index names the single file itself.
+//
 // The index says which shard has which tensor. It may come from anybody, so a shard is a plain file
 // name (a symbolic link is followed; a path is refused), and index and shards must agree in both
 // directions. Weights.swift asks for every tensor of the model; `finish` then refuses what is left:
@@ -25,21 +29,56 @@ struct Checkpoint {
   private(set) var size = WeightSize()
   /// Bytes of the matrices among it.
   private(set) var matrixBytes = 0
+  /// What a user should know about where the weights were found, a line each.
+  let notes: [String]
 
   /// Opens the weights of the model in `folder` and checks that files and index agree.
   init(folder: String) throws {
     self.folder = folder
     let whole = "\(folder)/model.safetensors"
     let index = "\(folder)/model.safetensors.index.json"
-    switch (Self.isThere(whole), Self.isThere(index)) {
-    case (true, true): throw CheckpointError(file: folder, problem: .twoSources)
-    case (false, false): throw CheckpointError(file: folder, problem: .noWeights)
-    case (true, false):
-      let file = try SafetensorsFile(path: whole)
+    if Self.isThere(whole) {
+      let file = try Self.open(whole)
       files = [file]
       places = Dictionary(uniqueKeysWithValues: file.names.map { ($0, 0) })
-    case (false, true):
+      notes = Self.isThere(index) ? Self.disagreement(folder, index) : []
+    } else if Self.isThere(index) {
       (files, places) = try Self.openShards(folder, index)
+      notes = []
+    } else {
+      throw CheckpointError(
+        file: folder, problem: .noWeights(CheckpointFolder.missingWeights(folder)))
+    }
+  }
+
+  /// What is said where the index at `path` names other files than model.safetensors, which is
+  /// taken.
+  private static func disagreement(_ folder: String, _ path: String) -> [String] {
+    let taken = "\(folder): model.safetensors is taken; model.safetensors.index.json"
+    guard let map = try? weightMap(path) else { return ["\(taken) cannot be read and is ignored"] }
+    let others = Set(map.map(\.shard)).subtracting(["model.safetensors"]).sorted()
+    guard let first = others.first else { return [] }
+    let missing = others.count { !isThere("\(folder)/\($0)") }
+    let found = missing == 0 ? "also there" : "\(missing) of them not there"
+    return [
+      "\(taken) names \(others.count) other file\(others.count == 1 ? "" : "s") "
+        + "(\(shown(first)), ...; \(found)) and is ignored"
+    ]
+  }
+
+  /// A file of weights.
+  ///
+  /// A format of tensors that weights cannot have is said to be just that.
+  private static func open(_ path: String) throws -> SafetensorsFile {
+    do {
+      return try SafetensorsFile(path: path)
+    } catch {
+      switch error.problem {
+      case .unsupportedFormat(let tensor, let dtype), .unknownFormat(let tensor, let dtype):
+        throw CheckpointError(
+          file: path, problem: .unsupportedFormat(tensor: tensor, dtype: dtype))
+      default: throw error
+      }
     }
   }
 
@@ -49,14 +88,13 @@ struct Checkpoint {
       || (try? FileManager.default.destinationOfSymbolicLink(atPath: path)) != nil
   }
 
-  /// The files of the index at `path` and the place of every tensor.
-  private static func openShards(
-    _ folder: String, _ path: String
-  ) throws -> ([SafetensorsFile], [String: Int]) {
+  /// The entries of the index at `path`: {"metadata": {...}, "weight_map": {tensor: shard}}.
+  private static func weightMap(
+    _ path: String
+  ) throws(CheckpointError) -> [(tensor: String, shard: String)] {
     func fault(_ problem: CheckpointError.Problem) -> CheckpointError {
       CheckpointError(file: path, problem: problem)
     }
-    // 1. The index: {"metadata": {...}, "weight_map": {tensor: shard}}.
     let json: JSONValue
     do {
       json = try JSONValue(parsing: try readFile(at: path, limit: indexLimit), depthLimit: 8)
@@ -64,6 +102,8 @@ struct Checkpoint {
       throw fault(.unreadable(error))
     } catch let error as JSONSyntaxError {
       throw fault(.syntax(error))
+    } catch {
+      preconditionFailure("reading a file throws one of the two: \(error)")
     }
     let members = json.objectValue ?? []
     if let other = members.first(where: { $0.key != "metadata" && $0.key != "weight_map" }) {
@@ -72,9 +112,7 @@ struct Checkpoint {
     guard let map = json["weight_map"]?.objectValue else {
       throw fault(.badIndex("weight_map is not an object of tensor and shard names"))
     }
-    var shards: [String: Int] = [:]
-    var names: [String] = []
-    var places: [String: Int] = [:]
+    var entries: [(tensor: String, shard: String)] = []
     for member in map {
       guard let shard = member.value.stringValue else {
         throw fault(.badIndex("the shard of tensor \(shown(member.key)) is not a string"))
@@ -82,20 +120,38 @@ struct Checkpoint {
       if !isPlainFileName(shard) {
         throw fault(.badShardName(tensor: member.key, shard: shard))
       }
+      entries.append((member.key, shard))
+    }
+    return entries
+  }
+
+  /// The files of the index at `path` and the place of every tensor.
+  private static func openShards(
+    _ folder: String, _ path: String
+  ) throws -> ([SafetensorsFile], [String: Int]) {
+    func fault(_ problem: CheckpointError.Problem) -> CheckpointError {
+      CheckpointError(file: path, problem: problem)
+    }
+    // 1. The index.
+    let map = try weightMap(path)
+    var shards: [String: Int] = [:]
+    var names: [String] = []
+    var places: [String: Int] = [:]
+    for (tensor, shard) in map {
       if shards[shard] == nil {
         shards[shard] = names.count
         names.append(shard)
       }
-      if places.updateValue(shards[shard] ?? 0, forKey: member.key) != nil {
-        throw fault(.badIndex("tensor \(shown(member.key)) is there twice"))
+      if places.updateValue(shards[shard] ?? 0, forKey: tensor) != nil {
+        throw fault(.badIndex("tensor \(shown(tensor)) is there twice"))
       }
     }
     // 2. Every shard has what the index says, and nothing else.
-    let files = try names.map { try SafetensorsFile(path: "\(folder)/\($0)") }
-    for member in map {
-      let place = places[member.key] ?? 0
-      if !files[place].contains(member.key) {
-        throw fault(.notInShard(tensor: member.key, shard: names[place]))
+    let files = try names.map { try open("\(folder)/\($0)") }
+    for (tensor, _) in map {
+      let place = places[tensor] ?? 0
+      if !files[place].contains(tensor) {
+        throw fault(.notInShard(tensor: tensor, shard: names[place]))
       }
     }
     for (place, file) in files.enumerated() {
@@ -146,7 +202,7 @@ struct Checkpoint {
   /// The file of a tensor of this shape and of a format that weights may have.
   private mutating func take(_ name: String, _ shape: [Int]) throws -> SafetensorsFile {
     guard let place = places[name] else {
-      throw CheckpointError(file: folder, problem: .missingTensor(name))
+      throw CheckpointError(file: folder, problem: missing(name))
     }
     let file = files[place]
     let found = try file.shape(of: name)
@@ -159,7 +215,7 @@ struct Checkpoint {
     case .float32, .float16, .bfloat16: break
     default:
       throw CheckpointError(
-        file: file.path, problem: .unsupportedFormat(tensor: name, format))
+        file: file.path, problem: .unsupportedFormat(tensor: name, dtype: format.rawValue))
     }
     if taken.insert(name).inserted {
       let count = shape.reduce(1, *)  // the file has as many elements: no overflow
@@ -170,7 +226,19 @@ struct Checkpoint {
     return file
   }
 
-  /// Refuses tensors that nobody took.
+  /// What is wrong where there is no tensor `name`: quantised weights have other names.
+  private func missing(_ name: String) -> CheckpointError.Problem {
+    if name.hasSuffix(".weight") {
+      let stem = name.dropLast("weight".utf8.count)
+      for part in ["qweight", "weight_packed", "weight_quant", "scales"]
+      where contains(stem + part) {
+        return .quantised(tensor: name, part: stem + part)
+      }
+    }
+    return .missingTensor(name)
+  }
+
+  /// Refuses tensors that have not been taken.
   ///
   /// One kind is known and left aside: the frequencies of RoPE, which older versions of the library
   /// stored with every layer. They follow from the configuration.

@@ -1,53 +1,53 @@
-// Keys of config.json that are known, beside those that ModelConfiguration.swift reads.
+// How the table of harmless keys is applied to a config.json.
 //
-// In:  nothing.
-// Out: keys that do not change what a forward pass computes, and keys that must have one value.
+// In:  a reader of the file; the table, HarmlessKeys.swift.
+// Out: nothing, where every key of the table has a value under which it changes nothing; else an
+//      error that names the key, the value, and the values that pass.
 //
-// The lists are the base class of configurations in the library transformers (versions 4 and 5),
-// the five model classes, and the extra keys of the checkpoints that their makers published. A key
-// that stands nowhere is an error: better to ask than to compute something else.
+// A null passes everywhere: it says that nothing is asked for. Quantised weights have an error of
+// their own, because they are the commonest reason for a file that cannot be followed.
 
-import Tensors
+package import Tensors
 
-/// Keys that change nothing here: bookkeeping, training, defaults of sampling and of output.
-let harmlessKeys: Set<String> = [
-  // Where it came from.
-  "_name_or_path", "_commit_hash", "transformers_version", "auto_map", "tokenizer_class",
-  "transformers.js_config", "unsloth_fixed", "unsloth_version", "is_llama_config",
-  // How the weights were stored and loaded; what is stored is read from the weights.
-  "dtype", "torch_dtype", "use_bfloat16", "torchscript", "tf_legacy_loss", "_attn_implementation",
-  "_attn_implementation_autoset", "attn_implementation", "_flash_attn_2_enabled",
-  // What an older library kept here; the positions that were trained are max_position_embeddings.
-  "max_sequence_length", "model_max_length", "pad_token",
-  // Training.
-  "initializer_range", "neftune_noise_alpha", "attention_dropout", "resid_pdrop", "embd_pdrop",
-  "gradient_checkpointing",
-  "finetuning_task", "problem_type", "task_specific_params", "num_labels", "id2label", "label2id",
-  // What a call returns; how it is computed without changing it.
-  "return_dict", "return_dict_in_generate", "output_attentions", "output_hidden_states",
-  "output_scores", "use_cache", "chunk_size_feed_forward", "prefix", "tie_encoder_decoder",
-  // Special tokens (end of text is read).
-  "bos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id",
-  // Sampling, which is the caller's business.
-  "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
-  "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "forced_bos_token_id",
-  "forced_eos_token_id", "length_penalty", "max_length", "min_length", "no_repeat_ngram_size",
-  "num_beam_groups", "num_beams", "num_return_sequences", "remove_invalid_values",
-  "repetition_penalty", "suppress_tokens", "temperature", "top_k", "top_p", "typical_p",
-]
+/// Keys that change nothing, under which values, and why.
+package struct HarmlessKeys: Sendable {
+  /// The keys.
+  package let keys: [String]
+  /// The values under which they change nothing.
+  package let values: HarmlessValues
+  /// Why they change nothing, for the reader of the table and of an error.
+  package let reason: String
 
-/// A value that a key must have if it is there at all.
-enum FixedValue {
+  init(_ keys: [String], _ values: HarmlessValues, _ reason: String) {
+    self.keys = keys
+    self.values = values
+    self.reason = reason
+  }
+}
+
+/// The values under which a key changes nothing.
+package enum HarmlessValues: Sendable {
+  /// All of them.
+  case any
+  /// One of these, and null.
+  case only([FixedValue])
+}
+
+/// A value that a key may have.
+package enum FixedValue: Sendable {
   case text(String)
   case integer(Int)
+  /// A number however it is written: 1 and 1.0 are one number.
+  case number(Double)
   case flag(Bool)
   /// null, {} or [].
   case nothing
 
-  func matches(_ json: JSONValue) -> Bool {
+  package func matches(_ json: JSONValue) -> Bool {
     switch self {
     case .text(let text): json.stringValue?.utf8.elementsEqual(text.utf8) ?? false
     case .integer(let integer): json.intValue == integer
+    case .number(let number): json.doubleValue == number
     case .flag(let flag): json.boolValue == flag
     case .nothing: json.objectValue?.isEmpty ?? json.arrayValue?.isEmpty ?? false
     }
@@ -57,40 +57,51 @@ enum FixedValue {
     switch self {
     case .text(let text): shown(text)
     case .integer(let integer): "\(integer)"
+    case .number(let number): number == number.rounded() ? "\(Int(number))" : "\(number)"
     case .flag(let flag): "\(flag)"
     case .nothing: "null"
     }
   }
 }
 
-/// Keys that would change what the model computes, with the one value that is built here.
-let fixedKeys: [(key: String, value: FixedValue)] = [
-  ("hidden_act", .text("silu")),
-  ("pretraining_tp", .integer(1)),
-  ("quantization_config", .nothing),
-  ("pruned_heads", .nothing),
-  ("per_layer_config", .nothing),
-  ("is_decoder", .flag(false)),
-  ("is_encoder_decoder", .flag(false)),
-  ("add_cross_attention", .flag(false)),
-  ("cross_attention_hidden_size", .nothing),
-  ("rope_interleaved", .flag(false)),
-  ("use_mrope", .flag(false)),
-  // Phi-4-mini.
-  ("lm_head_bias", .flag(false)),
-  ("interpolate_factor", .integer(1)),
-  ("full_attn_mod", .integer(1)),
-]
-
 extension ConfigurationReader {
-  /// Refuses a fixed key of another value.
-  mutating func checkFixedKeys() throws(ConfigurationError) {
-    for (key, fixed) in fixedKeys {
-      guard let json = value(key) else { continue }
-      if !fixed.matches(json) {
-        throw fault(
-          key, .unsupported(value: json.brief, supported: "it has to be \(fixed.description)"))
+  /// Marks every key of the table as known, and refuses one whose value would change something.
+  mutating func checkHarmlessKeys() throws(ConfigurationError) {
+    try checkQuantisation()
+    for entry in harmlessKeys {
+      for key in entry.keys {
+        guard let json = value(key), case .only(let values) = entry.values else { continue }
+        if !values.contains(where: { $0.matches(json) }) {
+          let allowed = values.map(\.description).joined(separator: " or ")
+          throw fault(
+            key,
+            .unsupported(
+              value: json.brief, supported: "it has to be \(allowed) (\(entry.reason))"))
+        }
       }
+    }
+  }
+
+  /// Refuses weights that were quantised, and says by what.
+  private mutating func checkQuantisation() throws(ConfigurationError) {
+    for key in ["quantization_config", "quantization", "compression_config"] {
+      guard let json = value(key), !FixedValue.nothing.matches(json) else { continue }
+      let bits = (json["bits"]?.intValue).map { " to \($0) bits" } ?? ""
+      let method =
+        if let name = json["quant_method"]?.stringValue {
+          " by \(shown(name))"
+        } else if json["group_size"] != nil {
+          " by MLX"
+        } else if json["load_in_4bit"] != nil || json["load_in_8bit"] != nil {
+          " by bitsandbytes"
+        } else {
+          ""
+        }
+      throw fault(
+        key,
+        .unsupported(
+          value: "a checkpoint whose weights were quantised\(bits)\(method)",
+          supported: "take the model in F32, F16 or BF16"))
     }
   }
 }

@@ -3,9 +3,8 @@
 // In:  a JSON object; then one question per key: which kind, which range, what if it is absent.
 // Out: checked values, or a ConfigurationError that names the key.
 //
-// The reader remembers which keys were asked for. `finish` refuses every other key that is not
-// known to be harmless: a setting that nobody has read may change what the model computes.
-// An explicit null counts as absent.
+// The reader remembers which keys were asked for. `finish` refuses every other key: a setting that
+// nothing has read may change what the model computes. An explicit null counts as absent.
 
 package import Tensors
 
@@ -20,21 +19,29 @@ package struct ConfigurationReader {
   private let prefix: String
   private let object: JSONValue
   private var read: Set<String> = []
+  /// What a user should know about how the object was read, a line each.
+  private(set) var notes: [String] = []
 
   /// Reads the file at `path`; it must hold an object.
   package init(path: String) throws(ConfigurationError) {
+    let bytes: [UInt8]
+    do {
+      bytes = try readFile(at: path, limit: Self.fileLimit)
+    } catch {
+      throw ConfigurationError(file: path, key: nil, problem: .unreadable(error))
+    }
+    try self.init(bytes: bytes, file: path)
+  }
+
+  /// Reads the text of an object; errors call it `file`.
+  package init(bytes: [UInt8], file: String) throws(ConfigurationError) {
     let json: JSONValue
     do {
-      json = try JSONValue(
-        parsing: try readFile(at: path, limit: Self.fileLimit), depthLimit: 16)
-    } catch let error as FileError {
-      throw ConfigurationError(file: path, key: nil, problem: .unreadable(error))
-    } catch let error as JSONSyntaxError {
-      throw ConfigurationError(file: path, key: nil, problem: .syntax(error))
+      json = try JSONValue(parsing: bytes, depthLimit: 16)
     } catch {
-      preconditionFailure("reading a file throws one of the two: \(error)")
+      throw ConfigurationError(file: file, key: nil, problem: .syntax(error))
     }
-    try self.init(json, file: path, prefix: "")
+    try self.init(json, file: file, prefix: "")
   }
 
   /// Reads an object that lies in `file` under `prefix`.
@@ -118,11 +125,11 @@ package struct ConfigurationReader {
     }
   }
 
-  /// One token id or a list of them; nil where it is absent or null.
+  /// One token id or a list of them, of which −1 means none; nil where it is absent or null.
   mutating func tokens(_ key: String) throws(ConfigurationError) -> Set<Int>? {
     try value(key, "a token id or a list of them") { json in
-      allOrNil((json.arrayValue ?? [json]).map { $0.intValue.flatMap { $0 >= 0 ? $0 : nil } })
-        .map(Set.init)
+      allOrNil((json.arrayValue ?? [json]).map { $0.intValue.flatMap { $0 >= -1 ? $0 : nil } })
+        .map { Set($0).subtracting([-1]) }
     }
   }
 
@@ -138,11 +145,26 @@ package struct ConfigurationReader {
     return value
   }
 
-  /// Refuses keys that were not read and are not in `harmless`.
-  package func finish(harmless: Set<String> = []) throws(ConfigurationError) {
-    for member in object.objectValue ?? []
-    where !read.contains(member.key) && !harmless.contains(member.key) {
-      throw fault(member.key, .unknownKey)
+  /// Whether the object has no members.
+  var isEmpty: Bool { object.objectValue?.isEmpty ?? true }
+
+  /// Keys that nothing has asked for, in the order of the file.
+  var unreadKeys: [String] {
+    (object.objectValue ?? []).map(\.key).filter { !read.contains($0) }
+  }
+
+  /// Adds a line about `key` for the user.
+  mutating func note(_ key: String, _ sentence: String) {
+    notes.append("\(file): \(shown(prefix + key)) \(sentence)")
+  }
+
+  /// Takes over what an object within this one had to say.
+  mutating func addNotes(of inner: ConfigurationReader) { notes += inner.notes }
+
+  /// Refuses keys that were not read; with `passingNulls` those alone that have a value.
+  package func finish(passingNulls: Bool = false) throws(ConfigurationError) {
+    for key in unreadKeys where !passingNulls || object[key]?.isNull != true {
+      throw fault(key, .unknownKey)
     }
   }
 }

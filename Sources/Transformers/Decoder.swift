@@ -43,6 +43,11 @@ public struct Decoder: Sendable {
     weights = try Weights(configuration, folder: folder)
   }
 
+  /// What a user should know about how the folder was read, a line each.
+  ///
+  /// Which of two files was taken, which key has no effect. Most folders have none.
+  public var notes: [String] { configuration.notes + weights.notes }
+
   /// How large the weights are.
   public var weightSize: WeightSize { weights.size }
 

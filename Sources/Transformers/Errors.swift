@@ -16,6 +16,8 @@ public struct ConfigurationError: Error, Equatable, CustomStringConvertible {
 
   /// The kinds of fault.
   public enum Problem: Equatable, Sendable {
+    /// The folder has no config.json, or is no folder; says what is there instead and what to do.
+    case noConfiguration(String)
     /// The file cannot be read.
     case unreadable(FileError)
     /// The file is not strict JSON.
@@ -38,6 +40,7 @@ public struct ConfigurationError: Error, Equatable, CustomStringConvertible {
   public var description: String {
     let place = key.map { "\(file): \(shown($0))" } ?? file
     switch problem {
+    case .noConfiguration(let reason): return "\(file): \(reason)"
     case .unreadable(let error): return error.description
     case .syntax(let error): return "\(place): \(error); it has to be strict JSON"
     case .missing: return "\(place) is missing"
@@ -61,10 +64,9 @@ public struct CheckpointError: Error, Equatable, CustomStringConvertible {
 
   /// The kinds of fault.
   public enum Problem: Equatable, Sendable {
-    /// Neither model.safetensors nor model.safetensors.index.json.
-    case noWeights
-    /// Both of them: which one is meant?
-    case twoSources
+    /// Neither model.safetensors nor model.safetensors.index.json; says what is there instead and
+    /// what to do.
+    case noWeights(String)
     /// The index cannot be read.
     case unreadable(FileError)
     /// The index is not strict JSON.
@@ -83,8 +85,10 @@ public struct CheckpointError: Error, Equatable, CustomStringConvertible {
     case extraTensor(String)
     /// A tensor of another shape than the configuration says.
     case wrongShape(tensor: String, found: [Int], expected: [Int])
-    /// A tensor that is not F32, F16 or BF16.
-    case unsupportedFormat(tensor: String, StorageFormat)
+    /// A tensor that is not F32, F16 or BF16; `dtype` is what the file calls its format.
+    case unsupportedFormat(tensor: String, dtype: String)
+    /// A matrix that is there in quantised form only; `part` is one of the tensors that hold it.
+    case quantised(tensor: String, part: String)
     /// tie_word_embeddings is true, but the stored output matrix is not the embedding.
     case notTied
   }
@@ -92,10 +96,8 @@ public struct CheckpointError: Error, Equatable, CustomStringConvertible {
   /// One line: which file, what, what to do.
   public var description: String {
     switch problem {
-    case .noWeights:
-      "\(file): neither model.safetensors nor model.safetensors.index.json there (other formats are not read)"
-    case .twoSources:
-      "\(file): model.safetensors and model.safetensors.index.json both there; remove one"
+    case .noWeights(let reason):
+      "\(file): neither model.safetensors nor model.safetensors.index.json there; \(reason)"
     case .unreadable(let error): error.description
     case .syntax(let error): "\(file): \(error); it has to be strict JSON"
     case .badIndex(let reason): "\(file): \(reason)"
@@ -106,17 +108,32 @@ public struct CheckpointError: Error, Equatable, CustomStringConvertible {
       "\(file): tensor \(shown(tensor)) is not in \(shown(shard)), where the index puts it"
     case .notInIndex(let tensor, let shard):
       "\(file): tensor \(shown(tensor)) of \(shown(shard)) is not there according to the index"
+    case .missingTensor("lm_head.weight"):
+      "\(file): no tensor \"lm_head.weight\"; the model needs it, unless config.json says "
+        + "\"tie_word_embeddings\": true"
     case .missingTensor(let name): "\(file): no tensor \(shown(name)); the model needs it"
     case .extraTensor(let name):
       "\(file): tensor \(shown(name)) has no place in a model of this config.json"
     case .wrongShape(let tensor, let found, let expected):
       "\(file): tensor \(shown(tensor)) has shape \(found), config.json asks for \(expected)"
-    case .unsupportedFormat(let tensor, let format):
-      "\(file): tensor \(shown(tensor)) is \(format.rawValue); weights are F32, F16 or BF16"
+    case .unsupportedFormat(let tensor, let dtype):
+      "\(file): tensor \(shown(tensor)) is \(shown(dtype)); weights have to be F32, F16 or BF16"
+        + (Self.isNarrow(dtype) ? " (\(dtype) is how quantised weights are stored)" : "")
+    case .quantised(let tensor, let part):
+      "\(file): no tensor \(shown(tensor)) but \(shown(part)): these weights were quantised; "
+        + "take the model in F32, F16 or BF16"
     case .notTied:
       "\(file): lm_head.weight differs from model.embed_tokens.weight, but config.json says "
         + "tie_word_embeddings; set that to false to use the stored matrix"
     }
+  }
+}
+
+extension CheckpointError {
+  /// Whether a format of the files is one that quantised weights are stored in.
+  fileprivate static func isNarrow(_ dtype: String) -> Bool {
+    ["I8", "U8", "I32", "U32"].contains(dtype) || dtype.hasPrefix("F8_") || dtype.hasPrefix("F4")
+      || dtype.hasPrefix("F6_")
   }
 }
 

@@ -16,8 +16,9 @@
 //   Phi-3    no               no               no          sliding_window      q k v, gate up
 //
 // Both layouts of version 4 (rope_theta, rope_scaling) and version 5 (rope_parameters) of the
-// library are read, RotaryConfiguration.swift. Sizes have to be there; an absent option has the
-// default of the library's class. A key that nobody here knows is an error, ConfigurationKeys.swift.
+// library are read, RotaryConfiguration.swift, and SlidingWindows.swift has the windows. Sizes have to
+// be there; an absent option has the default of the library's class, FamilyDefaults.swift. A key that
+// changes nothing is passed over, HarmlessKeys.swift; any other unknown key is an error.
 
 import Tensors
 
@@ -96,11 +97,31 @@ public struct ModelConfiguration: Sendable, Equatable {
   /// As in the library: those of generation_config.json if it names any, else those of config.json.
   public let endOfText: Set<Int>
 
+  /// What a user should know about how config.json was read, a line each: keys without effect.
+  public let notes: [String]
+
   /// The family's name, "LlamaForCausalLM".
   public var architecture: String { family.rawValue }
 
   /// The narrowest window of any layer; nil where every layer sees all.
   public var window: Int? { windows.compactMap { $0 }.min() }
+
+  /// The longest sequence that the model was made for: max_position_embeddings, or further where
+  /// its RoPE is stretched beyond that (dynamic and YaRN scaling, whose factor counts from there).
+  public var reach: Int {
+    let stretched: Double =
+      switch rotary.scaling {
+      case .dynamic(let factor, let trained): factor * Double(trained)
+      case .yarn(let yarn): yarn.factor * Double(yarn.trainedLength)
+      case .none, .linear, .llama3, .longRope: 0
+      }
+    return max(longestSequence, Int(min(stretched, 1e15)))
+  }
+
+  /// What is said of sequences longer than `reach` tokens.
+  public static func beyondReach(_ reach: Int) -> String {
+    "lengths above \(reach) are longer than the model was made for"
+  }
 
   /// What each layer's cache needs to know, but for the factors, which are weights.
   public var layerShapes: [LayerShape] {
@@ -126,47 +147,65 @@ public struct ModelConfiguration: Sendable, Equatable {
 
   /// Reads the configuration of the model in `folder`.
   public init(folder: String) throws(ConfigurationError) {
-    var config = try ConfigurationReader(path: "\(folder)/config.json")
+    let path = "\(folder)/config.json"
+    if !fileExists(at: path) {
+      throw ConfigurationError(
+        file: folder, key: nil,
+        problem: .noConfiguration(CheckpointFolder.missingConfiguration(folder)))
+    }
+    var config = try ConfigurationReader(path: path)
     family = try Self.family(&config)
-    try config.checkFixedKeys()
+    try config.checkHarmlessKeys()
 
     vocabulary = try Self.size("vocab_size", upTo: 1 << 24, &config)
     hiddenSize = try Self.size("hidden_size", upTo: 1 << 18, &config)
     intermediateSize = try Self.size("intermediate_size", upTo: 1 << 20, &config)
     layers = try Self.size("num_hidden_layers", upTo: 4096, &config)
-    longestSequence = try Self.size("max_position_embeddings", upTo: 1 << 40, &config)
+    longestSequence = try config.require(
+      "max_position_embeddings",
+      try config.integer("max_position_embeddings", in: 1...1 << 40)
+        ?? family.defaults.longestSequence)
     (attention, queryHeads, keyValueHeads, headWidth) = try AttentionVariant.read(
       family, hiddenSize, layers: layers, &config)
     normEpsilon = try config.require(
-      "rms_norm_eps", try config.number("rms_norm_eps", above: 0, upTo: 1))
+      "rms_norm_eps",
+      try config.number("rms_norm_eps", above: 0, upTo: 1) ?? family.defaults.normEpsilon)
     tiesEmbeddings = try config.flag("tie_word_embeddings") ?? false
 
     // The table above.
-    let attentionBias: Bool
-    let feedForwardBias: Bool
+    var attentionBias = try config.flag("attention_bias") ?? false
+    let feedForwardBias = try config.flag("mlp_bias") ?? false
+    if feedForwardBias && family != .llama {
+      throw config.fault(
+        "mlp_bias",
+        .unsupported(value: "true", supported: "\(family.rawValue) has no biases there"))
+    }
     switch family {
-    case .llama:
-      attentionBias = try config.flag("attention_bias") ?? false
-      feedForwardBias = try config.flag("mlp_bias") ?? false
-    case .qwen3:
-      attentionBias = try config.flag("attention_bias") ?? false
-      feedForwardBias = false
-    case .phi3, .mistral:  // some checkpoints say that there are none
-      for key in ["attention_bias", "mlp_bias"] where try config.flag(key) ?? false {
+    case .llama, .qwen3: break
+    case .qwen2: attentionBias = false  // its class does not read the key: q, k and v have biases
+    case .phi3, .mistral, .lrkv, .deepseekV3:
+      if attentionBias {
         throw config.fault(
-          key, .unsupported(value: "true", supported: "\(family.rawValue) has no biases"))
+          "attention_bias",
+          .unsupported(value: "true", supported: "\(family.rawValue) has no biases there"))
       }
-      (attentionBias, feedForwardBias) = (false, false)
-    case .qwen2, .lrkv, .deepseekV3: (attentionBias, feedForwardBias) = (false, false)
     }
     hasQueryKeyValueBias = attentionBias || family == .qwen2
     hasAttentionOutputBias = attentionBias
     hasFeedForwardBias = feedForwardBias
     hasQueryKeyNorm = family == .qwen3
-    windows = try Self.windows(family, layers, &config)
+    for key in ["use_qk_norm", "qk_norm", "qk_layernorm"] {
+      if let flag = try config.flag(key), flag != hasQueryKeyNorm {
+        let what = hasQueryKeyNorm ? "has norms of queries and keys" : "has none"
+        throw config.fault(
+          key, .unsupported(value: "\(flag)", supported: "\(family.rawValue) \(what)"))
+      }
+    }
+    windows = try Self.windows(family, layers, longest: longestSequence, &config)
     rotary = try Self.rotary(family, attention, headWidth, longestSequence, &config)
-    endOfText = try Self.endOfText(folder, &config)
-    try config.finish(harmless: harmlessKeys)
+    endOfText = try Self.endOfText(family, folder, &config)
+    try config.finish(passingNulls: true)
+    notes = config.notes
   }
 
   private static func size(
@@ -175,12 +214,27 @@ public struct ModelConfiguration: Sendable, Equatable {
     try config.require(key, try config.integer(key, in: 1...highest))
   }
 
-  /// `architectures` names one class, `model_type` must be its own.
+  /// `architectures` names one class, `model_type` must be its own; either is enough.
+  ///
+  /// The library builds what model_type says. A class of the family other than the language model
+  /// (a classifier, an encoder) has other tensors, so it is refused here.
   private static func family(
     _ config: inout ConfigurationReader
   ) throws(ConfigurationError) -> Family {
-    let names = try config.require("architectures", try config.texts("architectures"))
-    guard names.count == 1, let family = Family(rawValue: names[0]) else {
+    let names = Set(try config.texts("architectures") ?? []).sorted()
+    let type = try config.text("model_type")
+    if names.isEmpty {
+      let type = try config.require("model_type", type)
+      if let family = Family.allCases.first(where: { $0.modelType == type }) { return family }
+      throw config.fault(
+        "model_type",
+        .unsupported(
+          value: shown(type),
+          supported: "one of " + Family.allCases.map(\.modelType).joined(separator: ", ")))
+    }
+    // How LLaMA's first conversions spelt it.
+    let name = names[0] == "LLaMAForCausalLM" ? Family.llama.rawValue : names[0]
+    guard names.count == 1, let family = Family(rawValue: name) else {
       let list = names.prefix(4).map(shown).joined(separator: ", ")
       throw config.fault(
         "architectures",
@@ -188,7 +242,7 @@ public struct ModelConfiguration: Sendable, Equatable {
           value: "[\(list)]",
           supported: "one of " + Family.allCases.map(\.rawValue).joined(separator: ", ")))
     }
-    if let type = try config.text("model_type"), type != family.modelType {
+    if let type, type != family.modelType {
       throw config.fault(
         "model_type",
         .inconsistent("\(shown(type)), but architectures says \(family.rawValue)"))
@@ -198,19 +252,15 @@ public struct ModelConfiguration: Sendable, Equatable {
 
   /// H, M and d, in this order.
   ///
-  /// Where M is null, it is H, and for Llama and Phi-3 also where it is absent. Where d is absent, it
-  /// is D / H, and 128 for Qwen3.
+  /// Where M is null, it is H; where it is absent, the family's default. Where d is absent, it is
+  /// D / H, and 128 for Qwen3.
   static func heads(
     _ family: Family, _ hiddenSize: Int, _ config: inout ConfigurationReader
   ) throws(ConfigurationError) -> (Int, Int, Int) {
     let queryHeads = try size("num_attention_heads", upTo: 4096, &config)
-    var keyValueHeads = try config.integer("num_key_value_heads", in: 1...4096)
-    if keyValueHeads == nil,
-      family == .llama || family == .phi3 || config.has("num_key_value_heads")
-    {
-      keyValueHeads = queryHeads
-    }
-    let shared = try config.require("num_key_value_heads", keyValueHeads)
+    let fallback = config.has("num_key_value_heads") ? nil : family.defaults.keyValueHeads
+    let shared =
+      try config.integer("num_key_value_heads", in: 1...4096) ?? fallback ?? queryHeads
     if queryHeads % shared != 0 {
       throw config.fault(
         "num_key_value_heads",
@@ -230,64 +280,5 @@ public struct ModelConfiguration: Sendable, Equatable {
         .inconsistent("hidden_size \(hiddenSize) is no even width for each of \(queryHeads) heads"))
     }
     return (queryHeads, shared, width)
-  }
-
-  /// Mistral and Phi-3 have one window for all layers; Qwen 2 and 3 have one for some, if asked.
-  ///
-  /// `layer_types` says layer by layer what the other keys say together.
-  private static func windows(
-    _ family: Family, _ layers: Int, _ config: inout ConfigurationReader
-  ) throws(ConfigurationError) -> [Int?] {
-    let isAbsent = !config.has("sliding_window")
-    var window = try config.integer("sliding_window", in: 1...1 << 40)
-    var windows: [Int?]
-    switch family {
-    case .llama, .lrkv, .deepseekV3:
-      let asks = try config.flag("use_sliding_window") ?? false
-      if window != nil || asks {
-        throw config.fault(
-          "sliding_window",
-          .unsupported(value: "a sliding window", supported: "\(family.rawValue) has none"))
-      }
-      windows = Array(repeating: nil, count: layers)
-    case .mistral, .phi3:
-      if isAbsent && family == .mistral { window = 4096 }
-      windows = Array(repeating: window, count: layers)
-    case .qwen2, .qwen3:
-      if isAbsent { window = 4096 }
-      if try config.flag("use_sliding_window") != true { window = nil }
-      let first = try config.integer("max_window_layers", in: 0...1 << 40) ?? 28
-      windows = (0..<layers).map { $0 >= first ? window : nil }
-    }
-    guard let types = try config.texts("layer_types") else { return windows }
-    if types.count != layers {
-      throw config.fault(
-        "layer_types", .inconsistent("\(types.count) entries for \(layers) layers"))
-    }
-    for (layer, type) in types.enumerated() {
-      switch type {
-      case "full_attention":
-        if family == .mistral || family == .phi3, window != nil {
-          throw config.fault(
-            "layer_types",
-            .unsupported(
-              value: "full_attention in layer \(layer)",
-              supported: "\(family.rawValue) has one window for all layers"))
-        }
-        windows[layer] = nil
-      case "sliding_attention":
-        guard let window else {
-          throw config.fault(
-            "layer_types",
-            .inconsistent("layer \(layer) slides, but no sliding window is in use"))
-        }
-        windows[layer] = window
-      default:
-        throw config.fault(
-          "layer_types",
-          .unsupported(value: shown(type), supported: "full_attention or sliding_attention"))
-      }
-    }
-    return windows
   }
 }

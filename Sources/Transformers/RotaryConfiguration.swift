@@ -5,49 +5,89 @@
 // Out: a RotaryEmbedding; the tokens that end a text.
 //
 // Defaults as in the library: base 10,000; the trained length is original_max_position_embeddings
-// (beside or within the scaling; Phi-3: 4096) or else max_position_embeddings.
+// (beside or within the scaling; Phi-3: beside it, or 4096) or else max_position_embeddings.
+//
+// The same may be written twice, in old form and in new: then both must come to the same angles. A
+// key of RoPE that the kind of scaling does not use has no effect in the library, and none here; the
+// user is told.
 
 import Foundation
 import RealModule
 import Tensors
 
 extension ModelConfiguration {
+  /// Keys that some kind of scaling uses.
+  private static let scalingKeys: Set<String> = [
+    "factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow",
+    "mscale", "mscale_all_dim", "truncate", "low_freq_factor", "high_freq_factor", "short_factor",
+    "long_factor",
+  ]
+
+  /// What stands beside the scaling and may stand within it.
+  private struct Beside {
+    let base: Double?
+    let part: Double?
+    let trained: Int?
+  }
+
   /// How queries and keys turn.
   static func rotary(
     _ family: Family, _ headWidth: Int, _ longest: Int, _ config: inout ConfigurationReader
   ) throws(ConfigurationError) -> RotaryEmbedding {
-    let outerBase = try config.number("rope_theta", above: 1)
-    let outerPart = try config.number("partial_rotary_factor", above: 0, upTo: 1)
-    let outerTrained = try config.integer("original_max_position_embeddings", in: 2...1 << 40)
-    let old = try config.object("rope_scaling")
-    var new = try config.object("rope_parameters")
-    if old != nil && new != nil {
-      throw config.fault("rope_scaling", .inconsistent("rope_parameters is there as well"))
+    let beside = Beside(
+      base: try config.number("rope_theta", above: 1),
+      part: try config.number("partial_rotary_factor", above: 0, upTo: 1),
+      trained: try config.integer("original_max_position_embeddings", in: 2...1 << 40))
+    var found: RotaryEmbedding?
+    for key in ["rope_parameters", "rope_scaling"] {
+      guard var scaling = try config.object(key), !scaling.isEmpty else { continue }
+      let rotary = try rotary(family, headWidth, longest, beside, &scaling)
+      config.addNotes(of: scaling)
+      if let found, found != rotary {
+        throw config.fault(
+          key, .inconsistent("rope_parameters is there as well and says something else"))
+      }
+      found = rotary
     }
-    if old != nil { new = old }
-    guard var scaling = new else {
-      return RotaryEmbedding(
-        rotatedWidth: try rotatedWidth(family, headWidth, outerPart ?? 1, config),
-        base: outerBase ?? 10_000)
-    }
+    if let found { return found }
+    return RotaryEmbedding(
+      rotatedWidth: try rotatedWidth(family, headWidth, beside.part ?? 1, config),
+      base: beside.base ?? 10_000)
+  }
 
+  /// How queries and keys turn, as one of the two objects says it.
+  private static func rotary(
+    _ family: Family, _ headWidth: Int, _ longest: Int, _ beside: Beside,
+    _ scaling: inout ConfigurationReader
+  ) throws(ConfigurationError) -> RotaryEmbedding {
     let base = try agreed(
-      "rope_theta", try scaling.number("rope_theta", above: 1), outerBase, scaling)
+      "rope_theta", try scaling.number("rope_theta", above: 1), beside.base, scaling)
     let part = try agreed(
       "partial_rotary_factor", try scaling.number("partial_rotary_factor", above: 0, upTo: 1),
-      outerPart, scaling)
+      beside.part, scaling)
     let width = try rotatedWidth(family, headWidth, part ?? 1, scaling)
     let kind = try kind(family, &scaling)
     var trained = longest
     if ["yarn", "llama3", "longrope"].contains(kind) {
+      // Phi-3's class has 4096 beside the scaling where the file has nothing there.
+      let outer = family == .phi3 ? beside.trained ?? 4096 : beside.trained
       trained =
         try agreed(
           "original_max_position_embeddings",
-          try scaling.integer("original_max_position_embeddings", in: 2...1 << 40), outerTrained,
-          scaling) ?? (family == .phi3 ? 4096 : longest)
+          try scaling.integer("original_max_position_embeddings", in: 2...1 << 40), outer,
+          scaling) ?? longest
     }
     let how = try rotaryScaling(kind, width, longest: longest, trained: trained, &scaling)
-    try scaling.finish()
+    for key in scaling.unreadKeys where scalingKeys.contains(key) {
+      _ = scaling.value(key)
+      scaling.note(key, "has no effect: \(kind) RoPE does not use it")
+    }
+    // How models that were trained with YaRN's own code say that they were.
+    if try scaling.flag("finetuned") == false {
+      throw scaling.fault(
+        "finetuned", .unsupported(value: "false", supported: "it has to be true"))
+    }
+    try scaling.finish(passingNulls: true)
     return RotaryEmbedding(rotatedWidth: width, base: base ?? 10_000, scaling: how)
   }
 
@@ -174,10 +214,13 @@ extension ModelConfiguration {
   }
 
   /// Tokens that end a text; generation_config.json goes before config.json.
+  ///
+  /// Where eos_token_id is absent, it is that of the family's class; null and −1 mean none.
   static func endOfText(
-    _ folder: String, _ config: inout ConfigurationReader
+    _ family: Family, _ folder: String, _ config: inout ConfigurationReader
   ) throws(ConfigurationError) -> Set<Int> {
-    let plain = try config.tokens("eos_token_id") ?? []
+    let fallback = config.has("eos_token_id") ? nil : family.defaults.endOfText
+    let plain = try config.tokens("eos_token_id") ?? Set(fallback.map { [$0] } ?? [])
     let path = "\(folder)/generation_config.json"
     if !FileManager.default.fileExists(atPath: path) { return plain }
     var generation = try ConfigurationReader(path: path)

@@ -31,6 +31,8 @@ struct Weights: Sendable {
   let output: StoredMatrix
   /// How large they are together.
   let size: WeightSize
+  /// What a user should know about where they were found, a line each.
+  let notes: [String]
   /// Bytes of the matrices that a decode step multiplies with: of the embedding it reads a row.
   let bytesPerStep: Int
 
@@ -56,6 +58,7 @@ struct Weights: Sendable {
     }
     try checkpoint.finish()
     size = checkpoint.size
+    notes = checkpoint.notes
     bytesPerStep = checkpoint.matrixBytes - (c.tiesEmbeddings ? 0 : embedding.bytes)
   }
 }

@@ -267,6 +267,7 @@ static void check_answers(void) {
   EXPECT(!strcmp(lrqk_status_name(LRQK_ERROR_CLOSED), "closed handle"), "closed");
   EXPECT(!strcmp(lrqk_direction_name(-1), "unknown") && !strcmp(lrqk_reason_name(3), "miss"), "names");
   EXPECT(!strcmp(lrqk_version(), LRQK_VERSION), "header %s, library %s", LRQK_VERSION, lrqk_version());
+  EXPECT(!strncmp(lrqk_openblas(), "OpenBLAS ", 9) && lrqk_openblas() == lrqk_openblas(), "%s", lrqk_openblas());
 }
 
 /* ---- Part 3: a cache, rightly and wrongly ---------------------------------------------------------------- */

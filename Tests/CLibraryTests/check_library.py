@@ -120,6 +120,9 @@ class HeaderTests(Case):
     def test_version(self):
         self.assertIn(f'#define LRQK_VERSION "{LIBRARY.version}"', HEADER)
 
+    def test_openblas_says_what_runs(self):
+        self.assertRegex(LIBRARY.openblas, r"^OpenBLAS \d+\.\d+\S*, kernels of core type \w+(; .*)?$")
+
 
 class KernelTests(Case):
     """Every function against a formula."""

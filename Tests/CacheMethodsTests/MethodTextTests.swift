@@ -72,6 +72,9 @@ private func message(_ text: String) -> String? {
   @Test(arguments: [
     ("fool", "there is no cache method 'fool'; there are: full, offload, lrqk,"),
     ("", "there is no cache method ''"), ("Full", "there is no cache method 'Full'"),
+    ("streamin", "did you mean streaming? There are: full"), ("topK", "did you mean topk?"),
+    ("lrkq:r=3", "did you mean lrqk?"), ("lrqk:prest=paper", "did you mean preset? It has: preset"),
+    ("lrqk:map-refesh=3", "did you mean map-refresh?"), ("streaming:sink=3", "did you mean sinks?"),
     ("full:", "full: '' is not option=value"),
     ("full:k=3", "full has no options, so no 'k'"),
     ("topk:r=3", "topk has no option 'r'; it has: k, w, transfers"),

@@ -137,7 +137,10 @@ private let layoutCases: [HeaderCase] = [
 private let metadataCases: [HeaderCase] = [
   HeaderCase("metadata", "{\"__metadata__\":{\"k\":\"v\"}}", dataBytes: 0, nil),
   HeaderCase("metadata that is text", "{\"__metadata__\":\"v\"}", .badMetadata(key: nil)),
-  HeaderCase("metadata that is null", "{\"__metadata__\":null}", .badMetadata(key: nil)),
+  HeaderCase("metadata that is null", "{\"__metadata__\":null}", dataBytes: 0, nil),
+  HeaderCase("metadata that is a list", "{\"__metadata__\":[]}", .badMetadata(key: nil)),
+  HeaderCase(
+    "metadata whose text is null", "{\"__metadata__\":{\"k\":null}}", .badMetadata(key: "k")),
   HeaderCase(
     "metadata with a number", "{\"__metadata__\":{\"a\":\"b\",\"k\":1}}", .badMetadata(key: "k")),
   HeaderCase(

@@ -14,15 +14,21 @@ struct Outcome {
   var error: String
 }
 
-/// Runs the built executable `name`, with `input` (a few bytes) as standard input; with `sink` as
-/// standard output nothing is read from that.
+/// Runs the built executable `name`, with `input` (a few bytes) as standard input.
+///
+/// With `sink` as standard output nothing is read from that. A variable of `changing` is set, or
+/// with nil removed.
 func run(
-  _ name: String, _ arguments: [String] = [], input: [UInt8] = [], output sink: FileHandle? = nil
+  _ name: String, _ arguments: [String] = [], input: [UInt8] = [], output sink: FileHandle? = nil,
+  changing: [String: String?] = [:]
 ) throws -> Outcome {
   let here = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
   let process = Process()
   process.executableURL = here.deletingLastPathComponent().appendingPathComponent(name)
   process.arguments = arguments
+  var environment = ProcessInfo.processInfo.environment
+  for (variable, value) in changing { environment[variable] = value }
+  process.environment = environment
   // Errors go into a file: two pipes that fill up could wait for each other.
   let errors = FileManager.default.temporaryDirectory
     .appendingPathComponent("lrqk-test-\(UUID().uuidString)")

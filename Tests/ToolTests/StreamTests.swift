@@ -44,7 +44,7 @@ import Testing
   func `standard input that cannot be read is an error of one line`(_ rest: String) throws {
     let found = try shell("\(Self.tokenize) \(rest)")
     #expect(found.status == 74 && found.output.isEmpty)
-    #expect(found.error.hasPrefix("lrqk: standard input: cannot read ("), "\(found.error)")
+    #expect(found.error.hasPrefix("lrqk: standard input: cannot read: "), "\(found.error)")
     #expect(found.error.split(separator: "\n").count == 1)
   }
 
@@ -65,6 +65,19 @@ import Testing
     #expect([0, 74].contains(found.status) && !found.output.isEmpty)
     let late = try shell("exec 3> >(exec <&-); sleep 0.2; \(Self.generate) 2>&3")
     #expect(late.status == 74 && late.output == found.output)
+  }
+
+  @Test func `a named pipe is read when its writer comes, and not waited for without end`() throws {
+    let folder = try TemporaryFolder()
+    let command =
+      "mkfifo \"$1/pipe\"; %; \"$lrqk\" generate --model \(EvaluationToolTests.tiny) "
+      + "--max-new-tokens 2 --prompt-file \"$1/pipe\"; s=$?; rm \"$1/pipe\"; exit $s"
+    let without = try shell(command.replacing("%", with: "true"), [folder.path])
+    #expect(without.status == 65 && without.error.contains("no process writes"), "\(without)")
+    #expect(without.error.split(separator: "\n").count == 1 && without.output.isEmpty)
+    let writer = "(sleep 0.5; echo 'the cat'; sleep 0.5; echo 'sat') > \"$1/pipe\" &"
+    let with = try shell(command.replacing("%;", with: writer), [folder.path])
+    #expect(with.status == 0 && !with.output.isEmpty, "\(with)")
   }
 
   @Test func `no file that is written gets the number of a closed stream`() throws {

@@ -39,14 +39,36 @@ import Transformers
     #expect(size.bytes == 4 * size.parameters && size.formats == [.float32])
   }
 
-  @Test("no weights, or twice")
+  @Test("a single file beside an index: the file is taken, and a disagreement is told")
   func sources() throws {
-    let folder = try ModelFolder(copying: "llama2")
-    try folder.write("model.safetensors.index.json", "{}")
-    #expect(problem(folder) == .twoSources)
-    try folder.remove("model.safetensors.index.json")
-    try folder.remove("model.safetensors")
-    #expect(problem(folder) == .noWeights)
+    let model = try TinyCheckpoint("llama2")
+    let tokens = Array(model.tokens.prefix(5))
+    let names = try SafetensorsFile(path: "\(model.folder)/model.safetensors").names
+    func index(_ shard: String) -> String {
+      let map = names.map { "\(jsonQuoted($0)): \(jsonQuoted(shard))" }.joined(separator: ", ")
+      return "{\"metadata\": {\"total_size\": 1}, \"weight_map\": {\(map)}}"
+    }
+    // Every case: what the index says, what the note says; nil where nothing is said.
+    let cases: [(text: String, note: String?)] = [
+      (index("model.safetensors"), nil), ("{\"weight_map\": {}}", nil),
+      (index("model-00001-of-00002.safetensors"), "1 of them not there"),
+      (index("other.safetensors"), "also there"), ("{}", "cannot be read"),
+      ("", "cannot be read"), (index("../model.safetensors"), "cannot be read"),
+    ]
+    for (text, note) in cases {
+      let folder = try ModelFolder(copying: "llama2")
+      try folder.write("model.safetensors.index.json", text)
+      try folder.write("other.safetensors", try folder.bytes("model.safetensors"))
+      let decoder = try Decoder(folder: folder.path)
+      #expect(
+        try decoder.prefill(tokens, logits: .all) == model.decoder.prefill(tokens, logits: .all))
+      #expect(decoder.notes.count == (note == nil ? 0 : 1), "\(decoder.notes)")
+      if let note {
+        let line = try #require(decoder.notes.first)
+        #expect(line.contains(note) && line.contains("model.safetensors is taken"), "\(line)")
+        #expect(!line.contains("\n"))
+      }
+    }
   }
 
   @Test("a tensor that is missing, left over, misshapen or of another format")
@@ -67,7 +89,51 @@ import Transformers
 
     folder = try ModelFolder(copying: "llama2")
     try folder.rewriteWeights { ($1, $0 == name ? .float64 : .float32) }
-    #expect(problem(folder) == .unsupportedFormat(tensor: name, .float64))
+    #expect(problem(folder) == .unsupportedFormat(tensor: name, dtype: "F64"))
+  }
+
+  @Test(
+    "a format that weights cannot have: the message offers those that they can",
+    arguments: ["I8", "U32", "F8_E4M3", "I64", "C64", "F7"])
+  func formats(_ dtype: String) throws {
+    let folder = try ModelFolder(copying: "llama2")
+    let header = "{\"a\":{\"dtype\":\"\(dtype)\",\"shape\":[0],\"data_offsets\":[0,0]}}"
+    let length = (0..<8).map { UInt8(truncatingIfNeeded: header.utf8.count >> (8 * $0)) }
+    try folder.write("model.safetensors", length + header.utf8)
+    do {
+      _ = try Decoder(folder: folder.path)
+      Issue.record("\(dtype) was read")
+    } catch let error as CheckpointError {
+      if dtype == "I64" {  // a format that is read, if not for weights: other tensors come first
+        #expect(error.problem == .missingTensor("model.embed_tokens.weight"))
+      } else {
+        #expect(error.problem == .unsupportedFormat(tensor: "a", dtype: dtype))
+        #expect("\(error)".contains("F32, F16 or BF16"))
+        for other in ["F64", "I32", "BOOL"] { #expect(!"\(error)".contains(other)) }
+      }
+    }
+  }
+
+  @Test(
+    "quantised weights are called so", arguments: ["qweight", "scales", "weight_packed"])
+  func quantised(_ part: String) throws {
+    let folder = try ModelFolder(copying: "llama2")
+    let stem = "model.layers.0.self_attn.q_proj."
+    try folder.rewriteWeights(adding: [(stem + part, Tensor(shape: [1], elements: [1]))]) {
+      $0 == stem + "weight" ? nil : ($1, .float32)
+    }
+    #expect(problem(folder) == .quantised(tensor: stem + "weight", part: stem + part))
+  }
+
+  @Test("a missing output matrix may be the embedding")
+  func missingOutput() throws {
+    let folder = try ModelFolder(copying: "llama2")
+    try folder.rewriteWeights { $0 == "lm_head.weight" ? nil : ($1, .float32) }
+    let error = #expect(throws: CheckpointError.self) { try Decoder(folder: folder.path) }
+    #expect(error?.problem == .missingTensor("lm_head.weight"))
+    #expect(error?.description.contains("tie_word_embeddings") == true)
+    try folder.configure(["tie_word_embeddings": "true"])
+    #expect(problem(folder) == nil)
   }
 
   @Test("frequencies of RoPE that older files store are left aside")

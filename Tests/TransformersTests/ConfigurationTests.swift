@@ -6,7 +6,7 @@ import Transformers
 
 @Suite struct ConfigurationTests {
   /// The configuration of a tiny checkpoint after changes; nil removes a key.
-  private func read(
+  func read(
     _ name: String, _ changes: [String: String?] = [:]
   ) throws -> ModelConfiguration {
     let folder = try ModelFolder(copying: name)
@@ -15,7 +15,7 @@ import Transformers
   }
 
   /// The key and the kind of fault that changes lead to.
-  private func fault(
+  func fault(
     _ name: String, _ changes: [String: String?]
   ) throws -> ConfigurationError? {
     do {
@@ -113,6 +113,9 @@ import Transformers
   func endOfText() throws {
     #expect(try read("llama2").endOfText == [])
     #expect(try read("llama2", ["eos_token_id": "7"]).endOfText == [7])
+    #expect(try read("llama2", ["eos_token_id": "-1"]).endOfText == [])
+    #expect(try read("llama2", ["eos_token_id": "[3, -1, 3]"]).endOfText == [3])
+    #expect(try read("llama2", ["eos_token_id": "[]"]).endOfText == [])
     let folder = try ModelFolder(copying: "llama2")
     try folder.configure(["eos_token_id": "[3, 5]"])
     #expect(try ModelConfiguration(folder: folder.path).endOfText == [3, 5])
@@ -120,6 +123,8 @@ import Transformers
     #expect(try ModelConfiguration(folder: folder.path).endOfText == [3, 5])
     try folder.write("generation_config.json", "{\"eos_token_id\": [9, 11]}")
     #expect(try ModelConfiguration(folder: folder.path).endOfText == [9, 11])
+    try folder.write("generation_config.json", "{\"eos_token_id\": -1}")
+    #expect(try ModelConfiguration(folder: folder.path).endOfText == [])
     try folder.write("generation_config.json", "{\"eos_token_id\": [9, 11]")
     #expect(throws: ConfigurationError.self) { try ModelConfiguration(folder: folder.path) }
   }
@@ -127,9 +132,8 @@ import Transformers
   @Test(
     "a key that may change the result is an error that names it",
     arguments: [
-      ("router_aux_loss_coef", "0.1"), ("num_experts", "8"), ("attn_logit_softcapping", "30.0"),
-      ("max_window_layers", "1"), ("rope_local_base_freq", "10000"),
-      ("", "0"), ("hidden_size ", "32"),
+      ("router_aux_loss_coef", "0.1"), ("attn_logit_softcapping", "30.0"),
+      ("rope_local_base_freq", "10000"), ("", "0"), ("hidden_size ", "32"), ("text_config", "{}"),
     ])
   func unknown(_ key: String, _ value: String) throws {
     let error = try fault("llama2", [key: value])
@@ -140,10 +144,11 @@ import Transformers
   @Test(
     "a value that is not built here is an error that names it",
     arguments: [
-      ("hidden_act", "\"gelu\""), ("pretraining_tp", "2"), ("is_encoder_decoder", "true"),
+      ("hidden_act", "\"gelu\""), ("num_experts", "8"), ("is_encoder_decoder", "true"),
       ("quantization_config", "{\"quant_method\": \"gptq\"}"), ("rope_interleaved", "true"),
-      ("architectures", "[\"MixtralForCausalLM\"]"), ("architectures", "[]"),
-      ("architectures", "[\"LlamaForCausalLM\", \"LlamaForCausalLM\"]"),
+      ("architectures", "[\"MixtralForCausalLM\"]"),
+      ("architectures", "[\"LlamaForCausalLM\", \"MistralForCausalLM\"]"),
+      ("architectures", "[\"LlamaForSequenceClassification\"]"), ("use_sliding_window", "true"),
       ("partial_rotary_factor", "0.5"), ("lm_head_bias", "true"), ("sliding_window", "8"),
     ])
   func unsupported(_ key: String, _ value: String) throws {
@@ -161,8 +166,10 @@ import Transformers
       ("head_dim", "7"), ("head_dim", "1000000"), ("rms_norm_eps", "0"), ("rms_norm_eps", "-1e-6"),
       ("rms_norm_eps", "1e400"), ("rope_theta", "1"), ("rope_theta", "-10000"),
       ("max_position_embeddings", "0"), ("hidden_size", "32.0"), ("hidden_size", "\"32\""),
-      ("tie_word_embeddings", "1"), ("vocab_size", "null"), ("eos_token_id", "-1"),
-      ("eos_token_id", "[1, \"2\"]"), ("model_type", "\"qwen2\""), ("rope_scaling", "[]"),
+      ("tie_word_embeddings", "1"), ("vocab_size", "null"), ("eos_token_id", "-2"),
+      ("eos_token_id", "[1, \"2\"]"), ("num_hidden_layers", "2.0"), ("rms_norm_eps", "\"1e-5\""),
+      ("num_key_value_heads", "0"), ("head_dim", "0"), ("eos_token_id", "2.0"),
+      ("model_type", "\"qwen2\""), ("rope_scaling", "[]"),
     ])
   func sizes(_ key: String, _ value: String) throws {
     let error = try fault("llama2", [key: value])
@@ -177,7 +184,8 @@ import Transformers
       ("factor", "{\"rope_type\": \"linear\"}"),
       ("factor", "{\"rope_type\": \"linear\", \"factor\": 0}"),
       ("factor", "{\"rope_type\": \"linear\", \"factor\": \"2\"}"),
-      ("beta_fast", "{\"rope_type\": \"linear\", \"factor\": 2, \"beta_fast\": 32}"),
+      ("alpha", "{\"rope_type\": \"linear\", \"factor\": 2, \"alpha\": 32}"),
+      ("finetuned", "{\"rope_type\": \"linear\", \"factor\": 2, \"finetuned\": false}"),
       ("low_freq_factor", "{\"rope_type\": \"llama3\", \"factor\": 8}"),
       (
         "high_freq_factor",

@@ -69,6 +69,12 @@ const char *lrqk_status_name(lrqk_status status);
 #define LRQK_VERSION "0.1.0"
 const char *lrqk_version(void);
 
+/* Which kernels OpenBLAS runs in this process: "OpenBLAS 0.3.21, kernels of core type Haswell". On a
+ * processor that it does not know OpenBLAS takes its oldest ones, a fifth of the speed, without a word; the
+ * line then goes on with the setting to make before the process starts. A library cannot change it: OpenBLAS
+ * chooses when it is loaded. Never NULL; not to be freed. */
+const char *lrqk_openblas(void);
+
 /* ---- Kernels ----------------------------------------------------------------------------------------- */
 
 /* Step 2, prefill: one sweep over all rows (Gauss-Seidel).

@@ -1,0 +1,24 @@
+// All methods and their options, as `lrqk methods` prints them.
+//
+// In:  the list of methods.
+// Out: a line for every method and a line for every option, with the value that stands when it is not
+//      given.
+
+/// The methods with their options, one line each, without a line break at the end.
+public let methodList: String = {
+  var lines: [(name: String, meaning: String)] = []
+  var shown: [(method: String, options: [MethodOption])] = []
+  for method in cacheMethods {
+    lines.append((method.name, method.summary))
+    if let same = shown.first(where: { !$0.options.isEmpty && $0.options == method.optionList }) {
+      lines.append(("  ...", "the options of \(same.method)"))
+      continue
+    }
+    shown.append((method.name, method.optionList))
+    lines += method.optionList.map { ("  \($0.name)=\($0.standard)", $0.meaning) }
+  }
+  let width = lines.map(\.name.count).max() ?? 0
+  return lines.map { line in
+    line.name + String(repeating: " ", count: width + 2 - line.name.count) + line.meaning
+  }.joined(separator: "\n")
+}()
