@@ -22,6 +22,8 @@ package struct GoldenBundle: Sendable {
   package static let schema = "lrqk-golden-1"
   /// What makes the numbers; it changes when any of them does.
   package static let generator = "lrqk-conformance 1"
+  /// Bytes of the largest file that is read.
+  private static let fileLimit = 1 << 28
   /// How ties are broken wherever scores are compared.
   static let tieRule = "larger score first, then lower index; -0 equals 0"
 
@@ -101,7 +103,10 @@ package struct GoldenBundle: Sendable {
     let manifest: Manifest
     do {
       manifest = try JSONDecoder().decode(
-        Manifest.self, from: Data(contentsOf: URL(fileURLWithPath: "\(folder)/manifest.json")))
+        Manifest.self,
+        from: Data(try readFile(at: "\(folder)/manifest.json", limit: Self.fileLimit)))
+    } catch let error as FileError {
+      throw GoldenError("\(error); write the bundle with `lrqk golden write`")
     } catch {
       throw GoldenError(
         "\(folder)/manifest.json cannot be read as a manifest of golden files; write the bundle "
@@ -113,11 +118,15 @@ package struct GoldenBundle: Sendable {
     }
     var faults: [String] = []
     for entry in manifest.cases {
-      guard let data = try? Data(contentsOf: URL(fileURLWithPath: "\(folder)/\(entry.file)")) else {
-        faults.append("\(entry.file): is not there")
+      let bytes: [UInt8]
+      do {
+        bytes = try readFile(at: "\(folder)/\(entry.file)", limit: Self.fileLimit)
+      } catch {
+        let isThere = fileExists(at: "\(folder)/\(entry.file)")
+        faults.append("\(entry.file): \(isThere ? error.reason : "is not there")")
         continue
       }
-      let digest = sha256(Array(data))
+      let digest = sha256(bytes)
       if digest != entry.sha256 {
         faults.append("\(entry.file): its SHA-256 is \(digest), the manifest says \(entry.sha256)")
       } else if manifest.generator == Self.generator {

@@ -23,6 +23,10 @@ public func modelFingerprint(folder: String) throws -> String {
   var hash = fnv1a("lrqk model 1")
   for name in names {
     let path = "\(folder)/\(name)"
+    // A folder or a pipe of such a name is no file of the model.
+    let file = URL(fileURLWithPath: path).resolvingSymlinksInPath()
+    let kind = try? FileManager.default.attributesOfItem(atPath: file.path)[.type]
+    if kind as? FileAttributeType != .typeRegular { continue }
     do {
       guard let file = FileHandle(forReadingAtPath: path) else {
         throw CocoaError(.fileReadUnknown)

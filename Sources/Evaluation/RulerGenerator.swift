@@ -53,13 +53,47 @@ public struct RulerGenerator: Sendable {
     let stream = SampleStream(seed: seed, task: task, length: length, index: index)
     let family = try family(task, length: length, index: index, stream: stream)
     let found = try largest(family, room: length - tokensToGenerate(task)) { $0.tokens.count }
-    guard let found else {
-      throw MisfitError(
-        "\(task.rawValue) does not fit \(length) tokens: the smallest prompt has "
-          + "\(try smallest(family)) and an answer up to \(tokensToGenerate(task)); take a larger "
-          + "length or leave the task out")
-    }
+    guard let found else { throw misfit(task, length, try candidate(family, family.floor)) }
     return try finished(found, family, task, length, index)
+  }
+
+  /// Sample number `index` with the least haystack: whether it can be made says whether any can.
+  ///
+  /// It costs one count of a short prompt. Throws what `sample` throws for this task and length.
+  public func smallestSample(_ task: RulerTask, length: Int, index: Int) throws -> RulerSample {
+    precondition(index >= 0 && length >= 1, "sample \(index) of \(length) tokens")
+    let stream = SampleStream(seed: seed, task: task, length: length, index: index)
+    let family = try family(task, length: length, index: index, stream: stream)
+    // Where the least number of units makes no sense, only the search knows the answer.
+    if !family.isUsable(family.floor) { return try sample(task, length: length, index: index) }
+    let least = try candidate(family, family.floor)
+    if family.floor > family.most || least.tokens.count > length - tokensToGenerate(task) {
+      throw misfit(task, length, least)
+    }
+    return try finished(least, family, task, length, index)
+  }
+
+  /// What does not fit: tasks at lengths, in the order of the run.
+  ///
+  /// Everything is tried with its smallest samples, which `check` may look at. Throws at the first
+  /// misfit unless those are passed over, and at every other error.
+  public func misfits(
+    _ tasks: [RulerTask], lengths: [Int], samples: Int, passingOver: Bool,
+    check: (RulerSample) throws -> Void = { _ in }
+  ) throws -> [(task: RulerTask, length: Int, error: MisfitError)] {
+    var misfits: [(task: RulerTask, length: Int, error: MisfitError)] = []
+    for task in tasks {
+      for length in lengths {
+        do {
+          for index in 0..<samples {
+            try check(try smallestSample(task, length: length, index: index))
+          }
+        } catch let misfit as MisfitError where passingOver {
+          misfits.append((task, length, misfit))
+        }
+      }
+    }
+    return misfits
   }
 
   /// Sample number `index` with `units` units of haystack, whether or not that fits the length.
@@ -153,8 +187,11 @@ public struct RulerGenerator: Sendable {
     return (units, draft, form.encode(try form.frame(draft.text.text) + draft.prefix))
   }
 
-  private func smallest(_ family: any SampleFamily) throws -> Int {
-    try candidate(family, family.floor).tokens.count
+  private func misfit(_ task: RulerTask, _ length: Int, _ smallest: Candidate) -> MisfitError {
+    MisfitError(
+      "\(task.rawValue) does not fit \(length) tokens: the smallest prompt has "
+        + "\(smallest.tokens.count) and an answer up to \(tokensToGenerate(task)); take a larger "
+        + "length or leave the task out")
   }
 
   /// The largest candidate that fits and whose next one does not; nil if the smallest does not fit.

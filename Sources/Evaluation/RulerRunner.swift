@@ -3,6 +3,7 @@
 // In:  a generator of samples, something that answers them under several cache methods, a log.
 // Out: a row for every task, length and method.
 //
+//   0. try the smallest sample of everything: what does not fit is found before anything runs
 //   for every task, length, sample:
 //     1. make the sample; records that the log has already are taken from there
 //     2. one pass of the prompt through the model, its rows to the caches of all other methods
@@ -30,6 +31,8 @@ public struct RulerRunner {
   public var onSample: (_ done: Int, _ total: Int) -> Void = { _, _ in }
   /// Whether a task that does not fit a length becomes a row without a score instead of an error.
   public var passesOverMisfits = false
+  /// Looks at every sample in its smallest form before anything runs, and throws where it will not do.
+  public var checkSample: (RulerSample) throws -> Void = { _ in }
   /// How many of so many tokens the newest one can attend to: fewer where every layer has a window.
   public var inSight: (_ length: Int) -> Int = { $0 }
 
@@ -42,33 +45,36 @@ public struct RulerRunner {
     self.answering = answering
   }
 
-  /// The rows, tasks first, then lengths, then methods.
+  /// The rows, tasks first, then lengths, then methods; the log is opened when everything fits.
   public func run(
-    _ tasks: [RulerTask], lengths: [Int], samples: Int, log: SampleLog = SampleLog()
+    _ tasks: [RulerTask], lengths: [Int], samples: Int,
+    log openLog: @autoclosure () throws -> SampleLog = SampleLog()
   ) throws -> [RulerRow] {
     precondition(samples >= 1 && !methods.isEmpty, "\(samples) samples, \(methods.count) methods")
     var rows: [RulerRow] = []
     var done = 0
-    let total = tasks.count * lengths.count * samples
+    let misfits = try generator.misfits(
+      tasks, lengths: lengths, samples: samples, passingOver: passesOverMisfits, check: checkSample)
+    let log = try openLog()
+    let total = (tasks.count * lengths.count - misfits.count) * samples
     for task in tasks {
       for length in lengths {
-        var records: [[SampleRecord]] = Array(repeating: [], count: methods.count)
-        do {
-          for index in 0..<samples {
-            for (n, record) in try self.records(task, length, index, log).enumerated() {
-              records[n].append(record)
-            }
-            done += 1
-            onSample(done, total)
-          }
-          for (method, records) in zip(methods, records) {
-            rows.append(RulerRow(task, length, method, records, inSight: inSight))
-          }
-        } catch let misfit as MisfitError where passesOverMisfits {
-          done += samples - records[0].count
+        if let misfit = misfits.first(where: { $0.task == task && $0.length == length }) {
           for method in methods {
-            rows.append(RulerRow(task, length, method, misfit: misfit.description))
+            rows.append(RulerRow(task, length, method, misfit: misfit.error.description))
           }
+          continue
+        }
+        var records: [[SampleRecord]] = Array(repeating: [], count: methods.count)
+        for index in 0..<samples {
+          for (n, record) in try self.records(task, length, index, log).enumerated() {
+            records[n].append(record)
+          }
+          done += 1
+          onSample(done, total)
+        }
+        for (method, records) in zip(methods, records) {
+          rows.append(RulerRow(task, length, method, records, inSight: inSight))
         }
       }
     }
@@ -113,21 +119,23 @@ public struct ModelAnswers {
     self.form = form
   }
 
+  /// Step 0: whether this model can be asked for such a sample; throws where it cannot.
+  public func check(_ sample: RulerSample) throws {
+    let vocabulary = decoder.configuration.vocabulary
+    if let token = sample.tokens.first(where: { $0 >= vocabulary }) {
+      throw EvaluationError(
+        "\(sample.task.rawValue): the tokenizer gives a prompt's token the number \(token), and the "
+          + "model has only \(vocabulary) tokens; take the tokenizer of this model")
+    }
+    _ = try needleTokens(sample)
+    if decodesQuestions { _ = try firstQuestionToken(sample) }
+  }
+
   /// Steps 2 and 3: greedy answers, one for each method.
   public func answers(
     _ sample: RulerSample, _ methods: [any CacheMethod]
   ) throws -> [RulerAnswer] {
-    var needles: [Int] = []
-    if measuresNeedles && !sample.needles.isEmpty {
-      let tokens = form.tokens(
-        covering: sample.needles, of: sample.prompt, ids: sample.tokens)
-      guard let tokens else {
-        throw EvaluationError(
-          "needle recall: the tokenizer does not give the prompt back byte by byte, so nobody can "
-            + "say which tokens the needles are; leave --needle-recall away")
-      }
-      needles = tokens
-    }
+    let needles = try needleTokens(sample)
     var generator = Generator(decoder, limit: sample.tokensToGenerate) { n, layer in
       let method = methods[n]
       var cache = try method.makeCache(for: layer)
@@ -146,6 +154,19 @@ public struct ModelAnswers {
     }
   }
 
+  /// The tokens that needles cover, where they are measured; none otherwise.
+  private func needleTokens(_ sample: RulerSample) throws -> [Int] {
+    if !measuresNeedles || sample.needles.isEmpty { return [] }
+    guard
+      let tokens = form.tokens(covering: sample.needles, of: sample.prompt, ids: sample.tokens)
+    else {
+      throw EvaluationError(
+        "needle recall: the tokenizer does not give the prompt back byte by byte, which leaves open "
+          + "which tokens the needles are; leave --needle-recall away")
+    }
+    return tokens
+  }
+
   /// The first token that is not of the haystack.
   private func firstQuestionToken(_ sample: RulerSample) throws -> Int {
     let tokens = form.tokens(
@@ -153,8 +174,8 @@ public struct ModelAnswers {
       ids: sample.tokens)
     guard let first = tokens?.first else {
       throw EvaluationError(
-        "decoded questions: the tokenizer does not give the prompt back byte by byte, so nobody can "
-          + "say where the question begins; leave --decode-questions away")
+        "decoded questions: the tokenizer does not give the prompt back byte by byte, which "
+          + "leaves open where the question begins; leave --decode-questions away")
     }
     return first
   }

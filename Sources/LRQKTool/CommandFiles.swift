@@ -13,6 +13,7 @@
 import ArgumentParser
 import Foundation
 import Glibc
+import Tensors
 
 /// What a command reads and writes.
 struct CommandFiles {
@@ -27,9 +28,10 @@ struct CommandFiles {
   private var outputs: [Use] = []
   private var folders: [String] = []
 
-  /// Adds a file that is read; nil adds nothing.
+  /// Adds a file that is read, or standard input for `-`; nil adds nothing.
   mutating func reads(_ path: String?, _ option: String) {
     guard let path else { return }
+    if isStandardInput(path) { return readsStandardInput() }
     inputs.append(Use(name: "\(option) \(path)", path: path, file: FileIdentity(path)))
   }
 
@@ -71,15 +73,15 @@ struct CommandFiles {
   /// Requires that every output can be written: a regular file, or a new one in a folder that takes it.
   func checkThatOutputsCanBeWritten() throws(InputError) {
     for output in outputs {
+      if output.path.isEmpty { throw InputError("\(output.name)is empty; name a file") }
       var information = stat()
       if unsafe stat(output.path, &information) == 0, information.st_mode & S_IFMT != S_IFREG {
         throw InputError("\(output.name): cannot write: not a regular file; name one")
       }
       let folder = FileIdentity.folder(of: output.path)
-      if unsafe access(folder, W_OK | X_OK) != 0 {
+      if unsafe access("\(folder)/.", W_OK | X_OK) != 0 {
         throw InputError(
-          "\(output.name): cannot write: the folder \(folder): \(systemReason(errno)); "
-            + "make it, or choose another file")
+          "\(output.name): cannot write into the folder \(folder): \(systemReason(errno))")
       }
     }
   }

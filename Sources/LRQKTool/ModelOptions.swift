@@ -181,7 +181,7 @@ func readTokenIDs(_ path: String) throws -> (shape: [Int], sequences: [[Int]]) {
 /// A whole file, pipe or standard input (`-`) as text.
 func readText(_ path: String) throws -> String {
   guard let text = String(validating: try readInput(at: path, limit: 1 << 30), as: UTF8.self) else {
-    throw InputError("\(path): not UTF-8 text")
+    throw InputError("\(isStandardInput(path) ? "standard input" : path): not UTF-8 text")
   }
   return text
 }

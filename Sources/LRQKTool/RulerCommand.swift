@@ -72,16 +72,15 @@ struct RulerCommand: ParsableCommand {
 
   private func printSamples() throws {
     let generator = try ruler.generator(model.model, try requiredTokenizer(model.model))
+    let misfits = try generator.misfits(
+      try ruler.taskList(), lengths: try lengthList, samples: ruler.samples,
+      passingOver: ruler.tasks == "all")
+    for misfit in misfits { say("\(misfit.error)") }
     for task in try ruler.taskList() {
-      for length in try lengthList {
+      for length in try lengthList
+      where !misfits.contains(where: { $0.task == task && $0.length == length }) {
         for index in 0..<ruler.samples {
-          let sample: RulerSample
-          do {
-            sample = try generator.sample(task, length: length, index: index)
-          } catch let misfit as MisfitError where ruler.tasks == "all" {
-            say("\(misfit)")
-            break
-          }
+          let sample = try generator.sample(task, length: length, index: index)
           if ruler.format == .jsonl {
             show(try sample.json(source: generator.source(task)))
           } else {

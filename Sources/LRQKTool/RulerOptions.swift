@@ -145,6 +145,8 @@ struct RulerOptions: ParsableArguments {
     // Of all tasks, those that do not fit are told and passed over; a task that was asked for by
     // name has to fit.
     runner.passesOverMisfits = tasks == "all"
+    runner.checkSample = { [answers] in try answers.check($0) }
+    try checkCaches(methods, decoder)
     let layers = decoder.layerShapes
     runner.inSight = { length in
       layers.map { $0.visible(length: length).count }.max() ?? length
@@ -158,6 +160,13 @@ struct RulerOptions: ParsableArguments {
     return RulerReport(
       rows, head: head, modelFolder: folder,
       longestSequence: decoder.configuration.reach)
+  }
+}
+
+/// Requires that every layer of the model can have every cache, before anything runs.
+func checkCaches(_ methods: [any CacheMethod], _ decoder: Decoder) throws {
+  for method in methods {
+    for layer in decoder.layerShapes { _ = try method.makeCache(for: layer) }
   }
 }
 

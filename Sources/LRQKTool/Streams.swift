@@ -62,20 +62,12 @@ enum Streams {
       }
       if count >= 0 { return Array(buffer[..<count]) }
       let code = errno
-      if code == EAGAIN { wait(for: POLLIN, 0) } else if code != EINTR {
+      if code == EAGAIN {
+        wait(for: POLLIN, 0)
+      } else if code != EINTR {
         throw StreamError(
-          "standard input: cannot read (\(systemReason(code))); give it a file or a pipe")
+          "standard input: cannot read: \(systemReason(code))")
       }
-    }
-  }
-
-  /// All of standard input.
-  static func readAllInput() throws(StreamError) -> [UInt8] {
-    var bytes: [UInt8] = []
-    while true {
-      let part = try readInput()
-      if part.isEmpty { return bytes }
-      bytes += part
     }
   }
 
@@ -93,7 +85,11 @@ enum Streams {
         continue
       }
       let code = errno
-      if code == EAGAIN { wait(for: POLLOUT, descriptor) } else if code != EINTR { return code }
+      if code == EAGAIN {
+        wait(for: POLLOUT, descriptor)
+      } else if code != EINTR {
+        return code
+      }
     }
     return nil
   }

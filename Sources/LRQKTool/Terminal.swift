@@ -31,6 +31,7 @@ func fail(
     case is DeviceTierError, is SamplingError, is ScoreError: ("\(path): \(error)", 1)
     case is MethodError: ("--cache \(error)", 64)
     case is StreamError: ("\(error)", EX_IOERR)
+    case let error as FileError where error.isOfStandardInput: ("\(error)", EX_IOERR)
     case is MisfitError: ("\(error)", 64)
     case is ReplayError, is SafetensorsError, is InputError, is EvaluationError, is FileError:
       ("\(error)", 65)

@@ -43,10 +43,7 @@ struct TokenizeCommand: ParsableCommand {
       files.readsStandardInput()
       try files.check()
       if !jsonLines {
-        guard let text = String(validating: try Streams.readAllInput(), as: UTF8.self) else {
-          throw InputError("standard input: not UTF-8 text")
-        }
-        return show(line(text, tokenizer))
+        return show(line(try readText("-"), tokenizer))
       }
       try forEachLine { number, bytes in
         do {

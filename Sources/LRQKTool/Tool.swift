@@ -59,7 +59,7 @@ struct LRQKCommand: ParsableCommand {
       if status == .success {
         show(fullMessage(for: error))  // --help and its like
       } else {
-        let text = message(for: error).split(whereSeparator: \.isNewline).joined(separator: " ")
+        let text = message(for: error).split(separator: "\n").joined(separator: " ")
         if !text.isEmpty { say("lrqk: \(text)") }
       }
       Streams.exit(status.rawValue)

@@ -4,7 +4,8 @@
 // Out: the bytes, or a FileError: which input, why not.
 //
 // For texts and settings that a command is given by name: `-` and /dev/stdin are standard input, and
-// <(command) of a shell is a path like /dev/fd/63. Reading waits for whoever writes into the pipe.
+// <(command) of a shell is a path like /dev/fd/63. Reading waits for whoever writes into the pipe, but
+// only some seconds for one to come: a named pipe (mkfifo) may never get a writer.
 // Files of a checkpoint's folder are not read this way (ReadFile.swift), and tensors need a file
 // that can be mapped (SafetensorsFile.swift).
 
@@ -22,10 +23,13 @@ public func readInput(at path: String, limit: Int) throws(FileError) -> [UInt8] 
   if path.utf8.contains(0) {  // C strings end there: it would be another file
     throw FileError(path: name, reason: "cannot open: the path contains a NUL character")
   }
-  // Standard input may be a socket, which cannot be opened by its path.
-  let descriptor = isStandardInput(path) ? 0 : unsafe open(path, O_RDONLY | O_CLOEXEC)
+  // Standard input may be a socket, which cannot be opened by its path. A pipe that is opened without
+  // waiting reads as ended until its writer comes.
+  let descriptor =
+    isStandardInput(path) ? 0 : unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
   if descriptor < 0 { throw refused("open") }
   defer { if descriptor > 0 { _ = close(descriptor) } }
+  var patience = descriptor > 0 && isPipe(descriptor) ? 50 : 0  // tenths of a second
 
   var bytes: [UInt8] = []
   var buffer = [UInt8](repeating: 0, count: 1 << 16)
@@ -40,6 +44,16 @@ public func readInput(at path: String, limit: Int) throws(FileError) -> [UInt8] 
       continue
     }
     if count < 0 { throw refused("read") }
+    if count == 0 && bytes.isEmpty && patience > 0 {
+      var ready = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+      _ = unsafe poll(&ready, 1, 100)
+      if Int32(ready.revents) & POLLHUP != 0 { return bytes }  // one came, and left
+      patience -= 1
+      if patience == 0 {
+        throw FileError(path: name, reason: "a pipe that no process writes into; start its writer")
+      }
+      continue
+    }
     if count == 0 {
       if isGitLFSPointer(bytes) { throw FileError(path: name, reason: gitLFSAdvice) }
       return bytes
@@ -49,6 +63,18 @@ public func readInput(at path: String, limit: Int) throws(FileError) -> [UInt8] 
       throw FileError(path: name, reason: "longer than the limit of \(limit) bytes")
     }
   }
+}
+
+extension FileError {
+  /// Whether standard input itself failed, other than by what it held.
+  public var isOfStandardInput: Bool {
+    path == "standard input" && reason.hasPrefix("cannot read: ")
+  }
+}
+
+private func isPipe(_ descriptor: Int32) -> Bool {
+  var information = stat()
+  return unsafe fstat(descriptor, &information) == 0 && information.st_mode & S_IFMT == S_IFIFO
 }
 
 /// Whether a path names standard input.

@@ -116,8 +116,8 @@ public struct SafetensorsFile: Sendable {
   /// 0 nor 1.
   public func integers(_ name: String) throws(SafetensorsError) -> Tensor<Int> {
     let entry = try entry(name)
-    return Tensor(
-      shape: entry.shape, elements: try integers(name, 0..<entry.bytes.count / entry.format.byteWidth))
+    let count = entry.bytes.count / entry.format.byteWidth
+    return Tensor(shape: entry.shape, elements: try integers(name, 0..<count))
   }
 
   /// Some elements of a tensor of I64, I32, U8 or BOOL, by their places in row-major order.
