@@ -48,6 +48,16 @@ public struct ChatTemplate: Sendable {
     _ messages: [ChatMessage], addingGenerationPrompt: Bool, date: ChatDate = .now(),
     extra: [String: ChatValue] = [:]
   ) throws(ChatTemplateError) -> String {
+    try render(
+      conversation: messages.map(\.value), addingGenerationPrompt: addingGenerationPrompt,
+      date: date, extra: extra)
+  }
+
+  /// The same for messages with members of any kind, which the template sees as they are.
+  package func render(
+    conversation messages: [ChatValue], addingGenerationPrompt: Bool, date: ChatDate = .now(),
+    extra: [String: ChatValue] = [:]
+  ) throws(ChatTemplateError) -> String {
     let renderer = TemplateRenderer(template: name, date: date)
     if messages.isEmpty {
       throw ChatTemplateError(
@@ -58,7 +68,7 @@ public struct ChatTemplate: Sendable {
     given.merge(variables) { _, new in new }
     given.merge(extra) { _, new in new }
     let own: [String: ChatValue] = [
-      "messages": .list(messages.map(\.value)),
+      "messages": .list(messages),
       "add_generation_prompt": .bool(addingGenerationPrompt),
     ]
     for (key, value) in own where given.updateValue(value, forKey: key) != nil {

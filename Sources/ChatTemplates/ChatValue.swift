@@ -44,13 +44,19 @@ public indirect enum ChatValue: Sendable, Equatable {
 extension ChatValue {
   /// The value of a JSON text, for options that come from a file or a command line.
   ///
-  /// nil where a number is beyond a Double's range.
+  /// nil where a number is beyond a Double's range, or an integer beyond 64 bits.
   public init?(_ json: JSONValue) {
     switch json {
     case .null: self = .none
     case .bool(let value): self = .bool(value)
     case .integer(let value): self = .integer(value)
-    case .number:
+    case .number(let text):
+      // Without a point and an exponent it is an int in Python: -0, or one that 64 bits cannot hold.
+      if text.utf8.allSatisfy({ $0 == UInt8(ascii: "-") || (0x30...0x39).contains($0) }) {
+        guard text.utf8.allSatisfy({ $0 == UInt8(ascii: "-") || $0 == 0x30 }) else { return nil }
+        self = .integer(0)
+        return
+      }
       guard let number = json.doubleValue else { return nil }
       self = .number(number)
     case .string(let text): self = .text(text)

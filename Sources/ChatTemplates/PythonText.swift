@@ -5,8 +5,8 @@
 //
 // Python's str is a sequence of scalars, Swift's a sequence of characters that may be several
 // scalars each, so nothing here may use Swift's own search or count. Searching is done on the bytes
-// of UTF-8, where no scalar's code lies inside another's. The next file, TemplatePrinting.swift,
-// turns values into text.
+// of UTF-8, where no scalar's code lies inside another's. The next file, PythonTextParts.swift, has
+// split, partition, lines and places.
 
 /// What str.strip() takes away and `\s` matches: Unicode's White_Space and four ASCII separators.
 func isPythonSpace(_ scalar: Unicode.Scalar) -> Bool {
@@ -77,6 +77,37 @@ func capitalised(_ text: String) -> String {
     + scalars.indices.dropFirst().map { lowered(scalars, at: $0) }.joined()
 }
 
+/// str.islower() and str.isupper(): at least one cased letter, and none of the other case.
+func isLowerText(_ text: String) -> Bool {
+  text.unicodeScalars.contains { $0.properties.isLowercase }
+    && !text.unicodeScalars.contains {
+      $0.properties.isUppercase || $0.properties.generalCategory == .titlecaseLetter
+    }
+}
+
+func isUpperText(_ text: String) -> Bool {
+  text.unicodeScalars.contains { $0.properties.isUppercase }
+    && !text.unicodeScalars.contains {
+      $0.properties.isLowercase || $0.properties.generalCategory == .titlecaseLetter
+    }
+}
+
+/// str.isalpha() of one scalar.
+func isPythonLetter(_ scalar: Unicode.Scalar) -> Bool {
+  switch scalar.properties.generalCategory {
+  case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: true
+  default: false
+  }
+}
+
+/// str.isalnum() of one scalar.
+func isPythonLetterOrNumber(_ scalar: Unicode.Scalar) -> Bool {
+  isPythonLetter(scalar) || scalar.properties.numericType != nil
+}
+
+/// The scalars from last to first.
+func reversed(_ text: String) -> String { makeText(text.unicodeScalars.reversed()) }
+
 extension TemplateRenderer {
   /// Byte offset of the first `part` in `whole` at or behind `start`.
   ///
@@ -127,7 +158,7 @@ extension TemplateRenderer {
   func replaced(
     _ text: String, _ old: String, by new: String, limit: Int?
   ) throws(ChatTemplateError) -> String {
-    if old.utf8.isEmpty { throw fault(.unsupported("replacing an empty str")) }
+    if old.utf8.isEmpty { return try interleaved(text, with: new, limit: limit) }
     let bytes = Array(text.utf8)
     let places = try places(of: Array(old.utf8), in: bytes, limit: limit)
     let (growth, overflow) = places.count.multipliedReportingOverflow(by: new.utf8.count)
@@ -141,6 +172,22 @@ extension TemplateRenderer {
       start = place + old.utf8.count
     }
     return String(decoding: result + bytes[start...], as: UTF8.self)
+  }
+
+  /// str.replace of the empty text: `new` before every scalar and at the end.
+  private func interleaved(
+    _ text: String, with new: String, limit: Int?
+  ) throws(ChatTemplateError) -> String {
+    let count = min(limit ?? .max, text.unicodeScalars.count + 1)
+    let (growth, overflow) = count.multipliedReportingOverflow(by: new.utf8.count)
+    try charge(bytes: overflow ? .max : growth)
+    try charge(bytes: 4 * text.utf8.count)
+    var result = ""
+    for (index, scalar) in text.unicodeScalars.enumerated() {
+      if index < count { result += new }
+      result.unicodeScalars.append(scalar)
+    }
+    return count > text.unicodeScalars.count ? result + new : result
   }
 
   /// str.split(separator, limit).
@@ -159,21 +206,21 @@ extension TemplateRenderer {
     return parts + [String(decoding: bytes[start...], as: UTF8.self)]
   }
 
-  /// str.split() without a separator: the runs between white space, none of them empty.
-  func splitAtSpace(_ text: String) throws(ChatTemplateError) -> [String] {
+  /// str.split(None, limit): the runs between white space, none of them empty; behind `limit` of
+  /// them the rest is one more, with the white space at its end.
+  func splitAtSpace(_ text: String, limit: Int? = nil) throws(ChatTemplateError) -> [String] {
     try charge(bytes: text.utf8.count)
     var words: [String] = []
-    var word = ""
-    for scalar in text.unicodeScalars {
-      if !isPythonSpace(scalar) {
-        word.unicodeScalars.append(scalar)
-      } else if !word.utf8.isEmpty {
-        try charge()
-        words.append(word)
-        word = ""
-      }
+    var rest = text.unicodeScalars[...]
+    while true {
+      rest = rest.drop(while: isPythonSpace)
+      if rest.isEmpty { return words }
+      try charge()
+      if words.count == limit { return words + [makeText(rest)] }
+      let word = rest.prefix { !isPythonSpace($0) }
+      words.append(makeText(word))
+      rest = rest[word.endIndex...]
     }
-    return word.utf8.isEmpty ? words : words + [word]
   }
 
   /// The texts of `items` with `separator` between them.

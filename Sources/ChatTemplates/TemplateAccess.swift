@@ -1,6 +1,6 @@
-// Step 9 of a chat template: attributes, items, slices, calls.
+// Attributes, items, slices.
 //
-// In:  value.name, value[item], value[from:to:step], value(arguments).
+// In:  value.name, value[item], value[from:to:step].
 // Out: what is there, or undefined.
 //
 // Jinja lets `message.content` and `message['content']` mean the same, except that a method of
@@ -33,8 +33,7 @@ extension TemplateRenderer {
       }
       line = expression.line
       return try slice(owner, bounds)
-    case .call(let callee, let arguments):
-      return try call(callee, arguments, line: expression.line, in: scope)
+    case .call: return try value(of: expression, caller: nil, in: scope)
     default: preconditionFailure("not an access")
     }
   }
@@ -42,21 +41,29 @@ extension TemplateRenderer {
   func attribute(
     _ name: String, of owner: TemplateValue
   ) throws(ChatTemplateError) -> TemplateValue {
+    // Python's own attributes; what else begins with _ can only be a key.
+    if name.hasPrefix("__") {
+      throw fault(.unsupported("the attribute \(excerpt(name)), which begins with __,"))
+    }
     let missing = TemplateValue.undefined("\(owner.typeName) has no attribute '\(name)'")
     switch owner {
     case .undefined(let why): throw fault(.evaluation(why))
     case .mapping(let mapping):
       if PythonMethods.mapping.contains(name) { throw uncalled(name, owner) }
-      return try place(of: name, in: mapping).map { mapping.values[$0] } ?? missing
+      return try place(of: .text(name), in: mapping).map { mapping.values[$0] } ?? missing
     case .namespace(let namespace): return namespace.attributes[name] ?? missing
     case .loop(let round): return try attribute(name, of: round)
     case .text:
       if PythonMethods.text.contains(name) { throw uncalled(name, owner) }
-    case .list(let list):
-      if (list.isTuple ? PythonMethods.tuple : PythonMethods.list).contains(name) {
+    case .markup:
+      if PythonMethods.text.contains(name) || PythonMethods.markup.contains(name) {
         throw uncalled(name, owner)
       }
-    case .integer, .number, .bool, .macro, .function:
+    case .list(let list) where list.kind == .list || list.kind == .tuple:
+      if (list.kind == .tuple ? PythonMethods.tuple : PythonMethods.list).contains(name) {
+        throw uncalled(name, owner)
+      }
+    case .integer, .number, .bool, .macro, .function, .iterator, .list:
       throw fault(.unsupported("an attribute of \(owner.typeName)"))
     case .none: break
     }
@@ -79,6 +86,9 @@ extension TemplateRenderer {
     case "first": return .bool(index == 0)
     case "last": return .bool(index == count - 1)
     case "length": return .integer(count)
+    // Of recursive loops, which are left out.
+    case "depth": return .integer(1)
+    case "depth0": return .integer(0)
     case "previtem":
       return index > 0 ? round.items[index - 1] : .undefined("there is no previous item")
     case "nextitem":
@@ -91,18 +101,21 @@ extension TemplateRenderer {
     _ item: TemplateValue, of owner: TemplateValue
   ) throws(ChatTemplateError) -> TemplateValue {
     switch (owner, item) {
-    case (.undefined(let why), _), (_, .undefined(let why)): throw fault(.evaluation(why))
-    case (.mapping(let mapping), .text(let key)):
-      if let place = try place(of: key, in: mapping) { return mapping.values[place] }
+    case (.undefined(let why), _): throw fault(.evaluation(why))
+    // What cannot be a key or a place has no item.
+    case (_, .undefined), (.mapping, .list), (.mapping, .mapping): break
+    case (.mapping(let mapping), _):
+      if let place = try place(of: item, in: mapping) { return mapping.values[place] }
+      guard let key = item.text else { return .undefined("a dict has no such key") }
       if PythonMethods.mapping.contains(key) { throw uncalled(key, owner) }
       return .undefined("a dict has no key \(excerpt(key))")
-    case (.list(let list), _):
+    case (.list(let list), _) where list.kind.isSequence:
       if let index = item.integer {
         let place = index < 0 ? index + list.items.count : index
         if list.items.indices.contains(place) { return list.items[place] }
         return .undefined("a list of \(list.items.count) has no item \(index)")
       }
-    case (.text(let text), _):
+    case (.text(let text), _), (.markup(let text), _):
       if let index = item.integer {
         let count = text.unicodeScalars.count
         try charge(bytes: text.utf8.count)
@@ -110,11 +123,12 @@ extension TemplateRenderer {
         guard (0..<count).contains(place) else {
           return .undefined("a str of \(count) has no item \(index)")
         }
-        return .text(String(text.unicodeScalars.dropFirst(place).prefix(1)))
+        return .str(
+          String(text.unicodeScalars.dropFirst(place).prefix(1)), isMarkup: owner.isMarkup)
       }
     default: break
     }
-    if case .text(let name) = item, name.utf8.allSatisfy({ $0 < 0x80 }), !name.hasPrefix("_") {
+    if let name = item.text, name.utf8.allSatisfy({ $0 < 0x80 }) {
       return try attribute(name, of: owner)
     }
     return .undefined("\(owner.typeName) has no such item")
@@ -138,18 +152,18 @@ extension TemplateRenderer {
     let step = numbers[2] ?? 1
     if step == 0 { throw fault(.evaluation("the step of a slice is zero")) }
     switch owner {
-    case .list(let list):
+    case .list(let list) where list.kind.isSequence:
       let places = slicePlaces(count: list.items.count, numbers[0], numbers[1], step)
       try charge(list.items.count)
-      return try self.list(places.map { list.items[$0] }, isTuple: list.isTuple)
-    case .text(let text):
+      return try self.list(places.map { list.items[$0] }, kind: list.kind)
+    case .text(let text), .markup(let text):
       try charge(bytes: text.utf8.count * 4)
       let scalars = Array(text.unicodeScalars)
       var part = ""
       for place in slicePlaces(count: scalars.count, numbers[0], numbers[1], step) {
         part.unicodeScalars.append(scalars[place])
       }
-      return .text(part)
+      return .str(part, isMarkup: owner.isMarkup)
     case .undefined(let why): throw fault(.evaluation(why))
     default: throw fault(.evaluation("\(owner.typeName) cannot be sliced"))
     }
@@ -167,59 +181,4 @@ extension TemplateRenderer {
     let stride = Swift.stride(from: start, to: end, by: max(-count - 1, min(count + 1, step)))
     return Array(stride)
   }
-
-  // MARK: Calls
-
-  private func call(
-    _ callee: TemplateExpression, _ arguments: TemplateArguments, line: Int,
-    in scope: TemplateScope
-  ) throws(ChatTemplateError) -> TemplateValue {
-    if case .attribute(let owner, let name) = callee.kind {
-      let owner = try value(of: owner, in: scope)
-      let given = try self.arguments(arguments, in: scope)
-      self.line = line
-      switch owner {
-      case .text(let text): return try call(name, of: text, given)
-      case .mapping(let mapping): return try call(name, of: mapping, given)
-      case .loop(let round) where name == "cycle":
-        if given.positional.isEmpty || !given.named.isEmpty {
-          throw fault(.evaluation("loop.cycle takes one value or more"))
-        }
-        return given.positional[round.index % given.positional.count]
-      case .undefined(let why): throw fault(.evaluation(why))
-      default: throw fault(.unsupported("the method '\(name)' of \(owner.typeName)"))
-      }
-    }
-    let function = try value(of: callee, in: scope)
-    let given = try self.arguments(arguments, in: scope)
-    self.line = line
-    switch function {
-    case .function(let function): return try call(function, given)
-    case .macro(let closure): return try call(closure, given)
-    case .undefined(let why): throw fault(.evaluation(why))
-    default: throw fault(.evaluation("\(function.typeName) cannot be called"))
-    }
-  }
-}
-
-/// Names that Python's types claim for methods (Python 3.11); those that we call are in
-/// TemplateMethods.swift.
-enum PythonMethods {
-  static let text = Set(
-    """
-    capitalize casefold center count encode endswith expandtabs find format format_map index \
-    isalnum isalpha isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace \
-    istitle isupper join ljust lower lstrip maketrans partition removeprefix removesuffix replace \
-    rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title \
-    translate upper zfill
-    """.split(separator: " ").map(String.init))
-  static let mapping: Set = [
-    "clear", "copy", "fromkeys", "get", "items", "keys", "pop", "popitem", "setdefault", "update",
-    "values",
-  ]
-  static let list: Set = [
-    "append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse",
-    "sort",
-  ]
-  static let tuple: Set = ["count", "index"]
 }

@@ -7,9 +7,13 @@
 //             list + list, str * int
 //   /         always a float
 //   // %      round down: -7 // 2 = -4, -7 % 2 = 1, so that a = (a // b) b + a % b
-//   ~         the texts of both sides, side by side
+//   **        an int where both are and the right one is not negative, otherwise a float
+//   ~         the texts of both sides, side by side, marked safe or not
+//   safe + str, str + safe: the str is escaped and the sum is safe
 //
 // The next file, TemplateComparison.swift, has == and <.
+
+import Foundation
 
 extension TemplateRenderer {
   func operation(
@@ -74,19 +78,30 @@ extension TemplateRenderer {
     case (.text(let a), .add, .text(let b)):
       try charge(bytes: a.utf8.count + b.utf8.count)
       return .text(a + b)
-    case (.list(let a), .add, .list(let b)) where a.isTuple == b.isTuple:
+    case (.text, .add, .markup), (.markup, .add, .text), (.markup, .add, .markup):
+      let (a, b) = (try escaped(left), try escaped(right))
+      try charge(bytes: a.utf8.count + b.utf8.count)
+      return .markup(a + b)
+    case (.list(let a), .add, .list(let b))
+    where a.kind == b.kind && (a.kind == .list || a.kind == .tuple):
       try charge(a.items.count + b.items.count)
-      return try list(a.items + b.items, isTuple: a.isTuple)
-    case (.text(let text), .multiply, _):
-      if let count = right.integer { return .text(try repeated(text, count)) }
-    case (_, .multiply, .text(let text)):
-      if let count = left.integer { return .text(try repeated(text, count)) }
-    case (.text(let format), .modulo, _):
+      return try list(a.items + b.items, kind: a.kind)
+    case (.text(let text), .multiply, _), (.markup(let text), .multiply, _):
+      if let count = right.integer {
+        return .str(try repeated(text, count), isMarkup: left.isMarkup)
+      }
+    case (_, .multiply, .text(let text)), (_, .multiply, .markup(let text)):
+      if let count = left.integer {
+        return .str(try repeated(text, count), isMarkup: right.isMarkup)
+      }
+    case (.text(let format), .modulo, _), (.markup(let format), .modulo, _):
       // A number without a place for it in the text is an error in Python too.
       if right.number != nil, !format.utf8.contains(UInt8(ascii: "%")) { break }
       throw fault(.unsupported("formatting with %"))
-    case (.list, .multiply, _), (_, .multiply, .list):
-      throw fault(.unsupported("a list times a number"))
+    case (.list(let list), .multiply, _):
+      if let count = right.integer { return try repeated(list, count) }
+    case (_, .multiply, .list(let list)):
+      if let count = left.integer { return try repeated(list, count) }
     default: break
     }
     throw fault(.evaluation(words(operation.rawValue, left, right)))
@@ -96,6 +111,20 @@ extension TemplateRenderer {
     let (bytes, overflow) = text.utf8.count.multipliedReportingOverflow(by: max(count, 0))
     try charge(bytes: overflow ? .max : bytes)
     return bytes == 0 ? "" : String(repeating: text, count: count)
+  }
+
+  private func repeated(
+    _ list: TemplateList, _ count: Int
+  ) throws(ChatTemplateError) -> TemplateValue {
+    if list.kind != .list && list.kind != .tuple {
+      throw fault(.evaluation("\(list.kind.rawValue) cannot be repeated"))
+    }
+    let (size, overflow) = list.items.count.multipliedReportingOverflow(by: max(count, 0))
+    try charge(overflow ? .max : size)
+    // One copy after the other of the bounded size; none of an empty list.
+    var items: [TemplateValue] = []
+    if size > 0 { for _ in 0..<count { items += list.items } }
+    return try self.list(items, kind: list.kind)
   }
 
   private func combine(
@@ -110,6 +139,7 @@ extension TemplateRenderer {
     case .subtract: (result, overflow) = a.subtractingReportingOverflow(b)
     case .multiply: (result, overflow) = a.multipliedReportingOverflow(by: b)
     case .divide: return .number(Double(a) / Double(b))
+    case .power: return try power(a, b)
     case .floorDivide, .modulo:
       let (quotient, tooLarge) = a.dividedReportingOverflow(by: b)
       let remainder = tooLarge ? 0 : a % b
@@ -118,6 +148,21 @@ extension TemplateRenderer {
       (result, overflow) = (roundsUp ? quotient - 1 : quotient, tooLarge)
     }
     if overflow { throw fault(.limit("an int of more than 64 bits")) }
+    return .integer(result)
+  }
+
+  /// By squaring: exponents have at most 63 binary digits.
+  private func power(_ base: Int, _ exponent: Int) throws(ChatTemplateError) -> TemplateValue {
+    if exponent < 0 { return .number(try combine(Double(base), .power, Double(exponent))) }
+    var (result, square, rest) = (1, base, exponent)
+    while rest > 0 {
+      var tooLarge = false
+      if rest % 2 == 1 { (result, tooLarge) = result.multipliedReportingOverflow(by: square) }
+      if tooLarge { throw fault(.limit("an int of more than 64 bits")) }
+      rest /= 2
+      if rest > 0 { (square, tooLarge) = square.multipliedReportingOverflow(by: square) }
+      if tooLarge { throw fault(.limit("an int of more than 64 bits")) }
+    }
     return .integer(result)
   }
 
@@ -132,6 +177,14 @@ extension TemplateRenderer {
     case .subtract: return a - b
     case .multiply: return a * b
     case .divide: return a / b
+    case .power:
+      if a == 0, b < 0 { throw fault(.evaluation("zero to a negative power")) }
+      if a < 0, b.isFinite, b != b.rounded() { throw fault(.unsupported("a complex number")) }
+      let result = pow(a, b)
+      if result.isInfinite, a.isFinite, b.isFinite {
+        throw fault(.evaluation("a float beyond its range"))
+      }
+      return result
     case .floorDivide, .modulo:
       // As CPython: from the remainder, which is exact, and with the sign of b.
       var remainder = a.truncatingRemainder(dividingBy: b)

@@ -27,11 +27,15 @@ extension TemplateRenderer {
     try charge()
     switch (a, b) {
     case (.undefined, .undefined), (.none, .none): return true
-    case (.text(let a), .text(let b)):
+    case (.text(let a), .text(let b)), (.text(let a), .markup(let b)),
+      (.markup(let a), .text(let b)), (.markup(let a), .markup(let b)):
       try charge(bytes: min(a.utf8.count, b.utf8.count))
       return isSameText(a, b)
     case (.list(let a), .list(let b)):
-      if a.isTuple != b.isTuple || a.items.count != b.items.count { return false }
+      if !a.kind.isSequence, !b.kind.isSequence {
+        throw fault(.unsupported("comparing \(a.kind.rawValue) with \(b.kind.rawValue)"))
+      }
+      if a.kind != b.kind || a.items.count != b.items.count { return false }
       for (a, b) in zip(a.items, b.items) where !(try isEqual(a, b)) { return false }
       return true
     case (.mapping(let a), .mapping(let b)):
@@ -42,6 +46,7 @@ extension TemplateRenderer {
       }
       return true
     case (.namespace(let a), .namespace(let b)): return a === b
+    case (.iterator(let a), .iterator(let b)): return a === b
     case (.macro(let a), .macro(let b)): return a === b
     case (.loop(let a), .loop(let b)): return a === b
     case (.function(let a), .function(let b)): return a == b
@@ -55,42 +60,64 @@ extension TemplateRenderer {
   func isLess(_ a: TemplateValue, _ b: TemplateValue) throws(ChatTemplateError) -> Bool {
     try charge()
     switch (a, b) {
-    case (.text(let a), .text(let b)):
+    case (.text(let a), .text(let b)), (.text(let a), .markup(let b)),
+      (.markup(let a), .text(let b)), (.markup(let a), .markup(let b)):
       try charge(bytes: min(a.utf8.count, b.utf8.count))
       // UTF-8 has the order of the scalars.
       return a.utf8.lexicographicallyPrecedes(b.utf8)
-    case (.list(let a), .list(let b)) where a.isTuple == b.isTuple:
+    case (.list(let a), .list(let b))
+    where a.kind == b.kind && (a.kind == .list || a.kind == .tuple):
       for (a, b) in zip(a.items, b.items) where !(try isEqual(a, b)) { return try isLess(a, b) }
       return a.items.count < b.items.count
     default:
       if let a = a.integer, let b = b.integer { return a < b }
       if let a = a.number, let b = b.number { return a < b }
       for case .undefined(let why) in [a, b] { throw fault(.evaluation(why)) }
+      for case .list(let list) in [a, b] where !list.kind.isSequence {
+        throw fault(.unsupported("the order of \(list.kind.rawValue)"))
+      }
       throw fault(.evaluation("\(a.typeName) and \(b.typeName) have no order"))
     }
   }
 
-  /// Where `key` stands in a dict, if it does.
+  /// Where `key` stands in a dict, if it does; a key that no dict can have is an error.
   func place(
-    of key: String, in mapping: TemplateMapping
+    of key: TemplateValue, in mapping: TemplateMapping
   ) throws(ChatTemplateError) -> Int? {
-    try charge(mapping.keys.count * (1 + key.utf8.count / 16))
-    return mapping.keys.firstIndex { isSameText($0, key) }
+    if let text = key.text {
+      try charge(mapping.keys.count * (1 + text.utf8.count / 16))
+      return mapping.keys.firstIndex { $0.text.map { isSameText($0, text) } ?? false }
+    }
+    switch key {
+    case .list(let list) where list.kind == .tuple:
+      throw fault(.unsupported("a tuple as the key of a dict"))
+    case .list, .mapping: throw fault(.evaluation("\(key.typeName) cannot be a key of a dict"))
+    default: break
+    }
+    try charge(mapping.keys.count)
+    for (place, other) in mapping.keys.enumerated() where other.text == nil {
+      if try isEqual(key, other) { return place }
+    }
+    return nil
   }
 
   private func contains(
     _ whole: TemplateValue, _ part: TemplateValue
   ) throws(ChatTemplateError) -> Bool {
     switch whole {
-    case .text(let text):
-      guard case .text(let part) = part else {
+    case .text(let text), .markup(let text):
+      guard let part = part.text else {
         throw fault(.evaluation("a str contains only str, not \(part.typeName)"))
       }
       return try firstPlace(of: Array(part.utf8), in: Array(text.utf8), from: 0) != nil
-    case .mapping(let mapping):
-      guard case .text(let key) = part else { return false }
-      return try place(of: key, in: mapping) != nil
+    case .mapping(let mapping): return try place(of: part, in: mapping) != nil
+    case .iterator(let iterator):
+      // As far as the first equal item: the rest can still be walked over.
+      try checkCertain(iterator)
+      while let item = iterator.next() { if try isEqual(item, part) { return true } }
+      return false
     default:
+      if case .list(let list) = whole, list.kind == .keys { _ = try hashCode(of: part) }
       for item in try items(of: whole) where try isEqual(item, part) { return true }
       return false
     }

@@ -10,10 +10,13 @@
 //   comparison   sum ((== != < <= > >= in, not in) sum)*
 //   sum          joined ((+ -) joined)*
 //   joined       product (~ product)*              ~ binds tighter than + in Jinja
-//   product      signed ((* / // %) signed)*
+//   product      power ((* / // %) power)*
+//   power        signed (** signed)*               from the left in Jinja: 2 ** 3 ** 2 is 64
 //   signed       (+ -) signed | primary, then .name [item] (call) | filter, is test
 //
-// A name that is no filter and no test of ours is refused here, before anything is rendered.
+// Jinja that we leave out becomes an expression `refused`, an error where it is reached. A filter
+// or a test that Jinja does not know either is an error of the template, as in Jinja, unless it
+// stands inside an `if`: there it too is an error only when it is reached.
 // Source: Jinja 3.1, "Template Designer Documentation", Expressions. The next file,
 // TemplatePrimaryParser.swift, reads literals, brackets and calls.
 
@@ -26,8 +29,10 @@ struct TemplateParser {
   var depth = 0
   /// Loops around this place, for break and continue.
   var loops = 0
-  /// Macros around this place.
-  var macros = 0
+  /// The names caller, varargs and kwargs that the macro around this place uses.
+  var extras: Set<String> = []
+  /// Names of filters and tests that Jinja does not know, read since the last `if` ended.
+  var unknown: [ChatTemplateError] = []
 
   /// How deep brackets may lie in one another, and how high an expression may grow.
   static let depthLimit = 50
@@ -58,11 +63,22 @@ struct TemplateParser {
   }
 
   mutating func expectName() throws(ChatTemplateError) -> String {
+    if case .refused(let what) = token { throw fault(.unsupported(what)) }
     guard case .name(let name) = token else {
       throw fault(.syntax("expected a name, found \(token.words)"))
     }
     position += 1
     return name
+  }
+
+  /// Unknown names read since there were `count` are allowed: they stand inside an `if`.
+  mutating func forgiveUnknown(since count: Int) {
+    unknown.removeSubrange(min(count, unknown.count)...)
+  }
+
+  /// The first unknown name read since there were `count`, if any: no `if` is directly around it.
+  func checkUnknown(since count: Int) throws(ChatTemplateError) {
+    if unknown.count > count { throw unknown[count] }
   }
 
   mutating func descend() throws(ChatTemplateError) {
@@ -90,8 +106,10 @@ struct TemplateParser {
   mutating func expression() throws(ChatTemplateError) -> TemplateExpression {
     try descend()
     defer { depth -= 1 }
+    let known = unknown.count
     var value = try either()
     while take(.name("if")) {
+      defer { forgiveUnknown(since: known) }
       let condition = try either()
       let otherwise = take(.name("else")) ? try expression() : nil
       value = try node(
@@ -168,12 +186,20 @@ struct TemplateParser {
   }
 
   private mutating func product() throws(ChatTemplateError) -> TemplateExpression {
-    var left = try signed()
+    var left = try power()
     while let operation = takeOperator(among: [.multiply, .divide, .floorDivide, .modulo]) {
+      let right = try power()
+      left = try node(.arithmetic(operation, left, right), above: [left, right])
+    }
+    return left
+  }
+
+  private mutating func power() throws(ChatTemplateError) -> TemplateExpression {
+    var left = try signed()
+    while let operation = takeOperator(among: [.power]) {
       let right = try signed()
       left = try node(.arithmetic(operation, left, right), above: [left, right])
     }
-    if token == .symbol("**") { throw fault(.unsupported("the operator **")) }
     return left
   }
 
@@ -227,9 +253,6 @@ struct TemplateParser {
         } else {
           let start = line
           let name = try expectName()
-          if name.hasPrefix("_") {
-            throw fault(.unsupported("the attribute \(excerpt(name)), which begins with _,"))
-          }
           value = try node(.attribute(value, name), above: [value], line: start)
         }
       } else if take(.symbol("[")) {
@@ -256,6 +279,7 @@ extension TemplateToken.Kind {
     case .string(let text): "the string \(excerpt(text))"
     case .integer(let value): "\(value)"
     case .number(let value): "\(value)"
+    case .refused(let what): what
     case .symbol(let symbol): "'\(symbol)'"
     case .end: "the end of the template"
     }

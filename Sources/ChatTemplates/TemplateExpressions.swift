@@ -17,21 +17,22 @@ extension TemplateRenderer {
     line = expression.line
     switch expression.kind {
     case .literal(let literal): return try value(literal)
-    case .name(let name): return value(named: name, in: scope)
+    case .name(let name): return try value(named: name, in: scope)
     case .list(let parts): return try list(try values(of: parts, in: scope))
-    case .tuple(let parts): return try list(try values(of: parts, in: scope), isTuple: true)
+    case .tuple(let parts): return try list(try values(of: parts, in: scope), kind: .tuple)
     case .mapping(let members): return try mapping(members, in: scope)
     case .attribute, .item, .slice, .call: return try access(expression, in: scope)
-    case .filter(let operand, let filter, let arguments):
+    case .filter(let operand, let name, let arguments):
       let operand = try value(of: operand, in: scope)
       let given = try self.arguments(arguments, in: scope)
       line = expression.line
-      return try apply(filter, to: operand, given)
-    case .test(let operand, let test, let arguments):
+      return try apply(try filter(named: name), to: operand, given)
+    case .test(let operand, let name, let arguments):
       let operand = try value(of: operand, in: scope)
       let given = try self.arguments(arguments, in: scope)
       line = expression.line
-      return .bool(try ask(test, of: operand, given))
+      return .bool(try ask(try test(named: name), of: operand, given))
+    case .refused(let what): throw fault(.unsupported(what))
     case .negative, .positive, .arithmetic, .concatenation, .comparison:
       return try operation(expression, in: scope)
     case .not(let operand): return .bool(!(try value(of: operand, in: scope).isTrue))
@@ -58,20 +59,23 @@ extension TemplateRenderer {
     return values
   }
 
-  private func value(named name: String, in scope: TemplateScope) -> TemplateValue {
+  private func value(
+    named name: String, in scope: TemplateScope
+  ) throws(ChatTemplateError) -> TemplateValue {
     if let value = scope.value(of: name) { return value }
     if let function = TemplateFunction(rawValue: name) { return .function(function) }
+    if ["cycler", "joiner", "lipsum"].contains(name) {
+      throw fault(.unsupported("the function '\(name)'"))
+    }
     return .undefined("'\(name)' is undefined")
   }
 
   private func mapping(
     _ members: [(key: TemplateExpression, value: TemplateExpression)], in scope: TemplateScope
   ) throws(ChatTemplateError) -> TemplateValue {
-    var pairs: [(key: String, value: TemplateValue)] = []
+    var pairs: [(key: TemplateValue, value: TemplateValue)] = []
     for member in members {
-      guard case .text(let key) = try value(of: member.key, in: scope) else {
-        throw fault(.unsupported("a key that is no str"))
-      }
+      let key = try value(of: member.key, in: scope)
       pairs.append((key, try value(of: member.value, in: scope)))
     }
     return try mapping(pairs)
@@ -86,6 +90,26 @@ extension TemplateRenderer {
     for (name, expression) in arguments.named {
       given.named.append((name, try value(of: expression, in: scope)))
     }
+    if let rest = arguments.rest {
+      let items = try items(of: try value(of: rest, in: scope))
+      try charge(items.count)
+      given.positional += items
+    }
+    if let rest = arguments.namedRest {
+      guard case .mapping(let mapping) = try value(of: rest, in: scope) else {
+        throw fault(.evaluation("what stands behind ** is no dict"))
+      }
+      for (key, value) in zip(mapping.keys, mapping.values) {
+        guard let name = key.text else {
+          throw fault(.evaluation("the name of an argument is \(key.typeName)"))
+        }
+        try charge(given.named.count)
+        if given.named.contains(where: { isSameText($0.name, name) }) {
+          throw fault(.evaluation("the argument \(excerpt(name)) is given twice"))
+        }
+        given.named.append((name, value))
+      }
+    }
     return given
   }
 
@@ -94,14 +118,17 @@ extension TemplateRenderer {
   func bind(
     _ arguments: GivenArguments, to parameters: [String], required: Int = 0, of what: String
   ) throws(ChatTemplateError) -> [TemplateValue?] {
+    if arguments.caller != nil {
+      throw fault(.unsupported("the body of a call block for \(what)"))
+    }
     if arguments.positional.count > parameters.count {
       throw fault(.evaluation("\(what) takes at most \(parameters.count) arguments"))
     }
     var places: [TemplateValue?] = arguments.positional
     while places.count < parameters.count { places.append(nil) }
     for (name, value) in arguments.named {
-      guard let place = parameters.firstIndex(of: name) else {
-        throw fault(.evaluation("\(what) has no argument '\(name)'"))
+      guard let place = parameters.firstIndex(where: { isSameText($0, name) }) else {
+        throw fault(.evaluation("\(what) has no argument \(excerpt(name))"))
       }
       if places[place] != nil {
         throw fault(.evaluation("\(what) was given the argument '\(name)' twice"))
@@ -119,4 +146,6 @@ extension TemplateRenderer {
 struct GivenArguments {
   var positional: [TemplateValue] = []
   var named: [(name: String, value: TemplateValue)] = []
+  /// The body of the call block that makes the call.
+  var caller: TemplateClosure?
 }

@@ -1,31 +1,51 @@
-// Step 11 of a chat template: filters, value | name(arguments).
+// Filters, value | name(arguments): which there are, and those of text.
 //
 // In:  a value and arguments.
 // Out: a value.
 //
 // Names, arguments and defaults are Jinja's (3.1, List of Builtin Filters), tojson transformers'.
-// Where Jinja returns something that can be walked over once (map, select, reverse, items), ours is
-// a list. The next file, TemplateListFilters.swift, has the filters of lists.
+// The next files are TemplateNumberFilters.swift and TemplateListFilters.swift.
 
 /// The filters that there are.
 enum TemplateFilter: String, CaseIterable, Sendable {
-  case abs, capitalize, count, `default`, dictsort, first, indent, int, items, join, last, length
-  case list, lower, map, reject, rejectattr, replace, reverse, safe, select, selectattr, sort
-  case string, title, tojson, trim, upper
+  case abs, batch, capitalize, center, count, `default`, dictsort, escape, first, float
+  case forceescape, indent, int, items, join, last, length, list, lower, map, max, min, reject
+  case rejectattr, replace, reverse, round, safe, select, selectattr, slice, sort, string, sum
+  case title, tojson, trim, unique, upper, wordcount
 
-  /// By its name in a template.
+  /// By its name in a template; names in templates may be any text, so by its bytes.
   init?(name: String) {
-    if let filter = Self(rawValue: name) {
+    if name.utf8.allSatisfy({ $0 < 0x80 }), let filter = Self(rawValue: name) {
       self = filter
-    } else if name == "d" {
+    } else if isSameText(name, "d") {
       self = .default
+    } else if isSameText(name, "e") {
+      self = .escape
     } else {
       return nil
     }
   }
+
+  /// Those of Jinja that are left out.
+  private static let leftOut: Set = [
+    "attr", "filesizeformat", "format", "groupby", "pprint", "random", "striptags", "truncate",
+    "urlencode", "urlize", "wordwrap", "xmlattr",
+  ]
+
+  /// Every name that Jinja knows.
+  static let jinjaNames = Set(allCases.map(\.rawValue)).union(["d", "e"]).union(leftOut)
 }
 
 extension TemplateRenderer {
+  /// The filter that a template names; Jinja too finds out only when an `if` gets there.
+  func filter(named name: String) throws(ChatTemplateError) -> TemplateFilter {
+    if let filter = TemplateFilter(name: name) { return filter }
+    if TemplateFilter.jinjaNames.contains(name) {
+      throw fault(.unsupported("the filter \(excerpt(name))"))
+    }
+    throw fault(.evaluation("there is no filter \(excerpt(name))"))
+  }
+
   func apply(
     _ filter: TemplateFilter, to value: TemplateValue, _ arguments: GivenArguments
   ) throws(ChatTemplateError) -> TemplateValue {
@@ -34,49 +54,49 @@ extension TemplateRenderer {
       try bind(arguments, to: names, required: required, of: what)
     }
     switch filter {
-    // What is written, changed.
-    case .capitalize, .lower, .safe, .string, .title, .upper:
+    case .capitalize, .lower, .string, .title, .upper:
       _ = try given([])
-      return .text(recased(try paidString(value), filter))
+      let text = recased(try paidString(value), filter)
+      return .str(text, isMarkup: value.isMarkup && filter != .title)
+    case .safe:
+      _ = try given([])
+      return .markup(try paidString(value))
+    case .escape:
+      _ = try given([])
+      return .markup(try escaped(value))
+    case .forceescape:
+      _ = try given([])
+      return .markup(try escaped(text: try string(value)))
     case .trim:
       let unwanted = try optionalText(try given(["chars"])[0], of: what)
-      return .text(stripped(try paidString(value), of: unwanted, left: true, right: true))
+      let text = stripped(try paidString(value), of: unwanted, left: true, right: true)
+      return .str(text, isMarkup: value.isMarkup)
+    case .center:
+      let width = try given(["width"])[0].map { width throws(ChatTemplateError) in
+        try integer(width, of: what)
+      }
+      let text = try widened(
+        try paidString(value), to: width ?? 80, with: " ", left: 0, right: 0)
+      return .str(text, isMarkup: value.isMarkup)
     case .replace:
       let given = try given(["old", "new", "count"], required: 2)
-      let limit = try given[2].flatMap { value throws(ChatTemplateError) in
-        isNone(value) ? nil : try integer(value, of: what)
-      }
+      let count = given[2].flatMap { isNone($0) ? nil : $0 }
       return .text(
         try replaced(
           try string(value), try string(given[0] ?? .none), by: try string(given[1] ?? .none),
-          limit: limit.flatMap { $0 < 0 ? nil : $0 }))
-    case .indent: return .text(try indented(value, try given(["width", "first", "blank"])))
+          limit: try limit(count, of: what)))
+    case .indent: return try indented(value, try given(["width", "first", "blank"]))
     case .tojson: return .text(try json(value, arguments))
-    // Values.
+    case .wordcount:
+      _ = try given([])
+      return .integer(wordCount(try paidString(value)))
     case .default:
       let given = try given(["default_value", "boolean"])
       let isMissing = value.isUndefined || (given[1]?.isTrue ?? false) && !value.isTrue
       return isMissing ? given[0] ?? .text("") : value
-    case .abs:
-      _ = try given([])
-      if let integer = value.integer {
-        if integer == .min { throw fault(.limit("an int of more than 64 bits")) }
-        return .integer(Swift.abs(integer))
-      }
-      guard case .number(let number) = value else {
-        throw fault(.evaluation("\(what) takes a number, not \(value.typeName)"))
-      }
-      return .number(number.magnitude)
-    case .int:
-      let given = try given(["default", "base"])
-      if let base = given[1], base.integer != 10 {
-        throw fault(.unsupported("\(what) with another base than 10"))
-      }
-      return try readInteger(value, otherwise: given[0] ?? .integer(0))
-    // Lists.
-    case .count, .length:
-      _ = try given([])
-      return .integer(try length(of: value))
+    case .abs, .float, .int, .round: return try applyToNumber(filter, of: value, arguments)
+    case .max, .min, .sum, .sort, .dictsort, .unique:
+      return try applyInOrder(filter, of: value, arguments)
     default: return try applyToItems(filter, of: value, arguments)
     }
   }
@@ -119,17 +139,34 @@ extension TemplateRenderer {
     return result + lowered(makeText(rest))
   }
 
+  /// Runs of letters, numbers and _.
+  private func wordCount(_ text: String) -> Int {
+    var count = 0
+    var inWord = false
+    for scalar in text.unicodeScalars {
+      let isPart = isPythonLetterOrNumber(scalar) || scalar == "_"
+      if isPart, !inWord { count += 1 }
+      inWord = isPart
+    }
+    return count
+  }
+
   /// The filter `indent(width=4, first=False, blank=False)`.
   private func indented(
     _ value: TemplateValue, _ given: [TemplateValue?]
-  ) throws(ChatTemplateError) -> String {
-    var margin = ""
+  ) throws(ChatTemplateError) -> TemplateValue {
+    let what = "the filter 'indent'"
+    if case .undefined(let why) = value { throw fault(.evaluation(why)) }
+    let text = try text(value, of: what)
+    let margin: String
     switch given[0] ?? .integer(4) {
-    case .text(let text): margin = text
-    case let width: margin = try spaces(try integer(width, of: "the filter 'indent'"))
+    case .text(let text), .markup(let text): margin = text
+    case let width: margin = try spaces(try integer(width, of: what))
     }
-    // As Jinja: a newline at the end stays, by way of one more, empty line.
-    let lines = try split(try string(value), at: "\n", limit: nil)
+    // As Jinja: one more newline first, so that one at the end stays as an empty line. Every end of
+    // a line becomes \n.
+    try charge(bytes: 4 * text.utf8.count)
+    let lines = try lines(of: text + "\n")
     let (bytes, overflow) = margin.utf8.count.multipliedReportingOverflow(by: lines.count)
     try charge(bytes: overflow ? .max : bytes)
     let (first, blank) = (given[1]?.isTrue ?? false, given[2]?.isTrue ?? false)
@@ -138,40 +175,7 @@ extension TemplateRenderer {
       let isMoved = index == 0 ? first : blank || !line.utf8.isEmpty
       result.append(isMoved ? margin + line : line)
     }
-    return try joined(result, by: "\n")
-  }
-
-  /// int(value), with `otherwise` for what is no number.
-  private func readInteger(
-    _ value: TemplateValue, otherwise: TemplateValue
-  ) throws(ChatTemplateError) -> TemplateValue {
-    if let integer = value.integer { return .integer(integer) }
-    var number: Double?
-    switch value {
-    case .number(let value): number = value
-    case .text(let text):
-      try charge(bytes: text.utf8.count)
-      let digits = stripped(text, of: nil, left: true, right: true)
-      let unsigned =
-        digits.hasPrefix("-") || digits.hasPrefix("+") ? digits.dropFirst() : digits[...]
-      if !unsigned.isEmpty, unsigned.unicodeScalars.allSatisfy(isDigit) {
-        guard let integer = Int(digits) else {
-          throw fault(.limit("an int of more than 64 bits"))
-        }
-        return .integer(integer)
-      }
-      // Digits, point and exponent only: Double also reads hexadecimal.
-      if digits.unicodeScalars.allSatisfy({ isDigit($0) || "+-.eE".unicodeScalars.contains($0) }) {
-        number = Double(digits)
-      }
-    case .undefined(let why): throw fault(.evaluation(why))
-    default: break
-    }
-    guard let number, number.isFinite else { return otherwise }
-    guard let integer = Int(exactly: number.rounded(.towardZero)) else {
-      throw fault(.limit("an int of more than 64 bits"))
-    }
-    return .integer(integer)
+    return .str(try joined(result, by: "\n"), isMarkup: value.isMarkup)
   }
 
   func length(of value: TemplateValue) throws(ChatTemplateError) -> Int {
@@ -179,9 +183,10 @@ extension TemplateRenderer {
     case .undefined: return 0
     case .list(let list): return list.items.count
     case .mapping(let mapping): return mapping.keys.count
-    case .text(let text):
+    case .text(let text), .markup(let text):
       try charge(bytes: text.utf8.count)
       return text.unicodeScalars.count
+    case .loop(let round): return round.items.count
     default: throw fault(.evaluation("\(value.typeName) has no length"))
     }
   }

@@ -3,8 +3,8 @@
 // In:  arguments.
 // Out: a value; raise_exception never returns.
 //
-//   range(n), range(a, b), range(a, b, step)     a list, of at most 100,000 numbers as Jinja's
-//   namespace(a=1), dict(a=1), both also of a dict
+//   range(n), range(a, b), range(a, b, step)     at most 100,000 numbers, as in Jinja's sandbox
+//   namespace(a=1), dict(a=1), both also of a dict or of pairs
 //   raise_exception(message)                     transformers': the template's own refusal
 //   strftime_now(format)                         transformers': the date, here the caller's
 //
@@ -21,10 +21,10 @@ extension TemplateRenderer {
     case .range: return try range(arguments)
     case .dict: return try mapping(try members(arguments, of: "dict()"))
     case .namespace:
-      let namespace = TemplateNamespace()
+      let namespace = try namespace()
       for (name, value) in try members(arguments, of: "namespace()") {
-        if name.hasPrefix("_") {
-          throw fault(.unsupported("the attribute \(excerpt(name)), which begins with _,"))
+        guard let name = name.text, !name.hasPrefix("_") else {
+          throw fault(.evaluation("the attributes of a namespace are str and begin without _"))
         }
         try checkItem(value)
         namespace.attributes[name] = value
@@ -35,10 +35,7 @@ extension TemplateRenderer {
       throw fault(.raised(excerpt(try string(given[0] ?? .none))))
     case .strftimeNow:
       let given = try bind(arguments, to: ["format"], required: 1, of: "strftime_now()")
-      guard case .text(let format) = given[0] else {
-        throw fault(.evaluation("strftime_now() takes a str"))
-      }
-      return .text(try formatted(format))
+      return .text(try formatted(try text(given[0], of: "strftime_now()")))
     }
   }
 
@@ -65,24 +62,29 @@ extension TemplateRenderer {
       throw fault(.limit("range() of more than \(Self.rangeLimit) numbers"))
     }
     try charge(Int(count))
-    return try list((0..<Int(count)).map { .integer(start + $0 * step) })
+    return try list((0..<Int(count)).map { .integer(start + $0 * step) }, kind: .range)
   }
 
   /// The members of a dict and the named arguments behind it.
   private func members(
     _ arguments: GivenArguments, of what: String
-  ) throws(ChatTemplateError) -> [(key: String, value: TemplateValue)] {
-    var members: [(key: String, value: TemplateValue)] = []
+  ) throws(ChatTemplateError) -> [(key: TemplateValue, value: TemplateValue)] {
+    var members: [(key: TemplateValue, value: TemplateValue)] = []
     if arguments.positional.count > 1 {
       throw fault(.evaluation("\(what) takes at most one argument without a name"))
     }
     if let first = arguments.positional.first {
-      guard case .mapping(let mapping) = first else {
-        throw fault(.unsupported("\(what) of \(first.typeName)"))
+      if case .mapping(let mapping) = first {
+        for (key, value) in zip(mapping.keys, mapping.values) { members.append((key, value)) }
+      } else {
+        for pair in try items(of: first) {
+          let pair = try items(of: pair)
+          if pair.count != 2 { throw fault(.evaluation("\(what) takes pairs of two values")) }
+          members.append((pair[0], pair[1]))
+        }
       }
-      for (key, value) in zip(mapping.keys, mapping.values) { members.append((key, value)) }
     }
-    for (name, value) in arguments.named { members.append((name, value)) }
+    for (name, value) in arguments.named { members.append((.text(name), value)) }
     return members
   }
 

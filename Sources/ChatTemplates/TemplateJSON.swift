@@ -12,8 +12,8 @@
 /// How json.dumps lays a value out.
 struct JSONStyle {
   var ensuresASCII = false
-  /// Spaces a level; nil: everything on one line.
-  var indent: Int?
+  /// What stands before a line for each level; nil: everything on one line.
+  var indent: String?
   var itemSeparator = ", "
   var keySeparator = ": "
   var sortsKeys = false
@@ -30,7 +30,11 @@ extension TemplateRenderer {
     var style = JSONStyle(
       ensuresASCII: given[0]?.isTrue ?? false, sortsKeys: given[3]?.isTrue ?? false)
     if let indent = given[1], !isNone(indent) {
-      style.indent = max(0, try integer(indent, of: what))
+      if let text = indent.text {
+        style.indent = text
+      } else {
+        style.indent = try spaces(try integer(indent, of: what))
+      }
       style.itemSeparator = ","
     }
     if let separators = given[2], !isNone(separators) {
@@ -63,8 +67,11 @@ extension TemplateRenderer {
         : value.isInfinite
           ? (value < 0 ? "-" : "") + "Infinity"
           : written(value)
-    case .text(let text): try write(text, style, to: &output)
+    case .text(let text), .markup(let text): try write(text, style, to: &output)
     case .list(let list):
+      if list.kind != .list, list.kind != .tuple {
+        throw fault(.evaluation("\(list.kind.rawValue) cannot be written as JSON"))
+      }
       output += "["
       for (index, item) in list.items.enumerated() {
         try separate(index, style, level: level, to: &output)
@@ -77,12 +84,20 @@ extension TemplateRenderer {
       var order = Array(mapping.keys.indices)
       if style.sortsKeys {
         order = try sorted(order) { a, b throws(ChatTemplateError) in
-          try self.isLess(.text(mapping.keys[a]), .text(mapping.keys[b]))
+          try self.isLess(mapping.keys[a], mapping.keys[b])
         }
       }
       for (index, place) in order.enumerated() {
         try separate(index, style, level: level, to: &output)
-        try write(mapping.keys[place], style, to: &output)
+        // The keys 1, true and null become texts.
+        let key = mapping.keys[place]
+        if key.text != nil {
+          try write(key, style, level: level, to: &output)
+        } else {
+          output += "\""
+          try write(key, style, level: level, to: &output)
+          output += "\""
+        }
         try charge(bytes: style.keySeparator.utf8.count)
         output += style.keySeparator
         try write(mapping.values[place], style, level: level + 1, to: &output)
@@ -90,8 +105,8 @@ extension TemplateRenderer {
       if !order.isEmpty { try breakLine(style, level: level, to: &output) }
       output += "}"
     case .undefined(let why): throw fault(.evaluation(why))
-    case .namespace, .macro, .loop, .function:
-      throw fault(.unsupported("\(value.typeName) as JSON"))
+    case .iterator, .namespace, .macro, .loop, .function:
+      throw fault(.evaluation("\(value.typeName) cannot be written as JSON"))
     }
   }
 
@@ -109,14 +124,15 @@ extension TemplateRenderer {
     _ style: JSONStyle, level: Int, to output: inout String
   ) throws(ChatTemplateError) {
     guard let indent = style.indent else { return }
-    output += "\n" + (try spaces(indent, times: level))
+    let (bytes, overflow) = indent.utf8.count.multipliedReportingOverflow(by: level)
+    try charge(bytes: overflow ? .max : bytes)
+    output += "\n" + String(repeating: indent, count: level)
   }
 
-  /// `count` times `times` blanks.
-  func spaces(_ count: Int, times: Int = 1) throws(ChatTemplateError) -> String {
-    let (bytes, overflow) = max(0, count).multipliedReportingOverflow(by: times)
-    try charge(bytes: overflow ? .max : bytes)
-    return String(repeating: " ", count: bytes)
+  /// `count` blanks.
+  func spaces(_ count: Int) throws(ChatTemplateError) -> String {
+    try charge(bytes: max(0, count))
+    return String(repeating: " ", count: max(0, count))
   }
 
   private func write(

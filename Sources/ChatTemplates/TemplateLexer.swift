@@ -9,9 +9,10 @@
 //   %} #}         ... one newline after it (not after }}); +%} and +#} keep it
 //   {% {#         ... blanks before it, if nothing else stands before it on its line (not {{);
 //                 {%+ and {#+ keep them
+//   {% raw %}     text up to {% endraw %}, tags and all; no newline is taken after {% raw %}
 // One newline at the very end of the source is dropped, and \r\n and \r read as \n.
 // Source: Jinja 3.1, "Template Designer Documentation", White Space Control. The next file,
-// TemplateLiterals.swift, reads the numbers and the strings.
+// TemplateRawText.swift, reads what {% raw %} keeps from being read.
 
 /// One token and the line it stands on.
 struct TemplateToken {
@@ -23,6 +24,8 @@ struct TemplateToken {
     case string(String)
     case integer(Int)
     case number(Double)
+    /// A literal or a name that we leave out, in the words of the error.
+    case refused(String)
     case symbol(String)
     case end
   }
@@ -78,7 +81,7 @@ struct TemplateLexer {
     position += count
   }
 
-  private mutating func skipSpace() {
+  mutating func skipSpace() {
     while let scalar = next, isPythonSpace(scalar) { advance() }
   }
 
@@ -94,7 +97,7 @@ struct TemplateLexer {
     while position < source.count {
       let start = position
       while position < source.count, !tagBegins { position += 1 }
-      var text = source[start..<position]
+      let text = source[start..<position]
       let textLine = line
       for scalar in text where scalar == "\n" { line += 1 }
       guard position < source.count else {
@@ -103,23 +106,16 @@ struct TemplateLexer {
       }
       let kind = source[position + 1]
       position += 2
-      if next == "-" {
-        while let last = text.last, isPythonSpace(last) { text.removeLast() }
-        position += 1
-      } else if next == "+" {
-        position += 1
-      } else if kind != "{" {
-        let margin = text.lastIndex(of: "\n").map { $0 + 1 }
-        if let from = margin ?? (atLineStart ? text.startIndex : nil),
-          text[from...].allSatisfy(isPythonSpace)
-        {
-          text = text[..<from]
-        }
-      }
-      append(text, line: textLine)
+      append(
+        withoutMargin(text, strips: kind != "{", atLineStart: atLineStart), line: textLine)
       switch kind {
       case "#": try skipComment()
-      case "%": try readTag(.blockBegin, .blockEnd, closing: "%}", trims: true)
+      case "%":
+        if takeRawBegin() {
+          try readRaw()
+        } else {
+          try readTag(.blockBegin, .blockEnd, closing: "%}", trims: true)
+        }
       default: try readTag(.outputBegin, .outputEnd, closing: "}}", trims: false)
       }
       atLineStart = source[position - 1] == "\n"
@@ -127,7 +123,28 @@ struct TemplateLexer {
     tokens.append(TemplateToken(kind: .end, line: line))
   }
 
-  private mutating func append(_ text: ArraySlice<Unicode.Scalar>, line: Int) {
+  /// The text before a tag as the tag leaves it; steps over the tag's - or +.
+  mutating func withoutMargin(
+    _ text: ArraySlice<Unicode.Scalar>, strips: Bool, atLineStart: Bool
+  ) -> ArraySlice<Unicode.Scalar> {
+    var text = text
+    if next == "-" {
+      while let last = text.last, isPythonSpace(last) { text.removeLast() }
+      position += 1
+    } else if next == "+" {
+      position += 1
+    } else if strips {
+      let margin = text.lastIndex(of: "\n").map { $0 + 1 }
+      if let from = margin ?? (atLineStart ? text.startIndex : nil),
+        text[from...].allSatisfy(isPythonSpace)
+      {
+        return text[..<from]
+      }
+    }
+    return text
+  }
+
+  mutating func append(_ text: ArraySlice<Unicode.Scalar>, line: Int) {
     if text.isEmpty { return }
     var string = ""
     string.unicodeScalars.append(contentsOf: text)
@@ -145,7 +162,7 @@ struct TemplateLexer {
   }
 
   /// Steps over a closing mark and the white space that goes with it, if one comes next.
-  private mutating func takeEnd(
+  mutating func takeEnd(
     _ closing: String, trims: Bool
   ) throws(ChatTemplateError) -> Bool {
     if isNext("-" + closing) {
@@ -183,9 +200,6 @@ struct TemplateLexer {
         throw fault(.syntax("a tag has no end"))
       }
       let kind = try readToken(scalar)
-      if begin == .blockBegin, kind == .name("raw"), tokens.last?.kind == .blockBegin {
-        throw fault(.unsupported("the statement 'raw'"))
-      }
       tokens.append(TemplateToken(kind: kind, line: here))
       switch kind {
       case .symbol("("): open.append(")")
@@ -202,9 +216,14 @@ struct TemplateLexer {
     _ scalar: Unicode.Scalar
   ) throws(ChatTemplateError) -> TemplateToken.Kind {
     switch scalar {
-    case "a"..."z", "A"..."Z", "_": return .name(take { isNameScalar($0) })
+    case "a"..."z", "A"..."Z", "_":
+      let name = take { isNameScalar($0) }
+      let isASCII = name.utf8.allSatisfy { $0 < 0x80 }
+      return isASCII ? .name(name) : .refused("the name \(excerpt(name))")
     case "0"..."9": return try readNumber()
-    case "'", "\"": return .string(try readString(quote: scalar))
+    case "'", "\"": return try readString(quote: scalar)
+    case _ where !scalar.isASCII && scalar.properties.isXIDStart:
+      return .refused("the name \(excerpt(take { isNameScalar($0) }))")
     default: break
     }
     for symbol in ["//", "**", "==", "!=", ">=", "<="] where isNext(symbol) {
@@ -212,10 +231,7 @@ struct TemplateLexer {
       return .symbol(symbol)
     }
     guard "+-/*%~[](){}><=.:|,".unicodeScalars.contains(scalar) else {
-      throw fault(
-        scalar.isASCII
-          ? .syntax("unexpected \(excerpt(String(scalar)))")
-          : .unsupported("the character \(excerpt(String(scalar))) in a tag"))
+      throw fault(.syntax("unexpected \(excerpt(String(scalar)))"))
     }
     advance()
     return .symbol(String(scalar))

@@ -1,14 +1,16 @@
-// Step 11, continued: filters of lists, dicts and texts as sequences.
+// Filters of lists, dicts and texts as sequences.
 //
 // In:  a value that can be walked over.
-// Out: a list, or one of its items.
+// Out: a list, an iterator, or one of its items.
 //
 //   map(attribute='a'), map('upper')         an attribute of each item, or a filter of each
 //   select('string'), selectattr('a', 'equalto', 1), reject, rejectattr
 //                                            the items that pass a test; without one, the true ones
-//   sort, dictsort                           small and capital letters alike, unless told otherwise
+//   batch(3), slice(3)                       rows of three, three columns
 //
-// The next file, TemplateTests.swift, has the tests.
+// map, select and reject take any false value for nothing to walk over, as Jinja's do; the others
+// take undefined for that, and None is an error. The next file, TemplateSortFilters.swift, has the
+// filters that compare items.
 
 extension TemplateRenderer {
   func applyToItems(
@@ -16,10 +18,22 @@ extension TemplateRenderer {
   ) throws(ChatTemplateError) -> TemplateValue {
     let what = "the filter '\(filter.rawValue)'"
     switch filter {
-    case .first, .last:
+    case .count, .length:
       _ = try bind(arguments, to: [], of: what)
-      let items = try items(of: value)
-      return (filter == .first ? items.first : items.last) ?? .undefined("there is no item")
+      return .integer(try length(of: value))
+    case .first:
+      _ = try bind(arguments, to: [], of: what)
+      if case .iterator(let iterator) = value {
+        try checkCertain(iterator)
+        return iterator.next() ?? .undefined("there is no item")
+      }
+      return try items(of: value).first ?? .undefined("there is no item")
+    case .last:
+      _ = try bind(arguments, to: [], of: what)
+      if case .iterator = value { throw fault(.evaluation("an iterator has no end to start at")) }
+      guard let item = try items(of: value).last else { return .undefined("there is no item") }
+      // Python takes a text from behind by its places, and an item of marked text is marked.
+      return value.isMarkup ? .markup(try string(item)) : item
     case .list:
       _ = try bind(arguments, to: [], of: what)
       let items = try items(of: value)
@@ -29,28 +43,26 @@ extension TemplateRenderer {
       _ = try bind(arguments, to: [], of: what)
       let items = try items(of: value)
       try charge(items.count)
-      if case .text(let text) = value { return .text(makeText(text.unicodeScalars.reversed())) }
-      return try list(items.reversed())
+      if let text = value.text { return .str(reversed(text), isMarkup: value.isMarkup) }
+      return try iterator(items.reversed())
     case .items:
       _ = try bind(arguments, to: [], of: what)
-      if value.isUndefined { return try list([]) }
+      if value.isUndefined { return try iterator([]) }
       guard case .mapping(let mapping) = value else {
         throw fault(.evaluation("\(what) takes a dict, not \(value.typeName)"))
       }
-      return try pairs(of: mapping)
+      return try iterator(try pairs(of: mapping))
     case .join:
       let given = try bind(arguments, to: ["d", "attribute"], of: what)
       var parts: [String] = []
       for item in try items(of: value) {
         try charge()
-        let part =
-          try given[1].map { path throws(ChatTemplateError) in
-            try self.part(of: item, along: path)
-          } ?? item
-        parts.append(try string(part))
+        parts.append(try string(try part(of: item, along: given[1])))
       }
       return .text(try joined(parts, by: try given[0].map(string) ?? ""))
     case .map: return try mapped(value, arguments)
+    case .batch: return try batches(of: value, arguments)
+    case .slice: return try slices(of: value, arguments)
     case .select, .reject:
       return try chosen(value, attribute: nil, arguments, keeps: filter == .select)
     case .selectattr, .rejectattr:
@@ -60,48 +72,27 @@ extension TemplateRenderer {
       }
       rest.positional.removeFirst()
       return try chosen(value, attribute: attribute, rest, keeps: filter == .selectattr)
-    case .sort:
-      let given = try bind(arguments, to: ["reverse", "case_sensitive", "attribute"], of: what)
-      var keys: [TemplateValue] = []
-      let items = try items(of: value)
-      for item in items {
-        let key =
-          try given[2].map { path throws(ChatTemplateError) in
-            try part(of: item, along: path)
-          } ?? item
-        keys.append(try sortKey(key, caseSensitive: given[1]))
-      }
-      let order = try sortedPlaces(keys, reverse: given[0])
-      return try list(order.map { items[$0] })
-    case .dictsort:
-      let given = try bind(arguments, to: ["case_sensitive", "by", "reverse"], of: what)
-      guard case .mapping(let mapping) = value else {
-        throw fault(.evaluation("\(what) takes a dict, not \(value.typeName)"))
-      }
-      let by = try given[1].map { by throws(ChatTemplateError) in try text(by, of: what) } ?? "key"
-      guard by == "key" || by == "value" else {
-        throw fault(.evaluation("\(what) sorts by 'key' or by 'value'"))
-      }
-      var keys: [TemplateValue] = []
-      for key in by == "key" ? try items(of: value) : mapping.values {
-        keys.append(try sortKey(key, caseSensitive: given[0]))
-      }
-      let pairs = try items(of: try pairs(of: mapping))
-      return try list(try sortedPlaces(keys, reverse: given[2]).map { pairs[$0] })
     default: preconditionFailure("\(what) is no filter of lists")
     }
   }
 
-  /// item.a.b for the path 'a.b', item[0] for 0.
-  private func part(
-    of item: TemplateValue, along path: TemplateValue
+  /// item.a.b for the path 'a.b', item[0] for 0, the item itself for none; `otherwise` where a step
+  /// leads to nothing.
+  func part(
+    of item: TemplateValue, along path: TemplateValue?, otherwise: TemplateValue? = nil
   ) throws(ChatTemplateError) -> TemplateValue {
-    guard case .text(let names) = path else { return try self.item(path, of: item) }
+    guard let path, !isNone(path) else { return item }
+    var steps = [path]
+    if let names = path.text {
+      steps = try split(names, at: ".", limit: nil).map { name in
+        !name.isEmpty && name.unicodeScalars.allSatisfy(isDigit)
+          ? Int(name).map { .integer($0) } ?? .text(name) : .text(name)
+      }
+    }
     var value = item
-    for name in try split(names, at: ".", limit: nil) {
-      let step =
-        name.unicodeScalars.allSatisfy(isDigit) ? Int(name).map(TemplateValue.integer) : nil
-      value = try self.item(step ?? .text(name), of: value)
+    for step in steps {
+      value = try self.item(step, of: value)
+      if value.isUndefined, let otherwise { value = otherwise }
     }
     return value
   }
@@ -110,28 +101,30 @@ extension TemplateRenderer {
     _ value: TemplateValue, _ arguments: GivenArguments
   ) throws(ChatTemplateError) -> TemplateValue {
     var results: [TemplateValue] = []
-    if arguments.positional.isEmpty {
-      let given = try bind(
-        arguments, to: ["attribute", "default"], required: 1, of: "the filter 'map'")
-      for item in try items(of: value) {
+    let items = value.isTrue ? try items(of: value) : []
+    if arguments.positional.isEmpty, arguments.named.contains(where: { $0.name == "attribute" }) {
+      let given = try bind(arguments, to: ["attribute", "default"], of: "the filter 'map'")
+      for item in items {
         try charge()
-        let part = try part(of: item, along: given[0] ?? .none)
-        results.append(part.isUndefined ? given[1] ?? part : part)
+        // A default of None is none.
+        let otherwise = given[1].flatMap { isNone($0) ? nil : $0 }
+        results.append(try part(of: item, along: given[0], otherwise: otherwise))
       }
-      return try list(results)
+      return try iterator(results)
     }
     var rest = arguments
-    let name = try text(rest.positional.removeFirst(), of: "the filter 'map'")
-    guard let filter = TemplateFilter(name: name) else {
-      throw fault(.unsupported("the filter \(excerpt(name))"))
+    guard !rest.positional.isEmpty else {
+      throw fault(.evaluation("the filter 'map' needs a filter or an attribute"))
     }
+    let filter = try filter(
+      named: try text(rest.positional.removeFirst(), of: "the filter 'map'"))
     try descend()
     defer { ascend() }
-    for item in try items(of: value) {
+    for item in items {
       try charge()
       results.append(try apply(filter, to: item, rest))
     }
-    return try list(results)
+    return try iterator(results)
   }
 
   /// The items whose test has the answer `keeps`.
@@ -141,69 +134,67 @@ extension TemplateRenderer {
     var rest = arguments
     var test: TemplateTest?
     if !rest.positional.isEmpty {
-      let name = try text(rest.positional.removeFirst(), of: "a filter that selects")
-      test = TemplateTest(name: name)
-      if test == nil { throw fault(.unsupported("the test \(excerpt(name))")) }
-    } else if let name = rest.named.first?.name {
-      throw fault(.evaluation("a filter that selects has no argument '\(name)'"))
+      test = try self.test(
+        named: try text(rest.positional.removeFirst(), of: "a filter that selects"))
     }
     var results: [TemplateValue] = []
-    for item in try items(of: value) {
+    for item in value.isTrue ? try items(of: value) : [] {
       try charge()
-      let part =
-        try attribute.map { path throws(ChatTemplateError) in
-          try self.part(of: item, along: path)
-        } ?? item
+      let part = try part(of: item, along: attribute)
       let passes =
         try test.map { test throws(ChatTemplateError) in
           try ask(test, of: part, rest)
         } ?? part.isTrue
       if passes == keeps { results.append(item) }
     }
-    return try list(results)
+    return try iterator(results)
   }
 
-  // MARK: Order
+  // MARK: Rows and columns
 
-  private func sortKey(
-    _ value: TemplateValue, caseSensitive: TemplateValue?
+  /// Rows of `linecount` items; the last one filled with `fill_with`, if that is given.
+  private func batches(
+    of value: TemplateValue, _ arguments: GivenArguments
   ) throws(ChatTemplateError) -> TemplateValue {
-    guard case .text(let text) = value, !(caseSensitive?.isTrue ?? false) else { return value }
-    try charge(bytes: text.utf8.count)
-    return .text(lowered(text))
-  }
-
-  private func sortedPlaces(
-    _ keys: [TemplateValue], reverse: TemplateValue?
-  ) throws(ChatTemplateError) -> [Int] {
-    let descends = reverse?.isTrue ?? false
-    return try sorted(Array(keys.indices)) { a, b throws(ChatTemplateError) in
-      descends ? try self.isLess(keys[b], keys[a]) : try self.isLess(keys[a], keys[b])
-    }
-  }
-
-  /// A merge sort, which keeps the order of equals: the library's takes no typed error.
-  func sorted(
-    _ places: [Int], _ isLess: (Int, Int) throws(ChatTemplateError) -> Bool
-  ) throws(ChatTemplateError) -> [Int] {
-    if places.count < 2 { return places }
-    let left = try sorted(Array(places[..<(places.count / 2)]), isLess)
-    let right = try sorted(Array(places[(places.count / 2)...]), isLess)
-    var merged: [Int] = []
-    var (i, j) = (0, 0)
-    while i < left.count || j < right.count {
-      try charge()
-      // The right one goes first only where it is less.
-      let takesRight =
-        i == left.count ? true : j == right.count ? false : try isLess(right[j], left[i])
-      if !takesRight {
-        merged.append(left[i])
-        i += 1
-      } else {
-        merged.append(right[j])
-        j += 1
+    let what = "the filter 'batch'"
+    let given = try bind(arguments, to: ["linecount", "fill_with"], required: 1, of: what)
+    let size = try integer(given[0] ?? .none, of: what)
+    if size < 1 { throw fault(.unsupported("\(what) of less than one")) }
+    let items = try items(of: value)
+    try charge(2 * items.count)
+    var rows: [TemplateValue] = []
+    for start in stride(from: 0, to: items.count, by: size) {
+      var row = Array(items[start...].prefix(size))
+      if let fill = given[1], !isNone(fill), row.count < size {
+        try charge(size)
+        row += Array(repeating: fill, count: size - row.count)
       }
+      rows.append(try list(row))
     }
-    return merged
+    return try iterator(rows)
+  }
+
+  /// `slices` columns, the first ones longer by one where the items do not go up; the shorter ones
+  /// filled with `fill_with`, if that is given.
+  private func slices(
+    of value: TemplateValue, _ arguments: GivenArguments
+  ) throws(ChatTemplateError) -> TemplateValue {
+    let what = "the filter 'slice'"
+    let given = try bind(arguments, to: ["slices", "fill_with"], required: 1, of: what)
+    let count = try integer(given[0] ?? .none, of: what)
+    if count == 0 { throw fault(.evaluation("division by zero")) }
+    var rest = try items(of: value)[...]
+    try charge(max(0, count))
+    try charge(2 * rest.count)
+    if count < 0 { return try iterator([]) }
+    let (size, longer) = rest.count.quotientAndRemainder(dividingBy: count)
+    var columns: [TemplateValue] = []
+    for index in 0..<count {
+      var column = Array(rest.prefix(size + (index < longer ? 1 : 0)))
+      rest = rest.dropFirst(column.count)
+      if let fill = given[1], !isNone(fill), index >= longer { column.append(fill) }
+      columns.append(try list(column))
+    }
+    return try iterator(columns)
   }
 }

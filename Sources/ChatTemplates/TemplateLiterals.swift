@@ -3,25 +3,26 @@
 // In:  the lexer, standing on a digit or a quote.
 // Out: the token, with the lexer behind it.
 //
-//   integer   0 | [1-9][0-9]*
+//   integer   0 | [1-9][0-9]* | 0x[0-9a-f]+ | 0o[0-7]+ | 0b[01]+, digits grouped with _
 //   float     digits . digits, digits [. digits] e [+-] digits
 //   string    '...' or "...", with Python's escapes: \n \t \\ \' \" \xhh \uhhhh \Uhhhhhhhh \ooo ...
 //
 // Source: Jinja's grammar (version 3.1) and the Python language reference, "String and Bytes
-// literals". Left out: digits grouped with _, 0x 0b 0o, \N{name}. The next file,
-// TemplateSyntax.swift, is what the parser makes of the tokens.
+// literals". Left out: more than 64 bits, \N{name}; such a literal becomes the token `refused`. The
+// next file, TemplateSyntax.swift, is what the parser makes of the tokens.
 
 extension TemplateLexer {
-  /// 0 | [1-9][0-9]*, or with a fraction or an exponent a float; after a point always an integer,
-  /// so that `pair.0.1` reads as two items.
+  /// An integer, or with a fraction or an exponent a float; after a point always an integer, so that
+  /// `pair.0.1` reads as two items.
   mutating func readNumber() throws(ChatTemplateError) -> TemplateToken.Kind {
     let afterPoint = position > 0 && source[position - 1] == "."
-    var text = take(while: isDigit)
+    if let radix = takeRadix() { return try readInteger(radix: radix) }
+    var text = takeDigits()
     var isFloat = false
     if !afterPoint {
       if next == ".", position + 1 < source.count, isDigit(source[position + 1]) {
         advance()
-        text += "." + take(while: isDigit)
+        text += "." + takeDigits()
         isFloat = true
       }
       let sign = position + 1 < source.count && (isNext("+", at: 1) || isNext("-", at: 1)) ? 1 : 0
@@ -30,34 +31,74 @@ extension TemplateLexer {
       {
         let mark = sign == 1 ? String(source[position + 1]) : ""
         advance(1 + sign)
-        text += "e" + mark + take(while: isDigit)
+        text += "e" + mark + takeDigits()
         isFloat = true
       }
     }
     if let scalar = next, isNameScalar(scalar) {
-      throw fault(.unsupported("a number that goes on with \(excerpt(String(scalar)))"))
+      throw fault(.syntax("a number that goes on with \(excerpt(String(scalar)))"))
     }
     if isFloat {
       guard let value = Double(text) else { throw fault(.syntax("no number: \(excerpt(text))")) }
       return .number(value)
     }
-    if text.utf8.count > 1, text.utf8.first == UInt8(ascii: "0") {
+    if text.utf8.first == UInt8(ascii: "0"), text.utf8.contains(where: { $0 != 0x30 }) {
       throw fault(.syntax("an integer with leading zeros"))
     }
-    guard let value = Int(text) else {
-      throw fault(.unsupported("an integer of more than 64 bits"))
-    }
-    return .integer(value)
+    return Int(text).map { .integer($0) } ?? .refused("an integer of more than 64 bits")
   }
 
-  mutating func readString(quote: Unicode.Scalar) throws(ChatTemplateError) -> String {
+  /// Digits, and _ between digits, which is left out.
+  private mutating func takeDigits(of radix: UInt32 = 10) -> String {
+    func isNext(at place: Int) -> Bool {
+      place < source.count && source[place].value < 0x80
+        && Character(source[place]).hexDigitValue.map { $0 < radix } ?? false
+    }
+    var text = ""
+    while isNext(at: position) || (next == "_" && !text.isEmpty && isNext(at: position + 1)) {
+      if source[position] != "_" { text.unicodeScalars.append(source[position]) }
+      position += 1
+    }
+    return text
+  }
+
+  /// Steps over 0x, 0o or 0b and an _ behind it.
+  private mutating func takeRadix() -> UInt32? {
+    for (marks, radix) in [(["0x", "0X"], 16), (["0o", "0O"], 8), (["0b", "0B"], 2)]
+    where marks.contains(where: { isNext($0) }) {
+      position += 2
+      if next == "_" { position += 1 }
+      return UInt32(radix)
+    }
+    return nil
+  }
+
+  private mutating func readInteger(
+    radix: UInt32
+  ) throws(ChatTemplateError) -> TemplateToken.Kind {
+    let digits = takeDigits(of: radix)
+    if digits.isEmpty || next.map(isNameScalar) ?? false {
+      throw fault(.syntax("no number of base \(radix)"))
+    }
+    return Int(digits, radix: Int(radix)).map { .integer($0) }
+      ?? .refused("an integer of more than 64 bits")
+  }
+
+  mutating func readString(
+    quote: Unicode.Scalar
+  ) throws(ChatTemplateError) -> TemplateToken.Kind {
     let start = line
     var text = ""
+    var refused: String?
     advance()
     while let scalar = next {
       advance()
-      if scalar == quote { return text }
+      if scalar == quote { return refused.map { .refused($0) } ?? .string(text) }
       if scalar == "\\" {
+        if let letter = next, letter == "N" || !letter.isASCII {
+          refused = "the escape \(excerpt("\\" + String(letter)))"
+          continue
+        }
         text += try readEscape()
       } else {
         text.unicodeScalars.append(scalar)
@@ -70,9 +111,6 @@ extension TemplateLexer {
   /// What stands after a backslash, by Python's rules: an unknown escape keeps its backslash.
   private mutating func readEscape() throws(ChatTemplateError) -> String {
     guard let letter = next else { throw fault(.syntax("a string has no end")) }
-    if letter == "N" || !letter.isASCII {
-      throw fault(.unsupported("the escape \(excerpt("\\" + String(letter)))"))
-    }
     if ("0"..."7").contains(letter) {
       var code: UInt32 = 0
       for _ in 0..<3 {
@@ -123,7 +161,7 @@ extension TemplateLexer {
 func isNameScalar(_ scalar: Unicode.Scalar) -> Bool {
   switch scalar {
   case "a"..."z", "A"..."Z", "0"..."9", "_": true
-  default: false
+  default: !scalar.isASCII && scalar.properties.isXIDContinue
   }
 }
 

@@ -1,10 +1,10 @@
-// Step 10, continued: methods of str and dict.
+// Methods of dict and list, and the types that the arguments of methods have.
 //
-// In:  a text or a dict, the method's name, arguments.
+// In:  a dict or a list, the method's name, arguments.
 // Out: a value; the receiver never changes.
 //
-// Lists have none: what a list's methods are good for in templates changes the list, and
-// transformers' sandbox forbids that. The next file, TemplateFilters.swift, has filters.
+// What changes a list or a dict (append, pop, update ...) is refused: transformers' sandbox forbids
+// it too. The next file, TemplateTextMethods.swift, has the methods of str.
 
 extension TemplateRenderer {
   /// A method of a mapping: `mapping.name(arguments)`.
@@ -15,169 +15,70 @@ extension TemplateRenderer {
     switch name {
     case "keys":
       _ = try bind(arguments, to: [], of: what)
-      return try list(try items(of: .mapping(mapping)))
+      return try list(try items(of: .mapping(mapping)), kind: .keys)
     case "values":
       _ = try bind(arguments, to: [], of: what)
       try charge(mapping.values.count)
-      return try list(mapping.values)
+      return try list(mapping.values, kind: .values)
     case "items":
       _ = try bind(arguments, to: [], of: what)
-      return try pairs(of: mapping)
+      return try list(try pairs(of: mapping), kind: .items)
     case "get":
-      if !arguments.named.isEmpty {
-        throw fault(.evaluation("\(what) takes no argument with a name"))
+      let given = try positional(arguments, ["key", "default"], required: 1, of: what)
+      guard let key = given[0], let place = try place(of: key, in: mapping) else {
+        return given[1] ?? .none
       }
-      let given = try bind(arguments, to: ["key", "default"], required: 1, of: what)
-      guard case .text(let key) = given[0] else { return given[1] ?? .none }
-      return try place(of: key, in: mapping).map { mapping.values[$0] } ?? given[1] ?? .none
-    default:
-      // A dict may hold a macro nowhere, so what is left cannot be called.
-      throw fault(.unsupported("\(what) of a dict"))
+      return mapping.values[place]
+    case "copy":
+      _ = try bind(arguments, to: [], of: what)
+      try charge(mapping.keys.count)
+      return .mapping(TemplateMapping(keys: mapping.keys, values: mapping.values))
+    default: throw fault(.unsupported("\(what) of a dict"))
     }
   }
 
   /// (key, value) for each member.
-  func pairs(of mapping: TemplateMapping) throws(ChatTemplateError) -> TemplateValue {
+  func pairs(of mapping: TemplateMapping) throws(ChatTemplateError) -> [TemplateValue] {
     try charge(3 * mapping.keys.count)
     var pairs: [TemplateValue] = []
     for (key, value) in zip(mapping.keys, mapping.values) {
-      pairs.append(try list([.text(key), value], isTuple: true))
+      pairs.append(try list([key, value], kind: .tuple))
     }
-    return try list(pairs)
+    return pairs
   }
 
-  /// A method of a text: `text.name(arguments)`.
+  /// A method of a list or a tuple.
   func call(
-    _ name: String, of text: String, _ arguments: GivenArguments
+    _ name: String, of list: TemplateList, _ arguments: GivenArguments
   ) throws(ChatTemplateError) -> TemplateValue {
     let what = "the method '\(name)'"
-    try charge(bytes: text.utf8.count * 4)
-    switch name {
-    case "strip", "lstrip", "rstrip":
-      let given = try bind(arguments, to: ["chars"], of: what)
-      let unwanted = try optionalText(given[0], of: what)
-      return .text(
-        stripped(text, of: unwanted, left: name != "rstrip", right: name != "lstrip"))
-    case "split":
-      let given = try bind(arguments, to: ["sep", "maxsplit"], of: what)
-      let limit = try given[1].map { value throws(ChatTemplateError) in
-        try integer(value, of: what)
-      }
-      guard let separator = try optionalText(given[0], of: what) else {
-        if limit ?? -1 >= 0 { throw fault(.unsupported("split() at white space with a limit")) }
-        return try list(try splitAtSpace(text).map { .text($0) })
-      }
-      let parts = try split(text, at: separator, limit: limit.flatMap { $0 < 0 ? nil : $0 })
-      return try list(parts.map { .text($0) })
-    case "splitlines":
-      _ = try bind(arguments, to: [], of: what)
-      return try list(try lines(of: text).map { .text($0) })
-    case "startswith", "endswith":
-      let given = try bind(arguments, to: ["prefix"], required: 1, of: what)
-      return .bool(try hasEnd(text, given[0] ?? .none, atStart: name == "startswith", of: what))
-    case "removeprefix", "removesuffix":
-      let given = try bind(arguments, to: ["affix"], required: 1, of: what)
-      let affix = try self.text(given[0], of: what)
-      let isPrefix = name == "removeprefix"
-      guard try hasEnd(text, .text(affix), atStart: isPrefix, of: what) else { return .text(text) }
-      let count = affix.unicodeScalars.count
-      return .text(
-        makeText(
-          isPrefix ? text.unicodeScalars.dropFirst(count) : text.unicodeScalars.dropLast(count)))
-    case "replace":
-      let given = try bind(arguments, to: ["old", "new", "count"], required: 2, of: what)
-      let limit = try given[2].map { value throws(ChatTemplateError) in
-        try integer(value, of: what)
-      }
-      return .text(
-        try replaced(
-          text, try self.text(given[0], of: what), by: try self.text(given[1], of: what),
-          limit: limit.flatMap { $0 < 0 ? nil : $0 }))
-    case "join":
-      let given = try bind(arguments, to: ["iterable"], required: 1, of: what)
-      var parts: [String] = []
-      for item in try items(of: given[0] ?? .none) {
-        try charge()
-        parts.append(try self.text(item, of: what))
-      }
-      return .text(try joined(parts, by: text))
-    case "find":
-      let given = try bind(arguments, to: ["sub"], required: 1, of: what)
-      let bytes = Array(text.utf8)
-      let part = Array(try self.text(given[0], of: what).utf8)
-      guard let place = try firstPlace(of: part, in: bytes, from: 0) else { return .integer(-1) }
-      return .integer(String(decoding: bytes[..<place], as: UTF8.self).unicodeScalars.count)
-    case "count":
-      let given = try bind(arguments, to: ["sub"], required: 1, of: what)
-      let part = Array(try self.text(given[0], of: what).utf8)
-      if part.isEmpty { throw fault(.unsupported("counting an empty str")) }
-      return .integer(try places(of: part, in: Array(text.utf8), limit: nil).count)
-    case "upper", "lower", "title", "capitalize", "isdigit":
-      _ = try bind(arguments, to: [], of: what)
-      switch name {
-      case "upper": return .text(text.uppercased())
-      case "lower": return .text(lowered(text))
-      case "title": return .text(titled(text))
-      case "capitalize": return .text(capitalised(text))
-      default: return .bool(isDigits(text))
-      }
-    default: throw fault(.unsupported("\(what) of a str"))
+    guard name == "index" || name == "count" else {
+      throw fault(.unsupported("\(what) of \(list.kind.rawValue)"))
     }
+    let wanted = try positional(arguments, ["value"], required: 1, of: what)[0] ?? .none
+    var places: [Int] = []
+    for (place, item) in list.items.enumerated() where try isEqual(item, wanted) {
+      places.append(place)
+      if name == "index" { return .integer(place) }
+    }
+    if name == "count" { return .integer(places.count) }
+    throw fault(.evaluation("\(list.kind.rawValue) has no such item"))
   }
 
-  private func isDigits(_ text: String) -> Bool {
-    !text.utf8.isEmpty
-      && text.unicodeScalars.allSatisfy {
-        $0.properties.numericType == .decimal || $0.properties.numericType == .digit
-      }
-  }
+  // MARK: Arguments
 
-  /// Whether `text` begins or ends with `affix`, or with one of a tuple.
-  private func hasEnd(
-    _ text: String, _ affix: TemplateValue, atStart: Bool, of what: String
-  ) throws(ChatTemplateError) -> Bool {
-    let choices: [TemplateValue]
-    if case .list(let list) = affix, list.isTuple {
-      choices = list.items
-    } else {
-      choices = [affix]
+  /// `bind` for a method of Python's whose arguments have no names.
+  func positional(
+    _ arguments: GivenArguments, _ parameters: [String], required: Int = 0, of what: String
+  ) throws(ChatTemplateError) -> [TemplateValue?] {
+    if !arguments.named.isEmpty {
+      throw fault(.evaluation("\(what) takes no argument with a name"))
     }
-    for choice in choices {
-      let affix = try self.text(choice, of: what)
-      try charge(bytes: min(affix.utf8.count, text.utf8.count))
-      let end =
-        atStart
-        ? Substring(text.utf8.prefix(affix.utf8.count))
-        : Substring(text.utf8.suffix(affix.utf8.count))
-      if end.utf8.elementsEqual(affix.utf8) { return true }
-    }
-    return false
+    return try bind(arguments, to: parameters, required: required, of: what)
   }
-
-  /// str.splitlines: no line for the end of the last one.
-  private func lines(of text: String) throws(ChatTemplateError) -> [String] {
-    var lines: [String] = []
-    var line = ""
-    var last: Unicode.Scalar?
-    for scalar in text.unicodeScalars {
-      switch scalar {
-      case "\n" where last == "\r": break
-      case "\n", "\r", "\u{B}", "\u{C}", "\u{1C}", "\u{1D}", "\u{1E}", "\u{85}", "\u{2028}",
-        "\u{2029}":
-        try charge()
-        lines.append(line)
-        line = ""
-      default: line.unicodeScalars.append(scalar)
-      }
-      last = scalar
-    }
-    return line.utf8.isEmpty ? lines : lines + [line]
-  }
-
-  // MARK: Arguments of one type
 
   func text(_ value: TemplateValue?, of what: String) throws(ChatTemplateError) -> String {
-    guard case .text(let text) = value else {
+    guard let text = value?.text else {
       throw fault(.evaluation("\(what) takes a str, not \(value?.typeName ?? "nothing")"))
     }
     return text
@@ -196,5 +97,12 @@ extension TemplateRenderer {
       throw fault(.evaluation("\(what) takes an int, not \(value.typeName)"))
     }
     return integer
+  }
+
+  /// A limit as Python's: nil, for none, where it is not given or negative.
+  func limit(_ value: TemplateValue?, of what: String) throws(ChatTemplateError) -> Int? {
+    guard let value else { return nil }
+    let limit = try integer(value, of: what)
+    return limit < 0 ? nil : limit
   }
 }

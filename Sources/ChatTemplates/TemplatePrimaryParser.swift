@@ -17,18 +17,21 @@ extension TemplateParser {
     case .name("none"), .name("None"): return try node(.literal(.none))
     case .name(let name):
       if Self.reserved.contains(name) { break }
-      if name == "self" || (macros > 0 && ["varargs", "kwargs", "caller"].contains(name)) {
-        position -= 1
-        throw fault(.unsupported("the name '\(name)'"))
-      }
+      if name == "self" { return try node(.refused("the name 'self'")) }
+      if TemplateMacro.extraNames.contains(name) { extras.insert(name) }
       return try node(.name(name))
     case .integer(let value): return try node(.literal(.integer(value)))
     case .number(let value): return try node(.literal(.number(value)))
+    case .refused(let what): return try node(.refused(what))
     case .string(var text):
       // Strings side by side are one string.
       while case .string(let more) = token {
         text += more
         position += 1
+      }
+      if case .refused(let what) = token {
+        position += 1
+        return try node(.refused(what))
       }
       return try node(.literal(.text(text)))
     case .symbol("("):
@@ -105,19 +108,22 @@ extension TemplateParser {
     let start = line
     var bounds: [TemplateExpression?] = [nil, nil, nil]
     var colons = 0
+    var isTuple = false
     while !take(.symbol("]")) {
-      if take(.symbol(":")) {
+      if take(.symbol(",")) {
+        isTuple = true
+        for place in bounds.indices { bounds[place] = nil }
+        colons = 0
+      } else if take(.symbol(":")) {
         colons += 1
         if colons > 2 { throw fault(.syntax("a slice has at most three parts")) }
-      } else if bounds[colons] == nil, token != .symbol(",") {
+      } else if bounds[colons] == nil {
         bounds[colons] = try expression()
       } else {
-        throw fault(
-          token == .symbol(",")
-            ? .unsupported("an index of several parts")
-            : .syntax("expected ']', found \(token.words)"))
+        throw fault(.syntax("expected ']', found \(token.words)"))
       }
     }
+    if isTuple { return try node(.refused("an index of several parts"), line: start) }
     if colons > 0 {
       return try node(
         .slice(value, from: bounds[0], to: bounds[1], step: bounds[2]), above: [value] + bounds,
@@ -131,16 +137,13 @@ extension TemplateParser {
   mutating func call(
     of callee: TemplateExpression
   ) throws(ChatTemplateError) -> TemplateExpression {
-    if case .name(let name) = callee.kind, ["cycler", "joiner", "lipsum"].contains(name) {
-      throw fault(.unsupported("the function '\(name)'"))
-    }
     let start = line
     let arguments = try arguments()
     return try node(.call(callee, arguments), above: [callee] + arguments.all, line: start)
   }
 
   /// The arguments of a call: `(a, b, name=c)`.
-  private mutating func arguments() throws(ChatTemplateError) -> TemplateArguments {
+  mutating func arguments() throws(ChatTemplateError) -> TemplateArguments {
     var arguments = TemplateArguments()
     try expect(.symbol("("))
     while !take(.symbol(")")) {
@@ -148,16 +151,22 @@ extension TemplateParser {
         try expect(.symbol(","))
         if take(.symbol(")")) { break }
       }
-      if token == .symbol("*") || token == .symbol("**") {
-        throw fault(.unsupported("an argument with \(token.words)"))
+      if arguments.namedRest == nil, take(.symbol("**")) {
+        arguments.namedRest = try expression()
+        continue
       }
+      if arguments.rest == nil, arguments.namedRest == nil, take(.symbol("*")) {
+        arguments.rest = try expression()
+        continue
+      }
+      if arguments.namedRest != nil { throw fault(.syntax("an argument behind ** and a dict")) }
       if case .name(let name) = token, tokens[position + 1].kind == .symbol("=") {
         position += 2
         if arguments.named.contains(where: { $0.name == name }) {
           throw fault(.syntax("the argument '\(name)' is given twice"))
         }
         arguments.named.append((name, try expression()))
-      } else if arguments.named.isEmpty {
+      } else if arguments.named.isEmpty, arguments.rest == nil {
         arguments.positional.append(try expression())
       } else {
         throw fault(.syntax("an argument without a name behind one with a name"))
@@ -170,15 +179,26 @@ extension TemplateParser {
   mutating func filter(
     of value: TemplateExpression
   ) throws(ChatTemplateError) -> TemplateExpression {
-    let (place, start) = (position, line)
-    let name = try expectName()
-    guard let filter = TemplateFilter(name: name), token != .symbol(".") else {
-      position = place
-      throw fault(.unsupported("the filter \(excerpt(name))"))
-    }
+    let start = line
+    let name = try dottedName(among: TemplateFilter.jinjaNames, what: "filter")
     let arguments = token == .symbol("(") ? try arguments() : TemplateArguments()
     return try node(
-      .filter(value, filter, arguments), above: [value] + arguments.all, line: start)
+      .filter(value, name, arguments), above: [value] + arguments.all, line: start)
+  }
+
+  /// The name of a filter or a test, noted where it is none of `known`.
+  private mutating func dottedName(
+    among known: Set<String>, what: String
+  ) throws(ChatTemplateError) -> String {
+    let start = line
+    var name = try expectName()
+    while take(.symbol(".")) { name += "." + (try expectName()) }
+    if !known.contains(name) {
+      unknown.append(
+        ChatTemplateError(
+          template: template, line: start, .syntax("there is no \(what) \(excerpt(name))")))
+    }
+    return name
   }
 
   /// Behind `is`: [not] name, name(arguments) or name argument.
@@ -186,18 +206,14 @@ extension TemplateParser {
     of value: TemplateExpression
   ) throws(ChatTemplateError) -> TemplateExpression {
     let negated = take(.name("not"))
-    let (place, start) = (position, line)
-    let name = try expectName()
-    guard let test = TemplateTest(name: name), token != .symbol(".") else {
-      position = place
-      throw fault(.unsupported("the test \(excerpt(name))"))
-    }
+    let start = line
+    let name = try dottedName(among: TemplateTest.jinjaNames, what: "test")
     var arguments = TemplateArguments()
     switch token {
     case .symbol("("): arguments = try self.arguments()
     case .name("else"), .name("or"), .name("and"): break
     case .name("is"): throw fault(.syntax("one 'is' behind another"))
-    case .name, .string, .integer, .number, .symbol("["), .symbol("{"):
+    case .name, .string, .integer, .number, .refused, .symbol("["), .symbol("{"):
       try descend()
       defer { depth -= 1 }
       let operand = try primary()
@@ -205,11 +221,13 @@ extension TemplateParser {
     default: break
     }
     let asked = try node(
-      .test(value, test, arguments), above: [value] + arguments.all, line: start)
+      .test(value, name, arguments), above: [value] + arguments.all, line: start)
     return negated ? try node(.not(asked), above: [asked]) : asked
   }
 }
 
 extension TemplateArguments {
-  var all: [TemplateExpression] { positional + named.map(\.value) }
+  var all: [TemplateExpression] {
+    positional + named.map(\.value) + [rest, namedRest].compactMap { $0 }
+  }
 }

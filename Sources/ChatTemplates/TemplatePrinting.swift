@@ -3,23 +3,28 @@
 // In:  a value.
 // Out: its text.
 //
-//   str    None, True, 1, 0.5, text as it is, [1, 'a'], (1,), {'a': 1}
+//   str    None, True, 1, 0.5, text as it is, [1, 'a'], (1,), {'a': 1}, dict_keys(['a'])
 //   repr   the same, but text in quotes with escapes: what str() does inside lists and dicts
 //
-// Undefined is written as nothing. A namespace, a macro, the loop variable and a function are not
-// written at all: Python would print addresses. The next file, TemplateJSON.swift, writes JSON.
+// Undefined is written as nothing. An iterator, a range, a namespace, a macro, the loop variable and
+// a function are refused: Python would mostly print addresses. The next file, TemplateJSON.swift,
+// writes JSON.
 
 extension TemplateRenderer {
   /// What Python's `str(value)` gives.
   func string(_ value: TemplateValue) throws(ChatTemplateError) -> String {
     switch value {
-    case .text(let text): return text
+    case .text(let text), .markup(let text): return text
     case .undefined: return ""
-    default:
-      var text = ""
-      try write(value, to: &text)
-      return text
+    default: return try representation(of: value)
     }
+  }
+
+  /// What Python's `repr(value)` gives.
+  func representation(of value: TemplateValue) throws(ChatTemplateError) -> String {
+    var text = ""
+    try write(value, to: &text)
+    return text
   }
 
   /// repr(value), which is bounded by TemplateValue.depthLimit in depth.
@@ -36,26 +41,42 @@ extension TemplateRenderer {
     case .text(let text):
       try charge(bytes: 4 * text.utf8.count)
       output += quoted(text)
-    case .list(let list):
-      output += list.isTuple ? "(" : "["
-      for (index, item) in list.items.enumerated() {
-        if index > 0 { output += ", " }
-        try write(item, to: &output)
-      }
-      if list.isTuple, list.items.count == 1 { output += "," }
-      output += list.isTuple ? ")" : "]"
+    case .markup(let text):
+      try charge(bytes: 4 * text.utf8.count)
+      output += "Markup(" + quoted(text) + ")"
+    case .list(let list): try write(list, to: &output)
     case .mapping(let mapping):
       output += "{"
       for (index, key) in mapping.keys.enumerated() {
         if index > 0 { output += ", " }
-        try charge(bytes: 4 * key.utf8.count)
-        output += quoted(key) + ": "
+        try write(key, to: &output)
+        output += ": "
         try write(mapping.values[index], to: &output)
       }
       output += "}"
-    case .namespace, .macro, .loop, .function:
+    case .iterator, .namespace, .macro, .loop, .function:
       throw fault(.unsupported("printing \(value.typeName)"))
     }
+  }
+
+  private func write(
+    _ list: TemplateList, to output: inout String
+  ) throws(ChatTemplateError) {
+    let (opening, closing): (String, String)
+    switch list.kind {
+    case .list: (opening, closing) = ("[", "]")
+    case .tuple: (opening, closing) = ("(", list.items.count == 1 ? ",)" : ")")
+    case .keys: (opening, closing) = ("dict_keys([", "])")
+    case .values: (opening, closing) = ("dict_values([", "])")
+    case .items: (opening, closing) = ("dict_items([", "])")
+    case .range: throw fault(.unsupported("printing a range"))
+    }
+    output += opening
+    for (index, item) in list.items.enumerated() {
+      if index > 0 { output += ", " }
+      try write(item, to: &output)
+    }
+    output += closing
   }
 }
 

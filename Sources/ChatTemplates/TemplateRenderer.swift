@@ -17,6 +17,8 @@ final class TemplateRenderer {
   var line = 1
   private var work = 0
   private var depth = 0
+  /// Every namespace that was made: each may hold any other, also in a circle.
+  private var namespaces: [TemplateNamespace] = []
 
   /// A conversation of a million characters takes about a tenth of it.
   static let workLimit = 4_000_000
@@ -26,6 +28,11 @@ final class TemplateRenderer {
   init(template: String, date: ChatDate) {
     self.template = template
     self.date = date
+  }
+
+  deinit {
+    // One by one, so that no long chain of them has to be freed from its end.
+    for namespace in namespaces { namespace.attributes = [:] }
   }
 
   // MARK: Bounds
@@ -56,29 +63,50 @@ final class TemplateRenderer {
 
   // MARK: Values within bounds
 
+  /// A namespace; its memory is kept as long as the renderer, and paid for.
+  func namespace() throws(ChatTemplateError) -> TemplateNamespace {
+    try charge(16)
+    let namespace = TemplateNamespace()
+    namespaces.append(namespace)
+    return namespace
+  }
+
   /// A list of `items`, which have been paid for.
   func list(
-    _ items: [TemplateValue], isTuple: Bool = false
+    _ items: [TemplateValue], kind: TemplateList.Kind = .list
   ) throws(ChatTemplateError) -> TemplateValue {
     for item in items { try checkItem(item) }
-    return .list(TemplateList(items, isTuple: isTuple))
+    return .list(TemplateList(items, kind: kind))
+  }
+
+  /// `items`, which have been paid for, to be walked over once.
+  func iterator(_ items: [TemplateValue]) throws(ChatTemplateError) -> TemplateValue {
+    for item in items { try checkItem(item) }
+    return .iterator(TemplateIterator(items))
   }
 
   /// Of equal keys the first gives the place and the last the value, as in Python.
   func mapping(
-    _ members: [(key: String, value: TemplateValue)]
+    _ members: [(key: TemplateValue, value: TemplateValue)]
   ) throws(ChatTemplateError) -> TemplateValue {
-    var keys: [String] = []
+    var keys: [TemplateValue] = []
     var values: [TemplateValue] = []
     var places: [[UInt8]: Int] = [:]
     for (key, value) in members {
-      try charge(bytes: key.utf8.count)
+      switch key {
+      case .text, .markup, .integer, .bool, .none: break
+      case .list(let list) where list.kind == .list:
+        throw fault(.evaluation("a list cannot be the key of a dict"))
+      case .mapping: throw fault(.evaluation("a dict cannot be the key of a dict"))
+      case .undefined(let why): throw fault(.evaluation(why))
+      default: throw fault(.unsupported("a key that is \(key.typeName)"))
+      }
       try checkItem(value)
-      let bytes = Array(key.utf8)
-      if let place = places[bytes] {
+      let code = try hashCode(of: key)
+      if let place = places[code] {
         values[place] = value
       } else {
-        places[bytes] = keys.count
+        places[code] = keys.count
         keys.append(key)
         values.append(value)
       }
@@ -86,10 +114,30 @@ final class TemplateRenderer {
     return .mapping(TemplateMapping(keys: keys, values: values))
   }
 
+  /// Bytes that are the same for what Python calls equal keys: 1, 1.0 and True are one key.
+  func hashCode(of key: TemplateValue) throws(ChatTemplateError) -> [UInt8] {
+    if let text = key.text {
+      try charge(bytes: text.utf8.count)
+      return [0] + text.utf8
+    }
+    try charge()
+    if let integer = key.integer { return [1] + String(integer).utf8 }
+    switch key {
+    case .number(let number):
+      return [1] + (Int(exactly: number).map(String.init) ?? written(number)).utf8
+    case .none: return [2]
+    case .undefined: return [3]
+    case .list(let list) where list.kind == .list:
+      throw fault(.evaluation("a list has no hash"))
+    case .mapping: throw fault(.evaluation("a dict has no hash"))
+    default: throw fault(.unsupported("\(key.typeName) among values that must differ"))
+    }
+  }
+
   /// What a list, a dict or a namespace may hold.
   func checkItem(_ value: TemplateValue) throws(ChatTemplateError) {
     switch value {
-    case .namespace, .macro, .loop, .function:
+    case .loop:
       throw fault(.unsupported("\(value.typeName) inside a list, a dict or a namespace"))
     default:
       if value.depth >= TemplateValue.depthLimit {
@@ -116,24 +164,35 @@ final class TemplateRenderer {
       for item in items { list.append(try self.value(item)) }
       return try self.list(list)
     case .mapping(let members):
-      var list: [(key: String, value: TemplateValue)] = []
-      for member in members { list.append((member.key, try self.value(member.value))) }
+      var list: [(key: TemplateValue, value: TemplateValue)] = []
+      for member in members { list.append((.text(member.key), try self.value(member.value))) }
       return try mapping(list)
     }
   }
 
-  /// What `for`, filters and `in` walk over.
+  /// What `for`, filters and `in` walk over; an iterator has no more items afterwards.
   func items(of value: TemplateValue) throws(ChatTemplateError) -> [TemplateValue] {
     switch value {
     case .list(let list): return list.items
     case .mapping(let mapping):
       try charge(mapping.keys.count)
-      return mapping.keys.map { .text($0) }
-    case .text(let text):
+      return mapping.keys
+    case .iterator(let iterator):
+      try checkCertain(iterator)
+      try charge(iterator.items.count)
+      return iterator.rest()
+    case .text(let text), .markup(let text):
       try charge(text.unicodeScalars.count)
       return text.unicodeScalars.map { .text(String($0)) }
     case .undefined: return []
     default: throw fault(.evaluation("\(value.typeName) has no items"))
+    }
+  }
+
+  /// Requires that it is known where the iterator stands.
+  func checkCertain(_ iterator: TemplateIterator) throws(ChatTemplateError) {
+    if iterator.isUncertain {
+      throw fault(.unsupported("going on with an iterator after 'break'"))
     }
   }
 }

@@ -6,12 +6,13 @@
 //   {% if %} {% elif %} {% else %} {% endif %}
 //   {% for a, b in sequence if condition %} {% else %} {% endfor %}, {% break %}, {% continue %}
 //   {% set a = value %}, {% set a %} {% endset %}, {% set namespace.attribute = value %}
-//   {% macro name(a, b=1) %} {% endmacro %}
-//   {% generation %} {% endgeneration %}
+//   {% generation %} {% endgeneration %}, {% filter name %} {% endfilter %}
+//   {% with a = 1 %} {% endwith %}, {% print a, b %}
 //
-// Any other statement is an error that names it. Source: Jinja 3.1, "Template Designer
+// The next file, TemplateMacroParser.swift, reads macros, calls of macros with a body, and the
+// statements that are errors when they are reached. Source: Jinja 3.1, "Template Designer
 // Documentation", List of Control Structures; break and continue are its loopcontrols extension,
-// generation is transformers' own. The next file, TemplateValue.swift, is what expressions become.
+// generation is transformers' own.
 
 extension TemplateParser {
   /// The statements of a whole template.
@@ -24,6 +25,7 @@ extension TemplateParser {
     if parser.token != .end {
       throw parser.fault(.syntax("unexpected \(parser.token.words)"))
     }
+    try parser.checkUnknown(since: 0)
     return statements
   }
 
@@ -53,7 +55,7 @@ extension TemplateParser {
   }
 
   /// %} body {% end: what stands between, with the parser behind the word `end`.
-  private mutating func block(
+  mutating func block(
     until end: String
   ) throws(ChatTemplateError) -> [TemplateStatement] {
     try expect(.blockEnd)
@@ -62,14 +64,17 @@ extension TemplateParser {
     return statements
   }
 
-  /// The same, in a place that break and continue cannot leave.
-  private mutating func closedBlock(
+  /// The same, in a place that break and continue cannot leave, and where an `if` around it does
+  /// not excuse unknown names.
+  mutating func closedBlock(
     until end: String
   ) throws(ChatTemplateError) -> [TemplateStatement] {
-    let around = loops
+    let (around, known) = (loops, unknown.count)
     loops = 0
     defer { loops = around }
-    return try block(until: end)
+    let statements = try block(until: end)
+    try checkUnknown(since: known)
+    return statements
   }
 
   private mutating func statement() throws(ChatTemplateError) -> TemplateStatement {
@@ -80,13 +85,19 @@ extension TemplateParser {
     case "for": return try loop()
     case "set": return try assignment()
     case "macro": return try macro()
+    case "call": return try callBlock()
     case "generation": return .generation(try closedBlock(until: "endgeneration"))
+    case "filter": return try filterBlock()
+    case "with": return try with()
+    case "print": return try printing()
+    case "include", "import", "from", "extends", "block", "autoescape":
+      return try refused(word, line: tokens[place].line)
     case "break", "continue":
       position = place
       if loops == 0 { throw fault(.syntax("'\(word)' outside of a loop")) }
       position += 1
       return word == "break" ? .leaveLoop : .nextRound
-    case "elif", "else", "endif", "endfor", "endset", "endmacro", "endgeneration":
+    case _ where word == "elif" || word == "else" || word.hasPrefix("end"):
       position = place
       throw fault(.syntax("'\(word)' has no beginning"))
     default:
@@ -102,6 +113,8 @@ extension TemplateParser {
   private mutating func branches() throws(ChatTemplateError) -> TemplateStatement {
     var branches: [(condition: TemplateExpression?, body: [TemplateStatement])] = []
     var isOpen = true
+    let known = unknown.count
+    defer { forgiveUnknown(since: known) }
     while isOpen {
       let condition = try condition()
       try expect(.blockEnd)
@@ -121,8 +134,9 @@ extension TemplateParser {
     let target = try target(attributes: false)
     try expect(.name("in"))
     let sequence = try condition()
+    let known = unknown.count
     let test = take(.name("if")) ? try expression() : nil
-    if token == .name("recursive") { throw fault(.unsupported("a recursive loop")) }
+    let isRecursive = take(.name("recursive"))
     try expect(.blockEnd)
     loops += 1
     let body = try body(until: ["else", "endfor"])
@@ -133,36 +147,50 @@ extension TemplateParser {
     } else {
       try expect(.name("endfor"))
     }
+    try checkUnknown(since: known)
+    if isRecursive { return .refused("a recursive loop", line: start) }
     return .loop(
       TemplateLoop(
         target: target, sequence: sequence, condition: test, body: body, otherwise: otherwise,
         line: start))
   }
 
-  /// a, or a, b, or (a, b), or with `attributes` namespace.attribute.
+  /// a, or a, b, or (a, b), c, or with `attributes` namespace.attribute.
   private mutating func target(attributes: Bool) throws(ChatTemplateError) -> TemplateTarget {
-    let isBracketed = take(.symbol("("))
-    var names = [try targetName()]
-    if attributes, !isBracketed, take(.symbol(".")) {
+    var targets = [try innerTarget()]
+    if attributes, case .name(let owner) = targets[0], take(.symbol(".")) {
       let name = try expectName()
       if name.hasPrefix("_") {
         throw fault(.unsupported("the attribute \(excerpt(name)), which begins with _,"))
       }
-      return .attribute(names[0], name)
+      return .attribute(owner, name)
     }
     let isTuple = token == .symbol(",")
     while take(.symbol(",")) {
-      // (a,) is a list of one name.
-      if isBracketed, token == .symbol(")") { break }
-      names.append(try targetName())
+      if [.blockEnd, .name("in"), .symbol("=")].contains(token) { break }
+      targets.append(try innerTarget())
     }
     if token == .symbol(".") { throw fault(.unsupported("an attribute among several names")) }
-    if isBracketed { try expect(.symbol(")")) }
-    return isTuple ? .names(names) : .name(names[0])
+    return isTuple ? .targets(targets) : targets[0]
+  }
+
+  /// a name, or several in brackets.
+  private mutating func innerTarget() throws(ChatTemplateError) -> TemplateTarget {
+    guard take(.symbol("(")) else { return .name(try targetName()) }
+    try descend()
+    defer { depth -= 1 }
+    var targets = [try innerTarget()]
+    let isTuple = token == .symbol(",")
+    while take(.symbol(",")) {
+      // (a,) is a list of one name.
+      if token == .symbol(")") { break }
+      targets.append(try innerTarget())
+    }
+    try expect(.symbol(")"))
+    return isTuple ? .targets(targets) : targets[0]
   }
 
   private mutating func targetName() throws(ChatTemplateError) -> String {
-    if token == .symbol("(") { throw fault(.unsupported("brackets inside a list of names")) }
     let place = position
     let name = try expectName()
     if ["true", "false", "none", "True", "False", "None"].contains(name) {
@@ -179,34 +207,45 @@ extension TemplateParser {
     if token != .blockEnd, token != .symbol("|") {
       throw fault(.syntax("expected '=', found \(token.words)"))
     }
+    let known = unknown.count
     // The text of the body is the name "" inside the filters, which no template can write.
     let text = try node(.name(""))
     var value = text
     while take(.symbol("|")) { value = try filter(of: value) }
     let body = try closedBlock(until: "endset")
+    try checkUnknown(since: known)
     return .capture(target, value === text ? nil : value, body: body, line: start)
   }
 
-  private mutating func macro() throws(ChatTemplateError) -> TemplateStatement {
-    let start = line
-    let name = try expectName()
-    var parameters: [(name: String, fallback: TemplateExpression?)] = []
-    try expect(.symbol("("))
-    while !take(.symbol(")")) {
-      if !parameters.isEmpty { try expect(.symbol(",")) }
-      let parameter = try expectName()
-      if parameters.contains(where: { $0.name == parameter }) {
-        throw fault(.syntax("the parameter '\(parameter)' stands twice"))
-      }
-      let fallback = take(.symbol("=")) ? try expression() : nil
-      if fallback == nil, parameters.last?.fallback != nil {
-        throw fault(.syntax("a parameter without a default behind one with a default"))
-      }
-      parameters.append((parameter, fallback))
+  /// {% filter a | b %} body {% endfilter %}.
+  private mutating func filterBlock() throws(ChatTemplateError) -> TemplateStatement {
+    let known = unknown.count
+    var value = try filter(of: try node(.name("")))
+    while take(.symbol("|")) { value = try filter(of: value) }
+    let body = try closedBlock(until: "endfilter")
+    try checkUnknown(since: known)
+    return .filtered(value, body: body)
+  }
+
+  /// {% print a, b %}: one behind the other.
+  private mutating func printing() throws(ChatTemplateError) -> TemplateStatement {
+    var parts = [try expression()]
+    while take(.symbol(",")) { parts.append(try expression()) }
+    return .output(try node(.concatenation(parts), above: parts))
+  }
+
+  private mutating func with() throws(ChatTemplateError) -> TemplateStatement {
+    var targets: [(target: TemplateTarget, value: TemplateExpression)] = []
+    let known = unknown.count
+    while token != .blockEnd {
+      if !targets.isEmpty { try expect(.symbol(",")) }
+      let target = try target(attributes: false)
+      try expect(.symbol("="))
+      targets.append((target, try expression()))
     }
-    macros += 1
-    defer { macros -= 1 }
-    let body = try closedBlock(until: "endmacro")
-    return .macro(TemplateMacro(name: name, parameters: parameters, body: body, line: start))
+    // Unlike the other blocks, this one can be left with break.
+    let body = try block(until: "endwith")
+    try checkUnknown(since: known)
+    return .with(targets, body: body)
   }
 }

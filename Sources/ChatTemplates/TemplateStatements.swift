@@ -47,6 +47,20 @@ extension TemplateRenderer {
         scope.variables[macro.name] = .macro(TemplateClosure(macro, scope: scope))
       case .generation(let body):
         try append(try render(body, in: TemplateScope(in: scope)), to: &output)
+      case .call(let call, let caller, let line):
+        self.line = line
+        let closure = TemplateClosure(caller, scope: scope)
+        try append(try string(try value(of: call, caller: closure, in: scope)), to: &output)
+      case .filtered(let filters, let body):
+        let text = TemplateValue.text(try render(body, in: TemplateScope(in: scope)))
+        let value = try value(of: filters, in: TemplateScope(["": text], in: scope))
+        try append(try string(value), to: &output)
+      case .with(let targets, let body):
+        let ending = try run(with: targets, body, in: scope, output: &output)
+        if ending != .atTheEnd { return ending }
+      case .refused(let what, let line):
+        self.line = line
+        throw fault(.unsupported(what))
       case .leaveLoop: return .leaveLoop
       case .nextRound: return .nextRound
       }
@@ -84,9 +98,22 @@ extension TemplateRenderer {
   }
 
   private func run(
+    with targets: [(target: TemplateTarget, value: TemplateExpression)],
+    _ body: [TemplateStatement], in scope: TemplateScope, output: inout String
+  ) throws(ChatTemplateError) -> Ending {
+    let inner = TemplateScope(in: scope)
+    defer { inner.variables = [:] }
+    for (target, expression) in targets {
+      try assign(try value(of: expression, in: scope), to: target, in: inner)
+    }
+    return try run(body, in: inner, output: &output)
+  }
+
+  private func run(
     _ loop: TemplateLoop, in scope: TemplateScope, output: inout String
   ) throws(ChatTemplateError) -> Ending {
-    var items = try items(of: try value(of: loop.sequence, in: scope))
+    let sequence = try value(of: loop.sequence, in: scope)
+    var items = try items(of: sequence)
     if let condition = loop.condition {
       // `loop` counts what is left, so all items are asked first; it is not there while they are.
       var kept: [TemplateValue] = []
@@ -111,7 +138,10 @@ extension TemplateRenderer {
       defer { round.variables = [:] }
       try assign(items[index], to: loop.target, in: round)
       round.variables["loop"] = .loop(TemplateRound(items, index: index))
-      if try run(loop.body, in: round, output: &output) == .leaveLoop { break }
+      if try run(loop.body, in: round, output: &output) == .leaveLoop {
+        if case .iterator(let iterator) = sequence { iterator.isUncertain = true }
+        break
+      }
     }
     return .atTheEnd
   }
@@ -121,12 +151,12 @@ extension TemplateRenderer {
   ) throws(ChatTemplateError) {
     switch target {
     case .name(let name): scope.variables[name] = value
-    case .names(let names):
+    case .targets(let targets):
       let items = try items(of: value)
-      if items.count != names.count {
-        throw fault(.evaluation("\(names.count) names for \(items.count) values"))
+      if items.count != targets.count {
+        throw fault(.evaluation("\(targets.count) names for \(items.count) values"))
       }
-      for (name, item) in zip(names, items) { scope.variables[name] = item }
+      for (target, item) in zip(targets, items) { try assign(item, to: target, in: scope) }
     case .attribute(let name, let attribute):
       guard case .namespace(let namespace) = scope.value(of: name) else {
         throw fault(.evaluation("'\(name)' is no namespace, so '\(attribute)' cannot be set"))
@@ -134,29 +164,5 @@ extension TemplateRenderer {
       try checkItem(value)
       namespace.attributes[attribute] = value
     }
-  }
-
-  // MARK: Macros
-
-  /// The text that a macro makes of `arguments`.
-  func call(
-    _ closure: TemplateClosure, _ arguments: GivenArguments
-  ) throws(ChatTemplateError) -> TemplateValue {
-    let macro = closure.macro
-    let given = try bind(
-      arguments, to: macro.parameters.map(\.name), of: "the macro '\(macro.name)'")
-    let scope = TemplateScope(in: closure.scope)
-    for (parameter, argument) in zip(macro.parameters, given) {
-      // A default may use the parameters before it.
-      if let argument {
-        scope.variables[parameter.name] = argument
-      } else if let fallback = parameter.fallback {
-        scope.variables[parameter.name] = try value(of: fallback, in: scope)
-      } else {
-        scope.variables[parameter.name] = .undefined(
-          "parameter '\(parameter.name)' was not provided")
-      }
-    }
-    return .text(try render(macro.body, in: scope))
   }
 }

@@ -25,8 +25,9 @@ final class TemplateExpression: Sendable {
       TemplateExpression, from: TemplateExpression?, to: TemplateExpression?,
       step: TemplateExpression?)
     case call(TemplateExpression, TemplateArguments)
-    case filter(TemplateExpression, TemplateFilter, TemplateArguments)
-    case test(TemplateExpression, TemplateTest, TemplateArguments)
+    /// Names are looked up when the filter or the test is reached, as Jinja's are inside an `if`.
+    case filter(TemplateExpression, String, TemplateArguments)
+    case test(TemplateExpression, String, TemplateArguments)
     case negative(TemplateExpression)
     case positive(TemplateExpression)
     case not(TemplateExpression)
@@ -40,6 +41,8 @@ final class TemplateExpression: Sendable {
       TemplateExpression, [(relation: TemplateRelation, operand: TemplateExpression)])
     /// value if condition else otherwise
     case choice(TemplateExpression, condition: TemplateExpression, otherwise: TemplateExpression?)
+    /// Jinja that we leave out, in the words of the error that it becomes when it is reached.
+    case refused(String)
   }
 
   let kind: Kind
@@ -58,9 +61,12 @@ final class TemplateExpression: Sendable {
 struct TemplateArguments: Sendable {
   var positional: [TemplateExpression] = []
   var named: [(name: String, value: TemplateExpression)] = []
+  /// *list and **dict, behind the others.
+  var rest: TemplateExpression?
+  var namedRest: TemplateExpression?
 }
 
-/// + - * / // %
+/// + - * / // % **
 enum TemplateOperator: String, CaseIterable, Sendable {
   case add = "+"
   case subtract = "-"
@@ -68,6 +74,7 @@ enum TemplateOperator: String, CaseIterable, Sendable {
   case divide = "/"
   case floorDivide = "//"
   case modulo = "%"
+  case power = "**"
 }
 
 /// A comparison: `==`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`.
@@ -93,10 +100,18 @@ indirect enum TemplateStatement: Sendable {
   /// {% set target %}body{% endset %}; a filter is applied to the text of the body.
   case capture(TemplateTarget, TemplateExpression?, body: [TemplateStatement], line: Int)
   case macro(TemplateMacro)
+  /// {% call(parameters) m(arguments) %}: the body is a macro that m knows as `caller`.
+  case call(TemplateExpression, caller: TemplateMacro, line: Int)
+  /// {% filter name %}: the filters are applied to the text of the body.
+  case filtered(TemplateExpression, body: [TemplateStatement])
+  /// {% with a = 1, b = 2 %}: the values are computed before any name is set.
+  case with([(target: TemplateTarget, value: TemplateExpression)], body: [TemplateStatement])
   /// {% generation %}: transformers marks what the assistant wrote; the text is the same.
   case generation([TemplateStatement])
   case leaveLoop
   case nextRound
+  /// A statement that we leave out: an error when it is reached.
+  case refused(String, line: Int)
 }
 
 /// for target in sequence if condition: body; without any round, otherwise.
@@ -110,10 +125,10 @@ struct TemplateLoop: Sendable {
 }
 
 /// What `set` and `for` assign to.
-enum TemplateTarget: Sendable {
+indirect enum TemplateTarget: Sendable {
   case name(String)
-  /// a, b: as many names as the value has items.
-  case names([String])
+  /// a, b: as many targets as the value has items; (a, b), c is one inside another.
+  case targets([TemplateTarget])
   /// namespace.attribute
   case attribute(String, String)
 }
@@ -123,15 +138,18 @@ final class TemplateMacro: Sendable {
   let name: String
   let parameters: [(name: String, fallback: TemplateExpression?)]
   let body: [TemplateStatement]
+  /// Of `caller`, `varargs` and `kwargs` those that the body names: only they may be handed over.
+  let extras: Set<String>
   let line: Int
 
   init(
     name: String, parameters: [(name: String, fallback: TemplateExpression?)],
-    body: [TemplateStatement], line: Int
+    body: [TemplateStatement], extras: Set<String>, line: Int
   ) {
     self.name = name
     self.parameters = parameters
     self.body = body
+    self.extras = extras
     self.line = line
   }
 }

@@ -1,13 +1,14 @@
 // What an expression of a chat template becomes.
 //
 // In:  the caller's ChatValues, and what the renderer computes from them.
-// Out: TemplateValue: Python's None, bool, int, float, str, list, tuple and dict, Jinja's undefined,
-//      and four things that only variables can hold: namespace, macro, loop, function.
+// Out: TemplateValue: Python's None, bool, int, float, str, list, tuple and dict, what Python walks
+//      over once (iterator), Jinja's safe str (markup), undefined and namespace, macros, functions,
+//      and the variable loop.
 //
-// Lists and dicts cannot hold those four, so no value can contain itself; and each knows its depth,
-// which is bounded, so that walking over a value cannot exhaust the stack. Two strings are equal
-// where their scalars are, as in Python: Swift's == would equate é with e and an accent. The next
-// file, TemplateRenderer.swift, makes values and bounds what they cost.
+// Lists and dicts cannot hold `loop`, and nothing walks into a namespace or a macro, so a walk over
+// a value ends; and each knows its depth, which is bounded, so that it cannot exhaust the stack. Two
+// strings are equal where their scalars are, as in Python: Swift's == would equate é with e and an
+// accent. The next file, TemplateRenderer.swift, makes values and bounds what they cost.
 
 /// A value while a template is rendered.
 enum TemplateValue {
@@ -18,8 +19,11 @@ enum TemplateValue {
   case integer(Int)
   case number(Double)
   case text(String)
+  /// A str that `| safe` or `| escape` has marked: what is added to it is escaped for HTML.
+  case markup(String)
   case list(TemplateList)
   case mapping(TemplateMapping)
+  case iterator(TemplateIterator)
   case namespace(TemplateNamespace)
   case macro(TemplateClosure)
   case loop(TemplateRound)
@@ -33,6 +37,7 @@ enum TemplateValue {
     switch self {
     case .list(let list): list.depth
     case .mapping(let mapping): mapping.depth
+    case .iterator(let iterator): iterator.depth
     default: 0
     }
   }
@@ -45,9 +50,10 @@ enum TemplateValue {
     case .bool: "a bool"
     case .integer: "an int"
     case .number: "a float"
-    case .text: "a str"
-    case .list(let list): list.isTuple ? "a tuple" : "a list"
+    case .text, .markup: "a str"
+    case .list(let list): list.kind.rawValue
     case .mapping: "a dict"
+    case .iterator: "an iterator"
     case .namespace: "a namespace"
     case .macro: "a macro"
     case .loop: "the loop variable"
@@ -62,10 +68,10 @@ enum TemplateValue {
     case .bool(let value): value
     case .integer(let value): value != 0
     case .number(let value): value != 0
-    case .text(let text): !text.utf8.isEmpty
+    case .text(let text), .markup(let text): !text.utf8.isEmpty
     case .list(let list): !list.items.isEmpty
     case .mapping(let mapping): !mapping.keys.isEmpty
-    case .namespace, .macro, .loop, .function: true
+    case .iterator, .namespace, .macro, .loop, .function: true
     }
   }
 
@@ -86,32 +92,83 @@ enum TemplateValue {
   var number: Double? {
     if case .number(let value) = self { value } else { integer.map(Double.init) }
   }
+
+  /// A str, marked safe or not.
+  var text: String? {
+    switch self {
+    case .text(let text), .markup(let text): text
+    default: nil
+    }
+  }
+
+  var isMarkup: Bool {
+    if case .markup = self { true } else { false }
+  }
+
+  /// A str that is marked safe where `isMarkup` says so.
+  static func str(_ text: String, isMarkup: Bool) -> TemplateValue {
+    isMarkup ? .markup(text) : .text(text)
+  }
 }
 
-/// A list or a tuple.
+/// Values in a row, which can be walked over any number of times.
 final class TemplateList {
+  /// Python's type, in the words of error messages; the last three are what a dict's methods give.
+  enum Kind: String {
+    case list = "a list"
+    case tuple = "a tuple"
+    case range = "a range"
+    case keys = "a dict's keys"
+    case values = "a dict's values"
+    case items = "a dict's items"
+
+    /// What can be indexed and sliced.
+    var isSequence: Bool { self == .list || self == .tuple || self == .range }
+  }
+
   let items: [TemplateValue]
-  let isTuple: Bool
+  let kind: Kind
   /// One more than the deepest item's.
   let depth: Int
 
-  init(_ items: [TemplateValue], isTuple: Bool = false) {
+  init(_ items: [TemplateValue], kind: Kind = .list) {
     self.items = items
-    self.isTuple = isTuple
+    self.kind = kind
     depth = 1 + (items.lazy.map(\.depth).max() ?? 0)
   }
 }
 
-/// A dict with str keys, in order of insertion.
+/// Values that can be walked over once, as from map, select, reverse.
+final class TemplateIterator {
+  private(set) var items: ArraySlice<TemplateValue>
+  /// One more than the deepest item's.
+  let depth: Int
+  /// A loop over it was left with `break`: how far Jinja would have read is not known here.
+  var isUncertain = false
+
+  init(_ items: [TemplateValue]) {
+    self.items = items[...]
+    depth = 1 + (items.lazy.map(\.depth).max() ?? 0)
+  }
+
+  func next() -> TemplateValue? { items.popFirst() }
+
+  func rest() -> [TemplateValue] {
+    defer { items = [] }
+    return Array(items)
+  }
+}
+
+/// A dict in order of insertion; its keys are str, int, bool or None.
 final class TemplateMapping {
-  let keys: [String]
+  let keys: [TemplateValue]
   /// As many as keys.
   let values: [TemplateValue]
   /// One more than the deepest value's.
   let depth: Int
 
   /// `keys` must differ from one another.
-  init(keys: [String], values: [TemplateValue]) {
+  init(keys: [TemplateValue], values: [TemplateValue]) {
     self.keys = keys
     self.values = values
     depth = 1 + (values.lazy.map(\.depth).max() ?? 0)
