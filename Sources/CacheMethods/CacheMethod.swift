@@ -35,9 +35,9 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
   var options: [(name: String, value: String)] { get }
   /// How many of the newest tokens are attended to whatever their scores are, the new one included.
   var recentTokens: Int { get }
-  /// What is said where so many tokens in sight were attended to in full, though the method is there to
-  /// leave some out, with what would; nil where it left some out, or never does.
-  func nothingLeftOut(tokens: Int) -> String?
+  /// What is said where the `tokens` in sight, the newest of `length`, were all attended to, though the
+  /// method is there to leave some out, with what would; nil where it left some out, or never does.
+  func nothingLeftOut(tokens: Int, of length: Int) -> String?
   /// Whether a layer can be served at all, whatever the options; `makeCache` throws if not.
   func applies(to layer: LayerShape) -> Bool
   /// An empty cache for one layer of one sequence.
@@ -68,12 +68,13 @@ extension CacheMethod {
   public var recentTokens: Int { 1 }
 
   /// Nothing to say: methods that leave tokens out say otherwise.
-  public func nothingLeftOut(tokens: Int) -> String? { nil }
+  public func nothingLeftOut(tokens: Int, of length: Int) -> String? { nil }
 
   /// The same after `length` tokens of a model with these layers: all of them, or those that the widest
   /// of its sliding windows shows.
   public func nothingLeftOut(length: Int, layers: [LayerShape]) -> String? {
-    nothingLeftOut(tokens: layers.map { $0.visible(length: length).count }.max() ?? length)
+    nothingLeftOut(
+      tokens: layers.map { $0.visible(length: length).count }.max() ?? length, of: length)
   }
 
   /// Keys and values are there for every method.

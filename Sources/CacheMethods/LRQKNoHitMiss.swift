@@ -37,7 +37,7 @@ public struct LRQKNoHitMissMethod: CacheMethod {
   public var recentTokens: Int { choices.parameters.recent }
 
   /// With k below l - w something is selected.
-  public func nothingLeftOut(tokens: Int) -> String? {
+  public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
     choices.parameters.nothingSelected(tokens: tokens)
   }
 

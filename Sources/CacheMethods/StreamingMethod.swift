@@ -64,10 +64,12 @@ public struct StreamingMethod: CacheMethod {
   /// w.
   public var recentTokens: Int { recent }
 
-  /// With w below l - sinks something is dropped.
-  public func nothingLeftOut(tokens: Int) -> String? {
-    LRQK.nothingLeftOut(
-      tokens: tokens, smaller: ("w", recent), kept: ("sinks", sinks), words: ("dropped", "drops"))
+  /// With w below l - sinks something is dropped; sinks that a window has put out of sight do not count.
+  public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
+    let inSight = max(0, sinks - (length - tokens))
+    return LRQK.nothingLeftOut(
+      tokens: tokens, smaller: ("w", recent), kept: inSight > 0 ? ("sinks", inSight) : nil,
+      words: ("dropped", "drops"))
   }
 
   /// An empty cache.

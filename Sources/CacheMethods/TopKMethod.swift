@@ -55,7 +55,7 @@ public struct TopKMethod: CacheMethod {
   public var recentTokens: Int { recent }
 
   /// With k below l - w something is selected.
-  public func nothingLeftOut(tokens: Int) -> String? {
+  public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
     LRQK.nothingLeftOut(
       tokens: tokens, smaller: ("k", selected), kept: ("w", recent), words: ("selected", "selects"))
   }

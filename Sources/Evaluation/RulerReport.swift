@@ -80,7 +80,7 @@ public struct RulerRow: Sendable, Equatable, Encodable {
     if let longest = records.filter({ $0.steps > 0 }).map({ $0.promptTokens + $0.answerTokens - 1 })
       .max()
     {
-      note = method.nothingLeftOut(tokens: inSight(longest)).map { "\(cache): \($0)" }
+      note = method.nothingLeftOut(tokens: inSight(longest), of: longest).map { "\(cache): \($0)" }
     }
     let summary = ScoreSummary(records.map(\.score))
     score = summary.score

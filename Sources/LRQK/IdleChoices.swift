@@ -47,18 +47,19 @@ extension Parameters {
 /// "nothing was selected: k + w = 528 covers all 45 tokens, as full attention does; k below 29 selects".
 ///
 /// `smaller` is the option whose value would have to be smaller, `kept` the one that is attended to
-/// beside it, `words` what the method does to tokens: past and present. Nil where `tokens` exceed
-/// both together.
+/// beside it, if any, `words` what the method does to tokens: past and present. Nil where `tokens`,
+/// those in sight, exceed both together.
 public func nothingLeftOut(
-  tokens: Int, smaller: (name: String, value: Int), kept: (name: String, value: Int),
+  tokens: Int, smaller: (name: String, value: Int), kept: (name: String, value: Int)?,
   words: (past: String, present: String)
 ) -> String? {
-  if tokens > smaller.value + kept.value { return nil }
-  let sum = "\(smaller.name) + \(kept.name)"
+  let others = kept?.value ?? 0
+  if tokens > smaller.value + others { return nil }
+  let sum = smaller.name + (kept.map { " + \($0.name)" } ?? "")
   let advice =
-    tokens - kept.value > 1
-    ? "; \(smaller.name) below \(tokens - kept.value) \(words.present)"
+    tokens - others > 1
+    ? "; \(smaller.name) below \(tokens - others) \(words.present)"
     : tokens > 2 ? "; \(sum) below \(tokens) \(words.present)" : ""
-  return "nothing was \(words.past): \(sum) = \(smaller.value + kept.value) covers all \(tokens) "
+  return "nothing was \(words.past): \(sum) = \(smaller.value + others) covers all \(tokens) "
     + "tokens, as full attention does\(advice)"
 }

@@ -3,6 +3,7 @@
 
 import CacheMethods
 import Testing
+import Transformers
 
 /// One method as a function of the option that decides.
 private let methods: [@Sendable (Int) -> String] = [
@@ -33,7 +34,7 @@ private let methods: [@Sendable (Int) -> String] = [
   func `the size that it names is the first that leaves something out`(_ n: Int) throws {
     let layer = Layer(4, 2, 8)
     let rows = Rows(layer, tokens: 30)
-    let note = try #require(try cacheMethod(methods[n](100)).nothingLeftOut(tokens: 30))
+    let note = try #require(try cacheMethod(methods[n](100)).nothingLeftOut(tokens: 30, of: 30))
     let match = try #require(note.firstMatch(of: #/; [kw] below (\d+) (selects|drops)$/#))
     let bound = try #require(Int(match.output.1))
     for size in [bound, bound - 1] {
@@ -44,13 +45,13 @@ private let methods: [@Sendable (Int) -> String] = [
 
   @Test func `methods that attend to everything have nothing to say`() throws {
     for name in ["full", "offload", "factored"] {
-      #expect(try cacheMethod(name).nothingLeftOut(tokens: 30) == nil)
+      #expect(try cacheMethod(name).nothingLeftOut(tokens: 30, of: 30) == nil)
     }
   }
 
   @Test(arguments: [1, 2, 3, 17])
   func `recent tokens alone may cover everything, and then both sizes are named`(_ n: Int) throws {
-    let note = try #require(try cacheMethod("topk:k=5,w=40").nothingLeftOut(tokens: n))
+    let note = try #require(try cacheMethod("topk:k=5,w=40").nothingLeftOut(tokens: n, of: n))
     #expect(note.contains("k + w = 45 covers all \(n) tokens"))
     #expect(note.contains("k + w below") == (n > 2), "\(note)")
   }

@@ -230,6 +230,7 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
   @Test func `no set is cut where more rows than k are kept before the first choice`() throws {
     let replay = try run(Recordings.capture(layer: 0)) {
       ($0.rank, $0.selected, $0.recent, $0.promptLength, $0.steps) = (16, 4, 2, 10, 12)
+      $0.codeMap = .linear
     }
     let selected = try #require(integers(replay)["selected"])
     let longest = try #require(replay.steps.map { $0.chosen[0].count }.max())
