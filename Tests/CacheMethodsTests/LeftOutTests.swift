@@ -3,6 +3,7 @@
 
 import CacheMethods
 import Testing
+import Transformers
 
 /// One method as a function of the option that decides.
 private let methods: [@Sendable (Int) -> String] = [
