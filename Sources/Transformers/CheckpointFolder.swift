@@ -85,8 +85,8 @@ enum CheckpointFolder {
       }
   }
 
-  /// The folder within `folder` that is meant: a snapshot of a download cache, or the only one with
-  /// a config.json.
+  /// The folder within `folder` that is meant: a snapshot of a download cache, or one with a
+  /// config.json.
   private static func inner(_ folder: String, _ names: [String]) -> String? {
     func withConfiguration(_ paths: [String]) -> [String] {
       paths.filter { fileExists(at: "\($0)/config.json") }
@@ -96,7 +96,10 @@ enum CheckpointFolder {
       return withConfiguration(snapshots).last.map { "the snapshot in it, \($0)" }
     }
     let folders = withConfiguration(names.map { "\(folder)/\($0)" })
-    if folders.count == 1 { return "the folder in it, \(folders[0])" }
+    if let first = folders.first {
+      return folders.count == 1
+        ? "the folder in it, \(first)" : "one of the \(folders.count) folders in it, such as \(first)"
+    }
     if let cache = names.first(where: { $0.hasPrefix("models--") }) {
       return "a snapshot in it, such as \(folder)/\(cache)/snapshots/..."
     }

@@ -79,8 +79,9 @@ extension ModelConfiguration {
     }
     let how = try rotaryScaling(kind, width, longest: longest, trained: trained, &scaling)
     for key in scaling.unreadKeys where scalingKeys.contains(key) {
-      _ = scaling.value(key)
-      scaling.note(key, "has no effect: \(kind) RoPE does not use it")
+      if scaling.value(key) != nil {
+        scaling.note(key, "has no effect: \(kind) RoPE does not use it")
+      }
     }
     // How models that were trained with YaRN's own code say that they were.
     if try scaling.flag("finetuned") == false {

@@ -98,7 +98,7 @@ import Testing
     for (arguments, words) in [
       (["inspect", "--model", "meta-llama/Llama-3.2-1B"], "repository"),
       (["inspect", "--model", model + "/model.safetensors"], "a file, not a folder"),
-      (["inspect", "--model", directory.path], "name the folder in it"),
+      (["inspect", "--model", directory.path], "one of the 2 folders in it"),
       (["inspect", "--model", bare], "Git LFS pointer"),
       (["tokenize", "--model", bare, "--text", "a"], "tokenizer.model is there"),
       (["generate", "--model", model, "--ids-file", ids], "Git LFS pointer"),

@@ -28,6 +28,16 @@ extension ConfigurationTests {
     #expect(more.notes[0].contains("rope_scaling.\(key)"), "\(more.notes)")
   }
 
+  @Test("a key of RoPE that is null is not told: it asks for nothing")
+  func nulls() throws {
+    for scaling in [
+      "{\"type\": \"default\", \"factor\": null}",
+      "{\"rope_type\": \"linear\", \"factor\": 2, \"beta_fast\": null, \"unheard_of\": null}",
+    ] {
+      #expect(try read("llama2", ["rope_scaling": scaling]).notes.isEmpty, "\(scaling)")
+    }
+  }
+
   @Test("the same RoPE in old form and in new is no contradiction")
   func twice() throws {
     let old = "{\"type\": \"linear\", \"factor\": 4}"
