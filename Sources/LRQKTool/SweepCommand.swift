@@ -5,6 +5,7 @@ import CacheMethods
 import Evaluation
 import Foundation
 import LRQK
+import Tensors
 
 struct SweepCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -99,9 +100,9 @@ struct SweepCommand: ParsableCommand {
             series: lines.map { series($0, report) { $0.movedBytesPerToken } }),
         ])
       do {
-        try Data(picture.utf8).write(to: URL(fileURLWithPath: svg), options: .atomic)
+        try writeFile(picture.utf8, to: svg)
       } catch {
-        throw InputError("--svg \(svg): cannot be written")
+        throw InputError("--svg \(error)")
       }
       show(try report.text(ruler.format))
     } catch { fail(error, model.model, goingOn: cacheGoesOn) }
