@@ -77,7 +77,7 @@ package struct GoldenBundle: Sendable {
 
   /// Writes the cases that `isWanted`, and the manifest; returns the number of files.
   package func write(where isWanted: (KernelCase) -> Bool) throws -> Int {
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    try makeFolder(folder)
     var entries: [Manifest.Entry] = []
     for kernel in kernels {
       for example in kernel.cases where isWanted(example) {
@@ -94,7 +94,7 @@ package struct GoldenBundle: Sendable {
   }
 
   private func write(_ bytes: [UInt8], _ name: String) throws {
-    try Data(bytes).write(to: URL(fileURLWithPath: "\(folder)/\(name)"), options: .atomic)
+    try writeFile(bytes, to: "\(folder)/\(name)")
   }
 
   /// Compares the folder with its manifest, and with what this generator writes: one line for each

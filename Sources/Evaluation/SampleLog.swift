@@ -8,7 +8,8 @@
 //
 // A log with another head is refused: its numbers are about something else. Tasks, lengths, methods
 // and the number of samples may differ from run to run, since a sample depends on none of them. A
-// last line without its line break is what a killed run leaves behind; it is cut off.
+// last line without its line break is what a killed run leaves behind; it is cut off (LineLog.swift, which
+// also keeps a second run away from the same file).
 
 import Foundation
 import Tensors
@@ -71,46 +72,43 @@ public final class SampleLog {
     let cache: String
   }
 
-  private let path: String
-  private let file: FileHandle?
+  private let log: LineLog?
+  private var path: String { log?.path ?? "" }
   private var records: [Key: SampleRecord] = [:]
+  private var synchronized = ContinuousClock.now
   /// Bytes of the largest log that is read.
   static let fileLimit = 1 << 30
+  /// How much a power failure may cost.
+  private static let mostAtRisk = Duration.seconds(5)
 
   /// Records in memory alone.
-  public init() {
-    path = ""
-    file = nil
-  }
+  public init() { log = nil }
 
   /// Opens the log at `path`, or begins it.
+  ///
+  /// Throws where it is no log of this run, cannot be written, or another process writes to it.
   public init(path: String, head: LogHead) throws {
-    self.path = path
-    var kept: [UInt8] = []
-    if fileExists(at: path) {
-      let bytes = try readFile(at: path, limit: Self.fileLimit)
-      kept = Array(bytes[..<((bytes.lastIndex(of: 10) ?? -1) + 1)])
-      if kept.isEmpty && !bytes.isEmpty && bytes[0] != UInt8(ascii: "{") {
-        throw EvaluationError("\(path): not a log of lrqk ruler; choose another file")
-      }
+    let log: LineLog
+    do {
+      log = try LineLog(path: path, limit: Self.fileLimit)
+    } catch {
+      throw EvaluationError("\(error)")
     }
-    let lines = kept.split(separator: 10, omittingEmptySubsequences: false).dropLast()
+    self.log = log
+    if log.text.isEmpty && !log.tail.isEmpty && log.tail[0] != UInt8(ascii: "{") {
+      throw EvaluationError("\(path): not a log of lrqk ruler; choose another file")
+    }
+    let lines = log.text.split(separator: 10, omittingEmptySubsequences: false).dropLast()
     for (n, line) in lines.enumerated() { try Self.read(line, n, path, head, &records) }
     do {
-      if kept.isEmpty { try Data().write(to: URL(fileURLWithPath: path)) }
-      guard let file = FileHandle(forUpdatingAtPath: path) else {
-        throw CocoaError(.fileWriteUnknown)
-      }
-      try file.truncate(atOffset: UInt64(kept.count))
-      try file.seekToEnd()
-      self.file = file
-      if kept.isEmpty { try write(try jsonText(head, isPretty: false)) }
+      if !log.tail.isEmpty { try log.cut(to: log.text.count) }
+      if lines.isEmpty { try log.append(try jsonText(head, isPretty: false)) }
     } catch {
-      throw EvaluationError("\(path): cannot be written")
+      throw EvaluationError("\(error)")
     }
   }
 
-  deinit { try? file?.close() }
+  deinit { try? log?.synchronize() }
 
   /// Line number `n`, from 0.
   private static func read(
@@ -171,15 +169,15 @@ public final class SampleLog {
   /// Adds a record.
   func add(_ record: SampleRecord) throws(EvaluationError) {
     records[Self.key(record)] = record
-    guard file != nil else { return }
+    guard let log else { return }
     do {
-      try write(try jsonText(record, isPretty: false))
+      try log.append(try jsonText(record, isPretty: false))
+      if ContinuousClock.now - synchronized > Self.mostAtRisk {
+        try log.synchronize()
+        synchronized = .now
+      }
     } catch {
-      throw EvaluationError("\(path): cannot be written; the disk may be full")
+      throw EvaluationError("\(error)")
     }
-  }
-
-  private func write(_ line: String) throws {
-    try file?.write(contentsOf: Data((line + "\n").utf8))
   }
 }

@@ -27,7 +27,7 @@ struct DemoCommand: ParsableCommand {
       """)
 
   @Option(help: "Checkpoint folder.", completion: .directory)
-  var model = "Examples/Models/needles"
+  var model = Self.shipped
 
   @Option(help: "Which of RULER's tasks; lrqk ruler lists them.")
   var task = RulerTask.niahMultikey1.rawValue
@@ -81,9 +81,28 @@ struct DemoCommand: ParsableCommand {
       show("")
       show(
         "    \(number((ContinuousClock.now - start) / .seconds(1), 1)) s in all. "
-          + "More: lrqk ruler --model \(model), Docs/evaluation.md")
+          + "Next, another sample, and scores over many (Docs/evaluation.md):")
+      show("")
+      show("    " + nextSample)
+      show(
+        "    lrqk ruler --model \(shellQuoted(model)) --tasks \(task.rawValue) --lengths \(length) "
+          + "--samples 20 --cache full "
+          + methods.dropFirst().map { "--cache \(shellQuoted($0.description))" }.joined(
+            separator: " "))
     } catch { fail(error, model, goingOn: cacheGoesOn) }
   }
+
+  /// The same demo with the next seed.
+  private var nextSample: String {
+    var words = ["lrqk", "demo", "--seed", "\(seed &+ 1)"]
+    if model != Self.shipped { words += ["--model", model] }
+    if task != RulerTask.niahMultikey1.rawValue { words += ["--task", task] }
+    if length != 2048 { words += ["--length", "\(length)"] }
+    words += cache.flatMap { ["--cache", $0] }
+    return words.map(shellQuoted).joined(separator: " ")
+  }
+
+  private static let shipped = "Examples/Models/needles"
 
   private func chosen(_ configuration: ModelConfiguration) -> [String] {
     if !cache.isEmpty { return cache }
@@ -126,6 +145,13 @@ struct DemoRun {
       AttentionTally(try methods[n].makeCache(for: layer))
     }
     generator.given = Array(sample.tokens[questionStart...])
+    let bar = ProgressBar(label: "tokens at most", isWanted: nil)
+    defer { bar.clear() }
+    var count = 0
+    generator.onToken = { _, _ in
+      count += 1
+      bar.show(count, of: methods.count * sample.tokensToGenerate)
+    }
     let generations = try generator.generate(
       Array(sample.tokens[..<questionStart]), sequences: methods.count)
     notes = zip(methods, generations).map { $1.nothingLeftOut(by: $0, decoder.layerShapes) }

@@ -5,6 +5,7 @@ import CacheMethods
 import Evaluation
 import Foundation
 import LRQK
+import Tensors
 
 struct SweepCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -103,9 +104,9 @@ struct SweepCommand: ParsableCommand {
         ])
       show(try report.text(ruler.format))  // first: the numbers are there if the picture fails
       do {
-        try Data(picture.utf8).write(to: URL(fileURLWithPath: svg), options: .atomic)
+        try writeFile(picture.utf8, to: svg)
       } catch {
-        throw InputError("--svg \(svg): cannot be written")
+        throw InputError("--svg \(error)")
       }
     } catch { fail(error, model.model, goingOn: cacheGoesOn) }
   }

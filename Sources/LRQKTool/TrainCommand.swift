@@ -3,8 +3,12 @@
 // In:  recipe.json, a folder for the run.
 // Out: checkpoints that the same command goes on from, log.csv and its picture curve.svg, and at the
 //      end the model's folder.
+//
+// One process at a time works in a run's folder: it holds RUN/lock while it lives. What a killed one left
+// half written is removed by the next (TrainingCheckpoint.swift, FileBytes.swift).
 
 import ArgumentParser
+import Evaluation
 import Foundation
 import Tensors
 import Training
@@ -15,8 +19,9 @@ struct TrainCommand: ParsableCommand {
     abstract: "Train a small model from a recipe.",
     discussion: """
       The run's folder holds its two newest checkpoints (step-N), log.csv, a picture of it \
-      (curve.svg), and when the run is over the finished model (model). Stop it at any moment: the same command goes on from the last \
-      checkpoint, and ends with the same bits as a run that was never stopped.
+      (curve.svg), and when the run is over the finished model (model). Stop it at any moment: the same \
+      command goes on from the last checkpoint, and ends with the same bits as a run that was never \
+      stopped. Ctrl-C and kill save one after the step that is under way; a second one ends at once.
       """)
 
   @Option(
@@ -50,10 +55,19 @@ struct TrainCommand: ParsableCommand {
   }
 
   func run() throws {
-    do { try train() } catch { fail(error, recipe) }
+    let status: Int32
+    do {
+      status = try train()
+    } catch TrainingError.checkpoint(let path, let reason) {
+      fail(InputError("\(path): \(reason)"), path)
+    } catch {
+      fail(error, recipe)
+    }
+    if status != 0 { Streams.exit(status) }
   }
 
-  private func train() throws {
+  /// The exit status: 0, or 128 and the signal that stopped the run.
+  private func train() throws -> Int32 {
     var used = CommandFiles()
     used.reads(self.recipe, "--recipe")
     for name in ["log.csv", "curve.svg"] { used.writes("\(output)/\(name)", "--output") }
@@ -61,118 +75,88 @@ struct TrainCommand: ParsableCommand {
     let recipe = try Recipe(path: recipe, seed: seed)
     let tokenizer = try ModelTokenizer(vocabulary: recipe.shape.vocabulary)
     let trainer = try recipe.trainer(tokenizer)
-    try trainer.rehearse()
+    try checkMemory(trainer, try trainer.rehearse())
+    try makeFolder(output)
+    guard let lock = try FileLock.take(at: "\(output)/lock") else {
+      let holder = FileLock.holder(at: "\(output)/lock").map { "process \($0)" }
+      throw InputError(
+        "\(output): \(holder ?? "another process") trains into this folder; wait for it, stop it, or "
+          + "choose another folder")
+    }
+    // Held until the last file is written.
+    return try withExtendedLifetime(lock) { try train(recipe, tokenizer, trainer) }
+  }
+
+  private func train(
+    _ recipe: Recipe, _ tokenizer: ModelTokenizer, _ trainer: Trainer
+  ) throws -> Int32 {
     let files = TrainingCheckpoint(
       run: output, identity: recipe.text, companions: tokenizer.files)
-    try FileManager.default.createDirectory(atPath: output, withIntermediateDirectories: true)
+    try files.removeLeftovers()
     var state =
-      try files.load(recipe.shape, seed: recipe.seed)
+      try files.load(trainer)
       ?? TrainingState(recipe.shape, seed: recipe.seed, start: recipe.start)
     let log = try TrainingLog(path: "\(output)/log.csv", after: state.step)
-    func save(_ state: TrainingState) throws {
-      try files.save(state, recipe.shape)
-      let curve = trainingCurve(LoggedStep.rows(try log.text()), title: output)
-      try Data(curve.utf8).write(to: URL(fileURLWithPath: "\(output)/curve.svg"))
+    var saved = (step: state.step, time: ContinuousClock.now)
+    func save() throws {
+      if state.step > saved.step {
+        try log.synchronize()  // first: a checkpoint's steps are in the log
+        try files.save(state, recipe.shape)
+      }
+      saved = (state.step, .now)
+      let title = URL(fileURLWithPath: output).standardizedFileURL.lastPathComponent
+      let curve = trainingCurve(try log.steps(), title: title)
+      try writeFile(curve.utf8, to: "\(output)/curve.svg")
     }
-    var lines = ProgressLines(recipe, every: reportEvery)
+    var lines = TrainingProgress(recipe, every: reportEvery, stopAfter: stopAfter)
     lines.begin(state)
-    var saved = ContinuousClock.now
     let first = state.step
+    StopRequest.listen()
     while let report = try trainer.step(&state) {
       try log.append(report, tokens: state.tokens)
       lines.add(report, state)
-      let isLast = stopAfter.map { state.step - first >= $0 } ?? false
-      if isLast || ContinuousClock.now - saved > .seconds(checkpointEvery) {
-        try save(state)
-        saved = .now
+      let isOver = state.stage == recipe.stages.count
+      let signal = isOver ? nil : StopRequest.signal
+      let isLast = signal != nil || stopAfter.map { state.step - first >= $0 } ?? false
+      if isLast || ContinuousClock.now - saved.time > .seconds(checkpointEvery) { try save() }
+      if isLast {
+        lines.stop(state)
+        return signal.map { 128 + $0 } ?? 0
       }
-      if isLast { return }
     }
-    try save(state)
-    try writeModel(
-      recipe.shape, try trainer.finished(state), format: recipe.format, companions: tokenizer.files,
-      to: "\(output)/model")
+    try save()
+    let model = try files.finish(
+      try trainer.finished(state), recipe.shape, format: recipe.format)
+    lines.end()
     show(
-      "\(output)/model: \(recipe.shape.parameterCount) parameters after \(state.step) steps, "
+      "\(model): \(recipe.shape.parameterCount) parameters after \(state.step) steps, "
         + "\(state.tokens) tokens, \(number(state.seconds, 0)) s"
-        + (state.sum.count > 0 ? ", the mean of \(state.sum.count) of these steps" : ""))
+        + (state.sum.count > 0 ? ", the mean of \(state.sum.count) of these steps" : "")
+        + (state.skipped > 0
+          ? "; skipped steps, in which no target had a weight: \(state.skipped)" : "")
+        + (state.leftOut > 0 ? "; texts that did not fit and were left out: \(state.leftOut)" : ""))
+    show("next: \(nextCommand(recipe, model))")
+    return 0
+  }
+
+  /// What a user would do with the model: score it on what it learned last, or look at it.
+  private func nextCommand(_ recipe: Recipe, _ model: String) -> String {
+    let stage = recipe.stages[recipe.stages.count - 1]
+    let folder = shellQuoted(model)
+    let length = stage.sizes.map(\.length).max() ?? 0
+    guard let task = stage.tasks.map(\.name).first(where: { RulerTask(rawValue: $0) != nil }) else {
+      return "lrqk inspect --model \(folder)"
+    }
+    return "lrqk ruler --model \(folder) --tasks \(task) --lengths \(length) --samples 20"
   }
 }
 
-/// log.csv of a run: a line a step.
-private struct TrainingLog {
-  private let file: FileHandle
-  private let path: String
-
-  /// Opens the log and drops what stands in it after `step`: steps that no checkpoint knows.
-  init(path: String, after step: Int) throws {
-    let header = "step,stage,length,sequences,loss,accuracy,gradient_norm,rate,tokens,seconds"
-    let old = (try? String(contentsOfFile: path, encoding: .utf8))?.split(separator: "\n") ?? []
-    let kept = old.dropFirst().filter {
-      $0.split(separator: ",").first.flatMap { Int($0) } ?? .max <= step
-    }
-    try Data((([header] + kept.map(String.init)).joined(separator: "\n") + "\n").utf8)
-      .write(to: URL(fileURLWithPath: path))
-    guard let file = FileHandle(forWritingAtPath: path) else {
-      throw InputError("\(path): cannot be written")
-    }
-    try file.seekToEnd()
-    self.file = file
-    self.path = path
-  }
-
-  func text() throws -> String { try String(contentsOfFile: path, encoding: .utf8) }
-
-  func append(_ r: StepReport, tokens: Int) throws {
-    let fields = [
-      "\(r.step)", r.stage, "\(r.size.length)", "\(r.size.count)", number(r.loss, 6),
-      r.accuracy.map { number($0, 4) } ?? "", number(r.gradientNorm, 4), "\(r.rate)", "\(tokens)",
-      number(r.seconds, 4),
-    ]
-    try file.write(contentsOf: Data((fields.joined(separator: ",") + "\n").utf8))
-  }
-}
-
-/// Lines on standard error: means since the line before.
-private struct ProgressLines {
-  private let recipe: Recipe
-  private let every: Int
-  private var since: [StepReport] = []
-
-  init(_ recipe: Recipe, every: Int) {
-    self.recipe = recipe
-    self.every = every
-  }
-
-  func begin(_ state: TrainingState) {
-    write(
-      "\(recipe.shape.parameterCount) parameters, "
-        + (state.step == 0 ? "from the beginning" : "on from step \(state.step)"))
-  }
-
-  mutating func add(_ report: StepReport, _ state: TrainingState) {
-    since.append(report)
-    guard report.step % every == 0 || state.stepInStage == 0 else { return }
-    let seconds = since.reduce(0) { $0 + $1.seconds }
-    let tokens = since.reduce(0) { $0 + $1.size.length * $1.size.count }
-    let loss = since.reduce(0) { $0 + $1.loss } / Double(since.count)
-    let names = recipe.stages.first { $0.name == report.stage }?.tasks.map(\.name) ?? []
-    let accuracy =
-      ", right: "
-      + zip(names, report.taskAccuracies).map { "\($0) \(number($1, 2))" }.joined(separator: ", ")
-      + (report.copied.map { ", copied \(number($0, 2))" } ?? "")
-    // At most: a stage may end early.
-    let steps = recipe.stages[min(state.stage, recipe.stages.count - 1)...].reduce(0) {
-      $0 + $1.steps
-    }
-    let left = Double(max(0, steps - state.stepInStage)) * seconds / Double(since.count)
-    write(
-      "\(report.stage) step \(report.step): loss \(number(loss))\(accuracy), "
-        + "\(number(Double(tokens) / seconds, 0)) tokens/s, at most \(number(left, 0)) s left")
-    since = []
-  }
-
-  private func write(_ line: String) {
-    say(line)
+/// Refuses a run that does not fit into memory, before it takes any.
+private func checkMemory(_ trainer: Trainer, _ weighted: [[Double]]) throws {
+  let needed = trainer.memoryNeeded(weighted: weighted)
+  if let available = availableMemory(), needed > available {
+    throw TrainingError.memory(
+      needed: needed, available: available,
+      what: "\(trainer.shape.parameterCount) parameters and a step on the largest batch")
   }
 }

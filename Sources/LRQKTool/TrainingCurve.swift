@@ -10,17 +10,24 @@ import Foundation
 /// A step as the log has it.
 struct LoggedStep {
   let stage: String
-  let loss: Double
+  /// nil where the step was skipped.
+  let loss: Double?
   let accuracy: Double?
+
+  /// A row of a log; nil where it is none.
+  init?(_ row: Substring) {
+    let cells = row.split(separator: ",", omittingEmptySubsequences: false)
+    guard cells.count == 10, Int(cells[0]) != nil, cells[4].isEmpty || Double(cells[4]) != nil
+    else { return nil }
+    (stage, loss, accuracy) = (String(cells[1]), Double(cells[4]), Double(cells[5]))
+  }
 
   /// The rows of a log, without its head; a row that is cut short ends it.
   static func rows(_ csv: String) -> [LoggedStep] {
     var steps: [LoggedStep] = []
     for line in csv.split(separator: "\n").dropFirst() {
-      let cells = line.split(separator: ",", omittingEmptySubsequences: false)
-      guard cells.count == 10, let loss = Double(cells[4]) else { break }
-      steps.append(
-        LoggedStep(stage: String(cells[1]), loss: loss, accuracy: Double(cells[5])))
+      guard let step = LoggedStep(line) else { break }
+      steps.append(step)
     }
     return steps
   }
@@ -45,7 +52,10 @@ func trainingCurve(_ steps: [LoggedStep], title: String) -> String {
         + "y2=\"\(decimal(to.1, 1))\" stroke=\"\(colour)\"/>")
   }
   let panels: [(name: String, colour: String, most: Double, value: (LoggedStep) -> Double?)] = [
-    ("loss, nats", "#c2410c", max(1, (steps.map(\.loss).max() ?? 1).rounded(.up)), { $0.loss }),
+    (
+      "loss, nats", "#c2410c", max(1, (steps.compactMap(\.loss).max() ?? 1).rounded(.up)),
+      { $0.loss }
+    ),
     ("accuracy", "#0b6e99", 1, { $0.accuracy }),
   ]
   for (n, panel) in panels.enumerated() {

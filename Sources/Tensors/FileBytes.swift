@@ -1,4 +1,5 @@
-// The bytes of a file: the only place of this module's file code that meets C.
+// The bytes of a file. With FileLock.swift and LineLog.swift the only place of this module's file code
+// that meets C.
 //
 // In:  a path to read, or a path and bytes to write.
 // Out: a read-only mapping that unmaps itself, or a file that is there completely or not at all.
@@ -110,7 +111,8 @@ import Glibc
 /// Puts a file with these bytes at `path`, or fails and leaves what was there.
 ///
 /// The bytes go to a new file in the same directory, reach the disk (fsync), and only then take the
-/// name. A failure removes the new file. A symbolic link at `path` is replaced, not followed.
+/// name. A failure removes the new file; what a killed process left of an earlier one goes with the
+/// next call. A symbolic link at `path` is replaced, not followed.
 func replaceFile(at path: String, with bytes: [UInt8]) throws(SafetensorsError.Problem) {
   try checkPath(path, "write")
   // A pipe or device (/dev/null, /dev/stdout) is no file to put another one in the place of.
@@ -119,15 +121,10 @@ func replaceFile(at path: String, with bytes: [UInt8]) throws(SafetensorsError.P
     throw .notARegularFile
   }
   let (temporary, descriptor) = try createTemporary(beside: path)
+  defer { _ = close(descriptor) }  // last: its lock keeps others away while the name is moved
   do throws(SafetensorsError.Problem) {
-    do throws(SafetensorsError.Problem) {
-      try writeAll(bytes, to: descriptor)
-      if fsync(descriptor) != 0 { throw systemProblem("write") }
-    } catch {
-      _ = close(descriptor)
-      throw error
-    }
-    if close(descriptor) != 0 { throw systemProblem("write") }
+    try writeAll(bytes, to: descriptor)
+    if fsync(descriptor) != 0 { throw systemProblem("write") }
     if unsafe rename(temporary, path) != 0 { throw systemProblem("write") }
   } catch {
     _ = unsafe unlink(temporary)
@@ -135,20 +132,72 @@ func replaceFile(at path: String, with bytes: [UInt8]) throws(SafetensorsError.P
   }
 }
 
-/// A new, empty file that nobody else has open, named after `path` and this process.
+/// Puts a file with these bytes at `path`, completely or not at all; what was there before stays until
+/// the new one is on disk.
+///
+/// Throws where the system refuses, and where something else than a regular file is there.
+public func writeFile(_ bytes: some Sequence<UInt8>, to path: String) throws(FileError) {
+  do {
+    try replaceFile(at: path, with: Array(bytes))
+  } catch {
+    if case .notARegularFile = error { throw FileError(path: path, reason: "not a regular file") }
+    throw FileError(path: path, reason: "\(error)")
+  }
+}
+
+/// A new, empty file beside `path`, locked: `PATH.lrqk-N.tmp`.
+///
+/// A file of such a name without a lock has lost its process, for the system gives a dead process's
+/// locks back. It is removed here, and so are those with the next numbers.
 private func createTemporary(
   beside path: String
 ) throws(SafetensorsError.Problem) -> (path: String, descriptor: Int32) {
-  for attempt in 0..<1000 {
-    let temporary = "\(path).\(getpid())-\(attempt).tmp"
+  var found: (path: String, descriptor: Int32)?
+  for number in 0..<1000 {
+    let temporary = "\(path).lrqk-\(number).tmp"
+    let isGone = removeIfUnlocked(temporary)
+    if found != nil {
+      if !isGone { break }
+      continue
+    }
     let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-    if descriptor >= 0 { return (temporary, descriptor) }
-    if errno != EEXIST { break }
+    if descriptor < 0 {
+      if errno == EEXIST { continue }
+      throw systemProblem("write")
+    }
+    // Between the two calls another process may have taken it for a dead one's.
+    if takeLock(descriptor) != .isHeld && names(temporary, descriptor) {
+      found = (temporary, descriptor)
+    } else {
+      _ = close(descriptor)
+    }
   }
-  throw systemProblem("write")
+  guard let found else { throw systemProblem("write") }
+  return found
 }
 
-private func writeAll(
+/// Removes the regular file at `path` if no process has it locked; true if there was one to remove.
+private func removeIfUnlocked(_ path: String) -> Bool {
+  let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+  if descriptor < 0 { return false }
+  defer { _ = close(descriptor) }
+  // Who holds the lock of the file that has the name may remove the name; nobody else does.
+  guard takeLock(descriptor) == .isTaken, names(path, descriptor) else { return false }
+  return unsafe unlink(path) == 0
+}
+
+/// Whether `path` is the regular file that is open here, and no other one of the same name.
+func names(_ path: String, _ descriptor: Int32) -> Bool {
+  var (named, opened) = (stat(), stat())
+  guard unsafe lstat(path, &named) == 0, unsafe fstat(descriptor, &opened) == 0 else {
+    return false
+  }
+  return named.st_ino == opened.st_ino && named.st_dev == opened.st_dev
+    && opened.st_mode & S_IFMT == S_IFREG
+}
+
+/// Writes all bytes; a signal in between does not cut them short.
+func writeAll(
   _ bytes: [UInt8], to descriptor: Int32
 ) throws(SafetensorsError.Problem) {
   var written = 0
@@ -177,8 +226,26 @@ public func fileExists(at path: String) -> Bool {
   return unsafe stat(path, &information) == 0
 }
 
+/// Makes the folder at `path`, and those that it lies in; one that is there already is left as it is.
+public func makeFolder(_ path: String) throws(FileError) {
+  func make(_ path: String) throws(SafetensorsError.Problem) {
+    try checkPath(path, "make the folder")
+    var information = stat()
+    if unsafe stat(path, &information) == 0 && information.st_mode & S_IFMT == S_IFDIR { return }
+    if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
+      try make(String(path[..<slash]))
+    }
+    // A second process may be faster; "a/" was made as "a".
+    if unsafe mkdir(path, 0o777) == 0 { return }
+    let problem = systemProblem("make the folder")
+    if unsafe stat(path, &information) == 0 && information.st_mode & S_IFMT == S_IFDIR { return }
+    throw problem
+  }
+  do { try make(path) } catch { throw FileError(path: path, reason: "\(error)") }
+}
+
 /// C strings end at the first NUL: a path that holds one would name another file.
-private func checkPath(
+func checkPath(
   _ path: String, _ operation: String
 ) throws(SafetensorsError.Problem) {
   if path.utf8.contains(0) {
@@ -187,7 +254,7 @@ private func checkPath(
 }
 
 /// The system's last error as a problem.
-private func systemProblem(_ operation: String) -> SafetensorsError.Problem {
+func systemProblem(_ operation: String) -> SafetensorsError.Problem {
   let code = errno
   let reason = unsafe strerror(code).map { unsafe String(cString: $0) }
   return .system(operation: operation, reason: reason ?? "error \(code)")

@@ -5,13 +5,19 @@
 //
 // For the JSON files of a checkpoint. Tensors are not read this way: SafetensorsFile.swift maps.
 
-/// A file that cannot be read.
+/// A file that cannot be read or written.
 public struct FileError: Error, Equatable, CustomStringConvertible {
   /// The path.
   public let path: String
 
   /// Why not, and what to do.
   public let reason: String
+
+  /// About the file at `path`.
+  package init(path: String, reason: String) {
+    self.path = path
+    self.reason = reason
+  }
 
   /// One line: which file, why not.
   public var description: String { "\(path): \(reason)" }

@@ -10,6 +10,7 @@
 // before it can find anything in short ones may never learn to. Each task counts alike, however much
 // of its texts is asked for: a task that is easy and dense would hide one that is not learned.
 
+import Evaluation
 public import Tensors
 
 /// Makes texts to learn from.
@@ -104,35 +105,66 @@ public struct Stage: Sendable {
     self.steps = steps
   }
 
-  /// The batch of step t, from 1, of stage number `stage`.
-  func batch(stage: Int, step t: Int, seed: UInt64) throws -> [TrainingSequence] {
+  /// The batch of step t, from 1, of stage number `stage`; a text that cannot be made at this length is
+  /// left out.
+  func batch(stage: Int, step t: Int, seed: UInt64) throws -> Batch {
     // One stream chooses, and every sequence has a stream of its own.
     let base = UInt64(stage) << 52 | UInt64(t) << 20
     let choice = RandomNumbers(seed: seed, stream: base)
     let size = sizes[pick(sizes.map(\.share), choice.uniform(0))]
-    return try mapConcurrently(size.count) { n in
+    let sequences = try mapConcurrently(size.count) { n -> TrainingSequence? in
       let place = pick(tasks.map(\.share), choice.uniform(n + 1))
-      let task = tasks[place].task
-      let numbers = RandomNumbers(seed: seed, stream: base | UInt64(n + 1))
-      if let thinning, let text = try task.text(length: size.length, thinning, numbers) {
-        var sequence = TrainingSequence(text: text.tokens, weights: text.weights)
-        sequence.positions = text.places.dropLast()
-        sequence.task = place
-        return sequence
-      }
-      let (tokens, weights) = try task.text(length: size.length, numbers)
-      precondition(
-        tokens.count == size.length + 1, "a text of \(tokens.count) tokens, not \(size.length + 1)")
-      var sequence = TrainingSequence(text: tokens, weights: weights)
+      // Streams from 2^19 on: there are no more than 2^16 sequences.
+      return try sequence(
+        of: place, length: size.length, RandomNumbers(seed: seed, stream: base | UInt64(n + 1)),
+        jumps: RandomNumbers(seed: seed, stream: base | 1 << 19 | UInt64(n)))
+    }
+    return Batch(size: size, sequences: sequences.compactMap { $0 })
+  }
+
+  /// A text of task number `place` of this stage, at the positions that the stage gives it; nil where it
+  /// cannot be made at this length.
+  func sequence(
+    of place: Int, length: Int, _ numbers: RandomNumbers, jumps: RandomNumbers
+  ) throws -> TrainingSequence? {
+    do {
+      return try fittingSequence(of: place, length: length, numbers, jumps: jumps)
+    } catch is MisfitError {
+      return nil
+    }
+  }
+
+  /// The same; throws a MisfitError where it cannot be made.
+  func fittingSequence(
+    of place: Int, length: Int, _ numbers: RandomNumbers, jumps: RandomNumbers
+  ) throws -> TrainingSequence {
+    let task = tasks[place].task
+    if let thinning, let text = try task.text(length: length, thinning, numbers) {
+      var sequence = TrainingSequence(text: text.tokens, weights: text.weights)
+      sequence.positions = text.places.dropLast()
       sequence.task = place
-      if let stretching {
-        // Streams from 2^19 on: there are no more than 2^16 sequences.
-        sequence.positions = stretching.positions(
-          of: sequence.tokens,
-          RandomNumbers(seed: seed, stream: base | 1 << 19 | UInt64(n)))
-      }
       return sequence
     }
+    let (tokens, weights) = try task.text(length: length, numbers)
+    precondition(tokens.count == length + 1, "a text of \(tokens.count) tokens, not \(length + 1)")
+    var sequence = TrainingSequence(text: tokens, weights: weights)
+    sequence.task = place
+    if let stretching { sequence.positions = stretching.positions(of: sequence.tokens, jumps) }
+    return sequence
+  }
+}
+
+/// The sequences of a step.
+struct Batch: Sendable {
+  /// What was drawn.
+  let size: BatchSize
+  /// At most `size.count` of them.
+  let sequences: [TrainingSequence]
+
+  /// Whether it teaches anything: some target has a weight, and their sum is a number that a Float can
+  /// divide by.
+  var hasTargets: Bool {
+    Float(sequences.reduce(0.0) { $0 + $1.weights.reduce(0) { $0 + Double($1) } }).isNormal
   }
 }
 

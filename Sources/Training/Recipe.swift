@@ -59,7 +59,7 @@ public struct Recipe: Sendable {
     shards = try file.integer("shards", in: 1...64) ?? 2
     let vocabulary = try file.require(
       "vocabulary", try file.integer("vocabulary", in: 258...(1 << 16)))
-    background = try file.number("background", above: -1e-12, upTo: 1) ?? 0.2
+    background = try file.share("background", upTo: 1) ?? 0.2
     let formats: [String: StorageFormat] = ["f32": .float32, "f16": .float16, "bf16": .bfloat16]
     let format = try file.text("format") ?? "f32"
     guard let format = formats[format] else {
@@ -165,7 +165,7 @@ public struct Recipe: Sendable {
   private static func optimizer(_ reader: ConfigurationReader?) throws -> Optimizer {
     var optimizer = Optimizer()
     guard var reader else { return optimizer }
-    let decay = try reader.number("weight_decay", above: -1e-9, upTo: 10)
+    let decay = try reader.share("weight_decay", upTo: 10)
     switch try reader.text("kind") ?? "adamw" {
     case "adamw": break
     case "muon":
@@ -210,12 +210,17 @@ public struct RecipeStage: Sendable {
   init(_ given: ConfigurationReader) throws {
     var stage = given
     name = try stage.require("name", try stage.text("name"))
+    // It stands in log.csv.
+    if name.isEmpty || name.unicodeScalars.contains(where: { $0 == "," || $0 == "\"" || $0 < " " })
+    {
+      throw stage.fault("name", .wrongKind(expected: "a name without commas and quotation marks"))
+    }
     steps = try stage.require("steps", try stage.integer("steps", in: 1...(1 << 30)))
     window = try stage.integer("window", in: 1...10_000) ?? 50
     accuracy = try stage.number("accuracy", above: 0, upTo: 1)
     let rate = try stage.require("rate", try stage.number("rate", above: 0, upTo: 10))
     schedule = Schedule(
-      rate: rate, lastRate: try stage.number("last_rate", above: -1e-12, upTo: 10) ?? rate,
+      rate: rate, lastRate: try stage.share("last_rate", upTo: 10) ?? rate,
       warmUp: try stage.integer("warm_up", in: 0...(1 << 30)) ?? 0, steps: steps)
     let shares = try stage.require("tasks", stage.value("tasks")?.objectValue)
     tasks = try shares.map { member in
@@ -229,7 +234,8 @@ public struct RecipeStage: Sendable {
       let numbers = size.arrayValue?.compactMap(\.doubleValue) ?? []
       guard (2...3).contains(numbers.count), numbers.count == size.arrayValue?.count,
         let length = size.arrayValue?[0].intValue, let count = size.arrayValue?[1].intValue,
-        (2...(1 << 20)).contains(length), (1...65_536).contains(count), numbers.last ?? 0 > 0
+        (2...(1 << 20)).contains(length), (1...65_536).contains(count), numbers.last ?? 0 > 0,
+        numbers.count == 2 || numbers[2] <= 1e6
       else {
         throw stage.fault(
           "sizes",
@@ -242,6 +248,17 @@ public struct RecipeStage: Sendable {
     if tasks.isEmpty { throw stage.fault("tasks", .missing) }
     if sizes.isEmpty { throw stage.fault("sizes", .missing) }
     try stage.finish()
+  }
+}
+
+extension ConfigurationReader {
+  /// A number from 0 to `most`; nil where it is absent or null.
+  fileprivate mutating func share(_ key: String, upTo most: Double) throws -> Double? {
+    guard let found = try number(key, above: -.infinity) else { return nil }
+    if !(0...most ~= found) {
+      throw fault(key, .outOfRange(value: "\(found)", allowed: "from 0 to \(most)"))
+    }
+    return found
   }
 }
 

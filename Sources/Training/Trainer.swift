@@ -28,6 +28,10 @@ public struct TrainingState: Sendable {
   public var sum = WeightSum()
   /// Tokens so far.
   public var tokens = 0
+  /// Steps so far that changed nothing: no target of their batch had a weight.
+  public var skipped = 0
+  /// Texts so far that could not be made at their length, and were left out of their batch.
+  public var leftOut = 0
   /// Seconds so far; they change nothing.
   public var seconds = 0.0
 
@@ -49,15 +53,15 @@ public struct StepReport: Sendable {
   public let stage: String
   /// Tokens of each sequence, and how many sequences.
   public let size: (length: Int, count: Int)
-  /// Nats per weighted token.
-  public let loss: Double
+  /// Nats per weighted token; nil where no target had a weight, and the step changed nothing.
+  public let loss: Double?
   /// Share of the targets of weight 1 or more that were the likeliest token; nil if there was none.
   public let accuracy: Double?
   /// Of each of the stage's tasks, over the last steps.
   public let taskAccuracies: [Double]
   /// Of what can be copied, over the last steps; nil where nothing can.
   public let copied: Double?
-  /// Of all gradients together, before clipping.
+  /// Of all gradients together, before clipping; 0 without a loss.
   public let gradientNorm: Double
   /// η.
   public let rate: Double
@@ -87,26 +91,9 @@ public struct Trainer: Sendable {
     self.seed = seed
   }
 
-  /// Makes a text of every task at every length of every stage.
-  ///
-  /// Throws where one cannot be made: at once, and not after an hour.
-  public func rehearse() throws {
-    for (n, stage) in stages.enumerated() {
-      for size in stage.sizes {
-        for share in stage.tasks {
-          let numbers = RandomNumbers(seed: seed, stream: UInt64(n))
-          do {
-            _ = try share.task.text(length: size.length, numbers)
-          } catch {
-            throw TrainingError.text(
-              stage: stage.name, task: share.name, length: size.length, "\(error)")
-          }
-        }
-      }
-    }
-  }
-
   /// One step; nil when the run is over.
+  ///
+  /// A batch in which no target has a weight changes nothing; the step counts all the same.
   public func step(_ state: inout TrainingState) throws -> StepReport? {
     guard state.stage < stages.count else { return nil }
     let start = ContinuousClock.now
@@ -114,23 +101,31 @@ public struct Trainer: Sendable {
     state.step += 1
     state.stepInStage += 1
     let batch = try stage.batch(stage: state.stage, step: state.stepInStage, seed: seed)
-    let result = try gradients(shape, state.parameters, batch, shards: shards)
-    guard result.loss.isFinite else { throw TrainingError.notFinite(step: state.step) }
+    let sequences = batch.sequences
     let rate = stage.schedule.rate(at: state.stepInStage)
-    let norm = try optimizer.step(
-      &state.parameters, result.gradients, t: state.step, rate: rate)
+    var result: BatchResult<Float>?
+    var norm = 0.0
+    if batch.hasTargets {
+      let found = try gradients(shape, state.parameters, sequences, shards: shards)
+      guard found.loss.isFinite else { throw TrainingError.notFinite(step: state.step) }
+      norm = try optimizer.step(&state.parameters, found.gradients, t: state.step, rate: rate)
+      result = found
+    } else {
+      state.skipped += 1
+    }
+    state.leftOut += batch.size.count - sequences.count
     if averaged.contains(state.step) { state.sum.add(state.parameters) }
-    let (asked, right) = result.answers.reduce((0, 0)) { ($0.0 + $1.asked, $0.1 + $1.right) }
-    let accuracy = asked == 0 ? nil : Double(right) / Double(asked)
+    let (asked, right) =
+      result?.answers.reduce((0, 0)) { ($0.0 + $1.asked, $0.1 + $1.right) } ?? (0, 0)
     let accuracies = advance(&state, stage, result)
-    let length = batch[0].tokens.count
-    state.tokens += batch.count * length
+    state.tokens += sequences.count * batch.size.length
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     state.seconds += seconds
     return StepReport(
-      step: state.step, stage: stage.name, size: (length, batch.count), loss: result.loss,
-      accuracy: accuracy, taskAccuracies: accuracies.tasks, copied: accuracies.copied,
-      gradientNorm: norm, rate: rate, seconds: seconds)
+      step: state.step, stage: stage.name, size: (batch.size.length, sequences.count),
+      loss: result?.loss, accuracy: asked == 0 ? nil : Double(right) / Double(asked),
+      taskAccuracies: accuracies.tasks, copied: accuracies.copied, gradientNorm: norm, rate: rate,
+      seconds: seconds)
   }
 
   /// The finished model's parameters, of the state after the last step.
@@ -145,7 +140,7 @@ public struct Trainer: Sendable {
 
   /// Goes on to the next stage when this one is over; returns the accuracies.
   private func advance(
-    _ state: inout TrainingState, _ stage: Stage, _ result: BatchResult<Float>
+    _ state: inout TrainingState, _ stage: Stage, _ result: BatchResult<Float>?
   ) -> (tasks: [Double], copied: Double?) {
     if state.accuracies.isEmpty {
       state.accuracies = Array(repeating: 0, count: stage.tasks.count)
@@ -154,12 +149,12 @@ public struct Trainer: Sendable {
       let now = Double(count.right) / Double(count.asked)
       accuracy += (now - accuracy) / Double(stage.window)
     }
-    for (task, count) in result.answers.enumerated() where count.asked > 0 {
+    for (task, count) in (result?.answers ?? []).enumerated() where count.asked > 0 {
       move(&state.accuracies[task], count)
     }
-    if result.copies.asked > 0 {
+    if let copies = result?.copies, copies.asked > 0 {
       var copied = state.copied ?? 0
-      move(&copied, result.copies)
+      move(&copied, copies)
       state.copied = copied
     }
     let (tasks, copied) = (state.accuracies, state.copied)
@@ -182,7 +177,9 @@ public enum TrainingError: Error, Equatable, CustomStringConvertible {
   case text(stage: String, task: String, length: Int, String)
   /// A step that is averaged, and the last one, before it.
   case average(step: Int, last: Int)
-  /// A checkpoint that is not one of this run.
+  /// What a run holds at once does not fit into memory.
+  case memory(needed: Int, available: Int, what: String)
+  /// A checkpoint that is damaged, or not one of this run.
   case checkpoint(path: String, String)
 
   /// One line: what, where, what to do.
@@ -195,7 +192,16 @@ public enum TrainingError: Error, Equatable, CustomStringConvertible {
     case .average(let step, let last):
       "average: the run ended after step \(last), before step \(step); the last checkpoint is the model "
         + "without the mean; for the mean, train again without this step"
+    case .memory(let needed, let available, let what):
+      "\(what) take at least \(gibibytes(needed)) GiB, and \(gibibytes(available)) are free (an "
+        + "estimate); take a smaller model, shorter texts or fewer sequences"
     case .checkpoint(let path, let reason): "\(path): \(reason)"
     }
   }
+}
+
+/// With two digits behind the point.
+private func gibibytes(_ bytes: Int) -> String {
+  let hundredths = (bytes >> 20) * 100 >> 10
+  return "\(hundredths / 100)." + (hundredths % 100 < 10 ? "0" : "") + "\(hundredths % 100)"
 }

@@ -8,14 +8,14 @@
 //        sum.safetensors                    of the weights that are averaged, once there are some
 //        training.json                      step, stage, accuracies, and what run it is
 //
-// The folder is written under another name and renamed when it is whole, so a folder of this name
-// is always complete, whenever the process was killed. The two newest are kept. A state that is
+// The folder is written under another name, partial-..., and renamed when it is whole; one that is
+// removed gets such a name first. So a folder of this name is always complete, whenever the process was
+// killed, and what a killed one left is known by its name. The two newest are kept. A state that is
 // read back is the state that was written, to the bit: all numbers are stored as they are, the
 // accuracies too (shortest decimal text that reads back to the same Double).
 
 import Foundation
 public import Tensors
-import Transformers
 
 /// The folders of a run.
 public struct TrainingCheckpoint: Sendable {
@@ -34,144 +34,122 @@ public struct TrainingCheckpoint: Sendable {
   }
 
   /// The complete checkpoints, oldest first.
-  public func all() -> [String] {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: run)) ?? []
-    return names.filter { $0.hasPrefix("step-") && Int($0.dropFirst(5)) != nil }.sorted()
-      .map { "\(run)/\($0)" }
+  ///
+  /// Throws where the run's folder is there and cannot be read: it may hold some.
+  public func all() throws -> [String] {
+    if !fileExists(at: run) { return [] }
+    let names: [String]
+    do {
+      names = try FileManager.default.contentsOfDirectory(atPath: run)
+    } catch {
+      throw FileError(path: run, reason: "cannot be read as a folder; choose another one")
+    }
+    let steps = names.compactMap { name in
+      name.hasPrefix("step-")
+        ? Int(name.dropFirst(5)).flatMap { Self.name($0) == name ? $0 : nil } : nil
+    }
+    return steps.sorted().map { "\(run)/\(Self.name($0))" }
+  }
+
+  /// "step-00001200".
+  static func name(_ step: Int) -> String {
+    "step-" + String(repeating: "0", count: max(0, 8 - "\(step)".count)) + "\(step)"
   }
 
   /// Saves the state; older checkpoints but one are removed.
   @discardableResult
   public func save(_ state: TrainingState, _ shape: ModelShape) throws -> String {
-    let name =
-      "step-" + String(repeating: "0", count: max(0, 8 - "\(state.step)".count))
-      + "\(state.step)"
+    let name = Self.name(state.step)
     let (part, whole) = ("\(run)/partial-\(name)", "\(run)/\(name)")
-    try? FileManager.default.removeItem(atPath: part)
-    try FileManager.default.createDirectory(atPath: part, withIntermediateDirectories: true)
-    try writeModel(shape, state.parameters, format: .float32, companions: companions, to: part)
+    try remove(part)
+    do {
+      try write(state, shape, to: part)
+    } catch {
+      try? remove(part)
+      throw error
+    }
+    try discard(whole)
+    try move(part, to: whole)
+    for old in try all().dropLast(2) { try discard(old) }
+    return whole
+  }
+
+  /// Writes the finished model to RUN/model.
+  ///
+  /// A new folder gets its name when it is complete; in one that is there already each file is replaced
+  /// by its new self, and what else lies there stays.
+  public func finish(
+    _ parameters: [Parameter<Float>], _ shape: ModelShape, format: StorageFormat
+  ) throws -> String {
+    let (part, whole) = ("\(run)/partial-model", "\(run)/model")
+    let isThere = fileExists(at: whole)
+    try remove(part)
+    try writeModel(
+      shape, parameters, format: format, companions: companions, to: isThere ? whole : part)
+    if !isThere { try move(part, to: whole) }
+    return whole
+  }
+
+  /// Removes what killed runs left in the folder; only who holds the run's lock may.
+  public func removeLeftovers() throws {
+    guard let names = try? FileManager.default.contentsOfDirectory(atPath: run) else { return }
+    for name in names where name.hasPrefix("partial-") {
+      let rest = name.dropFirst("partial-".count)
+      let step = rest.hasPrefix("step-") ? Int(rest.dropFirst(5)) : nil
+      if rest == "model" || rest == "removed" || step.map({ Self.name($0) == rest }) ?? false {
+        try remove("\(run)/\(name)")
+      }
+    }
+  }
+
+  /// Removes a whole folder: first its name, then what is in it.
+  private func discard(_ folder: String) throws {
+    if !fileExists(at: folder) { return }
+    let gone = "\(run)/partial-removed"
+    try remove(gone)
+    try move(folder, to: gone)
+    try remove(gone)
+  }
+
+  private func remove(_ path: String) throws {
+    if !fileExists(at: path) { return }
+    do { try FileManager.default.removeItem(atPath: path) } catch {
+      throw FileError(path: path, reason: "cannot be removed; remove it, or choose another folder")
+    }
+  }
+
+  private func move(_ path: String, to new: String) throws {
+    do { try FileManager.default.moveItem(atPath: path, toPath: new) } catch {
+      throw FileError(path: path, reason: "cannot be renamed to \(new)")
+    }
+  }
+
+  private func write(_ state: TrainingState, _ shape: ModelShape, to folder: String) throws {
+    try writeModel(shape, state.parameters, format: .float32, companions: companions, to: folder)
     var moments = SafetensorsWriter()
     for p in state.parameters {
       try moments.add("\(p.name).mean", Tensor(shape: p.shape, elements: p.mean), as: .float32)
       try moments.add("\(p.name).square", Tensor(shape: p.shape, elements: p.square), as: .float32)
     }
-    try moments.write(to: "\(part)/moments.safetensors")
+    try moments.write(to: "\(folder)/moments.safetensors")
     if state.sum.count > 0 {
       var sum = SafetensorsWriter()
       for (p, values) in zip(state.parameters, state.sum.values) {
         try sum.add(p.name, Tensor(shape: p.shape, elements: values), as: .float32)
       }
-      try sum.write(to: "\(part)/sum.safetensors")
+      try sum.write(to: "\(folder)/sum.safetensors")
     }
-    try Data(description(of: state).utf8).write(to: URL(fileURLWithPath: "\(part)/training.json"))
-    try? FileManager.default.removeItem(atPath: whole)
-    try FileManager.default.moveItem(atPath: part, toPath: whole)
-    for old in all().dropLast(2) { try FileManager.default.removeItem(atPath: old) }
-    return whole
+    try writeFile(description(of: state).utf8, to: "\(folder)/training.json")
   }
 
   private func description(of state: TrainingState) -> String {
     """
     {"step": \(state.step), "stage": \(state.stage), "step_in_stage": \(state.stepInStage),
      "tokens": \(state.tokens), "seconds": \(state.seconds), "accuracies": \(state.accuracies),
+     "skipped": \(state.skipped), "left_out": \(state.leftOut),
      "copied": \(state.copied.map { "\($0)" } ?? "null"), "averaged": \(state.sum.count),
      "run": \(jsonQuoted(identity))}
 
     """
-  }
-
-  /// The newest state; nil where the run has not begun.
-  ///
-  /// Throws where it is of another run.
-  public func load(_ shape: ModelShape, seed: UInt64) throws -> TrainingState? {
-    guard let folder = all().last else { return nil }
-    func fault(_ reason: String) -> TrainingError { .checkpoint(path: folder, reason) }
-    let json = try JSONValue(
-      parsing: try readFile(at: "\(folder)/training.json", limit: 1 << 24), depthLimit: 4)
-    guard json["run"]?.stringValue == identity else {
-      throw fault(
-        "it belongs to another recipe; choose another folder, or the recipe it began with")
-    }
-    guard let step = json["step"]?.intValue, let stage = json["stage"]?.intValue,
-      let stepInStage = json["step_in_stage"]?.intValue, let tokens = json["tokens"]?.intValue,
-      let seconds = json["seconds"]?.doubleValue, let list = json["accuracies"]?.arrayValue,
-      let averaged = json["averaged"]?.intValue, averaged >= 0
-    else { throw fault("training.json is damaged; remove this folder") }
-    var state = TrainingState(shape, seed: seed)
-    (state.step, state.stage, state.stepInStage) = (step, stage, stepInStage)
-    (state.tokens, state.seconds) = (tokens, seconds)
-    state.accuracies = list.compactMap(\.doubleValue)
-    state.copied = json["copied"]?.doubleValue
-    let model = try SafetensorsFile(path: "\(folder)/model.safetensors")
-    let moments = try SafetensorsFile(path: "\(folder)/moments.safetensors")
-    let sum = averaged > 0 ? try SafetensorsFile(path: "\(folder)/sum.safetensors") : nil
-    state.sum.count = averaged
-    for n in state.parameters.indices {
-      let (name, shape) = (state.parameters[n].name, state.parameters[n].shape)
-      func read(_ file: SafetensorsFile, _ name: String) throws -> [Float] {
-        let tensor: Tensor<Float> = try file.tensor(name)
-        if tensor.shape != shape { throw fault("\(name) has shape \(tensor.shape), not \(shape)") }
-        return tensor.elements
-      }
-      state.parameters[n].values = try read(model, name)
-      state.parameters[n].mean = try read(moments, "\(name).mean")
-      state.parameters[n].square = try read(moments, "\(name).square")
-      if let sum { state.sum.values.append(try read(sum, name)) }
-    }
-    return state
-  }
-}
-
-/// Writes a model's folder: config.json, model.safetensors, and the files beside them.
-public func writeModel(
-  _ shape: ModelShape, _ parameters: [Parameter<Float>], format: StorageFormat,
-  companions: [(name: String, bytes: [UInt8])], to folder: String
-) throws {
-  try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-  var weights = SafetensorsWriter(metadata: ["format": "pt"])
-  for parameter in parameters { try weights.add(parameter.name, parameter.tensor, as: format) }
-  try weights.write(to: "\(folder)/model.safetensors")
-  try Data(shape.configuration.utf8).write(to: URL(fileURLWithPath: "\(folder)/config.json"))
-  for file in companions {
-    try Data(file.bytes).write(to: URL(fileURLWithPath: "\(folder)/\(file.name)"))
-  }
-}
-
-extension ModelShape {
-  /// config.json in the Hugging Face layout.
-  public var configuration: String {
-    var lines = [
-      "\"vocab_size\": \(vocabulary)", "\"hidden_size\": \(hiddenSize)",
-      "\"num_hidden_layers\": \(layers)", "\"num_attention_heads\": \(queryHeads)",
-      "\"intermediate_size\": \(intermediateSize)", "\"rms_norm_eps\": \(normEpsilon)",
-      "\"rope_theta\": \(rotaryBase)", "\"max_position_embeddings\": \(contextLength)",
-      "\"bos_token_id\": \(ModelTokenizer.beginID)", "\"eos_token_id\": \(ModelTokenizer.endID)",
-      "\"tie_word_embeddings\": true", "\"hidden_act\": \"silu\"", "\"torch_dtype\": \"float32\"",
-    ]
-    switch attention {
-    case .grouped(let M):
-      lines =
-        [
-          "\"architectures\": [\"LlamaForCausalLM\"]", "\"model_type\": \"llama\"",
-          "\"head_dim\": \(headWidth)", "\"num_key_value_heads\": \(M)",
-        ] + lines
-    case .lowRank(let rank):
-      lines =
-        [
-          "\"architectures\": [\"LRKVForCausalLM\"]", "\"model_type\": \"lrkv\"",
-          "\"head_dim\": \(headWidth)", "\"residual_rank\": \(rank)",
-          "\"lrkv_positions\": \"rotated\"",
-        ] + lines
-    case .latent(let latent, let rotary):
-      lines =
-        [
-          "\"architectures\": [\"DeepseekV3ForCausalLM\"]", "\"model_type\": \"deepseek_v3\"",
-          "\"num_key_value_heads\": \(queryHeads)", "\"kv_lora_rank\": \(latent)",
-          "\"qk_rope_head_dim\": \(rotary)", "\"qk_nope_head_dim\": \(headWidth)",
-          "\"v_head_dim\": \(headWidth)", "\"q_lora_rank\": null", "\"rope_interleave\": false",
-          "\"first_k_dense_replace\": \(layers)", "\"attention_bias\": false",
-        ] + lines
-    }
-    return "{\n  " + lines.joined(separator: ",\n  ") + "\n}\n"
   }
 }
