@@ -172,14 +172,21 @@ func readText(_ path: String) throws -> String {
   guard let data = FileManager.default.contents(atPath: path) else {
     throw InputError("\(path): cannot be read")
   }
-  guard let text = String(data: data, encoding: .utf8) else {
+  // Foundation's initializer drops a byte-order mark, on which ids depend.
+  guard let text = String(validating: data, as: UTF8.self) else {
     throw InputError("\(path): not UTF-8 text")
   }
   return text
 }
 
 /// The tokenizer of a checkpoint folder; nil where it has none.
+///
+/// What was set aside of its files goes to standard error, a line each.
 func tokenizerIfAny(_ folder: String) throws -> Tokenizer? {
-  FileManager.default.fileExists(atPath: folder + "/tokenizer.json")
-    ? try Tokenizer(folder: folder) : nil
+  if !FileManager.default.fileExists(atPath: folder + "/tokenizer.json") { return nil }
+  let tokenizer = try Tokenizer(folder: folder)
+  for note in tokenizer.notes {
+    FileHandle.standardError.write(Data("lrqk: note: \(note)\n".utf8))
+  }
+  return tokenizer
 }

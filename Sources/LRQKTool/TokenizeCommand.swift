@@ -37,11 +37,11 @@ struct TokenizeCommand: ParsableCommand {
 
   func run() throws {
     do {
-      let tokenizer = try Tokenizer(folder: model.model)
+      let tokenizer = try requiredTokenizer(model.model)
       if let text { return show(line(text, tokenizer)) }
       if !jsonLines {
         let data = FileHandle.standardInput.readDataToEndOfFile()
-        guard let text = String(data: data, encoding: .utf8) else {
+        guard let text = String(validating: data, as: UTF8.self) else {
           throw InputError("standard input: not UTF-8 text")
         }
         return show(line(text, tokenizer))
