@@ -36,7 +36,9 @@ package struct Lesson: Sendable {
   /// Tokens of all turns and their ends.
   package let size: Int
   /// The tokens of the first turn that are haystack, ascending; none where all of it may be asked for.
-  package let haystack: [Int]
+  ///
+  /// Nil where the tokenizer does not give the text back byte by byte, so that no place can be told.
+  package let haystack: [Int]?
   /// Those of them that are needles.
   package let needles: [Int]
 
@@ -54,10 +56,11 @@ package struct Lesson: Sendable {
       [turn(prompt, draft.answer)]
       + draft.followUps.map { turn(form.encode(more: $0.given), $0.answer) }
     size = turns.reduce(0) { $0 + $1.given.count + $1.answer.count + ends }
-    func covering(_ ranges: [Range<Int>]) -> [Int] {
-      form.tokens(covering: ranges, of: draft.text.text + draft.prefix, ids: prompt) ?? []
+    func covering(_ ranges: [Range<Int>]) -> [Int]? {
+      if draft.haystack.isEmpty { return [] }
+      return form.tokens(covering: ranges, of: draft.text.text + draft.prefix, ids: prompt)
     }
-    haystack = draft.haystack.isEmpty ? [] : covering([draft.haystack])
-    needles = draft.haystack.isEmpty ? [] : covering(draft.text.marks)
+    haystack = covering([draft.haystack])
+    needles = covering(draft.text.marks) ?? []
   }
 }

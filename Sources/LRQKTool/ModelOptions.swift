@@ -178,7 +178,8 @@ func readTokenIDs(_ path: String) throws -> (shape: [Int], sequences: [[Int]]) {
   return (ids.shape, sequences)
 }
 
-/// A whole file, pipe or standard input (`-`) as text.
+/// A whole file, pipe or standard input (`-`) as text; a byte-order mark is part of it, as ids
+/// depend on it.
 func readText(_ path: String) throws -> String {
   guard let text = String(validating: try readInput(at: path, limit: 1 << 30), as: UTF8.self) else {
     throw InputError("\(isStandardInput(path) ? "standard input" : path): not UTF-8 text")
@@ -187,7 +188,13 @@ func readText(_ path: String) throws -> String {
 }
 
 /// The tokenizer of a checkpoint folder; nil where it has none.
+///
+/// What was set aside of its files goes to standard error, a line each.
 func tokenizerIfAny(_ folder: String) throws -> Tokenizer? {
-  FileManager.default.fileExists(atPath: folder + "/tokenizer.json")
-    ? try Tokenizer(folder: folder) : nil
+  if !FileManager.default.fileExists(atPath: folder + "/tokenizer.json") { return nil }
+  let tokenizer = try Tokenizer(folder: folder)
+  for note in tokenizer.notes {
+    FileHandle.standardError.write(Data("lrqk: note: \(note)\n".utf8))
+  }
+  return tokenizer
 }

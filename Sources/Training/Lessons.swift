@@ -62,9 +62,14 @@ struct LessonTask: TrainingTask {
     var draws = Draws(seed: numbers.bits(2), name: "thinning")
     return try lesson(of: thinning.length, length: length, numbers) { lesson in
       let (tokens, weights) = written(lesson)
+      guard let haystack = lesson.haystack else {
+        throw EvaluationError(
+          "thin_from: the tokenizer does not give texts back byte by byte, so that their sentences "
+            + "cannot be found in the tokens; use one that does, or leave thin_from out")
+      }
       guard
         let places = thinning.places(
-          of: tokens, haystack: lesson.haystack, needles: lesson.needles, most: length + 1, &draws)
+          of: tokens, haystack: haystack, needles: lesson.needles, most: length + 1, &draws)
       else { return nil }
       let left = length + 1 - places.count
       return (

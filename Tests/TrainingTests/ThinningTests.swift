@@ -42,6 +42,35 @@ import Transformers
     #expect(thinning.places(of: tokens, haystack: [], needles: [], most: 119, &draws) == nil)
   }
 
+  @Test func `a tokenizer that does not give texts back is named as the reason`() throws {
+    let made = try ModelTokenizer(vocabulary: 1500, samples: 3)
+    func thin(_ old: String, _ new: String) throws {
+      let json = String(decoding: made.files[0].bytes, as: UTF8.self)
+      try #require(json.contains(old))
+      let changed = json.replacing(old, with: new)
+      let tokenizer = try Tokenizer(json: Array(changed.utf8), name: "test")
+      let task = try trainingTask("survey", tokenizer: tokenizer, background: 0)
+      let thinning = Thinning(length: 1500, borders: [])
+      _ = try task.text(length: 1400, thinning, RandomNumbers(seed: 9, stream: 0))
+    }
+    for (pattern, content) in [(" ", "_"), (".", "!"), ("e", "")] {
+      do {
+        try thin(
+          "\"normalizer\": null",
+          "\"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"String\": \"\(pattern)\"}, "
+            + "\"content\": \"\(content)\"}")
+        Issue.record("thinned without '\(pattern)'")
+      } catch let error as EvaluationError {
+        #expect(error.description.contains("does not give texts back byte by byte"))
+      }
+    }
+    // Options of a call that a library has stored in the file change nothing.
+    try thin(
+      "\"truncation\": null",
+      "\"truncation\": {\"direction\": \"Right\", \"max_length\": 8, \"strategy\": "
+        + "\"LongestFirst\", \"stride\": 0}")
+  }
+
   @Test(arguments: ["survey", "niah_single_1", "niah_multiquery", "chain"])
   func `a thinned lesson keeps its answer, its needles and their places`(_ name: String) throws {
     let made = try ModelTokenizer(vocabulary: 1500, samples: 3)

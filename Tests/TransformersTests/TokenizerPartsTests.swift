@@ -1,6 +1,7 @@
 // The parts of a tokenizer one by one, in tokenizers of 256 bytes that are made for it.
 
 import Tensors
+import TestSupport
 import Testing
 import Transformers
 
@@ -95,6 +96,40 @@ private func decoded(_ tokens: [String], _ decoder: String) throws -> String {
     } catch {
       #expect(error.description.hasPrefix("test: pre_tokenizer.pattern.Regex: not supported"))
       #expect(!error.description.utf8.contains(10))
+    }
+  }
+
+  @Test(
+    arguments: [
+      // No published pattern is like these: letters that are looked at again and again.
+      ("a+(?=a*a*a*a*b)", "a", ""), ("(a*a*a*a*)b", "a", ""), ("a+a+a+a+c|b", "ab", "b"),
+      ("(?:a|aa)(?:a|aa)(?:a|aa)(?:a|aa)b", "a", ""), (#"\s+\s+\s+(?=\S)x"#, " ", ""),
+      ("a*a*a*(?!b)c", "aab", ""), ("a{0,90}a{0,90}b", "a", ""), ("[ab]*a*[ab]+c", "ab", ""),
+    ])
+  func `no pattern hangs on a long text`(
+    _ pattern: String, _ unit: String, _ match: String
+  ) throws {
+    // A matcher that tries everything again would need years.
+    let text = String(repeating: unit, count: 4000)
+    let cut = try pieces(text, split(pattern, behavior: match.isEmpty ? "Removed" : "Isolated"))
+    #expect(cut.utf8.filter { $0 == UInt8(ascii: "|") }.count == (match.isEmpty ? 1 : 8000))
+    #expect(cut.replacing("|", with: "") == text)
+  }
+
+  @Test func `matches are the same once the matcher remembers what has failed`() throws {
+    // The alternative in front never matches and tries so much that the matcher begins to remember.
+    let tiring = "[abc ]*[abc ]*[abc ]*#|"
+    var dice = SeededNumbers(seed: 5)
+    for pattern in [
+      "a+(?=a*b)|b", "a*a*b|a", "(a|ab)(c|bcd)?", "[ab]{1,3}c?|c+", #"\s+(?!\S)|\s+"#, "a?a?a?b+",
+      "(?:ab|a){1,3}(?!c)|.", "a++b|a", "a*", "(?=a*c)[ac]+|b", "[^b]*b|c{2}", "a*(?!a*b)b*|c",
+    ] {
+      for _ in 0..<60 {
+        let text = (0..<dice.below(60)).map { _ in ["a", "b", "c", " "][dice.below(4)] }.joined()
+        #expect(
+          try pieces(text, split(pattern)) == pieces(text, split(tiring + pattern)),
+          "\(pattern) on '\(text)'")
+      }
     }
   }
 

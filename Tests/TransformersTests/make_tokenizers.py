@@ -3,8 +3,10 @@
 In:  nothing; the text that they are trained on stands below.
 Out: Fixtures/Tokenizers/<layout>/tokenizer.json and tokenizer_config.json, and in each folder
      expected.json: texts, their ids and the decoded texts, as the `tokenizers` library has them.
+     Fixtures/Tokenizers/declarations: one small tokenizer.json, and in expected.json the files that
+     may stand beside it, with what `transformers` makes of texts in such a folder.
 
-Needs `tokenizers` (written with 0.23.3). Run it in this folder:
+Needs `tokenizers` (written with 0.23.3) and `transformers` (5.24). Run it in this folder:
 
     python3 make_tokenizers.py
 
@@ -15,6 +17,7 @@ over the numbers), one of the decoded text and one of the text itself.
 
 import json
 import os
+import tempfile
 
 from tokenizers import AddedToken, Regex, Tokenizer, __version__
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -250,6 +253,118 @@ def legacy(description):
     """The merges as older files have them: "a b"."""
     description["model"]["merges"] = [" ".join(pair) for pair in description["model"]["merges"]]
 
+# ------------------------------------------------------------------------------------------------
+# Tokens declared beside tokenizer.json: every file and key that may say something about ids.
+
+def token(content, **options):
+    return {"content": content, "lstrip": False, "normalized": False, "rstrip": False,
+            "single_word": False, "special": True, **options}
+
+def typed(content, **options):
+    return {"__type": "AddedToken", **token(content, **options)}
+
+ROLES = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+
+def beside(configuration=None, special_tokens_map=None, added_tokens=None, **tokenizer):
+    """Files of a folder; the other arguments are members of tokenizer.json in the place of its own."""
+    files = {"tokenizer_config.json": None if configuration is None else {**ROLES, **configuration},
+             "special_tokens_map.json": special_tokens_map, "added_tokens.json": added_tokens}
+    return {name: value for name, value in files.items() if value is not None}, tokenizer
+
+def numbered(**tokens):
+    return {"added_tokens_decoder": {key[1:]: value for key, value in tokens.items()}}
+
+PADDING = {"strategy": {"Fixed": 20}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0,
+           "pad_type_id": 0, "pad_token": "[PAD]"}
+TRUNCATION = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+
+DECLARATIONS = {
+    "nothing": beside(),
+    "numbered: a new token": beside(numbered(_262=token("<new>"))),
+    "numbered: not special": beside(numbered(_262=token("<new>", special=False))),
+    "numbered: normalized": beside(numbered(_262=token("<new>", special=False, normalized=True))),
+    "numbered: two, out of order": beside(numbered(_263=token("<n2>"), _262=token("<new>", lstrip=True))),
+    "numbered: other options": beside(numbered(_261=token("<turn>", rstrip=True))),
+    "numbered: a word of its own": beside(numbered(_261=token("<turn>", lstrip=True, single_word=True))),
+    "numbered: no longer special": beside(numbered(_261=token("<turn>", special=False))),
+    "numbered: of the vocabulary": beside(numbered(_257=token("the", single_word=True))),
+    "numbered: options left out": beside(numbered(_262={"content": "<new>"})),
+    "numbered: a role makes it special": beside({**numbered(_262={"content": "<new>"}), "pad_token": "<new>"}),
+    "role: a new token": beside({"pad_token": "<pad>"}),
+    "role: with options": beside({"pad_token": typed("<pad>", lstrip=True)}),
+    "role: of the vocabulary": beside({"pad_token": "the"}),
+    "role: two of one token": beside({"eos_token": "<end>", "pad_token": "<end>"}),
+    "role: the standard ones": beside({"mask_token": typed("<mask>", lstrip=True), "unk_token": "<unk>",
+                                       "cls_token": "<cls>", "sep_token": "<sep>", "pad_token": "<pad>"}),
+    "role: one of the model": beside({"image_token": "<img>", "audio_token": typed("<aud>", rstrip=True)}),
+    "role: an object of them": beside({"model_specific_special_tokens": {"image_token": "<img>"}}),
+    "list: additional_special_tokens": beside({"additional_special_tokens": ["<new>", "<turn>", "<n2>"]}),
+    "list: extra_special_tokens": beside({"extra_special_tokens": ["<new>", "<n2>"]}),
+    "list: with options": beside({"extra_special_tokens": [typed("<new>", rstrip=True)]}),
+    "list: an object": beside({"extra_special_tokens": {"image_token": "<img>", "boi_token": "<boi>"}}),
+    "list: an object and the older list": beside({"extra_special_tokens": {"image_token": "<img>"},
+                                                  "additional_special_tokens": ["<n2>"]}),
+    "list: both": beside({"extra_special_tokens": ["<new>"], "additional_special_tokens": ["<n2>"]}),
+    "older: special_tokens_map.json alone": beside(None, {"bos_token": "<s>", "pad_token": "<pad>",
+                                                          "additional_special_tokens": ["<new>"]}),
+    "older: it overrules": beside({"pad_token": "<p1>"}, {"pad_token": token("<pad>", lstrip=True)}),
+    "older: a list more": beside({"extra_special_tokens": ["<new>"]},
+                                 {"extra_special_tokens": ["<n2>", {"content": "<img>", "rstrip": True}]}),
+    "older: not read": beside(numbered(_262=token("<new>")), {"pad_token": "<pad>"}, {"<n2>": 262}),
+    "older: added_tokens.json": beside({}, None, {"<new>": 262, "<n2>": 263}),
+    "older: its special ones": beside({"pad_token": "<new>", "additional_special_tokens": ["<n2>"]}, None,
+                                      {"<new>": 262, "<n2>": 263, "<turn>": 261}),
+    "setting: special tokens are text": beside({"split_special_tokens": True,
+                                                **numbered(_262=token("<new>", special=False))}),
+    "setting: without effect": beside({"clean_up_tokenization_spaces": True, "add_prefix_space": True,
+                                       "add_bos_token": False, "add_eos_token": True, "legacy": True}),
+    "tokenizer.json: truncation": beside({}, truncation=TRUNCATION),
+    "tokenizer.json: padding": beside({}, padding=PADDING),
+    "tokenizer.json: padding, but no such token": beside({"pad_token": None}, padding=PADDING),
+}
+
+def declared_texts():
+    names = ["<new>", "<n2>", "<turn>", "<s>", "</s>", "<pad>", "<p1>", "<img>", "<boi>", "<aud>", "<end>",
+             "<mask>", "<sep>", "<unk>", "[PAD]", "the"]
+    return ["on the way", "Hello, world !  It 's", "".join(f"a{name} b  {name}\n" for name in names)]
+
+def declarations():
+    from transformers import AutoTokenizer, __version__ as version
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {character: i for i, character in enumerate(alphabet)}
+    merges = [("t", "h"), ("th", "e"), ("o", "n")]
+    for pair in merges:
+        vocabulary["".join(pair)] = len(vocabulary)
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([special(t) for t in ["<s>", "</s>", "<turn>"]])
+    tokenizer.post_processor = template(tokenizer, "<s>")
+    description = json.loads(tokenizer.to_str())
+    folder = os.path.join(FOLDER, "declarations")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as file:
+        json.dump(description, file, ensure_ascii=False, separators=(",", ":"))
+    cases = []
+    for name, (files, members) in DECLARATIONS.items():
+        with tempfile.TemporaryDirectory() as folder_of_case:
+            for file_name, content in {**files, "tokenizer.json": {**description, **members},
+                                       "config.json": {"model_type": "llama"}}.items():
+                with open(os.path.join(folder_of_case, file_name), "w", encoding="utf-8") as file:
+                    json.dump(content, file, ensure_ascii=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder_of_case)
+        ids = [tokenizer(text)["input_ids"] for text in declared_texts()]
+        cases.append({
+            "name": name, "files": files, "tokenizer": members, "ids": ids,
+            "kept": [tokenizer.decode(i, skip_special_tokens=False) for i in ids],
+            "skipped": [tokenizer.decode(i, skip_special_tokens=True) for i in ids],
+            "bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id})
+    with open(os.path.join(folder, "expected.json"), "w", encoding="utf-8") as file:
+        json.dump({"library": f"transformers {version}", "texts": declared_texts(), "cases": cases},
+                  file, ensure_ascii=False, separators=(",", ":"))
+    print("declarations:", len(cases), "folders,", len(declared_texts()), "texts")
+
 def main():
     for name, make in LAYOUTS.items():
         tokenizer, configuration = make()
@@ -287,6 +402,7 @@ def main():
         with open(os.path.join(folder, "expected.json"), "w", encoding="utf-8") as file:
             json.dump(expected, file, ensure_ascii=False, separators=(",", ":"))
         print(name, tokenizer.get_vocab_size(), "tokens,", len(cases), "texts,", RANDOM_TEXTS, "random texts")
+    declarations()
 
 if __name__ == "__main__":
     main()

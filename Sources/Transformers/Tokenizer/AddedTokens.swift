@@ -1,27 +1,21 @@
 // Tokens beside the model's vocabulary: <|begin_of_text|>, <s>, <|im_start|> and their like.
 //
-// In:  `added_tokens` of tokenizer.json; then text.
+// In:  the list of added tokens (AddedTokenList.swift); then text.
 // Out: the text cut into added tokens and what lies between them.
 //
 // They are found before anything else happens to the text, the leftmost first and of several the
 // longest; those with `normalized` are looked for afterwards, in the normalized stretches between
 // the others. A special token inside the text of a prompt counts as one: so the library, and
-// therefore chat templates, work.
-//
-//   lstrip, rstrip  the token swallows the white space before, after it
-//   single_word     it counts only where no word character touches it
-//   special         left out when text is decoded
+// therefore chat templates, work. (`split_special_tokens` of tokenizer_config.json turns that off.)
 
-/// One token of `added_tokens`.
+/// One added token.
 struct AddedToken: Sendable {
   let id: Int
   let content: Scalars
   /// What is looked for in the text, and shown when decoding: normalized where that is asked for.
   let shape: Scalars
-  let isSingleWord: Bool
-  let stripsLeft: Bool
-  let stripsRight: Bool
-  let isNormalized: Bool
+  let options: TokenOptions
+  /// Whether decoding leaves it out.
   let isSpecial: Bool
 }
 
@@ -33,56 +27,36 @@ enum TextSegment {
 
 /// The added tokens of a tokenizer.
 struct AddedTokens: Sendable {
-  /// All of them, in the order of the file.
+  /// All of them, in the order in which they were added.
   let tokens: [AddedToken]
 
   private let plain: TokenFinder
   private let normalized: TokenFinder
 
-  /// Reads `added_tokens`; nil is an empty list.
+  /// Takes the tokens of `list`; `part` is where errors point.
   ///
-  /// A token of the vocabulary must have its id there; the others must count on from the
-  /// vocabulary's size, as the library numbers them whatever the file says.
+  /// With `splitsSpecial` a special token in a text is text.
   init(
-    _ part: TokenizerPart?, vocabulary: Vocabulary, normalizer: Normalizer?
+    _ list: AddedTokenList, normalizer: Normalizer?, splitsSpecial: Bool, _ part: TokenizerPart
   ) throws(TokenizerError) {
-    var tokens: [AddedToken] = []
-    var contents: Set<Scalars> = []
-    var expected = vocabulary.ids.count
-    for part in try part?.elements() ?? [] {
-      try part.allow(
-        "id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
-      let content = try part.required("content").scalars()
-      let id = try part.required("id").tokenID()
-      if content.isEmpty { throw part.fault("an empty token") }
-      if !contents.insert(content).inserted { throw part.fault("\(quoted(content)) again") }
-      let known = vocabulary.ids[content]
-      if id != known ?? expected || known == nil && vocabulary.texts[id] != nil {
-        throw part.fault(
-          "\(quoted(content)) has the id \(id), expected \(known ?? expected): ids of added tokens "
-            + "are those of the vocabulary or count on from its size")
-      }
-      if known == nil { expected += 1 }
-      let isNormalized = try part.flag("normalized")
-      tokens.append(
-        AddedToken(
-          id: id, content: content,
-          shape: isNormalized ? normalizer?.normalize(content) ?? content : content,
-          isSingleWord: try part.flag("single_word"), stripsLeft: try part.flag("lstrip"),
-          stripsRight: try part.flag("rstrip"), isNormalized: isNormalized,
-          isSpecial: try part.flag("special")))
+    let tokens = list.tokens.map { id, declaration in
+      let (content, options) = (declaration.content, declaration.options)
+      return AddedToken(
+        id: id, content: content,
+        shape: options.isNormalized ? normalizer?.normalize(content) ?? content : content,
+        options: options, isSpecial: list.special.contains(content))
     }
     self.tokens = tokens
     for isNormalized in [false, true] {
       var shapes: Set<Scalars> = []
-      for token in tokens where token.isNormalized == isNormalized {
-        if token.shape.isEmpty || !shapes.insert(token.shape).inserted, let part {
+      for token in tokens where token.options.isNormalized == isNormalized {
+        if token.shape.isEmpty || !shapes.insert(token.shape).inserted {
           throw part.fault("\(quoted(token.content)) is empty or ambiguous when normalized")
         }
       }
     }
-    plain = TokenFinder(tokens.filter { !$0.isNormalized })
-    normalized = TokenFinder(tokens.filter { $0.isNormalized })
+    plain = TokenFinder(tokens.filter { !$0.options.isNormalized }, splitsSpecial)
+    normalized = TokenFinder(tokens.filter { $0.options.isNormalized }, splitsSpecial)
   }
 
   /// Cuts the text as it came at the tokens that are not normalized.
@@ -95,13 +69,15 @@ struct AddedTokens: Sendable {
 /// Looks for tokens in a text, by a tree of their scalars.
 private struct TokenFinder: Sendable {
   private let tokens: [AddedToken]
+  private let splitsSpecial: Bool
   /// Child of a node by scalar; node 0 is the root.
   private var children: [[Unicode.Scalar: Int]] = [[:]]
   /// The token that ends at a node.
   private var ends: [Int?] = [nil]
 
-  init(_ tokens: [AddedToken]) {
+  init(_ tokens: [AddedToken], _ splitsSpecial: Bool) {
     self.tokens = tokens
+    self.splitsSpecial = splitsSpecial
     for (index, token) in tokens.enumerated() {
       var node = 0
       for scalar in token.shape {
@@ -143,17 +119,21 @@ private struct TokenFinder: Sendable {
       }
       var begin = place
       place = tokenEnd
-      if token.isSingleWord
+      let options = token.options
+      if token.isSpecial && splitsSpecial { continue }
+      if options.isSingleWord
         && (begin > 0 && isWord(text[begin - 1]) || tokenEnd < text.count && isWord(text[tokenEnd]))
       {
         continue
       }
-      if token.stripsLeft {
-        while begin > 0 && text[begin - 1].properties.isWhitespace { begin -= 1 }
+      if options.stripsLeft {
+        while begin > end && text[begin - 1].properties.isWhitespace { begin -= 1 }
         begin = max(begin, end)
       }
       var stop = tokenEnd
-      if token.stripsRight {
+      if options.stripsRight {
+        // What the token before took is white space, up to its end.
+        stop = max(stop, end)
         while stop < text.count && text[stop].properties.isWhitespace { stop += 1 }
       }
       if end < begin { segments.append(.text(end..<begin)) }

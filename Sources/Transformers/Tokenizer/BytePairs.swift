@@ -32,10 +32,14 @@ struct BytePairModel: Sendable {
   /// Whether a word that is a token as a whole is taken as it is.
   private let ignoresMerges: Bool
 
-  /// Reads `model`.
-  init(_ part: TokenizerPart) throws(TokenizerError) {
-    let type = try part.type()
-    if type != "BPE" { throw part.unsupported(type, known: "BPE") }
+  /// Reads `model`; `isByteLevel`: whether words are characters that stand for bytes.
+  ///
+  /// Files from before there were types have none; merges make them byte-pair encodings.
+  init(_ part: TokenizerPart, isByteLevel: Bool) throws(TokenizerError) {
+    if part.member("type") != nil || part.member("merges") == nil {
+      let type = try part.type()
+      if type != "BPE" { throw part.unsupported(type, known: "BPE") }
+    }
     try part.allow(
       "type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
       "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges")
@@ -53,16 +57,23 @@ struct BytePairModel: Sendable {
     fallsBackToBytes = try part.flag("byte_fallback", default: false)
     ignoresMerges = try part.flag("ignore_merges", default: false)
     if let member = part.member("unk_token") {
-      guard let id = vocabulary.ids[try member.scalars()] else {
+      unknown = vocabulary.ids[try member.scalars()]
+      // The library asks for the token when it meets an unknown character; here none may come.
+      let vocabulary = vocabulary
+      let isNeverAsked =
+        isByteLevel && ByteAlphabet.scalars.allSatisfy { vocabulary.singles[$0] != nil }
+        || fallsBackToBytes && vocabulary.bytes.allSatisfy { $0 != nil }
+      if unknown == nil && !isNeverAsked {
         throw member.fault("the vocabulary has no \(shown(try member.string()))")
       }
-      unknown = id
     } else {
       unknown = nil
     }
   }
 
   /// Reads `model.merges`: ["a b", ...] or [["a", "b"], ...], the first with rank 0.
+  ///
+  /// Of a pair that comes again the last rank counts, as in the library.
   private static func merges(
     _ part: TokenizerPart, _ vocabulary: Vocabulary
   ) throws(TokenizerError) -> [UInt64: UInt64] {
@@ -91,10 +102,7 @@ struct BytePairModel: Sendable {
         }
         ids.append(id)
       }
-      let packed = pack(rank, ids[2])
-      if merges.updateValue(packed, forKey: pack(ids[0], ids[1])) != nil {
-        throw fault("\(quoted(halves[0])) and \(quoted(halves[1])) merge twice")
-      }
+      merges[pack(ids[0], ids[1])] = pack(rank, ids[2])
       rank += 1
     }
     return merges

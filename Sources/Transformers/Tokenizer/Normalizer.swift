@@ -67,6 +67,15 @@ indirect enum Normalizer: Sendable {
     }
   }
 
+  /// Whether a text gets something in front.
+  var putsSpace: Bool {
+    switch self {
+    case .sequence(let steps): steps.contains { $0.putsSpace }
+    case .prepend: true
+    case .composed, .replace: false
+    }
+  }
+
   /// The normalized form of `text`.
   func normalize(_ text: Scalars) -> Scalars {
     switch self {

@@ -11,8 +11,9 @@
 //   escape    = \r \n \t \f \v \s \S \d \D \p{L} \p{^Lu} \P{N} \uHHHH \x{H...} or \ and punctuation
 //   quantifier= ("?" | "*" | "+") "+"?  |  "{" m "}" | "{" m "," n? "}" | "{" "," n "}"
 //
-// A group may repeat at most 8 times; a lookahead not at all. Ignoring case is for ASCII literals
-// and classes, with the two characters beyond ASCII that fold into it: U+017F (s) and U+212A (k).
+// A group may repeat at most 8 times, a set at most 1000 times or without bound; a lookahead not at
+// all. Ignoring case is for ASCII literals and classes, with the two characters beyond ASCII that
+// fold into it: U+017F (s) and U+212A (k).
 // Everything else is an error that names it: anchors, lazy quantifiers, back-references, lookbehind,
 // names, scripts, class arithmetic.
 
@@ -66,7 +67,7 @@ extension TokenizerPattern {
     var compiler = PatternCompiler()
     let end = compiler.add(.match)
     let start = compiler.compile(tree, next: end)
-    if compiler.steps.count > 50_000 { throw PatternError(reason: "too many repetitions") }
+    if compiler.steps.count > 5000 { throw PatternError(reason: "too many repetitions") }
     self.init(
       steps: compiler.steps, sets: compiler.sets, start: start, lengths: tree.lengths)
   }
@@ -221,7 +222,7 @@ struct PatternParser {
     var number: Int?
     while let digit = next.flatMap({ $0.isASCII ? Character($0).wholeNumberValue : nil }) {
       number = (number ?? 0) * 10 + digit
-      if number ?? 0 > 100_000 { throw fault("a bound beyond 100000") }
+      if number ?? 0 > 1000 { throw fault("a bound beyond 1000") }
       place += 1
     }
     return number

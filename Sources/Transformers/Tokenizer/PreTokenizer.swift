@@ -80,6 +80,22 @@ indirect enum PreTokenizer: Sendable {
     if case .sequence(let steps) = self { steps.flatMap { $0.steps } } else { [self] }
   }
 
+  /// Whether a text gets a space in front.
+  var putsSpace: Bool {
+    steps.contains { step in
+      switch step {
+      case .byteLevel(let addsSpace, _): addsSpace
+      case .metaspace(let metaspace): metaspace.scheme != .never
+      default: false
+      }
+    }
+  }
+
+  /// Whether all text becomes characters that stand for bytes.
+  var isByteLevel: Bool {
+    steps.contains { if case .byteLevel = $0 { true } else { false } }
+  }
+
   /// Refuses the scheme "first" where the beginning of the text cannot be told.
   ///
   /// The library asks which character of the original text a piece begins with. Behind a step that

@@ -1,7 +1,9 @@
 // Text to token ids and back.
 //
-// In:  the folder of a checkpoint, with tokenizer.json; then text, or ids.
-// Out: ids, or text: the same as Hugging Face's `tokenizers` library gives with the same file.
+// In:  the folder of a checkpoint, with tokenizer.json and files beside it (TokenizerFolder.swift);
+//      then text, or ids.
+// Out: ids, or text: the same as Hugging Face's `tokenizers` library gives with the same file, and
+//      the tokens that transformers adds to it.
 //
 //   text --AddedTokens-->  special tokens | stretches
 //        --Normalizer-->   stretches in the vocabulary's form
@@ -12,7 +14,9 @@
 //   ids  --TokenDecoder--> text
 //
 // Byte-pair encodings only, with the parts that Llama 2 and 3, Mistral, Qwen 2 to 3 and Phi-3 are
-// made of, and their close relatives. Anything else in a file is an error that names it.
+// made of, and their close relatives. Anything else in a file is an error that names it. Not read are
+// `truncation` and `padding`: options of a call that a library keeps in the file and resets on every
+// call. (Of `padding` only its token counts, which transformers adds.)
 
 internal import Tensors
 
@@ -23,7 +27,6 @@ public struct Tokenizer: Sendable {
   private let normalizer: Normalizer?
   private let preTokenizer: PreTokenizer?
   private let postProcessor: PostProcessor
-  private let configuration: TokenizerConfiguration
   let decoder: TokenDecoder
 
   /// Added tokens by id; of several with one id the last.
@@ -32,19 +35,14 @@ public struct Tokenizer: Sendable {
   /// The ids that decoding skips.
   private let skipped: Set<Int>
 
-  /// Reads `tokenizer.json` and, if it is there, `tokenizer_config.json` of a checkpoint's folder.
-  ///
-  /// Of the latter: `bos_token`, `eos_token`, and whether `add_bos_token` and `add_eos_token` agree
-  /// with tokenizer.json. Throws where a file cannot be read, is malformed or asks for something
-  /// that is not supported.
-  public init(folder: String) throws(TokenizerError) {
-    let path = "\(folder)/tokenizer.json"
-    let configurationPath = "\(folder)/tokenizer_config.json"
-    try self.init(
-      json: try Self.read(path), name: path,
-      configuration: fileExists(at: configurationPath) ? try Self.read(configurationPath) : nil,
-      configurationName: configurationPath)
-  }
+  /// The id of the token that begins a text, if the files beside tokenizer.json name one.
+  public let beginID: Int?
+
+  /// The id of the token that ends a text, if the files beside tokenizer.json name one.
+  public let endID: Int?
+
+  /// What a user should know of the files: one line each, for what was set aside.
+  public let notes: [String]
 
   /// Reads a tokenizer.json, and a tokenizer_config.json if one is given, from memory.
   ///
@@ -53,18 +51,23 @@ public struct Tokenizer: Sendable {
     json: [UInt8], name: String, configuration: [UInt8]? = nil,
     configurationName: String = "tokenizer_config.json"
   ) throws(TokenizerError) {
-    let file = try TokenizerPart(parsing: json, name: name)
+    var files = TokenizerFiles(tokenizer: try TokenizerPart(parsing: json, name: name))
+    if let configuration {
+      files.configuration = try TokenizerPart(parsing: configuration, name: configurationName)
+    }
+    try self.init(files)
+  }
+
+  /// Reads the parts of tokenizer.json and what the files beside it say.
+  init(_ files: TokenizerFiles) throws(TokenizerError) {
+    let file = files.tokenizer
     try file.allow(
       "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
       "post_processor", "decoder", "model")
     if let version = file.member("version"), try version.string() != "1.0" {
       throw version.fault("not \"1.0\"")
     }
-    for key in ["truncation", "padding"] {
-      if let part = file.member(key) { throw part.fault("not supported; set it to null") }
-    }
 
-    model = try BytePairModel(try file.required("model"))
     if let part = file.member("normalizer") {
       let normalizer = try Normalizer(part)
       // Steps that lengthen a text and are repeated often enough would fill any memory.
@@ -75,8 +78,6 @@ public struct Tokenizer: Sendable {
     } else {
       normalizer = nil
     }
-    added = try AddedTokens(
-      file.member("added_tokens"), vocabulary: model.vocabulary, normalizer: normalizer)
     if let part = file.member("pre_tokenizer") {
       let preTokenizer = try PreTokenizer(part)
       try preTokenizer.check(normalizer, part)
@@ -84,32 +85,34 @@ public struct Tokenizer: Sendable {
     } else {
       preTokenizer = nil
     }
+    model = try BytePairModel(
+      try file.required("model"), isByteLevel: preTokenizer?.isByteLevel ?? false)
     decoder = try TokenDecoder(file.member("decoder"))
 
+    let configuration = try TokenizerConfiguration(files)
+    var list = try AddedTokenList(file.member("added_tokens"), vocabulary: model.vocabulary)
+    var notes: [String] = []
+    try list.merge(configuration, notes: &notes)
+    added = try AddedTokens(
+      list, normalizer: normalizer, splitsSpecial: configuration.splitsSpecial,
+      file.member("added_tokens") ?? file)
     addedByID = Dictionary(added.tokens.map { ($0.id, $0) }) { $1 }
     addedIDs = Dictionary(added.tokens.map { ($0.content, $0.id) }) { $1 }
     let special = Set(added.tokens.filter(\.isSpecial).map(\.content))
     skipped = Set(addedByID.values.filter { special.contains($0.shape) }.map(\.id))
-    let (model, addedByID, addedIDs) = (model, addedByID, addedIDs)
-    let postProcessor = try PostProcessor(file.member("post_processor")) {
+    beginID = configuration.named["bos_token"].flatMap { list.id(of: $0.content) }
+    endID = configuration.named["eos_token"].flatMap { list.id(of: $0.content) }
+
+    let (model, addedByID) = (model, addedByID)
+    postProcessor = try PostProcessor(file.member("post_processor")) {
       addedByID[$0] != nil || model.vocabulary.texts[$0] != nil
     }
-    self.postProcessor = postProcessor
-    if let configuration {
-      self.configuration = try TokenizerConfiguration(
-        try TokenizerPart(parsing: configuration, name: configurationName),
-        id: { addedIDs[$0] ?? model.vocabulary.ids[$0] }, ends: postProcessor.ends)
-    } else {
-      self.configuration = TokenizerConfiguration()
-    }
-  }
-
-  private static func read(_ path: String) throws(TokenizerError) -> [UInt8] {
-    do throws(FileError) {
-      return try readFile(at: path, limit: TokenizerPart.fileLimit)
-    } catch {
-      throw TokenizerError(file: error.path, reason: error.reason)
-    }
+    let settings = TokenizerSettings(files, configuration, list)
+    notes += try settings.endNotes(
+      begin: beginID, end: endID, postProcessor.ends)
+    notes += try settings.notes(
+      putsSpace: normalizer?.putsSpace ?? false || preTokenizer?.putsSpace ?? false)
+    self.notes = notes
   }
 
   // MARK: - Text to ids
@@ -188,12 +191,8 @@ public struct Tokenizer: Sendable {
     model.vocabulary.texts.count + addedByID.keys.count { model.vocabulary.texts[$0] == nil }
   }
 
-  /// The ids of the tokens that the file calls special.
-  public var specialIDs: Set<Int> { Set(added.tokens.filter(\.isSpecial).map(\.id)) }
-
-  /// The id of the token that begins a text, if tokenizer_config.json names one.
-  public var beginID: Int? { configuration.begin }
-
-  /// The id of the token that ends a text, if tokenizer_config.json names one.
-  public var endID: Int? { configuration.end }
+  /// The ids of the tokens that are special.
+  public var specialIDs: Set<Int> {
+    Set(added.tokens.filter(\.isSpecial).map(\.id))
+  }
 }

@@ -64,6 +64,19 @@ struct TokenizerPart {
       file: file, place: place.isEmpty ? key : "\(place).\(key)", value: value)
   }
 
+  /// The members of this object in their order, those that are null included.
+  func members() throws(TokenizerError) -> [(key: String, part: TokenizerPart)] {
+    guard let members = value.objectValue else { throw fault("not an object") }
+    return members.map { member in
+      let key = shown(member.key).dropFirst().dropLast()
+      return (
+        member.key,
+        TokenizerPart(
+          file: file, place: place.isEmpty ? "\(key)" : "\(place).\(key)", value: member.value)
+      )
+    }
+  }
+
   /// The member `key`, which must be there.
   func required(_ key: String) throws(TokenizerError) -> TokenizerPart {
     guard let member = member(key) else { throw fault("no \(key)") }

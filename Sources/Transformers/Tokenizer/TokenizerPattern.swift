@@ -11,9 +11,11 @@
 // repetition is a loop. The program therefore never goes back to an earlier instruction, and the
 // depth of recursion is at most its length, whatever the text.
 //
-// Time: linear for the patterns of published tokenizers, whose alternatives consume what they have
-// looked at. A pattern made for it (`a*a*b`) costs a power of the text's length, as in any
-// backtracking matcher.
+// Time: the patterns of published tokenizers consume what they have looked at and need no more than
+// a few steps a scalar. A pattern made for it (`a*a*b`) would cost a power of the text's length; once
+// a text has taken more steps than a published pattern ever does, the matcher remembers what has
+// failed where (PatternMemory.swift) and never tries it again. So the time is proportional to the
+// text's length, with a factor that depends on the pattern alone, and the matches stay the same.
 
 /// A compiled pattern.
 struct TokenizerPattern: Sendable {
@@ -33,6 +35,11 @@ struct TokenizerPattern: Sendable {
   private let sets: [ScalarSet]
   private let start: Int
 
+  /// Steps for each scalar of a text before the matcher begins to remember.
+  ///
+  /// Published patterns need about ten.
+  private static let patience = 64
+
   /// Lengths of the shortest and of the longest text that matches.
   let lengths: ClosedRange<Int>
 
@@ -49,10 +56,12 @@ struct TokenizerPattern: Sendable {
   /// Where a match is empty, the search goes on at the same place; a second empty match there is
   /// not taken, and the search moves on by one scalar.
   func matches(in text: Scalars) -> [Range<Int>] {
+    var search = Search(
+      steps: steps, sets: sets, text: text, effort: -Self.patience * (text.count + 1))
     var matches: [Range<Int>] = []
     var place = 0
     while place <= text.count {
-      guard let match = firstMatch(in: text, from: place) else { break }
+      guard let match = search.firstMatch(of: start, from: place) else { break }
       if match.isEmpty && match.upperBound == matches.last?.upperBound {
         place = match.upperBound + 1
         continue
@@ -62,50 +71,79 @@ struct TokenizerPattern: Sendable {
     }
     return matches
   }
+}
 
-  private func firstMatch(in text: Scalars, from place: Int) -> Range<Int>? {
+/// The matcher at work on one text.
+private struct Search {
+  let steps: [TokenizerPattern.Step]
+  let sets: [ScalarSet]
+  let text: Scalars
+  /// Scalars looked at and ways tried; below zero while the matcher is patient.
+  var effort: Int
+  /// What has failed so far; nothing while the matcher is patient.
+  var memory: PatternMemory?
+
+  mutating func firstMatch(of start: Int, from place: Int) -> Range<Int>? {
     for begin in place...text.count {
-      if let end = run(start, text, begin) { return begin..<end }
+      if let end = run(start, begin) { return begin..<end }
     }
     return nil
   }
 
   /// Where the match ends that goes on with step `number` at `place`; nil where there is none.
-  private func run(_ number: Int, _ text: Scalars, _ place: Int) -> Int? {
+  private mutating func run(_ number: Int, _ place: Int) -> Int? {
+    effort += 1
+    if effort > 0 && memory == nil { memory = PatternMemory(sets: sets, length: text.count) }
+    if memory?.hasFailed(number, place) == true { return nil }
+    let end = follow(number, place)
+    if end == nil { memory?.fail(number, place) }
+    return end
+  }
+
+  private mutating func follow(_ number: Int, _ place: Int) -> Int? {
     var (number, place) = (number, place)
     while true {
       switch steps[number] {
       case .match:
         return place
       case .take(let set, let minimum, let maximum, let isPossessive, let next):
-        let most = length(of: set, in: text, from: place, atMost: maximum)
-        if most < minimum { return nil }
+        let reached = end(of: set, from: place, atMost: maximum)
+        if reached - place < minimum { return nil }
         if !isPossessive {
           // Give back one at a time; the last attempt is the loop's own next round.
-          for count in stride(from: most, to: minimum, by: -1) {
-            if let end = run(next, text, place + count) { return end }
+          let least = place + minimum
+          var end = memory?.firstUntried(number, from: reached) ?? reached
+          while end > least {
+            if let match = run(next, end) { return match }
+            memory?.tried(number, from: reached, downTo: end)
+            end -= 1
           }
+          if end < least { return nil }
         }
-        place += isPossessive ? most : minimum
+        place = isPossessive ? reached : place + minimum
         number = next
       case .choose(let ways):
         for way in ways.dropLast() {
-          if let end = run(way, text, place) { return end }
+          if let end = run(way, place) { return end }
         }
         guard let last = ways.last else { return nil }
         number = last
       case .look(let start, let mustMatch, let next):
-        if (run(start, text, place) != nil) != mustMatch { return nil }
+        if (run(start, place) != nil) != mustMatch { return nil }
         number = next
       }
     }
   }
 
-  /// How many scalars of a set stand at `place`, counted up to `limit`.
-  private func length(of set: Int, in text: Scalars, from place: Int, atMost limit: Int) -> Int {
-    let end = text.count - place > limit ? place + limit : text.count
+  /// Where the scalars of a set end that stand at `place`, at most `limit` of them.
+  private mutating func end(of set: Int, from place: Int, atMost limit: Int) -> Int {
+    let last = text.count - place > limit ? place + limit : text.count
+    if let end = memory?.end(of: set, from: place, in: text, atMost: limit) {
+      return min(end, last)
+    }
     var reached = place
-    while reached < end && sets[set].contains(text[reached]) { reached += 1 }
-    return reached - place
+    while reached < last && sets[set].contains(text[reached]) { reached += 1 }
+    effort += reached - place
+    return reached
   }
 }
