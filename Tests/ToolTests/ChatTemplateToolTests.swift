@@ -6,8 +6,8 @@ import Testing
 struct ChatTemplateToolTests {
   private static let template =
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% for c in m.tool_calls %}"
-    + "{{ c.function.arguments | tojson }}{% endfor %}\n{% endfor %}{{ tools | tojson }}"
-    + "{% if add_generation_prompt %}<assistant>\n{% endif %}"
+    + "{{ c.function.arguments | tojson }}{% endfor %}{{ '\n' }}{% endfor %}{{ tools | tojson }}"
+    + "{% if add_generation_prompt %}<assistant>{{ '\n' }}{% endif %}"
   private static let messages = """
     [{"role": "system", "content": "é"}, {"role": "user", "content": "a<b"},
      {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1.50}}}]}]
