@@ -88,11 +88,11 @@ package struct ChatConversation {
       members.first { isSameText($0.key, name) }?.value
     }.first
     if let reasoning {
-      // In transformers' order: thinking first unless it was given, reasoning_content in its place
-      // or last; a template that prints whole messages shows it.
-      if !members.contains(where: { isSameText($0.key, "thinking") }) {
-        members.insert(.init("thinking", reasoning), at: 0)
-      }
+      // In transformers' order: thinking first, reasoning_content in its place or last; a template
+      // that prints whole messages shows it.
+      let thinking = members.first { isSameText($0.key, "thinking") }?.value ?? reasoning
+      members.removeAll { isSameText($0.key, "thinking") }
+      members.insert(.init("thinking", thinking), at: 0)
       if let place = members.firstIndex(where: { isSameText($0.key, "reasoning_content") }) {
         members[place] = .init("reasoning_content", reasoning)
       } else {

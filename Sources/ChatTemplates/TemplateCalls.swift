@@ -36,8 +36,8 @@ extension TemplateRenderer {
     }
   }
 
-  /// What the method `name` of Python's types gives; nil where the name may be a key or an
-  /// attribute with a macro.
+  /// What the method `name` of Python's types gives; nil where there is none of that name: it may be
+  /// a key or an attribute with a macro.
   private func result(
     ofMethod name: String, of owner: TemplateValue, _ arguments: TemplateArguments,
     _ caller: TemplateClosure?, in scope: TemplateScope
@@ -45,6 +45,11 @@ extension TemplateRenderer {
     switch owner {
     case .namespace: return nil
     case .mapping where !PythonMethods.mapping.contains(name): return nil
+    case .text where !PythonMethods.text.contains(name): return nil
+    case .list(let list)
+    where list.kind == .list && !PythonMethods.list.contains(name)
+      || list.kind == .tuple && !PythonMethods.tuple.contains(name):
+      return nil
     case .undefined(let why): throw fault(.evaluation(why))
     default: break
     }

@@ -190,7 +190,9 @@ extension TemplateRenderer {
     _ text: String, _ format: FieldFormat, alignment: String
   ) throws(ChatTemplateError) -> String {
     let missing = max(0, (format.width ?? 0) - text.unicodeScalars.count)
-    try charge(bytes: 4 * missing + text.utf8.count)
+    // The character to fill with has at most four bytes.
+    try charge(missing / 4)
+    try charge(bytes: text.utf8.count)
     let left: Int
     switch format.alignment ?? alignment {
     case "<": left = 0

@@ -163,7 +163,7 @@ extension TemplateRenderer {
     let items = try items(of: value)
     try charge(2 * items.count)
     var rows: [TemplateValue] = []
-    for start in stride(from: 0, to: items.count, by: size) {
+    for start in stride(from: 0, to: items.count, by: min(size, max(1, items.count))) {
       var row = Array(items[start...].prefix(size))
       if let fill = given[1], !isNone(fill), row.count < size {
         try charge(size)

@@ -167,7 +167,6 @@ extension TemplateParser {
     }
     let isTuple = token == .symbol(",")
     while take(.symbol(",")) {
-      if [.blockEnd, .name("in"), .symbol("=")].contains(token) { break }
       targets.append(try innerTarget())
     }
     if token == .symbol(".") { throw fault(.unsupported("an attribute among several names")) }

@@ -41,6 +41,11 @@ struct ChatHostileTests {
       ("loops", "", "{% for a in b %}", "x", "{% endfor %}", ""),
       ("sets", "", "{% set a %}", "x", "{% endset %}", ""),
       ("macros", "", "{% macro m() %}", "x", "{% endmacro %}", ""),
+      ("filter blocks", "", "{% filter upper %}", "x", "{% endfilter %}", ""),
+      ("with blocks", "", "{% with a = 1 %}", "x", "{% endwith %}", ""),
+      ("call blocks", "", "{% call m() %}", "x", "{% endcall %}", ""),
+      ("targets", "{% for ", "(", "a", ")", " in x %}{% endfor %}"),
+      ("powers", "{{ 1", "** 1", "", "", " }}"),
     ])
   func depth(
     what: String, before: String, opening: String, middle: String, closing: String, after: String
@@ -100,7 +105,25 @@ struct ChatHostileTests {
       "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
       "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
       "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(28) }}",
+      // Namespaces in one another, lists and texts made long, columns without items.
+      "{% set n = namespace(s=1) %}{% for a in range(100000) %}{% for b in range(9) %}"
+        + "{% set n.s = namespace(s=n.s) %}{% endfor %}{% endfor %}",
+      "{{ [1] * 9223372036854775807 }}",
+      "{{ ([1] * 300000) * 20 }}",
+      "{{ 'a'.zfill(9223372036854775807) }}",
+      "{{ 'a'.rjust(9223372036854775807, '<') }}",
+      "{{ 'a' | center(9223372036854775807) }}",
+      "{{ '{:>9223372036854775807}'.format('a') }}",
+      "{{ '{:09223372036854775807d}'.format(1) }}",
+      "{{ [] | slice(9223372036854775807) | list }}",
+      "{{ [1] | batch(9223372036854775807, 0) | list }}",
+      "{% set n = namespace(s='<') %}{% for a in range(99) %}{% set n.s = (n.s ~ n.s) | forceescape %}"
+        + "{% endfor %}",
+      "{% set n = namespace(s='x') %}{% for a in range(99) %}{% set n.s = n.s.replace('', n.s) %}"
+        + "{% endfor %}",
       // Large numbers.
+      "{{ 2 ** 63 }}",
+      "{{ 10 ** 9223372036854775807 }}",
       "{{ 'x' * 9223372036854775807 }}",
       "{{ 9223372036854775807 * 'xy' }}",
       "{{ 'xyz' | indent(9223372036854775807, true) }}",
@@ -169,6 +192,21 @@ struct ChatHostileTests {
         source: source, name: name, variables: ["bos_token": .text(""), "eos_token": .text("")])
       #expect(try template.render(messages, addingGenerationPrompt: true).contains("message 1999"))
     }
+  }
+
+  @Test("a million marks inside raw text are read once")
+  func rawText() {
+    let marks = times(300_000, "{% ")
+    #expect(outcome("{% raw %}" + marks + "{% endraw %}") == .text(marks))
+    #expect(outcome("{% raw %}" + marks) == .error("syntax"))
+  }
+
+  @Test("a long chain of namespaces is freed")
+  func namespaceChain() {
+    let source =
+      "{% set n = namespace(s=0) %}{% for a in range(50000) %}"
+      + "{% set n.s = [namespace(s=n.s)] %}{% endfor %}{{ n.s[0].s[0].s | length }}"
+    #expect(outcome(source) == .text("1"))
   }
 
   @Test("a source of more than a mebibyte is refused")

@@ -88,6 +88,7 @@ struct ChatTemplateTests {
   func errorText() {
     let error = #expect(throws: ChatTemplateError.self) {
       _ = try ChatTemplate(source: "a\n\n{{ x | wordwrap }}", name: "t")
+        .render([.init(role: "user", content: "")], addingGenerationPrompt: false)
     }
     #expect(
       error?.description

@@ -7,6 +7,8 @@ Run in this folder, with transformers 5 and jinja2 3.1 installed:
 Reads  Fixtures/*.jinja, templates of our own in the shape of the model families'.
 Writes Fixtures/conversations.json: every template with every conversation, rendered by
            transformers' render_jinja_template;
+       Fixtures/dialogues.json: conversations with tools as JSON files have them, rendered in the
+           way of apply_chat_template;
        Fixtures/snippets.json: short templates and their texts, from the same environment.
 """
 
@@ -131,6 +133,10 @@ EXTRAS = {
 }
 
 
+def plain(turns):
+    return [{"role": role, "content": content} for role, content in turns]
+
+
 def rendered(template, messages, prompt, variables):
     """("text", ...) or ("raised", message) or ("error", kind).
 
@@ -138,7 +144,7 @@ def rendered(template, messages, prompt, variables):
     """
     try:
         texts, _ = utils.render_jinja_template(
-            conversations=[[{"role": r, "content": c} for r, c in messages]],
+            conversations=[messages],
             chat_template=template,
             add_generation_prompt=prompt,
             **variables,
@@ -152,7 +158,7 @@ def rendered(template, messages, prompt, variables):
         return "raised", error.message
     except OverflowError:
         return "error", "limit"
-    except (TypeError, ValueError, ZeroDivisionError, AttributeError):
+    except (TypeError, ValueError, ZeroDivisionError, AttributeError, LookupError):
         return "error", "evaluation"
 
 
@@ -165,11 +171,11 @@ def conversations():
         cases = []
         for name, messages in CONVERSATIONS.items():
             for prompt in (False, True):
-                kind, text = rendered(source, messages, prompt, tokens)
+                kind, text = rendered(source, plain(messages), prompt, tokens)
                 cases.append({"conversation": name, "prompt": prompt, kind: text})
         for extra in EXTRAS.get(path.stem, []):
             for name in ("question", "system and turns", "thoughts", "only system"):
-                kind, text = rendered(source, CONVERSATIONS[name], True, tokens | extra)
+                kind, text = rendered(source, plain(CONVERSATIONS[name]), True, tokens | extra)
                 cases.append({"conversation": name, "prompt": True, "extra": extra, kind: text})
         result["templates"].append({"name": path.stem, "variables": tokens, "cases": cases})
     return result
@@ -200,9 +206,81 @@ SNIPPETS = (FOLDER / "snippets.txt").read_text(encoding="utf-8").removesuffix("\
 def snippets():
     result = {"context": CONTEXT, "snippets": []}
     for source in SNIPPETS:
-        kind, text = rendered(source, [("user", "Hi"), ("assistant", "Ho")], False, CONTEXT)
+        kind, text = rendered(
+            source, plain([("user", "Hi"), ("assistant", "Ho")]), False, CONTEXT
+        )
         result["snippets"].append({"template": source, kind: text})
     return result
+
+
+def call(city, number):
+    function = {"name": "add", "arguments": {"a": 1, "city": city, "b": [2.5, None]}}
+    return {"type": "function", "id": f"call{number:05}", "function": function}
+
+
+# Files that `lrqk chat-template` reads.
+DIALOGUES = {
+    "one call": {
+        "messages": [
+            {"role": "system", "content": "You may add."},
+            {"role": "user", "content": "Add <1> and 2."},
+            {"role": "assistant", "content": None, "tool_calls": [call("Köln", 1)]},
+            {"role": "tool", "tool_call_id": "call00001", "name": "add", "content": "3"},
+            {"role": "assistant", "content": "It is 3."},
+            {"role": "user", "content": "Thanks."},
+        ],
+        "tools": TOOLS,
+    },
+    "two calls": {
+        "messages": [
+            {"role": "user", "content": "Add twice."},
+            {"role": "assistant", "content": "", "tool_calls": [call("a", 1), call("b", 2)]},
+            {"role": "tool", "tool_call_id": "call00001", "content": "{\"sum\": 3}"},
+            {"role": "tool", "tool_call_id": "call00002", "content": "5"},
+        ],
+        "tools": TOOLS,
+    },
+    "no tools": [
+        {"role": "user", "content": "Add."},
+        {"role": "assistant", "content": "I call.", "tool_calls": [call("a", 1)]},
+        {"role": "tool", "tool_call_id": "call00001", "content": "3"},
+    ],
+    "reasoning": [
+        {"role": "user", "content": "Is 7 prime?"},
+        {"role": "assistant", "content": "Yes.", "thinking": "2 and 3 do not divide it."},
+        {"role": "user", "content": "And 9?"},
+        {"role": "assistant", "content": "No.", "reasoning": "3 times 3", "name": None},
+    ],
+    "parts": [
+        {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "Ho"}], "weight": 0.5},
+        {"role": "user", "content": "7"},
+    ],
+}
+
+# Shows every member that a template gets to see, in order.
+WHOLE = "{% for m in messages %}{{ m | tojson }}\n{% endfor %}{{ tools | tojson }}"
+
+
+def dialogue(template, given, prompt, tokens):
+    """What tokenizer.apply_chat_template makes of a file."""
+    messages = given["messages"] if isinstance(given, dict) else given
+    tools = given.get("tools") if isinstance(given, dict) else None
+    messages = utils._normalize_chat_messages(messages)
+    return rendered(template, messages, prompt, tokens | {"tools": tools})
+
+
+def dialogues():
+    cases = []
+    for path in sorted(FOLDER.glob("*.jinja")) + [None]:
+        source = path.read_text(encoding="utf-8") if path else WHOLE
+        bos, eos = TOKENS[path.stem] if path else ("<s>", "</s>")
+        tokens = {"eos_token": eos} | ({"bos_token": bos} if bos else {})
+        for name, given in DIALOGUES.items():
+            kind, text = dialogue(source, given, True, tokens)
+            case = {"template": path.stem if path else None, "variables": tokens, "file": name}
+            cases.append(case | {kind: text})
+    return {"whole": WHOLE, "files": DIALOGUES, "cases": cases}
 
 
 def write(name, value):
@@ -212,4 +290,5 @@ def write(name, value):
 
 
 write("conversations.json", conversations())
+write("dialogues.json", dialogues())
 write("snippets.json", snippets())
