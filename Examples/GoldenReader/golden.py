@@ -3,8 +3,9 @@
     python3 golden.py FILE            what is in the file
     python3 golden.py --self-test FOLDER
 
-`read(path)` gives the metadata and the tensors by name; `wrong(tensors, name, candidate)` the places
-where a candidate's output is too far off.
+`read(path)` gives the metadata and the tensors by name; `wrong(tensors, name, candidate, precision)` the
+places where a candidate's output is too far off, as `lrqk check` finds them. `misfit(metadata, precision)`
+says why no candidate in a precision can have a case: the command skips it.
 """
 
 import json
@@ -35,8 +36,29 @@ def read(path):
     return metadata, tensors
 
 
+PRECISIONS = {"f32": (24, -149, 2.0**128), "bf16": (8, -133, 2.0**128), "f16": (11, -24, 2.0**16)}
+
+
+def rounded(values, precision):
+    """Double numbers as the format holds them, nearest, ties to even: (bits, last place, overflow)."""
+    bits, last, overflow = PRECISIONS[precision]
+    values = np.asarray(values, "f8")
+    _, exponent = np.frexp(values)
+    step = np.exp2(np.maximum(exponent - bits, last).astype("f8"))
+    result = np.rint(values / step) * step
+    return np.where(np.abs(result) >= overflow, np.copysign(np.inf, result), result)
+
+
+def misfit(metadata, precision="f32"):
+    """Why no candidate in this precision can have the case; None where one can."""
+    return json.loads(metadata.get("misfits", "{}")).get(precision)
+
+
 def wrong(tensors, name, candidate, precision="f32"):
-    """Places (one row each) where `candidate` is not what the golden file allows for output `name`."""
+    """Places (one row each) where `candidate` is not what the golden file allows for output `name`.
+
+    `precision` is that of the kernel, f32, bf16 or f16, whatever array its numbers come in. Where a
+    candidate flushes denormal numbers, the places are listed; the command skips such an output."""
     expected = tensors["expected/" + name]
     candidate = np.asarray(candidate)
     if candidate.shape != expected.shape:
@@ -45,7 +67,7 @@ def wrong(tensors, name, candidate, precision="f32"):
     if expected.dtype.kind == "i":
         return np.argwhere(candidate != expected)
     if allowed is None:  # every bit is known
-        return np.argwhere(candidate != expected.astype(candidate.dtype))
+        return np.argwhere(candidate.astype("f8") != rounded(expected, precision))
     error = np.abs(candidate.astype("f8") - expected)
     return np.argwhere(~(error <= allowed[..., None]))  # NaN is not <= anything
 
@@ -57,12 +79,21 @@ def self_test(folder):
     assert len(wrong(tensors, "scores", scores)) == 0
     scores[2, 7] *= 1.001
     assert wrong(tensors, "scores", scores).tolist() == [[2, 7]]
+    _, tensors = read(f"{folder}/rope.start.safetensors")  # every bit is known, in every precision
+    for precision in PRECISIONS:
+        honest = rounded(tensors["expected/y"], precision).astype("f4")
+        assert len(wrong(tensors, "y", honest, precision)) == 0
+        honest[1, 2, 3] *= 1.01
+        assert wrong(tensors, "y", honest, precision).tolist() == [[1, 2, 3]]
+    metadata, _ = read(f"{folder}/proxy-scores.large.safetensors")
+    assert misfit(metadata, "f16") and not misfit(metadata, "bf16")
     metadata, tensors = read(f"{folder}/top-k.ties.safetensors")
     k = int(json.loads(metadata["parameters"])["k"])
     order = np.argsort(-tensors["inputs/scores"], axis=1, kind="stable")  # lower index first
     selected = np.sort(order[:, :k], axis=1)
     assert len(wrong(tensors, "selected", selected)) == 0
     print("proxy-scores.random and top-k.ties: NumPy's answers pass, a planted fault is found")
+    print("rope.start: what is right in F32, BF16 and F16 passes, a planted fault is found")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,37 @@ package struct KernelCase: Sendable {
     (self.inputs, self.parameters, self.isExact) = (inputs, parameters, isExact)
   }
 
+  /// The same inputs with another parameter.
+  package func setting(_ parameter: String, to value: Double) -> KernelCase {
+    KernelCase(
+      kernel, name, purpose, seed: seed, isExact: isExact,
+      parameters: parameters.merging([parameter: value]) { $1 }, inputs)
+  }
+
+  /// The same case with other numbers in one input.
+  package func changing(_ input: String, _ change: (inout [Double]) -> Void) -> KernelCase {
+    KernelCase(
+      kernel, name, purpose, seed: seed, isExact: isExact, parameters: parameters,
+      inputs.map { tensor in
+        guard tensor.name == input, case .reals(var numbers) = tensor.values else { return tensor }
+        change(&numbers)
+        return NamedTensor(input, Array(zip(tensor.axes, tensor.shape)), reals: numbers)
+      })
+  }
+
+  /// Why no candidate in `precision` can answer this case; nil where one can.
+  package func misfit(_ precision: CandidatePrecision) -> String? {
+    for input in inputs {
+      guard case .reals(let numbers) = input.values else { continue }
+      let largest = numbers.reduce(0) { max($0, abs($1)) }
+      if largest > precision.largest {
+        return "\(input.name) goes up to \(Float(largest)), and \(precision.rawValue) ends at "
+          + "\(Float(precision.largest)): no candidate in \(precision.rawValue) can have it"
+      }
+    }
+    return nil
+  }
+
   /// "proxy-scores/ties".
   package var path: String { "\(kernel)/\(name)" }
 }

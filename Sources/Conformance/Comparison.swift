@@ -1,22 +1,29 @@
 // The verdict on a candidate's output.
 //
-// In:  the reference R (Double), the plain implementation P in the candidate's precision, the candidate X.
+// In:  the reference R (Double), plain implementations P in the candidate's precision, the candidate X.
 // Out: a status, and the first wrong elements.
 //
 // Real numbers are judged row by row of the last axis. In a row with largest |R| = m:
 //
 //   |X − R| <= 2 e + 2 u m + s,   e = max( max|P − R| in the row,  2 ρ m ),   ρ = Σ max|P − R| / Σ m
 //
-// e is the error that a plain implementation in the same precision makes: nobody is asked to be better
+// e is the error that plain implementations in the same precision make: nobody is asked to be better
 // than twice that, and nobody may be worse. (Rule: flash-attention's tests, 2 · max|P − R| for the
 // whole tensor. Ours by row, so that a small row beside large ones is judged as well; ρ, the mean
 // over the tensor's rows, keeps a row in which P happened to be lucky from being judged by luck.)
+// The largest is over nine implementations, the written loops and eight other orders of every sum
+// (Reordered.swift), because a single one is lucky too often: against it alone, 2 of 4,718 honest
+// orders failed in F32, by up to 1.22 times the allowance.
 // Where a kernel solves systems, errors spread over all rows, and their size depends on the order of
-// elimination: the whole tensor is one row there, and 8 e stands for 2 e.
+// elimination: the whole tensor is one row there, and 4 e stands for 2 e.
 //
 // 2 u m is the rounding of a number of that size, once by the candidate and once by P; s is the smallest
 // positive number of the format. Where every order of every sum has the same bits (`isExact`), X must be
 // R rounded once, and nothing else. Integers must be equal.
+//
+// A case whose inputs overflow the candidate's precision is skipped. So is an output in F32 or BF16
+// that is right but for zeros where the reference is denormal: hardware that flushes such numbers is
+// common, and LRQK bears it (codes and scores near 1e-38 decide nothing); the verdict says so.
 //
 // NaN and infinity are looked at first. `mistrusted` is an output that says too little about the kernel
 // to be judged: numbers that still hold the fill value, which nobody wrote or nobody copied back; and
@@ -69,16 +76,22 @@ package struct Difference: Sendable, Equatable {
 /// What buffers of outputs should hold before a candidate runs: a number that no case has.
 package let unwritten = -6.02214076e23
 
-/// The allowed error of every row of `reference`; `plain` has the same shape.
+/// The allowed error of every row of `reference`; all of `plains` have the same shape.
 package func allowedErrors(
-  reference: NamedTensor, plain: NamedTensor, _ precision: CandidatePrecision, solvesSystems: Bool
+  reference: NamedTensor, plains: [NamedTensor], _ precision: CandidatePrecision,
+  solvesSystems: Bool
 ) -> [Double] {
-  guard case .reals(let R) = reference.values, case .reals(let P) = plain.values else { return [] }
+  guard case .reals(let R) = reference.values else { return [] }
+  var errors = Array(repeating: 0.0, count: R.count)
+  for plain in plains {
+    guard case .reals(let P) = plain.values else { return [] }
+    for i in R.indices { errors[i] = max(errors[i], abs(P[i] - R[i])) }
+  }
   let width = solvesSystems ? max(R.count, 1) : max(reference.width, 1)
   let rows = stride(from: 0, to: R.count, by: width).map { first in
     let row = first..<first + width
     return (
-      error: row.reduce(0) { max($0, abs(P[$1] - R[$1])) },
+      error: row.reduce(0) { max($0, errors[$1]) },
       size: row.reduce(0) { max($0, abs(R[$1])) }
     )
   }
@@ -87,20 +100,37 @@ package func allowedErrors(
   let allowed = rows.map { row in
     let rounding = 2 * precision.unitRoundoff * row.size + precision.smallest
     return solvesSystems
-      ? 8 * row.error + rounding : 2 * max(row.error, 2 * mean * row.size) + rounding
+      ? 4 * row.error + rounding : 2 * max(row.error, 2 * mean * row.size) + rounding
   }
   return solvesSystems
     ? Array(repeating: allowed.first ?? 0, count: R.count / max(reference.width, 1)) : allowed
 }
 
 extension Kernel {
+  /// The allowed errors of all of a case's outputs, `references`; empty for integers.
+  package func allowedErrors(
+    _ example: KernelCase, _ references: [NamedTensor], _ precision: CandidatePrecision
+  ) -> [[Double]] {
+    let plains = plains(example, precision)
+    return references.indices.map { n in
+      Conformance.allowedErrors(
+        reference: references[n], plains: plains.map { $0[n] }, precision,
+        solvesSystems: solvesSystems)
+    }
+  }
+
   /// Compares a candidate's outputs with the reference; an output that is missing was skipped.
   package func verdicts(
     _ example: KernelCase, candidate: [NamedTensor], _ precision: CandidatePrecision = .float32
   ) -> [Verdict] {
     let references = reference(example)
-    let plains = plain(example, precision)
-    return zip(references, plains).compactMap { R, P in
+    if let reason = example.misfit(precision) {
+      return references.filter { $0.name != "gap" }.map {
+        Verdict(example.path, $0.name, .skipped, reason)
+      }
+    }
+    let allowed = example.isExact ? [] : allowedErrors(example, references, precision)
+    return references.enumerated().compactMap { n, R in
       if R.name == "gap" { return nil }  // says how clear a choice is; no output
       guard let X = candidate.first(where: { $0.name == R.name }) else {
         return Verdict(example.path, R.name, .skipped, "the candidate has no such output")
@@ -111,15 +141,13 @@ extension Kernel {
       }
       switch (R.values, X.values) {
       case (.integers(let expected), .integers(let found)):
-        let gaps = zip(references, plains).first { $0.0.name == "gap" }.map { R, P in
-          Gaps(R, allowedErrors(reference: R, plain: P, precision, solvesSystems: solvesSystems))
+        let gaps = references.firstIndex { $0.name == "gap" }.map {
+          Gaps(references[$0], allowed[$0])
         }
         return compared(example, R, expected, found, gaps)
       case (.reals(let expected), .reals(let found)):
-        let allowed =
-          example.isExact
-          ? [] : allowedErrors(reference: R, plain: P, precision, solvesSystems: solvesSystems)
-        return compared(example, R, expected, found, allowed, precision)
+        return compared(
+          example, R, expected, found, example.isExact ? [] : allowed[n], precision)
       default:
         return Verdict(
           example.path, R.name, .failed, "integers where real numbers belong, or the reverse")
@@ -204,6 +232,14 @@ private func compared(
       worst = max(worst, limit > 0 ? error / limit : error > 0 ? .infinity : 0)
       return error > limit
     }
+  }
+  let isFlushed = wrong.allSatisfy { found[$0] == 0 && abs(expected[$0]) < 0x1p-126 }
+  if !wrong.isEmpty && isFlushed && precision != .float16 {
+    return verdict(
+      .skipped, wrong,
+      "numbers are 0 where the reference is denormal, and the others are right: the candidate "
+        + "flushes denormal numbers, which LRQK bears, and this case says no more about it",
+      worst: 0)
   }
   if !wrong.isEmpty {
     return verdict(

@@ -7,8 +7,10 @@
 //   expected/NAME          F64: the reference; I32 for integers
 //   allowed/f32/NAME       F64: how far each row of the last axis may be off in F32; shape without that
 //   allowed/bf16/NAME      axis. Missing where every bit is known: then the expected number, rounded to
-//   allowed/f16/NAME       the candidate's format, is the only right one
-//   __metadata__           schema, kernel, case, purpose, seed, parameters and axes as JSON, tie rule
+//   allowed/f16/NAME       the candidate's format, is the only right one; or missing because `misfits`
+//                          says so
+//   __metadata__           schema, kernel, case, purpose, seed, parameters and axes as JSON, tie rule;
+//                          misfits, as JSON: by "f16" and the like, why no candidate can have the case
 //
 // The bytes are a function of the generator's version and of nothing else: loops in a written order,
 // no library's elementary functions, tensors sorted by name. Docs/golden.md is the page for readers.
@@ -21,7 +23,7 @@ package struct GoldenBundle: Sendable {
   /// The layout of files and manifest.
   package static let schema = "lrqk-golden-1"
   /// What makes the numbers; it changes when any of them does.
-  package static let generator = "lrqk-conformance 1"
+  package static let generator = "lrqk-conformance 2"
   /// Bytes of the largest file that is read.
   private static let fileLimit = 1 << 28
   /// How ties are broken wherever scores are compared.
@@ -54,13 +56,16 @@ package struct GoldenBundle: Sendable {
     }
     for tensor in example.inputs { try add("inputs/\(tensor.name)", tensor, reals: .float32) }
     for tensor in references { try add("expected/\(tensor.name)", tensor, reals: .float64) }
+    var misfits: [String: String] = [:]
+    for precision in CandidatePrecision.allCases {
+      misfits[precision.rawValue.lowercased()] = example.misfit(precision)
+    }
     if !example.isExact {
-      for precision in CandidatePrecision.allCases {
-        for (R, P) in zip(references, kernel.plain(example, precision)) {
+      for precision in CandidatePrecision.allCases where example.misfit(precision) == nil {
+        let all = kernel.allowedErrors(example, references, precision)
+        for (R, allowed) in zip(references, all) {
           guard case .reals = R.values, R.name != "gap" else { continue }
           let name = "allowed/\(precision.rawValue.lowercased())/\(R.name)"
-          let allowed = allowedErrors(
-            reference: R, plain: P, precision, solvesSystems: kernel.solvesSystems)
           axes[name] = Array(R.axes.dropLast())
           try file.add(
             name, Tensor(shape: Array(R.shape.dropLast()), elements: allowed), as: .float64)
@@ -72,6 +77,7 @@ package struct GoldenBundle: Sendable {
       "summary": kernel.summary, "purpose": example.purpose, "seed": "\(example.seed)",
       "parameters": try json(example.parameters), "axes": try json(axes), "ties": tieRule,
     ]
+    if !misfits.isEmpty { file.metadata["misfits"] = try json(misfits) }
     return file.bytes()
   }
 

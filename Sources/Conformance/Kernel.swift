@@ -5,7 +5,7 @@
 //
 // One file a kernel, in Kernels/: what a kernel's author reads. Shapes stand at the head, the loops are
 // the definition, cases follow. The package's own fast implementations are candidates like any other
-// (Candidates.swift).
+// (CPUBackend.swift).
 
 /// One kernel.
 package protocol Kernel: Sendable {
@@ -43,6 +43,15 @@ package enum CandidatePrecision: String, Sendable, CaseIterable {
     }
   }
 
+  /// The largest number.
+  package var largest: Double {
+    switch self {
+    case .float32: 0x1.fffffep127
+    case .bfloat16: 0x1.fep127
+    case .float16: 65504
+    }
+  }
+
   /// The smallest positive number.
   package var smallest: Double {
     switch self {
@@ -59,6 +68,20 @@ extension Kernel {
   /// What a candidate is compared with.
   package func reference(_ example: KernelCase) -> [NamedTensor] {
     run(Inputs<Double>(example)).tensors
+  }
+
+  /// What plain implementations in this precision compute: the loops as they are written, and eight
+  /// that make their sums in other orders.
+  ///
+  /// Where rounding made another choice than the reference, what follows it says nothing about
+  /// rounding, and such an order is left out.
+  package func plains(_ example: KernelCase, _ precision: CandidatePrecision) -> [[NamedTensor]] {
+    func integers(_ tensors: [NamedTensor]) -> [NamedTensor.Values] {
+      tensors.map(\.values).filter { if case .integers = $0 { true } else { false } }
+    }
+    let chosen = integers(reference(example))
+    let others = (1...8).map { reordered(example, precision, seed: $0) }
+    return [plain(example, precision)] + others.filter { integers($0) == chosen }
   }
 
   /// What a plain implementation in this precision computes.

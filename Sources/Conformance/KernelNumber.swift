@@ -29,6 +29,10 @@ package protocol KernelNumber: Comparable, Sendable {
   static func - (a: Self, b: Self) -> Self
   /// The product, rounded once.
   static func * (a: Self, b: Self) -> Self
+  /// a = a + b.
+  static func += (a: inout Self, b: Self)
+  /// a = a − b.
+  static func -= (a: inout Self, b: Self)
   /// The quotient, rounded once.
   static func / (a: Self, b: Self) -> Self
   /// √x, rounded once.
@@ -38,10 +42,8 @@ package protocol KernelNumber: Comparable, Sendable {
 }
 
 extension KernelNumber {
-  /// a += b.
-  static func += (a: inout Self, b: Self) { a = a + b }
-  /// a −= b.
-  static func -= (a: inout Self, b: Self) { a = a - b }
+  package static func += (a: inout Self, b: Self) { a = a + b }
+  package static func -= (a: inout Self, b: Self) { a = a - b }
 }
 
 extension Double: KernelNumber {
@@ -65,10 +67,25 @@ private func polynomialExponential<E: Scalar>(_ x: E) -> E {
   return one[0]
 }
 
+/// A format that tensors are stored in.
+package protocol StoredFormat: Sendable {
+  /// `value` after it was written to memory and read again.
+  static func stored(_ value: Double) -> Float
+}
+
+/// F32.
+package enum Float32Format: StoredFormat {
+  package static func stored(_ value: Double) -> Float { Float(value) }
+}
+
 /// A 16-bit format that tensors are stored in.
-package protocol NarrowFormat: Sendable {
+package protocol NarrowFormat: StoredFormat {
   /// Its bit patterns.
   static var bits: SixteenBitFloat { get }
+}
+
+extension NarrowFormat {
+  package static func stored(_ value: Double) -> Float { bits.value(of: bits.bits(of: value)) }
 }
 
 /// BF16.
@@ -88,7 +105,7 @@ package struct Rounded<Format: NarrowFormat>: KernelNumber {
   private init(_ float: Float) { self.float = float }
 
   package init(rounding value: Double) {
-    float = Format.bits.value(of: Format.bits.bits(of: value))
+    float = Format.stored(value)
   }
 
   package var value: Double { Double(float) }

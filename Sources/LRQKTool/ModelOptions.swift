@@ -178,8 +178,9 @@ func readTokenIDs(_ path: String) throws -> (shape: [Int], sequences: [[Int]]) {
   return (ids.shape, sequences)
 }
 
-/// A whole file, pipe or standard input (`-`) as text; a byte-order mark is part of it, as ids
-/// depend on it.
+/// A whole file, pipe or standard input (`-`) as text.
+///
+/// A byte-order mark is part of it: ids depend on it.
 func readText(_ path: String) throws -> String {
   guard let text = String(validating: try readInput(at: path, limit: 1 << 30), as: UTF8.self) else {
     throw InputError("\(isStandardInput(path) ? "standard input" : path): not UTF-8 text")

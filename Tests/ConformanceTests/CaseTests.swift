@@ -100,12 +100,8 @@ func numbers(_ tensor: NamedTensor) -> [Double] {
         #expect(abs(exact - plain) <= exact / 8, "\(example.path): a gap of \(exact)")
       }
       // So a verdict on a Float candidate never says that rounding may have made a choice.
-      let (R, P) = (
-        try #require(double.first { $0.name == "gap" }),
-        try #require(float.first { $0.name == "gap" })
-      )
-      let allowed = allowedErrors(
-        reference: R, plain: P, .float32, solvesSystems: kernel.solvesSystems)
+      let index = try #require(double.firstIndex { $0.name == "gap" })
+      let (R, allowed) = (double[index], kernel.allowedErrors(example, double, .float32)[index])
       for (n, gap) in numbers(R).enumerated() {
         #expect(gap > allowed[n / R.width], "\(example.path): a gap of \(gap)")
       }

@@ -33,8 +33,8 @@
  *              What the process does share is a table of open caches behind a lock (a handle is a number, not
  *              an address, so that a closed or invented one gets a status and never a crash), and OpenBLAS,
  *              which the library sets to one thread; heads run concurrently instead.
- *   Bits       all results are in reference order, fixed chains of fused multiply-adds: the same on every
- *              machine and for every number of threads. Exceptions, marked [LAPACK]: the closed-form maps,
+ *   Bits       for the same inputs all results are the same on every machine and for every number of
+ *              threads: they are in reference order, fixed chains of fused multiply-adds. Exceptions, marked [LAPACK]: the closed-form maps,
  *              whose last bits depend on the processor, and LRQK_ARITHMETIC_LIBRARY.
  */
 #ifndef LRQK_H

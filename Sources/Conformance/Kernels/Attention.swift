@@ -47,7 +47,20 @@ struct SparseAttentionKernel: Kernel {
       make("denormal-row", "a holder's values are denormal in F32", seed: 7) { tensor in
         tensor.name == "V" ? (0..<41).reduce(tensor) { $0.scaling(row: $1, by: 1e-40) } : tensor
       },
+      everyRowCounts,
     ]
+  }
+}
+
+extension SparseAttentionKernel {
+  fileprivate var everyRowCounts: KernelCase {
+    var filling = Filling(seed: 8)
+    let tensors = sentinels(&filling, heads: 4, holders: 2, rows: ("slot", 600))
+    let slots = (0..<4).flatMap { _ in filling.distinct(512, below: 600, ascending: false) }
+    return KernelCase(
+      name, "every-row-counts", "512 equal scores, sums of integers: one wrong row shows", seed: 8,
+      isExact: true,
+      tensors + [NamedTensor("slots", [("head", 4), ("attended", 512)], integers: slots)])
   }
 }
 
@@ -72,8 +85,42 @@ struct DenseAttentionKernel: Kernel {
       make("random", "two heads a holder", seed: 1, l: 37),
       make("one-token", "one token: the answer is its value", seed: 2, l: 1),
       make("long", "sums over 300 tokens", seed: 3, l: 300),
+      everyRowCounts,
     ]
   }
+}
+
+extension DenseAttentionKernel {
+  fileprivate var everyRowCounts: KernelCase {
+    var filling = Filling(seed: 4)
+    return KernelCase(
+      name, "every-row-counts", "2,048 equal scores, sums of integers: one wrong row shows",
+      seed: 4,
+      isExact: true, sentinels(&filling, heads: 2, holders: 1, rows: ("token", 2048)))
+  }
+}
+
+/// Queries, keys and values by which one wrong row of many shows in every format.
+///
+/// All scores are 4: q is all ones, and a key's four integers add up to 8. So with n rows, a power of
+/// two, every weight is 1/n, and an answer is a sum of integers over n. The sum is at most 256, so that
+/// even BF16 has it: every bit counts. A wrong value changes the sum, a wrong key the weights.
+private func sentinels(
+  _ filling: inout Filling, heads H: Int, holders M: Int, rows: (String, Int)
+) -> [NamedTensor] {
+  let axes = [("holder", M), rows, ("width", 4)]
+  let values = filling.smallIntegers("V", axes)
+  var keys: [Double] = []
+  if case .reals(let numbers) = filling.smallIntegers("K", axes).values {
+    for first in stride(from: 0, to: numbers.count, by: 4) {
+      let three = numbers[first..<first + 3]
+      keys += three + [8 - three.reduce(0, +)]
+    }
+  }
+  return [
+    NamedTensor("q", [("head", H), ("width", 4)], reals: Array(repeating: 1, count: 4 * H)),
+    NamedTensor("K", axes, reals: keys), values,
+  ]
 }
 
 private func attentionTensors(

@@ -59,7 +59,30 @@ struct DecodeCodesKernel: Kernel {
       make("weighted", "weights of 1/4", seed: 3, weights: 0.25),
       make("one-row", "a single selected row", seed: 4, n: 1),
       make("once", "one alternation", seed: 5, G: 2, alternations: 1),
+      slow,
     ]
+  }
+
+  /// The first alternation ends near zero and the second far from it, so that one less shows.
+  ///
+  /// In 16 bits the other cases allow more than an alternation changes. r = 1: systems are numbers.
+  private var slow: KernelCase {
+    func numbers(_ name: String, _ axes: [(String, Int)], _ values: [Double]) -> NamedTensor {
+      NamedTensor(name, axes, reals: values)
+    }
+    let (one, r, d, n) = (("head", 1), ("rank", 1), ("width", 4), ("selected", 3))
+    return KernelCase(
+      name, "slow", "the second alternation changes nearly all: one less shows in every format",
+      parameters: ["lambda_1": 1, "lambda_2": 1, "alternations": 2],
+      [
+        numbers("q", [one, d], [2, 1.5, 1, 1.5]),
+        numbers("k", [("key", 1), d], [0.5, 2, 1.5, 1.5]),
+        numbers("B_Q", [r, d], [0.25, 1, 0, 0.75]),
+        numbers("B_K", [r, d], [-0.5, 0.5, 0, -0.75]),
+        numbers("A_Omega", [one, n, r], [-0.5, 0.25, 0.25]),
+        numbers(
+          "K_Omega", [one, n, d], [1, -1, 0, -0.5, -0.5, 0.5, -1, 1, -0.5, -0.5, -1, 0.5]),
+      ])
   }
 }
 

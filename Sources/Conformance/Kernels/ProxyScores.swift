@@ -46,8 +46,9 @@ struct ProxyScoresKernel: Kernel {
       make("large", "codes near 1e15: sums near 1e30 stay finite", seed: 4) {
         $0.normals($1, $2, scale: 1e15)
       },
-      make("denormal-row", "one candidate whose scores are denormal in F32", seed: 5) {
-        $1 == "A_K" ? $0.normals($1, $2).scaling(row: 11, by: 1e-40) : $0.normals($1, $2)
+      // The row of the last axis, so that these scores are judged by their own size.
+      make("denormal-row", "one query whose scores are denormal in F32", seed: 5) {
+        $1 == "q_hat" ? $0.normals($1, $2).scaling(row: 2, by: 1e-40) : $0.normals($1, $2)
       },
     ]
   }
