@@ -53,7 +53,7 @@ extension AddedTokenList {
       if id == token.id { continue }
       notes.append(
         token.part.fault(
-          "\(quoted(content)) has the id \(token.id), in tokenizer.json \(id), which counts"
+          "\(quoted(content)) has the id \(token.id) here and \(id) in tokenizer.json; that one counts"
         ).description)
       break
     }

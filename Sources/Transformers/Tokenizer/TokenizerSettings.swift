@@ -43,7 +43,7 @@ struct TokenizerSettings {
       if wanted == isAdded { continue }
       notes.append(
         part.fault(
-          "post_processor of tokenizer.json \(isAdded ? "adds it" : "does not"), which counts"
+          "tokenizer.json's post_processor \(isAdded ? "adds" : "does not add") the token; that counts"
         ).description)
     }
     return notes
@@ -64,7 +64,7 @@ struct TokenizerSettings {
     {
       notes.append(
         setting.fault(
-          "tokenizer.json \(putsSpace ? "puts one" : "puts none"), which counts"
+          "tokenizer.json puts \(putsSpace ? "a" : "no") space in front of a text; that counts"
         ).description)
     }
     if let map = part.member("auto_map"),
@@ -110,8 +110,8 @@ struct TokenizerSettings {
     let part = files.configuration?.member("tokenizer_class") ?? files.tokenizer
     return [
       part.fault(
-        "transformers 5 builds \(name) anew, without \(differing.joined(separator: ", ")) of "
-          + "tokenizer.json, which count here"
+        "transformers 5 builds \(name) without \(differing.joined(separator: ", ")) of "
+          + "tokenizer.json; here tokenizer.json counts"
       ).description
     ]
   }
