@@ -163,7 +163,7 @@ private func numbered(_ id: Int, _ content: String, _ more: String = "") -> Stri
       (#"{"auto_map":{"AutoTokenizer":["a.B",null]}}"#, nil, nil, "auto_map: Python code"),
       (#"{"fast_tokenizer_files":["tokenizer.4.json"]}"#, nil, nil, "no other version"),
       (#"{"fix_mistral_regex":true}"#, nil, nil, "the pattern of tokenizer.json counts"),
-      (#"{"tokenizer_class":"Qwen2Tokenizer"}"#, nil, nil, "builds Qwen2Tokenizer anew, without"),
+      (#"{"tokenizer_class":"Qwen2Tokenizer"}"#, nil, nil, "builds Qwen2Tokenizer without"),
     ])
   func `what is set aside is said once`(
     _ configuration: String, _ specialTokens: String?, _ addedTokens: String?, _ line: String
