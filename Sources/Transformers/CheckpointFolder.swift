@@ -97,8 +97,8 @@ enum CheckpointFolder {
     }
     let folders = withConfiguration(names.map { "\(folder)/\($0)" })
     if let first = folders.first {
-      return folders.count == 1
-        ? "the folder in it, \(first)" : "one of the \(folders.count) folders in it, such as \(first)"
+      if folders.count == 1 { return "the folder in it, \(first)" }
+      return "one of the \(folders.count) folders in it, such as \(first)"
     }
     if let cache = names.first(where: { $0.hasPrefix("models--") }) {
       return "a snapshot in it, such as \(folder)/\(cache)/snapshots/..."
