@@ -21,8 +21,8 @@ extension KernelChoice {
       unsafe setenv(Self.variable, coreType, 1)
       unsafe setenv(Self.marker, coreType, 1)
     case .leave(let coreType):
-      say(
-        "lrqk: note: OpenBLAS's kernels of core type \(coreType) compute wrongly on this "
+      note(
+        "OpenBLAS's kernels of core type \(coreType) compute wrongly on this "
           + "processor; going on with those that it takes by itself")
       unsafe unsetenv(Self.variable)
       unsafe setenv(Self.marker, Self.none, 1)

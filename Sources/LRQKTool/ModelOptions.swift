@@ -194,8 +194,6 @@ func readText(_ path: String) throws -> String {
 func tokenizerIfAny(_ folder: String) throws -> Tokenizer? {
   if !FileManager.default.fileExists(atPath: folder + "/tokenizer.json") { return nil }
   let tokenizer = try Tokenizer(folder: folder)
-  for note in tokenizer.notes {
-    FileHandle.standardError.write(Data("lrqk: note: \(note)\n".utf8))
-  }
+  for text in tokenizer.notes { note(text) }
   return tokenizer
 }
