@@ -8,7 +8,7 @@
 //   raise_exception(message)                     transformers': the template's own refusal
 //   strftime_now(format)                         transformers': the date, here the caller's
 //
-// The next file, TemplateMethods.swift, has what is called on a text or a dict.
+// The next file, TemplateMarkup.swift, is text that is marked safe.
 
 extension TemplateRenderer {
   /// As many numbers as Jinja's sandbox lets range() have.

@@ -6,7 +6,7 @@
 // What Jinja says about scopes: each round of a loop, a captured block and a macro's body have
 // their own variables, which end with them; an `if` has none of its own. A macro sees the variables
 // of the place where it is written. To carry something out of a loop a template needs namespace().
-// The next file, TemplateExpressions.swift, computes expressions.
+// The next file, TemplateMacros.swift, calls macros.
 
 extension TemplateRenderer {
   /// How a list of statements ended.
