@@ -154,7 +154,8 @@ private struct ArgumentWalk {
           : "\(before) and \(name) set the same; give one of them, once")
     }
     if option.kind == .flag || sides.count == 2 {
-      result.append(word)
+      // --text= is an empty text; ArgumentParser would miss the value.
+      result += option.kind == .option && sides[1].isEmpty ? [name, ""] : [word]
       try list(option, sides.count == 2 ? String(sides[1]) : nil)
       return
     }

@@ -212,12 +212,14 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
     let attended = try #require(group["attended"])
     let counts = try #require(group["attended_count"])
     #expect(chosen.shape == [30, 1, 4, k] && counts.shape == [30, 1, 4])
+    let choices = chosen.reshaped([30 * 4, k])
+    let looks = attended.reshaped([30 * 4, attended.columns])
     for step in 0..<30 {
       for h in 0..<4 {
         let n = counts.elements[step * 4 + h]
-        let row = attended.row(step * 4 + h)
+        let row = looks.row(step * 4 + h)
         let partner = h ^ 1  // two query heads share a key/value head
-        let union = Set(chosen.row(step * 4 + h)).union(chosen.row(step * 4 + partner))
+        let union = Set(choices.row(step * 4 + h)).union(choices.row(step * 4 + partner))
         let recent = Set((1000 + step + 1 - w)..<(1000 + step + 1))
         #expect(Set(row[..<n]) == union.union(recent) && row[..<n].sorted() == Array(row[..<n]))
         #expect(row[n...].allSatisfy { $0 == -1 })
