@@ -60,16 +60,18 @@ extension Trainer {
     return nil
   }
 
-  /// From how many tokens on the task has such texts, where that is found below the context's length.
+  /// From about how many tokens on the task has such texts; nothing where that is beyond the context and
+  /// beyond 4,096.
   private func hint(stage n: Int, task: Int, from length: Int) -> String {
     func works(_ length: Int) -> Bool {
       ((try? weightedShare(stage: n, task: task, length: length)) ?? nil) != nil
     }
-    let reach = stages[n].stretching?.span ?? stages[n].thinning?.length ?? shape.contextLength
+    let reach =
+      stages[n].stretching?.span ?? stages[n].thinning?.length ?? max(shape.contextLength, 4096)
     var (low, high) = (length, 2 * length)
     while high <= reach && !works(high) { (low, high) = (high, 2 * high) }
     if high > reach { return "" }
-    while high - low > 1 {
+    while high - low > high / 8 {
       let middle = (low + high) / 2
       if works(middle) { high = middle } else { low = middle }
     }
@@ -78,9 +80,11 @@ extension Trainer {
 }
 
 extension Trainer {
-  /// Bytes that a run holds at once, at least: parameters with their moments, the sum of those that are
-  /// averaged, the gradients of every tape, and what the largest batch leaves on the tapes.
+  /// Bytes that a run holds at once, at least.
   ///
+  /// Parameters with their moments and the sum of those that are averaged; beside them either the
+  /// gradients of every tape and what the largest batch leaves on the tapes, or the moments twice more,
+  /// as a file that is being written.
   /// `weighted` is the share of targets with a weight, by stage and size.
   public func memoryNeeded(weighted: [[Double]]) -> Int {
     let parameters = Double(shape.parameterCount)
@@ -95,9 +99,10 @@ extension Trainer {
         tapes = max(tapes, min(shards, size.count))
       }
     }
-    let copies = 3 + Double(tapes) + (averaged.isEmpty ? 0 : 1)
+    let kept = 3.0 + (averaged.isEmpty ? 0 : 1)
+    let most = kept * parameters + max(Double(tapes) * parameters + values, 4 * parameters)
     // Far more than there is anywhere, and still an Int.
-    return Int(min(4 * (copies * parameters + values), 1e18))
+    return Int(min(4 * most, 1e18))
   }
 }
 

@@ -202,6 +202,6 @@ public enum TrainingError: Error, Equatable, CustomStringConvertible {
 
 /// With two digits behind the point.
 private func gibibytes(_ bytes: Int) -> String {
-  let hundredths = (bytes >> 20) * 100 >> 10
+  let hundredths = ((bytes >> 20) * 100) >> 10
   return "\(hundredths / 100)." + (hundredths % 100 < 10 ? "0" : "") + "\(hundredths % 100)"
 }

@@ -84,7 +84,7 @@ private struct Misfit: TrainingTask {
 
   @Test(
     arguments: [
-      "repeats", "pairs", "updates", "prose", "recital", "chain", "niah_multikey_2", "vt",
+      "repeats", "pairs", "prose", "recital", "niah_multikey_2", "vt",
     ])
   func `a task at a tiny length trains, or is refused with the length that it needs`(_ name: String)
     throws
@@ -108,7 +108,7 @@ private struct Misfit: TrainingTask {
       #expect(state.step == 2)
       return nil
     }
-    for length in [2, 3, 25] {
+    for length in [2, 25] {
       guard let refusal = try works(length) else { continue }
       #expect(refusal.hasPrefix("stage 'a', \(name), \(length) tokens: "))
       let found = refusal.firstMatch(of: #/about (\d+) tokens are needed/#)
@@ -119,18 +119,33 @@ private struct Misfit: TrainingTask {
   }
 
   @Test func `memory is that of parameters and of the largest batch`() throws {
-    var trainer = trainer(Seldom(every: 1))
+    var trainer = trainer(Seldom(every: 1), count: 20)
     let P = trainer.shape.parameterCount
     trainer.shards = 1
-    // Values, two moments, a gradient, four bytes each; and something on the tape.
+    // Values, two moments, a gradient, four bytes each; and 268 numbers on the tape for each of 100
+    // tokens: two of width 6, and in each of two layers 6 of 6, 3 of 16, 3 of 8 and 4 of 5.
     let one = trainer.memoryNeeded(weighted: [[0]])
-    #expect(one > 16 * P && one < 16 * P + 5 * 2 * 4 * 1000)
+    #expect(one == 16 * P + 4 * 100 * 268)
     trainer.averaged = [1]
     #expect(trainer.memoryNeeded(weighted: [[0]]) == one + 4 * P)
     // Of every target its logits and their softmax.
-    let more = 2 * 4 * 10 * trainer.shape.vocabulary
+    let more = 2 * 4 * 100 * trainer.shape.vocabulary
     #expect(trainer.memoryNeeded(weighted: [[1]]) == one + 4 * P + more)
-    trainer.shards = 5  // a tape for each of the two sequences
-    #expect(trainer.memoryNeeded(weighted: [[0]]) == one + 8 * P)
+    trainer.shards = 5
+    #expect(trainer.memoryNeeded(weighted: [[0]]) == one + 20 * P)
+    // Where a batch is small, a checkpoint needs the most.
+    let small = self.trainer(Seldom(every: 1), count: 1)
+    #expect(small.memoryNeeded(weighted: [[0]]) == 28 * P)
+  }
+
+  @Test func `memory that is missing is told in GiB`() {
+    for (needed, available, part) in [
+      (3 << 30, 1 << 30, "3.00 GiB, and 1.00 are free"),
+      (5 << 29, 1 << 20, "2.50 GiB, and 0.00 are free"),
+      (1_000_000_000_000_000_000, 1_100_000_000, "931322574.61 GiB, and 1.02 are free"),
+    ] {
+      let error = TrainingError.memory(needed: needed, available: available, what: "parameters")
+      #expect("\(error)".contains(part), "\(error)")
+    }
   }
 }
