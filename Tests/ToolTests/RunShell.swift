@@ -11,6 +11,13 @@ import Testing
 let builtProducts = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
   .deletingLastPathComponent()
 
+extension Outcome {
+  /// The lines on standard error but for notes about the model.
+  var complaints: [Substring] {
+    error.split(separator: "\n").filter { !$0.hasPrefix("lrqk: note: ") }
+  }
+}
+
 /// Runs `script` in a shell, where "$lrqk" is the built tool, and "$1" the first of `arguments`.
 func shell(_ script: String, _ arguments: [String] = []) throws -> Outcome {
   let folder = try TemporaryFolder()
