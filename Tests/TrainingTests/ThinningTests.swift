@@ -50,8 +50,9 @@ import Transformers
       let changed = json.replacing(old, with: new)
       let tokenizer = try Tokenizer(json: Array(changed.utf8), name: "test")
       let task = try trainingTask("survey", tokenizer: tokenizer, background: 0)
-      let thinning = Thinning(length: 1500, borders: [])
-      _ = try task.text(length: 1400, thinning, RandomNumbers(seed: 9, stream: 0))
+      let borders = (0..<tokenizer.vocabularySize).filter { tokenizer.decode([$0]).hasSuffix(".") }
+      let thinning = Thinning(length: 1500, borders: Set(borders))
+      _ = try task.text(length: 480, thinning, RandomNumbers(seed: 9, stream: 0))
     }
     for (pattern, content) in [(" ", "_"), (".", "!"), ("e", "")] {
       do {

@@ -130,7 +130,8 @@ struct TokenizerConfiguration: Sendable {
     var (lists, rest) = (
       [newer.list("extra_special_tokens")], newer.list("additional_special_tokens")
     )
-    if lists[0]?.value.arrayValue?.isEmpty ?? true, newer.object("extra_special_tokens") == nil {
+    let isThere = lists[0].map { $0.value.arrayValue?.isEmpty != true } ?? false
+    if !isThere, newer.object("extra_special_tokens") == nil {
       (lists, rest) = ([rest], nil)
     }
     lists.append(older.list("extra_special_tokens"))
