@@ -112,7 +112,8 @@ func compose(_ text: Scalars) -> Scalars {
   var stretch = String.UnicodeScalarView()
   for scalar in text {
     if scalar.value < 0x300 || (scalar.properties.age?.major ?? 0) <= 9 {
-      stretch.append(contentsOf: tibetanVowels[scalar] ?? [scalar])
+      // One at a time: appending a sequence copies the whole stretch.
+      for part in tibetanVowels[scalar] ?? [scalar] { stretch.append(part) }
     } else {
       composed += String(stretch)._nfc
       composed.append(scalar)
