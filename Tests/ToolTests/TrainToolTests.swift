@@ -132,7 +132,6 @@ import Testing
     arguments: [
       ("\"hidden_size\": 16", "\"hidden_size\": 16384", "GiB"),
       ("[[32, 2]]", "[[2, 1]]", "tokens are needed"),
-      ("[[32, 2]]", "[[2, 65536]]", "tokens are needed"),
       ("[[32, 2]]", "[[64, 65536]]", "GiB"),
       ("\"name\": \"a\"", "\"name\": \"a,b\"", "stages[0].name"),
     ])
@@ -148,6 +147,7 @@ import Testing
     try put(text, folder.path + "/recipe.json")
     let outcome = try run(
       "lrqk", ["train", "--recipe", folder.path + "/recipe.json", "--output", folder.path + "/run"])
+    #expect(!outcome.error.contains(" 0.00 GiB"))
     #expect(outcome.status == 65 && outcome.error.contains(reason), "\(outcome.error)")
     #expect(outcome.error.split(separator: "\n").count == 1)
     #expect(!FileManager.default.fileExists(atPath: folder.path + "/run"))
