@@ -24,6 +24,7 @@ extension KernelChoice {
       note(
         "OpenBLAS's kernels of core type \(coreType) compute wrongly on this "
           + "processor; going on with those that it takes by itself")
+      showNotes()
       unsafe unsetenv(Self.variable)
       unsafe setenv(Self.marker, Self.none, 1)
     }

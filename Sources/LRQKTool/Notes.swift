@@ -5,11 +5,27 @@
 //
 // The library says nothing by itself: what it notices while it reads a folder, it keeps as notes.
 // The commands open a model through here, so that every one of them shows those.
+//
+// Notes wait for the first word of the result, or of progress. Where the input turns out to be of no
+// use, its one line stands alone.
 
+import Synchronization
 import Transformers
 
-/// Prints a line about a run that goes well to standard error.
-func note(_ text: String) { say("lrqk: note: \(text)") }
+/// Notes that wait.
+private let waiting = Mutex<[String]>([])
+
+/// Adds a line about a run that goes well, for standard error.
+func note(_ text: String) { waiting.withLock { $0.append(text) } }
+
+/// Prints the notes that wait.
+func showNotes() {
+  let notes = waiting.withLock { notes in
+    defer { notes = [] }
+    return notes
+  }
+  for text in notes { Streams.writeErrors(visible("lrqk: note: \(text)") + "\n") }
+}
 
 /// Opens the model in `folder` and shows what there is to know about it.
 func openDecoder(_ folder: String) throws -> Decoder {

@@ -42,7 +42,9 @@ func fail(
         ("\(error)".contains(path) ? "\(error)" : "\(path): \(error)", 65)
       }
     }
-  say("lrqk: \(text.unicodeScalars.count > 1000 ? text.prefix(1000) + "..." : text)")
+  if status == 1 { showNotes() }  // the run began; otherwise the line stands alone
+  let line = "lrqk: \(text.unicodeScalars.count > 1000 ? text.prefix(1000) + "..." : text)"
+  Streams.writeErrors(visible(line) + "\n")
   Streams.exit(status)
 }
 
@@ -79,15 +81,22 @@ private func systemLine(_ error: any Error, _ path: String) -> String? {
 ///
 /// Bytes stay as they are in files and pipes; a terminal is shown escapes (VisibleText.swift).
 func show(_ text: String, ending: String = "\n") {
+  showNotes()
   let isOnTerminal = isatty(1) == 1
   Streams.writeOutput((isOnTerminal ? visible(text, keeping: ["\n", "\t"]) : text) + ending)
 }
 
 /// Writes a page to standard output; its own colours are the only escape sequences in it.
-func show(_ page: Page) { Streams.writeOutput(page.lines.joined(separator: "\n") + "\n") }
+func show(_ page: Page) {
+  showNotes()
+  Streams.writeOutput(page.lines.joined(separator: "\n") + "\n")
+}
 
 /// Writes a line for people to standard error; where that fails, the tool's exit status will be 74.
-func say(_ line: String) { Streams.writeErrors(visible(line) + "\n") }
+func say(_ line: String) {
+  showNotes()
+  Streams.writeErrors(visible(line) + "\n")
+}
 
 /// `object` in JSON over many lines, names in alphabetical order.
 func objectJSON(_ object: [String: Any]) throws -> Data {
@@ -118,6 +127,7 @@ final class ProgressBar {
     let now = ContinuousClock.now
     guard isShown, now - start > .seconds(1), now - lastShown > .milliseconds(100) else { return }
     lastShown = now
+    showNotes()
     let filled = 30 * done / max(total, 1)
     let elapsed = now - start
     let left = elapsed / max(done, 1) * (total - done)

@@ -53,6 +53,7 @@ struct LRQKCommand: ParsableCommand {
       let arguments = try writtenArguments(Array(CommandLine.arguments.dropFirst()))
       var command = try parseAsRoot(arguments)
       try command.run()
+      showNotes()
       Streams.exit(0)
     } catch {
       let status = exitCode(for: error)

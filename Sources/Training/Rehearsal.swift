@@ -71,7 +71,7 @@ extension Trainer {
     var (low, high) = (length, 2 * length)
     while high <= reach && !works(high) { (low, high) = (high, 2 * high) }
     if high > reach { return "" }
-    while high - low > high / 8 {
+    while high - low > max(1, high / 8) {
       let middle = (low + high) / 2
       if works(middle) { high = middle } else { low = middle }
     }

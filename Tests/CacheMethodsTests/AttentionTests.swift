@@ -75,6 +75,7 @@ private let allKept = [
   func `attention is exact over the attended tokens, which are in sight and include the newest`(
     _ method: String, _ layer: Layer
   ) throws {
+    if !layer.takes(method) { return }
     let rows = Rows(layer, tokens: 30)
     for prompt in [1, 6, 10, 11, 21] {
       let run = try Run(method, rows, prompt: prompt)

@@ -177,6 +177,7 @@ private func firstSets(_ text: String, _ rows: Rows, prompt: Int) throws -> [[In
   func `events, hits and misses follow from the attended sets`(_ text: String, _ layer: Layer)
     throws
   {
+    if !layer.takes(text) { return }
     let rows = Rows(layer, tokens: 30)
     for prompt in promptLengths {
       let run = try Run(text, rows, prompt: prompt)

@@ -23,6 +23,9 @@ struct Layer: CustomTestStringConvertible, Sendable {
     self.window = window
   }
 
+  /// Whether a method has a meaning here: a union over a group needs a group of several heads.
+  func takes(_ method: String) -> Bool { H > M || !method.contains("support=group") }
+
   var shape: LayerShape {
     LayerShape(
       layer: 3, queryHeads: H, keyValueHeads: M, width: d, window: window,

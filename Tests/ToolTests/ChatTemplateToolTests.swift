@@ -47,8 +47,8 @@ struct ChatTemplateToolTests {
     let empty = try TemporaryFolder()
     let good = folder.path + "/m.json"
     let cases: [(arguments: [String], input: String, status: Int32, words: String)] = [
-      (model + ["/nowhere"], "", 65, "/nowhere: cannot be read"),
-      (model + [folder.path], "", 65, "cannot be read"),
+      (model + ["/nowhere"], "", 65, "/nowhere: cannot open"),
+      (model + [folder.path], "", 65, "cannot read: Is a directory"),
       (model + ["-"], "", 65, "standard input: no JSON"),
       (model + ["-"], "[]", 65, "standard input: a list of messages is needed"),
       (model + ["-"], "[{\"role\": \"user\"}, 5]", 65, "message 2 is no object"),

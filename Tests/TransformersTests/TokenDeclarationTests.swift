@@ -145,11 +145,20 @@ private func numbered(_ id: Int, _ content: String, _ more: String = "") -> Stri
 
   @Test(
     arguments: [
-      (#"{"bos_token":"<s>","add_bos_token":false}"#, nil, nil, "add_bos_token: post_processor"),
-      (#"{"eos_token":"</s>","add_eos_token":true}"#, nil, nil, "add_eos_token: post_processor"),
-      (#"{"add_prefix_space":true}"#, nil, nil, "add_prefix_space: tokenizer.json puts none"),
-      (numbered(300, "<turn>"), nil, nil, #""<turn>" has the id 300, in tokenizer.json 261"#),
-      ("{}", nil, #"{"<turn>":300}"#, #""<turn>" has the id 300, in tokenizer.json 261"#),
+      (
+        #"{"bos_token":"<s>","add_bos_token":false}"#, nil, nil,
+        "add_bos_token: tokenizer.json's post_processor adds"
+      ),
+      (
+        #"{"eos_token":"</s>","add_eos_token":true}"#, nil, nil,
+        "add_eos_token: tokenizer.json's post_processor does not add"
+      ),
+      (#"{"add_prefix_space":true}"#, nil, nil, "add_prefix_space: tokenizer.json puts no space"),
+      (
+        numbered(300, "<turn>"), nil, nil,
+        #""<turn>" has the id 300 here and 261 in tokenizer.json"#
+      ),
+      ("{}", nil, #"{"<turn>":300}"#, #""<turn>" has the id 300 here and 261 in tokenizer.json"#),
       (numbered(262, "<new>"), #"{"pad_token":"<pad>"}"#, nil, "pad_token: is not read"),
       (
         numbered(261, "<turn>"), #"{"sep_token":{"content":"<turn>","rstrip":true}}"#, nil,
