@@ -55,7 +55,7 @@ import Testing
   @Test(arguments: [
     ["replay", "-"], ["replay", "/dev/stdin"], ["check", "--candidate", "-"],
     ["golden", "show", "-"], ["generate", "--model", tiny, "--ids-file", "-"],
-    ["logits", "--model", tiny, "--input", "-", "--output", "/nowhere/x"],
+    ["logits", "--model", tiny, "--input", "-", "--output", "/tmp/lrqk-logits"],
   ])
   func `what must be mapped is no pipe, and one line says so`(_ arguments: [String]) throws {
     let bytes = [UInt8](
