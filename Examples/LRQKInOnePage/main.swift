@@ -12,7 +12,9 @@
 //
 // It imports nothing of this package, and its numbers are those of `lrqk explain`, which shows
 // every step between them (a test compares the two). Left out: more heads, chunks of a prompt,
-// Float, speed, and every choice but the released ones; Sources/LRQK has these.
+// Float, speed, weights of the terms, stopping tests and the other choices; Sources/LRQK has these.
+// One thing differs from the released code, as in `lrqk explain`: there the token that has just
+// left the recent ones cannot be selected yet (quirk Q1, Docs/differences.md).
 //
 //   swift run lrqk-in-one-page
 
@@ -86,7 +88,8 @@ func show(_ tokens: [Int]) -> String { tokens.map(String.init).joined(separator:
 
 // ---- 0. What is minimised -----------------------------------------------------------------------
 // Codes A_Q, A_K (l, r) whose products come close to QKᵀ, which is never formed. Bases B_Q, B_K
-// (r, d) rebuild the rows from the codes: they tie codes to rows, and they code new tokens.
+// (r, d) rebuild the rows from the codes: they tie codes to rows, and they code new tokens. F is
+// judged with the bases that fit best.
 //
 //   F = ½ ‖QKᵀ − A_Q A_Kᵀ‖² + ½ ‖Q − A_Q B_Q‖² + ½ ‖K − A_K B_K‖²
 
@@ -119,21 +122,22 @@ var A_K: Matrix = [
 print("start     F \(show([objective(A_Q, A_K)]))")
 
 // ---- 2. Sweeps ----------------------------------------------------------------------------------
-// Each factor in closed form, the others held (where the gradient of F is zero):
+// Each factor in closed form, the others held (where the gradient of F is zero). The bases are those
+// of the codes that the sweep begins with:
 //
-//   W_Qᵀ = (A_KᵀA_K + B_Q B_Qᵀ)⁻¹ (A_KᵀK + B_Q)     A_Q = Q W_Q     a linear map: W_Q is (d, r)
+//   W_Qᵀ = (A_KᵀA_K + B_Q B_Qᵀ)⁻¹ (A_KᵀK + B_Q)     A_Q = Q W_Q     a linear map (d, r)
 //   W_Kᵀ = (A_QᵀA_Q + B_K B_Kᵀ)⁻¹ (A_QᵀQ + B_K)     A_K = K W_K     with the new A_Q
 
 for sweep in 1...2 {
   let (B_Q, B_K) = (basis(A_Q, promptQ), basis(A_K, promptK))
-  let W_Q = solved(
+  let W_Qt = solved(
     plus(times(transposed(A_K), A_K), times(B_Q, transposed(B_Q))),
     plus(times(transposed(A_K), promptK), B_Q))
-  A_Q = times(promptQ, transposed(W_Q))
-  let W_K = solved(
+  A_Q = times(promptQ, transposed(W_Qt))
+  let W_Kt = solved(
     plus(times(transposed(A_Q), A_Q), times(B_K, transposed(B_K))),
     plus(times(transposed(A_Q), promptQ), B_K))
-  A_K = times(promptK, transposed(W_K))
+  A_K = times(promptK, transposed(W_Kt))
   print("sweep \(sweep)   F \(show([objective(A_Q, A_K)]))")
 }
 var (B_Q, B_K) = (basis(A_Q, promptQ), basis(A_K, promptK))
@@ -161,9 +165,10 @@ var selected = selection(first)
 print("          selected \(show(selected))")
 
 // ---- 3. Codes of a new token --------------------------------------------------------------------
-// Its rows q and k are known, its codes are not. Omega is the exact rows that the device has: the
-// old selection and the recent tokens. On them q_hat is to give the exact scores, and both codes
-// are to rebuild their rows. Two small systems, each solved with the other's answer held, twice:
+// Its rows q and k are known, its codes are not. It takes the place of the oldest recent token.
+// Omega is the exact rows that the device has: the old selection and the recent tokens. On them
+// q_hat is to give the exact scores, and both codes are to rebuild their rows. Two small systems,
+// each solved with the other's answer held, twice:
 //
 //   k_hat = k B_Kᵀ (B_K B_Kᵀ)⁻¹                                               to begin with
 //   q_hat = [q B_Qᵀ + q K_Omegaᵀ A_Omega + (q kᵀ) k_hat]
@@ -195,7 +200,7 @@ A_K += k_hat  // row l
 print("token \(l)   q_hat \(show(q_hat[0]))   k_hat \(show(k_hat[0]))")
 
 // ---- 4. The bases follow ------------------------------------------------------------------------
-// One gradient step with an exact line search: afterwards x_hat B gives the new row x.
+// One gradient step on ½ ‖x_hat B − x‖² with an exact line search: afterwards x_hat B gives x.
 //
 //   R = x_hat B − x      B = B − eta x_hatᵀR      eta = ‖x_hatᵀR‖² / (‖x_hat x_hatᵀR‖² + 1e-6)
 
@@ -218,7 +223,9 @@ print("          scores \(show(new))")
 print("          selected \(show(selected))")
 
 // ---- 7. Hit and miss ----------------------------------------------------------------------------
-// Rows that were selected before are on the device already. The others are copied from the host.
+// Rows that were selected before are on the device already. The others are copied from the host:
+// a key and a value, d numbers of 8 bytes each. (Token 6 was there as a recent one, but the new
+// token has taken its place.)
 
 let hits = selected.filter { before.contains($0) }
 let misses = selected.filter { !before.contains($0) }

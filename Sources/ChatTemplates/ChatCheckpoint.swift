@@ -91,14 +91,21 @@ extension ChatTemplate {
     case nil, .null: return nil
     case .string(let text): return text
     case .array(let entries):
+      var found: String?
       for entry in entries {
         guard let name = entry["name"]?.stringValue, let text = entry["template"]?.stringValue
         else {
           throw ChatTemplateError(
             template: file, .file("an entry of \"chat_template\" is no {\"name\", \"template\"}"))
         }
-        if isSameText(name, "default") { return text }
+        if !isSameText(name, "default") { continue }
+        if let found, !isSameText(found, text) {
+          throw ChatTemplateError(
+            template: file, .file("two chat templates are named \"default\"; remove one"))
+        }
+        found = text
       }
+      if let found { return found }
       throw ChatTemplateError(template: file, .file("no chat template is named \"default\""))
     default:
       throw ChatTemplateError(

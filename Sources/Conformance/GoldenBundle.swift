@@ -84,6 +84,7 @@ package struct GoldenBundle: Sendable {
   /// Writes the cases that `isWanted`, and the manifest; returns the number of files.
   package func write(where isWanted: (KernelCase) -> Bool) throws -> Int {
     try makeFolder(folder)
+    try requireOwnManifest()
     var entries: [Manifest.Entry] = []
     for kernel in kernels {
       for example in kernel.cases where isWanted(example) {
@@ -97,6 +98,18 @@ package struct GoldenBundle: Sendable {
       schema: Self.schema, generator: Self.generator, tieRule: Self.tieRule, cases: entries)
     try write(Array((Self.json(manifest, isPretty: true) + "\n").utf8), "manifest.json")
     return entries.count
+  }
+
+  /// Refuses a folder whose manifest.json is another program's: it would be lost.
+  private func requireOwnManifest() throws {
+    struct Head: Decodable { let schema: String }
+    let path = "\(folder)/manifest.json"
+    if !fileExists(at: path) { return }
+    let bytes = try readFile(at: path, limit: Self.fileLimit)
+    let head = try? JSONDecoder().decode(Head.self, from: Data(bytes))
+    if head?.schema.hasPrefix("lrqk-golden-") != true {
+      throw GoldenError("\(path) is no manifest of golden files; choose another folder")
+    }
   }
 
   private func write(_ bytes: [UInt8], _ name: String) throws {

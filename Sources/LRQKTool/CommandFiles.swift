@@ -51,7 +51,20 @@ struct CommandFiles {
 
   /// Requires that every output is a file of its own.
   func checkThatNothingIsReplaced() throws(ValidationError) {
+    if let output = outputs.first(where: { $0.path == "-" }) {
+      throw ValidationError(
+        "\(output.name): a file is written, not standard output; for a file of that name write ./-")
+    }
     for folder in folders where !outputs.isEmpty {
+      let output = outputs.first { output in
+        modelExtensions.contains { output.path.hasSuffix($0) }
+          && output.file?.isNew(in: folder) == true
+      }
+      if let output {
+        throw ValidationError(
+          "\(output.name): a file of this kind in the model's folder would be read as part of the "
+            + "model; choose another folder")
+      }
       let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
       let held = Set(names.compactMap { FileIdentity("\(folder)/\($0)") })
       if let output = outputs.first(where: { $0.file.map(held.contains) ?? false }) {
@@ -64,9 +77,12 @@ struct CommandFiles {
         throw ValidationError("\(output.name): this is the file of \(other.name); choose another")
       }
     }
-    guard let shown = FileIdentity(descriptor: 1) else { return }
-    if let other = (inputs + outputs).first(where: { $0.file == shown }) {
-      throw ValidationError("standard output goes into the file of \(other.name); choose another")
+    for (descriptor, stream) in [(1, "standard output"), (2, "standard error")] as [(Int32, String)]
+    {
+      guard let shown = FileIdentity(descriptor: descriptor) else { continue }
+      if let other = (inputs + outputs).first(where: { $0.file == shown }) {
+        throw ValidationError("\(stream) goes into the file of \(other.name); choose another")
+      }
     }
   }
 
@@ -93,12 +109,23 @@ struct CommandFiles {
   }
 }
 
+/// Ends of the names that a model's folder is read by.
+private let modelExtensions = [".json", ".jinja", ".safetensors", ".model"]
+
 /// Which file it is.
 private enum FileIdentity: Hashable {
   /// A regular file: its device and its number there.
   case file(device: UInt, number: UInt)
   /// A file to come: its folder and its name.
   case toCome(device: UInt, number: UInt, name: String)
+
+  /// Whether there is no such file yet, and `folder` is where it would be.
+  func isNew(in folder: String) -> Bool {
+    var information = stat()
+    guard case .toCome(let device, let number, _) = self, unsafe stat(folder, &information) == 0
+    else { return false }
+    return device == UInt(information.st_dev) && number == UInt(information.st_ino)
+  }
 
   /// The file at `path`; nil for folders, pipes and devices, which nothing replaces, and where there
   /// is not even a folder.

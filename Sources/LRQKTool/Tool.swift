@@ -50,7 +50,7 @@ struct LRQKCommand: ParsableCommand {
     keepFreedMemory()
     nameTruncatedFiles(status: 65)
     do {
-      let arguments = try writtenArguments(Array(CommandLine.arguments.dropFirst()))
+      let arguments = try writtenArguments(try givenArguments())
       var command = try parseAsRoot(arguments)
       try command.run()
       showNotes()

@@ -58,6 +58,19 @@ private struct ArgumentForm: Decodable {
   var isFreeText: Bool { parsingStrategy == "unconditional" }
 }
 
+/// The command line without the program's name.
+///
+/// Throws where a word is not UTF-8: Swift would put other characters in the place of its bytes.
+func givenArguments() throws -> [String] {
+  try (1..<max(Int(CommandLine.argc), 1)).compactMap { n in
+    guard let word = unsafe CommandLine.unsafeArgv[n] else { return nil }
+    guard let text = unsafe String(validatingCString: word) else {
+      throw ValidationError("argument \(n) is not UTF-8 text; write it in UTF-8")
+    }
+    return text
+  }
+}
+
 /// `arguments` (without the program's name) as ArgumentParser shall read them.
 ///
 /// Throws `ValidationError` for a word that cannot be meant, and `CleanExit` for `--cache help`.

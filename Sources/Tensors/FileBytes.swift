@@ -112,9 +112,10 @@ import Glibc
 ///
 /// The bytes go to a new file in the same directory, reach the disk (fsync), and only then take the
 /// name. A failure removes the new file; what a killed process left of an earlier one goes with the
-/// next call. A symbolic link at `path` is replaced, not followed.
+/// next call. A symbolic link at `path` stays: the file that it names is written.
 func replaceFile(at path: String, with bytes: [UInt8]) throws(SafetensorsError.Problem) {
   try checkPath(path, "write")
+  let path = try following(path)
   // A pipe or device (/dev/null, /dev/stdout) is no file to put another one in the place of.
   var information = stat()
   if unsafe stat(path, &information) == 0 && information.st_mode & S_IFMT != S_IFREG {
@@ -130,6 +131,25 @@ func replaceFile(at path: String, with bytes: [UInt8]) throws(SafetensorsError.P
     _ = unsafe unlink(temporary)
     throw error
   }
+}
+
+/// The path that `path` comes to when its last part is a symbolic link; the file need not exist yet.
+///
+/// A rename would put the file in the place of the link: of /dev/stderr, at worst.
+private func following(_ path: String) throws(SafetensorsError.Problem) -> String {
+  var path = path
+  for _ in 0..<40 {  // as far as the system itself goes
+    var target = [UInt8](repeating: 0, count: 4096)
+    let count = unsafe target.withUnsafeMutableBytes { buffer in
+      guard let start = buffer.baseAddress else { return -1 }
+      return unsafe readlink(path, start.assumingMemoryBound(to: CChar.self), buffer.count)
+    }
+    if count < 0 { return path }
+    let name = String(decoding: target[..<count], as: UTF8.self)
+    let folder = path.lastIndex(of: "/").map { path[...$0] } ?? ""
+    path = name.hasPrefix("/") ? name : folder + name
+  }
+  throw .system(operation: "write", reason: "symbolic links go round in a circle")
 }
 
 /// Puts a file with these bytes at `path`, completely or not at all; what was there before stays until
