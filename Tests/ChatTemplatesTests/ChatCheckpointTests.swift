@@ -83,6 +83,11 @@ struct ChatCheckpointTests {
       (config, #"{"chat_template": [{"name": "rag", "template": "x"}]}"#),
       (config, #"{"chat_template": "x", "bos_token": 7}"#),
       (config, #"{"chat_template": "x", "eos_token": {"id": 7}}"#),
+      (
+        config,
+        #"{"chat_template": [{"name": "default", "template": "a"}, "#
+          + #"{"name": "default", "template": "b"}]}"#
+      ),
     ])
   func brokenFiles(name: String, content: String) throws {
     try withFolder([name: content]) { folder in

@@ -31,6 +31,26 @@ import Testing
     }
   }
 
+  @Test func `a symbolic link stays, and the file that it names is written`() throws {
+    try withDirectory { directory in
+      let files = FileManager.default
+      try files.createDirectory(atPath: directory + "/far", withIntermediateDirectories: true)
+      let names = ["near": "a", "ahead": "far/new", "chain": "near", "round": "round"]
+      for (name, target) in names {
+        try files.createSymbolicLink(
+          atPath: "\(directory)/\(name)", withDestinationPath: target)
+      }
+      for (name, target) in [("near", "a"), ("ahead", "far/new"), ("chain", "a")] {
+        try writeFile(name.utf8, to: "\(directory)/\(name)")
+        #expect(try text("\(directory)/\(target)") == name)
+      }
+      #expect(throws: FileError.self) { try writeFile("x".utf8, to: "\(directory)/round") }
+      for (name, target) in names {
+        #expect(try files.destinationOfSymbolicLink(atPath: "\(directory)/\(name)") == target)
+      }
+    }
+  }
+
   @Test func `the unfinished file of a writer that lives is left to it`() throws {
     try withDirectory { directory in
       let living = "\(directory)/a.lrqk-0.tmp"

@@ -64,6 +64,32 @@ import Testing
     ])
   }
 
+  @Test(arguments: ["tokenizer_config.json", "chat_template.jinja", "more.safetensors"])
+  func `a model's folder gets no file that it would be read by`(_ name: String) throws {
+    try expectRefusal([
+      "logits", "--model", model, "--input", ids, "--output", "\(folder.path)/around/model/\(name)",
+    ])
+  }
+
+  @Test func `a dash, and the file that standard error goes into, are no outputs`() throws {
+    try expectRefusal(["logits", "--model", model, "--input", ids, "--output", "-"])
+    // `run` collects errors in a file.
+    try expectRefusal(["logits", "--model", model, "--input", ids, "--output", "/dev/stderr"])
+  }
+
+  @Test func `another program's manifest is no golden bundle, and stays`() throws {
+    let bundle = folder.path + "/bundle"
+    let write = ["golden", "write", bundle, "--kernel", "plan"]
+    for text in ["mine", "{\"schema\": \"theirs\"}", "[]"] {
+      try FileManager.default.createDirectory(
+        atPath: bundle, withIntermediateDirectories: true)
+      try Data(text.utf8).write(to: URL(fileURLWithPath: bundle + "/manifest.json"))
+      try expectRefusal(write, status: 65)
+    }
+    try FileManager.default.removeItem(atPath: bundle)
+    for _ in 1...2 { #expect(try run("lrqk", write).status == 0) }
+  }
+
   @Test(arguments: [
     ("new", "new"), ("new", "around/new"), ("ahead", "later"), ("ahead", "./ahead"),
     ("hard", "soft"),
