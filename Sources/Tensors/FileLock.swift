@@ -3,9 +3,9 @@
 // In:  a path.
 // Out: a lock that ends with its owner: when the object goes, or the process, however it dies.
 //
-// The lock is the system's (flock), not the file: a file that a killed process left behind hinders nobody.
-// It holds the number of the process, for the message to the second one. Locks are advisory and of one
-// machine: what does not ask for them is not kept away.
+// The lock is the system's (flock), not the file: a file that a killed process left behind does no
+// harm. It holds the number of the process, for the message to the second one. Locks are advisory and
+// of one machine: a program that does not ask for them is not kept away.
 
 import Glibc
 
@@ -13,7 +13,7 @@ import Glibc
 enum LockResult {
   /// It is ours.
   case isTaken
-  /// Somebody else has it: another process, or another opening of the file in this one.
+  /// It is taken: by another process, or by another opening of the file in this one.
   case isHeld
   /// The file system knows no locks.
   case isUnknown

@@ -38,7 +38,7 @@ public func readInput(at path: String, limit: Int) throws(FileError) -> [UInt8] 
       unsafe read(descriptor, $0.baseAddress, $0.count)
     }
     if count < 0 && errno == EINTR { continue }
-    if count < 0 && errno == EAGAIN {  // somebody made the stream not wait
+    if count < 0 && errno == EAGAIN {  // the stream was set not to wait
       var ready = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
       _ = unsafe poll(&ready, 1, -1)
       continue
