@@ -5,7 +5,7 @@
 // Out: everything that decode works on, in device memory; the prompt's rows on the host; the first
 //      events of the ledger.
 //
-// The phases and their order are those of LRQK's Cache.swift and CacheStep.swift, and the events are
+// The phases and their order are those of LRQK's LRQKCache.swift and LRQKCache+Decode.swift, and the events are
 // the same, one by one: here every event is a real copy. What the host keeps is what it has to decide
 // with: the ring's bookkeeping, the length, the rows themselves. Which tokens are selected, which
 // rows lie in which slot, the codes: all of that lives on the device, and the host asks for the missed

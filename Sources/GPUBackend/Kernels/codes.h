@@ -5,7 +5,7 @@
 //
 // A group of heads that shares codes is one group of items; `share` query heads belong to it, and
 // `groups_per_head` of them to a key/value head. The formulas stand at the head of LRQK's
-// DecodeSolver.swift and BasisUpdateStep.swift; every sum here has the order it has there. Sums of
+// DecodeSolver.swift and BasisUpdate.swift; every sum here has the order it has there. Sums of
 // squares are in double there and so here, which is why these kernels need a device with doubles.
 
 // A_OmegaᵀA_Omega, (H, r, r), and q K_Omegaᵀ A_Omega, (H, r). Omega: the head's k chosen tokens, then

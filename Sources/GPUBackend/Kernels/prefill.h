@@ -1,7 +1,7 @@
 // Step 2: the prompt's factors, in d by d space.
 //
 // In:  the rows of the prompt, once, for the sums; then only d by d and r by d matrices, in double.
-// Out: bases B and maps W of every group, as LRQK's GramPrefill.swift has them, bit for bit.
+// Out: bases B and maps W of every group, as LRQK's GramSide.swift has them, bit for bit.
 //
 // One kernel a formula; the host strings them together (DevicePrefill.swift) and looks at the change
 // between sweeps. Matrices of all groups lie behind each other; one group of items per group of heads.

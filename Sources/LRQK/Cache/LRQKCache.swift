@@ -4,10 +4,10 @@
 //      time.
 // Out: attention of each new token over selected and recent rows; every copy in the ledger.
 //
-//   prompt   factorise (Prefill.swift), offload K and V to the host, choose the first set
+//   prompt   factorise (PromptFactorizer.swift), offload K and V to the host, choose the first set
 //   step t   a. write (k, v) into the ring; flush the ring to the host when it is full of new rows
 //            b. codes q_hat, k_hat        (step 3: DecodeSolver.swift, or the linear maps)
-//            c. bases, k_hat into A_K     (step 4: BasisUpdateStep.swift)
+//            c. bases, k_hat into A_K     (step 4: BasisUpdate.swift)
 //            d. proxy scores, top-k       (steps 5, 6: ProxyScores.swift, Selection.swift)
 //            e. hit and miss, copy misses (step 7: RowStore.swift)
 //            f. exact attention           (step 8: SparseAttention.swift)
@@ -63,7 +63,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
   var stores: [RowStore<E>] = []
   var hosts: [HostStore<E>]
   var ring: RecentRing
-  /// Rows and codes that wait on the host for the first decode step (Parking.swift).
+  /// Rows and codes that wait on the host for the first decode step (LRQKCache+PrefillOffload.swift).
   var parked: ParkedLayer<E>?
 
   /// An empty cache for `queryHeads` query and `keyValueHeads` key/value heads of width `width`.

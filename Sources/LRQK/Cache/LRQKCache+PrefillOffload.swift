@@ -1,6 +1,6 @@
 // A layer that waits: rows and codes go to the host after prefill, and back before the first step.
 //
-// In:  the device buffers that prefill leaves in one layer (Cache.swift).
+// In:  the device buffers that prefill leaves in one layer (LRQKCache.swift).
 // Out: the same elements on the host, counted; then the same buffers on the device again.
 //
 // While later layers work on the prompt, this layer's buffers only take up room: without them the

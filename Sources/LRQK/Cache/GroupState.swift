@@ -60,7 +60,7 @@ struct CodeGroup<E: Scalar>: Sendable {
     (matmul(query, queryTensor, in: .reference), matmul(key, keyTensor, in: .reference))
   }
 
-  /// Both bases after the new token's codes (see BasisUpdateStep.swift).
+  /// Both bases after the new token's codes (see BasisUpdate.swift).
   mutating func updateBases(
     _ update: BasisUpdate, query: Tensor<E>, key: Tensor<E>, codes: DecodeSolver<E>
   ) {

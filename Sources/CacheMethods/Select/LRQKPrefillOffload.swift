@@ -9,7 +9,7 @@
 //
 // Source: the released variant LightAttentionIndicesOffloadPrefill ([C:1616-1681]). It brings back what it
 // parked, whole: the k + w slots of every query head and A_K, not K and V of the prompt, which stay
-// on the host in any case. LRQK's Parking.swift has the details. It lowers the peak of prefill and
+// on the host in any case. LRQK's LRQKCache+PrefillOffload.swift has the details. It lowers the peak of prefill and
 // nothing else: once every layer has decoded, all of it is on the device again. A prompt shorter
 // than k or r is not parked.
 

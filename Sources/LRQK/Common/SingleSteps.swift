@@ -3,7 +3,7 @@
 // In:  matrices of one head, or of one group with stacked queries.
 // Out: what the step computes, and how its systems were conditioned.
 //
-// The cache does not come here: it sweeps all heads in step (Sweep.swift, Prefill.swift) and solves all
+// The cache does not come here: it sweeps all heads in step (Sweep.swift, PromptFactorizer.swift) and solves all
 // heads in step (DecodeSolver.swift). These are for whoever compares a kernel with one step.
 
 public import Tensors

@@ -1,7 +1,7 @@
 // Step 2, for one call: a whole prompt at once.
 //
 // In:  each group's stacked queries and its keys.
-// Out: one `PromptCodes` a group. Prefill.swift does the work; the cache, which feeds prompts in
+// Out: one `PromptCodes` a group. PromptFactorizer.swift does the work; the cache, which feeds prompts in
 //      chunks, calls it directly.
 
 public import Tensors

@@ -12,8 +12,8 @@
 // Each line sets the objective's gradient in that variable to zero, so with Gauss-Seidel the
 // objective never rises. ([C:249-299], [C:359-413]; KᵀA_K is written C_Kᵀ here.)
 //
-// Only S and C are needed, so the same text runs over l rows (RowwisePrefill.swift) and in d by d
-// space (GramPrefill.swift): a `FactorSide` says how it answers. The next two files are those two.
+// Only S and C are needed, so the same text runs over l rows (RowwiseSide.swift) and in d by d
+// space (GramSide.swift): a `FactorSide` says how it answers. The next two files are those two.
 
 import Tensors
 

@@ -1,6 +1,6 @@
 // The tool starts itself again where OpenBLAS took kernels that do not fit the processor.
 //
-// In:  the decision of Sources/Tensors/KernelChoice.swift.
+// In:  the decision of Sources/Tensors/Arithmetic/KernelChoice.swift.
 // Out: nothing, where the kernels stay; otherwise the same process with the same arguments, begun
 //      anew before anything was read or computed.
 //

@@ -1,9 +1,9 @@
 // Steps 3 to 8, whole: one decode step of the cache.
 //
-// In:  q, k, v of one new token, the state that Cache.swift holds.
+// In:  q, k, v of one new token, the state that LRQKCache.swift holds.
 // Out: attention over selected and recent rows; codes, bases, sets, rows and ledger moved on.
 //
-// The letters in the text are those of Cache.swift. Heads are independent, so every phase runs over
+// The letters in the text are those of LRQKCache.swift. Heads are independent, so every phase runs over
 // all of them at once; between phases everything is in head order, the ledger's events too.
 
 public import Tensors

@@ -30,7 +30,7 @@ public enum Initialization: Sendable, Equatable {
   case topColumns
   /// One common set of columns, by the sums over Q and K together ("topcol").
   case sharedTopColumns
-  /// The closed-form optimum of the first term (see Spectral.swift).
+  /// The closed-form optimum of the first term (see ClosedForm.swift).
   case spectral
   /// A_Q and A_K handed to `prefill`.
   case given
@@ -40,9 +40,9 @@ public enum Initialization: Sendable, Equatable {
 public enum PrefillSolver: String, Sendable, CaseIterable {
   /// The literal sweeps over all l rows.
   case rowwise
-  /// The same sweeps in d by d space (ours; see GramPrefill.swift). The default.
+  /// The same sweeps in d by d space (ours; see GramSide.swift). The default.
   case gram
-  /// No sweeps: the closed-form optimum of ‖QKᵀ − A_Q A_Kᵀ‖ (see Spectral.swift).
+  /// No sweeps: the closed-form optimum of ‖QKᵀ − A_Q A_Kᵀ‖ (see ClosedForm.swift).
   case spectral
 }
 
