@@ -7,6 +7,7 @@
 
 public import CLRQK
 import LRQK
+import TieredMemory
 import Tensors
 import Transformers
 

@@ -71,7 +71,7 @@ private struct Chunk {
     _ V: UnsafePointer<Float>?
   ) throws(Refusal) {
     let n = try checked(n, "tokens", to: largestIndexed - cache.length)
-    let (H, M, d) = (cache.queryHeads, cache.keyValueHeads, cache.width)
+    let (H, M, d) = (cache.shape.queryHeads, cache.shape.keyValueHeads, cache.shape.width)
     queries = try unsafe heads(Q, "Q", H, n, d)
     keys = try unsafe heads(K, "K", M, n, d)
     values = try unsafe heads(V, "V", M, n, d)
@@ -109,8 +109,7 @@ extension CacheState {
     }
     try risk { state in try state.cache.completePrompt(tiers: &state.tiers) }
     isComplete = true
-    condition = cache.prompt.map(\.condition).max() ?? 1
-    pivoted = cache.prompt.contains(where: \.pivoted)
+    conditioning = Conditioning(worstOf: cache.prompt.map(\.conditioning))
   }
 
   /// One step; the attention of each head.
@@ -128,13 +127,11 @@ extension CacheState {
             + "scale the input down")
       }
       if wasCollecting {
-        state.condition = state.cache.prompt.map(\.condition).max() ?? 1
-        state.pivoted = state.cache.prompt.contains(where: \.pivoted)
+        state.conditioning = Conditioning(worstOf: state.cache.prompt.map(\.conditioning))
       }
       return step
     }
-    condition = max(condition, step.condition)
-    pivoted = pivoted || step.pivoted
+    conditioning.absorb(step.conditioning)
     last = step
     return step
   }
@@ -180,7 +177,7 @@ public func lrqk_cache_extend_prompt_from(
     let chunk = try unsafe Chunk(state.cache, n, Q, K, V)
     let (codes, r) = (state.codeCount, state.cache.parameters.rank)
     let tokens = chunk.keys[0].rows
-    let shared = state.cache.queryHeads / codes
+    let shared = state.cache.shape.queryHeads / codes
     // A group's queries are stacked: head after head, which is how A_Q lies in memory.
     let queries = try unsafe heads(A_Q, "A_Q", codes, shared * tokens, r)
     let keys = try unsafe heads(A_K, "A_K", codes, tokens, r)
@@ -206,7 +203,7 @@ public func lrqk_cache_decode(
 ) -> lrqk_status {
   withCache(cache) { state in
     try state.require(complete: true)
-    let (H, M, d) = (state.cache.queryHeads, state.cache.keyValueHeads, state.cache.width)
+    let (H, M, d) = (state.cache.shape.queryHeads, state.cache.shape.keyValueHeads, state.cache.shape.width)
     _ = try checked(1, "tokens", to: largestIndexed - state.cache.length)
     let out = try unsafe Output(attention, "attention", H, d)
     let step = try unsafe state.decode(
@@ -229,7 +226,7 @@ public func lrqk_decode_steps(
     var state = try makeCache(options[0])
     let (l, T) = (try checked(l, "l"), try checked(T, "T"))
     _ = try checked(Int64(l + T), "l + T")
-    let (H, M, d) = (state.cache.queryHeads, state.cache.keyValueHeads, state.cache.width)
+    let (H, M, d) = (state.cache.shape.queryHeads, state.cache.shape.keyValueHeads, state.cache.shape.width)
     let p = state.cache.parameters
     let most = p.support == .group ? H / M * p.selected : p.selected
     let outSelected = try unsafe Output(selected, "selected", T, H, most)

@@ -13,18 +13,18 @@ import TieredMemory
 extension CacheState {
   /// Who has codes of its own: H or M.
   var codeCount: Int {
-    cache.parameters.codeSharing == .perKeyValueHead ? cache.keyValueHeads : cache.queryHeads
+    cache.parameters.codeSharing == .perKeyValueHead ? cache.shape.keyValueHeads : cache.shape.queryHeads
   }
   /// Who has rows of its own: H or M.
   var holderCount: Int {
-    cache.parameters.transfers == .perKeyValueHead ? cache.keyValueHeads : cache.queryHeads
+    cache.parameters.transfers == .perKeyValueHead ? cache.shape.keyValueHeads : cache.shape.queryHeads
   }
 
   fileprivate var phase: lrqk_phase {
     if isBroken { return LRQK_PHASE_BROKEN }
     if !isComplete { return LRQK_PHASE_PROMPT }
     if cache.isCollecting { return LRQK_PHASE_COLLECTING }
-    return cache.isDense ? LRQK_PHASE_DENSE : LRQK_PHASE_SPARSE
+    return cache.phase == .dense ? LRQK_PHASE_DENSE : LRQK_PHASE_SPARSE
   }
 
   fileprivate func lastStep() throws(Refusal) -> DecodeStep<Float> {
@@ -45,7 +45,7 @@ extension CacheState {
   }
 
   fileprivate func requireHead(_ head: Int64) throws(Refusal) -> Int {
-    try checked(head, "head", from: 0, to: cache.queryHeads - 1)
+    try checked(head, "head", from: 0, to: cache.shape.queryHeads - 1)
   }
 }
 
@@ -86,13 +86,13 @@ public func lrqk_cache_get_info(
     let recent = state.isBroken ? 0..<0 : state.cache.recentTokens
     try out.write([
       lrqk_cache_info(
-        query_heads: Int64(state.cache.queryHeads),
-        key_value_heads: Int64(state.cache.keyValueHeads), width: Int64(state.cache.width),
+        query_heads: Int64(state.cache.shape.queryHeads),
+        key_value_heads: Int64(state.cache.shape.keyValueHeads), width: Int64(state.cache.shape.width),
         rank: Int64(state.cache.parameters.rank), codes: Int64(state.codeCount),
         holders: Int64(state.holderCount), tokens: Int64(state.cache.length),
         steps: Int64(state.cache.step), recent_first: Int64(recent.lowerBound),
-        recent_count: Int64(recent.count), condition: state.condition,
-        pivoted: state.pivoted ? 1 : 0, phase: Int32(state.phase.rawValue))
+        recent_count: Int64(recent.count), condition: state.conditioning.worst,
+        pivoted: state.conditioning.pivoted ? 1 : 0, phase: Int32(state.phase.rawValue))
     ])
   }
 }
@@ -149,8 +149,8 @@ public func lrqk_cache_gaps(
 ) -> lrqk_status {
   withCache(cache) { state in
     let step = try state.lastStep()
-    try require(query_heads, is: state.cache.queryHeads, "query_heads")
-    let out = try unsafe Output(gaps, "gaps", state.cache.queryHeads)
+    try require(query_heads, is: state.cache.shape.queryHeads, "query_heads")
+    let out = try unsafe Output(gaps, "gaps", state.cache.shape.queryHeads)
     try out.write(step.gaps)
   }
 }
@@ -249,12 +249,12 @@ public func lrqk_cache_bytes(
   withCache(cache) { state in
     let out = try unsafe Output(bytes, "bytes", 1)
     try require(Int64(bytes_size), is: MemoryLayout<lrqk_bytes>.size, "bytes_size")
-    let inSight = min(state.cache.length, state.cache.window ?? state.cache.length)
+    let inSight = min(state.cache.length, state.cache.shape.window ?? state.cache.length)
     try out.write([
       lrqk_bytes(
         resident: Int64(state.tiers.device.residentBytes),
         peak: Int64(state.tiers.device.peakBytes), host: Int64(state.cache.hostBytes),
-        full: Int64(state.cache.keyValueHeads * inSight * state.cache.rowBytes))
+        full: Int64(state.cache.shape.keyValueHeads * inSight * state.cache.rows.rowBytes))
     ])
   }
 }

@@ -24,8 +24,7 @@ struct CacheState: ~Copyable, Sendable {
   /// True once a call failed half way.
   var isBroken = false
   /// Worst condition estimate of any step, and whether one needed the pivoted fallback.
-  var condition = 1.0
-  var pivoted = false
+  var conditioning = Conditioning()
   /// The sentence of the last failure.
   var message = ""
 

@@ -54,8 +54,8 @@ public struct JSONReport: Encodable {
     outputs = replay.outputs
     within = replay.outputs.values.allSatisfy(\.within)
     sweeps = replay.sweeps
-    condition = replay.condition
-    pivoted = replay.pivoted
+    condition = replay.conditioning.worst
+    pivoted = replay.conditioning.pivoted
   }
 
   /// The object of a trajectory; `leftOut` are lines about what a written file has not.
@@ -73,8 +73,8 @@ public struct JSONReport: Encodable {
     outputs = comparison.outputs
     within = comparison.isWithin
     sweeps = replay.sweeps
-    condition = replay.condition
-    pivoted = replay.pivoted
+    condition = replay.conditioning.worst
+    pivoted = replay.conditioning.pivoted
     selectedCompared = comparison.selectedCompared
     selectedEqual = comparison.selectedEqual
     missedRowsEqual = comparison.missedRowsEqual

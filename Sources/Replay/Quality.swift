@@ -9,6 +9,7 @@
 // little recall. Everything is in Double, whatever the precision of the replay.
 
 import LRQK
+import TieredMemory
 import Tensors
 
 /// How good one step was, over all heads of the batch.

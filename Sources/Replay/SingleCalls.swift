@@ -14,10 +14,8 @@ public struct SingleCallReplay<E: Scalar>: Sendable {
   public let outputs: [String: Comparison]
   /// Objective after each sweep; empty for a decode step.
   public let sweeps: [SweepReport]
-  /// Worst condition estimate among the systems solved.
-  public let condition: Double
-  /// True when a system needed the pivoted fallback.
-  public let pivoted: Bool
+  /// Of the systems solved.
+  public let conditioning: Conditioning
 }
 
 extension SingleCallReplay {
@@ -53,6 +51,7 @@ extension SingleCallReplay {
       ("A_K", Tensor(batch: batch, heads: factors.map(\.keyCodes))),
       ("B_K", Tensor(batch: batch, heads: factors.map(\.keyBasis))),
     ]
+    let conditioning = Conditioning(worstOf: factors.map(\.conditioning))
     let sweeps = try sweepReports(
       trace, queries: Q.matrices(), keys: keys, parameters: plan.parameters)
     return (
@@ -61,9 +60,8 @@ extension SingleCallReplay {
         outputs: try compare(
           recording, computed,
           jacobi: plan.parameters.weightedUpdate == .jacobi,
-          condition: factors.map(\.condition).max() ?? 1),
-        sweeps: sweeps, condition: factors.map(\.condition).max() ?? 1,
-        pivoted: factors.contains(where: \.pivoted)), plan
+          condition: conditioning.worst),
+        sweeps: sweeps, conditioning: conditioning), plan
     )
   }
 
@@ -124,14 +122,14 @@ extension SingleCallReplay {
       ("B_Q_new", Tensor(batch: batch, heads: basis(B_Q, \.queryCodes, q))),
       ("B_K_new", Tensor(batch: batch, heads: basis(B_K, \.keyCode, k))),
     ]
+    let conditioning = Conditioning(worstOf: solvers.map(\.conditioning))
     return (
       SingleCallReplay(
         computed: computed,
         outputs: try compare(
           recording, computed, jacobi: false,
-          condition: solvers.map(\.condition).max() ?? 1),
-        sweeps: [], condition: solvers.map(\.condition).max() ?? 1,
-        pivoted: solvers.contains(where: \.pivoted)), plan
+          condition: conditioning.worst),
+        sweeps: [], conditioning: conditioning), plan
     )
   }
 

@@ -54,10 +54,8 @@ public struct TrajectoryReplay<E: Scalar>: Sendable {
   public internal(set) var largestCode = 0.0
   /// The first code that was not finite, if the replay went on.
   public internal(set) var firstNonFinite: Place?
-  /// Worst condition estimate, and whether any system needed the pivoted fallback.
-  public internal(set) var condition = 1.0
-  /// True when a system needed the pivoted fallback.
-  public internal(set) var pivoted = false
+  /// Of all systems solved.
+  public internal(set) var conditioning = Conditioning()
 }
 
 extension TrajectoryReplay {
@@ -178,16 +176,14 @@ extension TrajectoryReplay {
     replay.buffers = tiers.device.liveBuffers
     replay.peakBytes = tiers.device.peakBytes
     replay.hostBytes = cache.hostBytes
-    replay.fullCacheBytes = batch * M * cache.rowBytes * min(cache.length, window ?? cache.length)
+    replay.fullCacheBytes = batch * M * cache.rows.rowBytes * min(cache.length, window ?? cache.length)
     replay.largestCode = cache.largestCodes.max() ?? 0
-    replay.condition = max(replay.condition, cache.prompt.map(\.condition).max() ?? 1)
-    replay.pivoted = replay.pivoted || cache.prompt.contains(where: \.pivoted)
+    replay.conditioning.absorb(Conditioning(worstOf: cache.prompt.map(\.conditioning)))
     return replay
   }
 
   private mutating func note(_ step: DecodeStep<E>) {
-    condition = max(condition, step.condition)
-    pivoted = pivoted || step.pivoted
+    conditioning.absorb(step.conditioning)
     if firstNonFinite == nil,
       let g = step.keyCodes.firstIndex(where: { $0.firstNonFinite != nil })
     {

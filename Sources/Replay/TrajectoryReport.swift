@@ -119,7 +119,7 @@ extension TrajectoryReplay {
     switch name {
     case "attention": (1e-5, "exact rows, float32 storage")
     case "k_hat": (2e-3, "float32 solvers")
-    default: float32Limit(condition: condition)
+    default: float32Limit(condition: conditioning.worst)
     }
   }
 

@@ -32,8 +32,8 @@
       query: q, key: k, queryBasis: B_Q, keyBasis: B_K, selected: products, weights: weights,
       rule: rule, place: Place(layer: 0, head: 0, step: 1))
     for _ in 0..<iterations { try solver.alternate() }
-    if found.pivoted != solver.pivoted || (expectPivots && !solver.pivoted) {
-      return "pivoted \(found.pivoted), expected \(solver.pivoted)"
+    if found.pivoted != solver.conditioning.pivoted || (expectPivots && !solver.conditioning.pivoted) {
+      return "pivoted \(found.pivoted), expected \(solver.conditioning.pivoted)"
     }
     return firstDifference("q_hat", found.queryCodes, solver.queryCodes)
       ?? firstDifference("k_hat", found.keyCode, solver.keyCode)

@@ -111,7 +111,7 @@ private let data = Synthetic<Float>(
       }
       #expect(step.isDense && step.missedRows.allSatisfy { $0 == 0 })
     }
-    #expect(run.cache.isDense && !run.cache.isCollecting)
+    #expect(run.cache.phase == .dense)
     #expect(
       run.rows(.miss) == 0 && (choice.parameters.mapRefresh != .never || run.rows(.reload) == 0))
   }

@@ -117,7 +117,7 @@ private let cases: [(heads: Int, lambda1: Double, lambda2: Double)] = [
     let nowhere = problem.slope(
       Matrix(repeating: 0, shape: [choice.heads, problem.r]), solver.keyCode, inQueries: true)
     #expect(nowhere > 1e-2, "the slope is not zero everywhere: \(nowhere)")
-    #expect(!solver.pivoted && solver.condition >= 1)
+    #expect(!solver.conditioning.pivoted && solver.conditioning.worst >= 1)
   }
 
   @Test

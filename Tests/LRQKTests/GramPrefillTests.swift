@@ -81,9 +81,9 @@ private func difference<E: Scalar>(_ a: [PromptCodes<E>], _ b: [PromptCodes<E>])
         #expect(error <= 1e-9, "\(sharing), \(arithmetic): \(error)")
         for (a, b) in zip(rowwise, gram) {
           #expect(a.factorization.sweeps == 3 && b.factorization.sweeps == 3)
-          #expect(!a.factorization.pivoted && !b.factorization.pivoted)
+          #expect(!a.factorization.conditioning.pivoted && !b.factorization.conditioning.pivoted)
           // Condition estimates are the same number, up to rounding.
-          let (x, y) = (a.factorization.condition, b.factorization.condition)
+          let (x, y) = (a.factorization.conditioning.worst, b.factorization.conditioning.worst)
           #expect(abs(x - y) <= 1e-6 * x, "\(x), \(y)")
         }
       }
@@ -98,7 +98,7 @@ private func difference<E: Scalar>(_ a: [PromptCodes<E>], _ b: [PromptCodes<E>])
     var parameters = choices(start, .gaussSeidel, .perQueryHead, .reference)
     parameters.weights = Weights()
     let (rowwise, gram) = try pair(data, parameters)
-    let worst = rowwise.reduce(0) { max($0, $1.factorization.condition) }
+    let worst = rowwise.reduce(0) { max($0, $1.factorization.conditioning.worst) }
     // The Gram sweeps run in Double, the rowwise ones in Float: the difference is rowwise rounding,
     // condition times Float's ulp, over three sweeps and with chains of 80 terms (√80 ≈ 9).
     let tolerance = 3 * 9 * worst * Double(Float.ulpOfOne)

@@ -79,15 +79,15 @@ private let data = Synthetic<Double>(
       try factorizePrompt(
         queries: data.stackedQueries, keys: data.keys, parameters: parameters)[1]
     }
-    #expect(try codes().queryGram == nil && codes().keyGram == nil)
+    #expect(try codes().grams == nil)
     parameters.mapRefresh = .every(2)
     let found = try codes()
     let (Q, K) = (data.stackedQueries[1], data.keys[1])
     // Sums of up to 90 products in two orders.
     #expect(
-      relativeError(try #require(found.queryGram), Q.gram(in: .reference))
+      relativeError(try #require(found.grams?.queries), Q.gram(in: .reference))
         <= 90 * Double.ulpOfOne)
     #expect(
-      relativeError(try #require(found.keyGram), K.gram(in: .reference)) <= 45 * Double.ulpOfOne)
+      relativeError(try #require(found.grams?.keys), K.gram(in: .reference)) <= 45 * Double.ulpOfOne)
   }
 }

@@ -124,7 +124,7 @@ private func numbers<E: Scalar>(_ codes: [PromptCodes<E>]) throws -> [E] {
       try factorised(data, choices(solver, .reference), [l])
     )
     for (a, b) in zip(library, reference) {
-      let condition = max(100, b.factorization.condition)
+      let condition = max(100, b.factorization.conditioning.worst)
       let error = relativeError(fitted(a.factorization), fitted(b.factorization))
       #expect(error <= 2 * Double(l) * condition * Double.ulpOfOne, "\(error)")
     }

@@ -1,9 +1,9 @@
 // LRKV: its three forms by their formulas, both ways to run them, its two limits, and the paper's
 // sentence about RoPE, which does not hold.
 
-import LRQK
 import Tensors
 import Testing
+import TieredMemory
 import Transformers
 
 /// x turned by position t over its whole width, frequencies 10,000^(−2i/width), in Double.

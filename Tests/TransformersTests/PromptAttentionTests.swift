@@ -1,9 +1,9 @@
 // Attention of a prompt against attention one token at a time in reference order.
 
-import LRQK
 import Tensors
 import TestSupport
 import Testing
+import TieredMemory
 import Transformers
 
 @Suite struct PromptAttentionTests {

@@ -7,10 +7,9 @@
 // With a sliding window of W tokens a row that is out of sight can never be seen again, so W rows are
 // enough: token t lies in slot t % W, over token t − W. Without one, W is larger than any sequence,
 // and the same formula says slot t. Attention takes rows in token order whatever their slots are
-// (LRQK's SparseAttention.swift), so both give the same bits. This is the method that all others are
+// (RowAttention.swift of TieredMemory), so both give the same bits. This is the method that all others are
 // compared with.
 
-import LRQK
 import TieredMemory
 import Tensors
 public import Transformers

@@ -11,7 +11,6 @@
 // only what is visible is copied (the released code has no windows). The prompt lies on the device
 // while it is offloaded: a layer's working buffer is the peak of both phases.
 
-import LRQK
 import TieredMemory
 import Tensors
 public import Transformers

@@ -55,15 +55,15 @@ public struct LRQKMethod: CacheMethod {
 /// One layer under LRQK.
 struct LRQKLayer: KeyValueCache {
   let layer: LayerShape
-  let parksAfterPrompt: Bool
+  let waitsAfterPrompt: Bool
   private var cache: LRQKCache<Float>
 
   var length: Int { cache.length }
   var hostBytes: Int { cache.hostBytes }
 
-  init(_ layer: LayerShape, _ parameters: Parameters, parksAfterPrompt: Bool = false) throws {
+  init(_ layer: LayerShape, _ parameters: Parameters, waitsAfterPrompt: Bool = false) throws {
     self.layer = layer
-    self.parksAfterPrompt = parksAfterPrompt
+    self.waitsAfterPrompt = waitsAfterPrompt
     cache = try LRQKCache(
       layer: layer.layer, queryHeads: layer.queryHeads, keyValueHeads: layer.keyValueHeads,
       width: layer.width, window: layer.window, parameters: parameters)
@@ -74,7 +74,7 @@ struct LRQKLayer: KeyValueCache {
     _ = layer.check(prompt)
     try cache.prefill(
       queries: prompt.queries, keys: prompt.keys, values: prompt.values, tiers: &tiers)
-    if parksAfterPrompt { cache.park(tiers: &tiers) }
+    if waitsAfterPrompt { cache.offloadPrefill(tiers: &tiers) }
   }
 
   mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep {
@@ -101,10 +101,10 @@ struct LRQKLayer: KeyValueCache {
 /// With rows per key/value head n is at most min(G k, candidates), known only from the data.
 func lrqkBytes(_ p: Parameters, tokens l: Int, layer: LayerShape) -> CacheBytes {
   let (k, w, r, d) = (p.selected, p.recent, p.rank, layer.width)
-  if l < max(k, r) { return CacheBytes(deviceRows: layer.keyValueHeads * l * layer.rowBytes) }
+  if p.phase(length: l) == .collecting { return CacheBytes(deviceRows: layer.keyValueHeads * l * layer.rowBytes) }
   let isShared = p.transfers == .perKeyValueHead && layer.groupSize > 1
   let candidates = max(0, l - w - layer.visible(length: l).lowerBound)
-  let needed = l <= k + w || !isShared ? k : max(k, min(layer.groupSize * k, candidates))
+  let needed = p.phase(length: l) == .dense || !isShared ? k : max(k, min(layer.groupSize * k, candidates))
   let holders = p.transfers == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
   let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
   let room = l + CodeStore<Float>.growth

@@ -43,7 +43,7 @@ public struct LRQKPrefillOffloadMethod: CacheMethod {
 
   /// An empty cache; throws if r exceeds the head width.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
-    try LRQKLayer(layer, choices.parameters, parksAfterPrompt: true)
+    try LRQKLayer(layer, choices.parameters, waitsAfterPrompt: true)
   }
 
   /// After the prompt, before the first step.

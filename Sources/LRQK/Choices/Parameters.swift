@@ -13,6 +13,7 @@
 // Q1 to Q14 are its quirks, Docs/differences.md.
 
 public import Tensors
+public import TieredMemory
 
 /// Which tokens the proxy scores may choose from, at a decode step.
 public enum CandidateWindow: String, Sendable, CaseIterable {
@@ -217,6 +218,11 @@ public struct Parameters: Sendable, Equatable {
       codeSharing = .perKeyValueHead
       transfers = .perKeyValueHead
     }
+  }
+
+  /// Who owns device slots and moves rows.
+  public var rowOwner: RowOwner {
+    transfers == .perKeyValueHead ? .perKeyValueHead : .perQueryHead
   }
 
   /// Throws `LRQKError.parameter` for the first choice that makes no sense at head width `width`, and,

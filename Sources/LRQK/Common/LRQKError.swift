@@ -60,14 +60,3 @@ public enum LRQKError: Error, Equatable, CustomStringConvertible {
     }
   }
 }
-
-/// Solves S X = B and names the place when S is singular.
-func solve<E: Scalar>(
-  _ system: String, _ s: Tensor<E>, _ b: Tensor<E>, _ rule: SolveRule, _ place: Place
-) throws(LRQKError) -> SymmetricSolution<E> {
-  do {
-    return try solveSymmetric(s, b, rule)
-  } catch {
-    throw .singular(system: system, error, place)
-  }
-}

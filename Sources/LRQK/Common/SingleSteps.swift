@@ -22,10 +22,8 @@ public struct OneSweep<E: Scalar>: Sendable {
   public let queryCodes: Tensor<E>?
   /// A_K' = K W_K, (l, r); nil where the rows are not there.
   public let keyCodes: Tensor<E>?
-  /// Worst condition estimate among the four systems.
-  public let condition: Double
-  /// True when one of them needed the pivoted fallback.
-  public let pivoted: Bool
+  /// Of the four systems.
+  public let conditioning: Conditioning
 
   init<S: FactorSide>(
     _ sides: Sides<S>, _ factors: SweepFactors<E>, codes: (queries: Tensor<E>, keys: Tensor<E>)?
@@ -36,8 +34,7 @@ public struct OneSweep<E: Scalar>: Sendable {
     keyMap = factors.keyMap.transposed()
     queryCodes = codes?.queries
     keyCodes = codes?.keys
-    condition = sides.condition
-    pivoted = sides.pivoted
+    conditioning = sides.conditioning
   }
 }
 
@@ -90,10 +87,8 @@ public struct OneDecode<E: Scalar>: Sendable {
   public let queryBasis: Tensor<E>
   /// B_K', (r, d).
   public let keyBasis: Tensor<E>
-  /// Worst condition estimate among the systems solved.
-  public let condition: Double
-  /// True when one of them needed the pivoted fallback.
-  public let pivoted: Bool
+  /// Of the systems solved.
+  public let conditioning: Conditioning
 }
 
 /// Codes of one token for a group of G heads: q (G, d), k (1, d), B_Q and B_K (r, d), and for each
@@ -131,5 +126,5 @@ public func decodeCodes<E: Scalar>(
       ? B_Q : updatedBasis(B_Q, codes: solver.queryCodes, rows: q, factor: factor),
     keyBasis: factor == 0
       ? B_K : updatedBasis(B_K, codes: solver.keyCode, rows: k, factor: factor),
-    condition: solver.condition, pivoted: solver.pivoted)
+    conditioning: solver.conditioning)
 }

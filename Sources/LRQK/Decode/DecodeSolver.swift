@@ -1,4 +1,4 @@
-// Step 3: codes for a new token.
+// Stage 3: codes for a new token.
 //
 // In:  q (G, d) and k (1, d) of the new token, the bases B_Q, B_K (r, d), and for each query head
 //      what the selected rows Omega contribute: A_OmegaᵀA_Omega (r, r) and q K_Omegaᵀ A_Omega.
@@ -41,10 +41,8 @@ public struct DecodeSolver<E: Scalar>: Sendable {
   public private(set) var keyCode: Tensor<E>
   /// ‖k_hat − k_hat'‖² of the last alternation.
   public private(set) var change = 0.0
-  /// Worst condition estimate among the systems solved.
-  public private(set) var condition = 1.0
-  /// True when a system needed the pivoted fallback.
-  public private(set) var pivoted = false
+  /// Of the systems solved.
+  public private(set) var conditioning = Conditioning()
 
   private let rule: SolveRule
   private let place: Place
@@ -108,8 +106,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
     _ name: String, _ s: Tensor<E>, _ x: Tensor<E>
   ) throws(LRQKError) -> Tensor<E> {
     let solution = try solve(name, s, x.reshaped([x.columns, 1]), rule, place)
-    condition = max(condition, solution.condition)
-    pivoted = pivoted || solution.pivoted
+    conditioning.absorb(solution.conditioning)
     return solution.x.reshaped(x.shape)
   }
 }
@@ -119,7 +116,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
 public func alternateAll<E: Scalar>(
   _ solvers: inout [DecodeSolver<E>], _ iterations: Iterations
 ) throws {
-  if iterations.tolerance == 0 {  // nobody waits for anybody
+  if iterations.tolerance == 0 {  // no common stopping test: heads run apart
     try updateConcurrently(&solvers) { _, solver in
       for _ in 0..<max(iterations.limit, 1) { try solver.alternate() }
     }

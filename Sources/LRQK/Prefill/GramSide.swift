@@ -19,68 +19,6 @@
 
 import Tensors
 
-/// Sums over the rows X of one side, seen so far: all that the maps of a solver can depend on.
-struct DataSums<E: Scalar>: Sendable {
-  private var product: RowProduct<E>
-  /// Sum of |X| down each column, (d); only where a start needs it.
-  private(set) var magnitudes: [Double]
-  private let needsGram: Bool
-  private let needsMagnitudes: Bool
-
-  init(width: Int, _ parameters: Parameters) {
-    product = RowProduct(gram: width, in: parameters.prefillArithmetic)
-    magnitudes = Array(repeating: 0, count: width)
-    needsGram =
-      parameters.solver != .rowwise || parameters.initialization == .spectral
-      || parameters.mapRefresh != .never
-    needsMagnitudes =
-      parameters.initialization == .topColumns || parameters.initialization == .sharedTopColumns
-  }
-
-  /// G = XᵀX, (d, d).
-  var gram: Tensor<Double> { product.total }
-
-  /// Adds the rows `rows` of X (n, d).
-  mutating func add(_ data: Tensor<E>, rows: Range<Int>) {
-    if needsGram { product.add(data, rows: rows) }
-    if needsMagnitudes {
-      let d = data.columns
-      let part = data.elements.span.extracting(rows.lowerBound * d..<rows.upperBound * d)
-      addMagnitudes(part, width: d, to: &magnitudes)
-    }
-  }
-}
-
-/// S₀ = A₀ᵀA₀ (r, r) and C₀ = A₀ᵀX (r, d) over the rows seen so far, for a start with codes.
-struct StartSums<E: Scalar>: Sendable {
-  private var codes: RowProduct<E>
-  private var crossing: RowProduct<E>
-
-  init(rank: Int, width: Int, in arithmetic: Arithmetic) {
-    codes = RowProduct(gram: rank, in: arithmetic)
-    crossing = RowProduct(width, rank, in: arithmetic)
-  }
-
-  /// S₀.
-  var gram: Tensor<Double> { codes.total }
-  /// C₀: summed as XᵀA₀, the taller product, which is faster and has the same bits.
-  var cross: Tensor<Double> { crossing.total.transposed() }
-
-  /// Adds the rows `rows` of X (n, d) with their initial codes A₀ (n, r).
-  mutating func add(_ data: Tensor<E>, codes initial: Tensor<E>, rows: Range<Int>) {
-    codes.add(initial, rows: rows)
-    crossing.add(data, initial, rows: rows)
-  }
-}
-
-@specialized(where E == Float)
-@specialized(where E == Double)
-private func addMagnitudes<E: Scalar>(_ data: Span<E>, width: Int, to sums: inout [Double]) {
-  for first in stride(from: 0, to: data.count, by: width) {
-    for j in 0..<width { sums[j] += abs(Double(data[first + j])) }
-  }
-}
-
 /// One side, in d by d space.
 struct GramSide: FactorSide {
   /// G = XᵀX, (d, d).

@@ -1,4 +1,4 @@
-// Step 0: what is minimised.
+// Stage 0: what is minimised.
 //
 // In:  one head's Q, K (l, d) and a factorisation A_Q, A_K (l, r), B_Q, B_K (r, d).
 // Out: the value of the objective, its gradient, and the least value its first term can have.
@@ -15,28 +15,6 @@
 // their rounding. The next file says where the sweeps start.
 
 public import Tensors
-
-/// One head's factorisation of Q and K.
-public struct Factorization<E: Scalar>: Sendable {
-  /// A_Q, (l, r): Q's codes; nil when nobody asked for them (a cache needs only the last row).
-  public var queryCodes: Tensor<E>?
-  /// B_Q, (r, d).
-  public var queryBasis: Tensor<E>
-  /// A_K, (l, r): K's codes.
-  public var keyCodes: Tensor<E>
-  /// B_K, (r, d).
-  public var keyBasis: Tensor<E>
-  /// W_Q, (d, r): A_Q = Q W_Q; nil if no sweep ran.
-  public var queryMap: Tensor<E>?
-  /// W_K, (d, r): A_K = K W_K; nil if no sweep ran.
-  public var keyMap: Tensor<E>?
-  /// Sweeps that ran.
-  public var sweeps: Int
-  /// Worst condition estimate among the systems solved (see `SymmetricSolution.condition`).
-  public var condition: Double
-  /// True when a system needed the pivoted fallback.
-  public var pivoted: Bool
-}
 
 /// The prefill objective of one head.
 public struct PrefillObjective: Sendable {
@@ -144,14 +122,3 @@ private struct Side {
     basisGram = matmul(basis, transposed: basis, in: .reference)
   }
 }
-
-/// ⟨A, B⟩, the sum of products of equal places.
-func inner(_ a: Tensor<Double>, _ b: Tensor<Double>) -> Double {
-  precondition(a.shape == b.shape, "⟨\(a.shape), \(b.shape)⟩")
-  var sum = 0.0
-  for i in 0..<a.count { sum += a.elements[i] * b.elements[i] }
-  return sum
-}
-
-/// The trace of a square matrix.
-func traceOf(_ a: Tensor<Double>) -> Double { (0..<a.rows).reduce(0) { $0 + a[$1, $1] } }

@@ -1,4 +1,4 @@
-// Step 2: one sweep, the heart of prefill.
+// Stage 2: one sweep, the heart of prefill.
 //
 // In:  for each side the two products S = AᵀA (r, r) and C = AᵀX (r, d), where (A, X) is (A_Q, Q)
 //      or (A_K, K).
@@ -27,6 +27,8 @@ protocol FactorSide {
   var cross: Tensor<Number> { get }
   /// How many elements A has: l r.
   var size: Int { get }
+  /// Wᵀ, (r, d), with A = X W; nil while A is a start with codes of its own.
+  var map: Tensor<Number>? { get }
   /// A' = X W for `map` = Wᵀ (r, d); returns ‖A − A'‖².
   mutating func replaceCodes(map: Tensor<Number>) -> Double
 }
@@ -36,8 +38,7 @@ struct Sides<S: FactorSide> {
   var queries: S
   var keys: S
   var sweeps = 0
-  var condition = 1.0
-  var pivoted = false
+  var conditioning = Conditioning()
   /// ‖A − A'‖² of the last sweep, for Q and K.
   var change = (queries: 0.0, keys: 0.0)
 }
@@ -102,13 +103,12 @@ extension Sides {
     return SweepFactors(queryBasis: B_Q, keyBasis: B_K, queryMap: mapQ, keyMap: mapK)
   }
 
-  /// Solves, and remembers the worst condition seen.
+  /// Solves, and remembers how well the system was conditioned.
   private mutating func solved(
     _ name: String, _ s: Tensor<S.Number>, _ b: Tensor<S.Number>, _ rule: SolveRule, _ place: Place
   ) throws(LRQKError) -> Tensor<S.Number> {
     let solution = try solve(name, s, b, rule, place)
-    condition = max(condition, solution.condition)
-    pivoted = pivoted || solution.pivoted
+    conditioning.absorb(solution.conditioning)
     return solution.x
   }
 }

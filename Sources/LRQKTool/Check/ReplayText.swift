@@ -17,7 +17,7 @@ struct ReplayText {
 
   func print<E: Scalar>(_ replay: SingleCallReplay<E>, _ plan: ReplayPlan) {
     header(plan, plan.notes)
-    fit(replay.sweeps, replay.condition, replay.pivoted)
+    fit(replay.sweeps, replay.conditioning)
     comparisons(replay.outputs)
   }
 
@@ -31,7 +31,7 @@ struct ReplayText {
       "  \(replay.batch) x \(replay.heads.query) query heads, \(replay.heads.keyValue) key/value "
         + "heads; prompt \(replay.promptLength) tokens, \(replay.steps.count) decode steps; "
         + "r = \(p.rank), k = \(p.selected), w = \(p.recent)")
-    fit(replay.sweeps, replay.condition, replay.pivoted)
+    fit(replay.sweeps, replay.conditioning)
     if !replay.steps.isEmpty {
       steps(replay, everyStep: everyStep)
       codes(replay)
@@ -72,7 +72,7 @@ struct ReplayText {
     show(line)
   }
 
-  private func fit(_ sweeps: [SweepReport], _ condition: Double, _ pivoted: Bool) {
+  private func fit(_ sweeps: [SweepReport], _ conditioning: Conditioning) {
     if !sweeps.isEmpty {
       show("\nFit of the prompt, all heads together")
       show(
@@ -85,10 +85,10 @@ struct ReplayText {
               ]
             }))
     }
-    if condition == 1 && !pivoted { return }  // no system was solved
+    if conditioning == Conditioning() { return }  // no system was solved
     show(
-      "  worst condition estimate of the solved systems: \(number(condition, 0))"
-        + (pivoted ? " (the pivoted fallback was needed)" : ""))
+      "  worst condition estimate of the solved systems: \(number(conditioning.worst, 0))"
+        + (conditioning.pivoted ? " (the pivoted fallback was needed)" : ""))
   }
 
   private func steps<E: Scalar>(_ replay: TrajectoryReplay<E>, everyStep: Bool) {

@@ -44,13 +44,8 @@ public struct SolveRule: Sendable, Equatable {
 public struct SymmetricSolution<E: Scalar>: Sendable {
   /// X, (n, m).
   public let x: Tensor<E>
-  /// Largest over smallest pivot of S, scaled to a diagonal in 1 ..< 4.
-  ///
-  /// With Cholesky a lower bound of the scaled condition number, because every pivot lies between the
-  /// smallest and the largest eigenvalue; after elimination (`pivoted`) an estimate and no bound.
-  public let condition: Double
-  /// True when Cholesky failed and elimination with pivots was used.
-  public let pivoted: Bool
+  /// How well S was conditioned.
+  public let conditioning: Conditioning
 }
 
 /// A system that is singular to working precision.
@@ -112,7 +107,7 @@ public func solveSymmetric<E: Scalar>(
   }
   return SymmetricSolution(
     x: Tensor(shape: b.shape, elements: scaled(x, rows: scales)),
-    condition: condition, pivoted: pivots.failed != nil)
+    conditioning: Conditioning(worst: condition, pivoted: pivots.failed != nil))
 }
 
 /// Powers of two that bring each diagonal element, scaled twice, into 1 ..< 4.

@@ -1,16 +1,15 @@
-// Step 7: hit and miss. Exact rows on the device, for one head or one group that shares them.
+// Stage 7: hit and miss. Exact rows on the device, for one row owner.
 //
 // In:  the tokens that are needed now, ascending; the host's rows.
 // Out: slots where their keys and values lie; how many rows had to be moved.
 //
 // Slots 0 ..< w are the ring of recent tokens, the rest hold selected ("active") tokens. Rows that
 // are already there stay where they are; only misses are copied. The set arithmetic is
-// TieredMemory's SlotPool: one merge of two sorted lists, O(k).
+// SlotPool's: one merge of two sorted lists, O(k). ResidentRows.swift has one store for each owner.
 
 public import Tensors
-public import TieredMemory
 
-/// The exact keys and values that the device holds for one holder.
+/// The exact keys and values that the device holds for one row owner.
 ///
 /// A step is `plan`, `makeRoom`, `fetch`, and then `slots` says where the rows lie.
 public struct RowStore<E: Scalar>: Sendable {

@@ -1,4 +1,4 @@
-// Step 8: exact attention over the rows at hand.
+// Stage 8: exact attention over the rows at hand.
 //
 // In:  q (d); keys and values (slots, d) on the device; the slots of the attended tokens, in
 //      ascending token order.
@@ -7,7 +7,7 @@
 // "Exact" means exact on the chosen support: selected and recent tokens, nothing else. Everything
 // is in reference order: scores are fused chains over d, times 1/√d; softmax is Tensors' own; the
 // weighted sum runs in token order. Because tokens come in ascending order whatever their slots
-// are, the result depends on the chosen set alone: not on who holds the rows, nor on which of them
+// are, the result depends on the chosen set alone: not on who owns the rows, nor on which of them
 // had to be moved. With all tokens chosen it is full attention to the last bit.
 
 public import Tensors
@@ -37,7 +37,7 @@ public func attention<E: Scalar>(
 
 /// The same for every query head of a layer: (H, d).
 ///
-/// `keys` and `values` are (slots, d) of every holder of rows, and consecutive heads share a holder;
+/// `keys` and `values` are (slots, d) of every row owner, and consecutive heads share an owner;
 /// `slots` says for every query head which rows it attends to. Heads run concurrently where that
 /// pays; no bit depends on it.
 @specialized(where E == Float)
@@ -48,10 +48,10 @@ public func attention<E: Scalar>(
   let H = q.rows
   precondition(
     slots.count == H && keys.count == values.count && H % max(keys.count, 1) == 0,
-    "\(H) queries, \(slots.count) lists of slots, \(keys.count) holders of rows")
+    "\(H) queries, \(slots.count) lists of slots, \(keys.count) owners of rows")
   func head(_ h: Int) -> [E] {
-    let holder = h * keys.count / H
-    return attention(query: q.row(h), keys: keys[holder], values: values[holder], slots: slots[h])
+    let owner = h * keys.count / H
+    return attention(query: q.row(h), keys: keys[owner], values: values[owner], slots: slots[h])
   }
   // Below some ten thousand products a thread costs more than it computes.
   let products = slots.reduce(0) { $0 + $1.count } * q.columns

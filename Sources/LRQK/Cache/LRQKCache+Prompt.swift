@@ -1,0 +1,113 @@
+// The prompt: what comes in, what is kept, what goes to the host.
+//
+// In:  queries, keys and values of the prompt's tokens, in chunks of any size.
+// Out: codes and bases or maps of every group; the first selected sets; rows on both tiers.
+//
+//   comes in    the factorizer takes what its solver needs of Q and K (PromptFactorizer.swift); K and V
+//               stay on the device, as in the released code: that is the peak of prefill
+//   is kept     A_K, bases or maps; the ring, and the rows of the first sets
+//   goes        K and V, to the host: all l tokens, or the first k while the others fit the ring
+
+public import Tensors
+public import TieredMemory
+
+extension LRQKCache {
+  /// A whole prompt: queries (l, d) of every query head, keys and values (l, d) of every
+  /// key/value head.
+  public mutating func prefill(
+    queries: [Tensor<E>], keys: [Tensor<E>], values: [Tensor<E>],
+    initial: [InitialCodes<E>]? = nil, tiers: inout Tiers, trace: Trace? = nil
+  ) throws {
+    try extendPrompt(
+      queries: queries, keys: keys, values: values, initial: initial, tiers: &tiers)
+    try completePrompt(tiers: &tiers, trace: trace)
+  }
+
+  /// The next chunk of the prompt; shapes as for `prefill`.
+  public mutating func extendPrompt(
+    queries: [Tensor<E>], keys: [Tensor<E>], values: [Tensor<E>],
+    initial: [InitialCodes<E>]? = nil, tiers: inout Tiers
+  ) throws {
+    guard step == 0, isCollecting else {
+      throw LRQKError.parameter("a prompt cannot grow once it is complete")
+    }
+    precondition(
+      queries.count == shape.queryHeads && keys.count == shape.keyValueHeads
+        && values.count == shape.keyValueHeads,
+      "\(shape.queryHeads) query heads, \(shape.keyValueHeads) key/value heads")
+    let n = keys[0].shape.first ?? 0
+    for (m, v) in values.enumerated() {
+      try requireShape(v, "V of head \(m)", [("token", n), ("width", shape.width)])
+      try requireFinite(v, "V of head \(m)", length, place(m))
+    }
+    try factorizer?.add(queries: queries, keys: keys, initial: initial)
+    try rows.extend(keys: keys, values: values, on: &tiers.device)
+  }
+
+  /// Ends the prompt.
+  ///
+  /// With at least max(k, r) tokens it is factorised now. A shorter one is factorised by the decode step
+  /// that reaches that length.
+  public mutating func completePrompt(tiers: inout Tiers, trace: Trace? = nil) throws {
+    if parameters.phase(length: length) != .collecting {
+      try factorise(tiers: &tiers, trace: trace)
+    }
+  }
+
+  /// Codes and first sets from everything that has come in; then the rows settle on the two tiers.
+  mutating func factorise(tiers: inout Tiers, trace: Trace?) throws {
+    guard let codes = try factorizer?.finish(keys: rows.promptKeys, trace: trace) else { return }
+    factorizer = nil
+    prompt = codes.map { PromptSummary($0.factorization) }
+    for (g, prompt) in codes.enumerated() {
+      groups.append(
+        try GroupState(prompt, parameters, label: coders.label(g), on: &tiers.device))
+    }
+    let (k, w, l) = (parameters.selected, parameters.recent, length)
+    let fits = phase == .dense
+    chosen = try fits ? dense() : firstSets(codes, candidates: l - w, trace)
+    selected = attended(chosen)
+    try rows.settle(
+      selected, firstRecent: fits ? k : l - w, offloaded: fits ? k : l, tiers: &tiers)
+  }
+
+  /// Every head's k first tokens, those in sight: with the ring that is everything.
+  private func dense() -> [[Int]] {
+    let oldest = rows.visible.lowerBound
+    let tokens = Array(oldest..<max(parameters.selected, oldest))
+    return Array(repeating: tokens, count: shape.queryHeads)
+  }
+
+  /// The best k tokens of each head, by the code of its newest query.
+  private func firstSets(
+    _ codes: [PromptCodes<E>], candidates: Int, _ trace: Trace?
+  ) throws -> [[Int]] {
+    try (0..<shape.queryHeads).map { h in
+      let newest = codes[coders.owner(ofQueryHead: h)].newestQueryCodes
+      let choice = try choose(h, newest.row(h % coders.size), candidates: candidates)
+      let scope = TraceScope(trace, "prefill/head\(h)")
+      scope("scores", row: choice.scores)
+      scope("selected", tokens: choice.selection.tokens)
+      return choice.selection.tokens
+    }
+  }
+}
+
+/// How one group's prompt was factorised.
+public struct PromptSummary<E: Scalar>: Sendable {
+  /// B_Q, (r, d).
+  public let queryBasis: Tensor<E>
+  /// B_K, (r, d).
+  public let keyBasis: Tensor<E>
+  /// Sweeps that ran.
+  public let sweeps: Int
+  /// Of the systems solved.
+  public let conditioning: Conditioning
+
+  init(_ factors: Factorization<E>) {
+    queryBasis = factors.queryBasis
+    keyBasis = factors.keyBasis
+    sweeps = factors.sweeps
+    conditioning = factors.conditioning
+  }
+}

@@ -1,0 +1,34 @@
+// What every stage asks of its input, with the place in the error.
+//
+// In:  a tensor or a system, its name, and where it stands.
+// Out: nothing, or the solution; an `LRQKError` that names layer, head and step otherwise.
+
+import Tensors
+
+/// Throws unless `tensor` has these axes.
+func requireShape<E>(
+  _ tensor: Tensor<E>, _ name: String, _ axes: [(name: String, size: Int)]
+) throws(LRQKError) {
+  do { try tensor.require(name, axes) } catch { throw .shape(error) }
+}
+
+/// Throws for the first NaN or infinity of a (token, column) matrix.
+func requireFinite<E: Scalar>(
+  _ tensor: Tensor<E>, _ name: String, _ firstToken: Int, _ place: Place
+) throws(LRQKError) {
+  guard let index = tensor.firstNonFinite else { return }
+  throw .nonFiniteInput(
+    tensor: name, token: firstToken + index / tensor.columns, column: index % tensor.columns,
+    value: "\(tensor.elements[index])", place)
+}
+
+/// Solves S X = B and names the place when S is singular.
+func solve<E: Scalar>(
+  _ system: String, _ s: Tensor<E>, _ b: Tensor<E>, _ rule: SolveRule, _ place: Place
+) throws(LRQKError) -> SymmetricSolution<E> {
+  do {
+    return try solveSymmetric(s, b, rule)
+  } catch {
+    throw .singular(system: system, error, place)
+  }
+}

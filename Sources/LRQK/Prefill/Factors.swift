@@ -1,0 +1,36 @@
+// What prefill leaves: factors of Q and K for every group of heads.
+//
+// Q ≈ A_Q B_Q and K ≈ A_K B_K with QKᵀ ≈ A_Q A_Kᵀ; after a sweep, or in closed form, A_Q = Q W_Q and
+// A_K = K W_K as well. PromptFactorizer.swift makes them.
+
+public import Tensors
+
+/// One head's factorisation of Q and K.
+public struct Factorization<E: Scalar>: Sendable {
+  /// A_Q, (l, r): Q's codes; nil unless asked for (a cache needs only the last row).
+  public var queryCodes: Tensor<E>?
+  /// B_Q, (r, d).
+  public var queryBasis: Tensor<E>
+  /// A_K, (l, r): K's codes.
+  public var keyCodes: Tensor<E>
+  /// B_K, (r, d).
+  public var keyBasis: Tensor<E>
+  /// W_Q, (d, r): A_Q = Q W_Q; nil if no sweep ran.
+  public var queryMap: Tensor<E>?
+  /// W_K, (d, r): A_K = K W_K; nil if no sweep ran.
+  public var keyMap: Tensor<E>?
+  /// Sweeps that ran.
+  public var sweeps: Int
+  /// Of the systems solved.
+  public var conditioning: Conditioning
+}
+
+/// What prefill leaves for one group of heads.
+public struct PromptCodes<E: Scalar>: Sendable {
+  /// The factors.
+  public let factorization: Factorization<E>
+  /// q_hat of the newest query of each head, (G, r): it chooses the first selected set.
+  public let newestQueryCodes: Tensor<E>
+  /// QᵀQ over all queries of the group and KᵀK, (d, d) each; only with a map refresh.
+  public let grams: (queries: Tensor<Double>, keys: Tensor<Double>)?
+}

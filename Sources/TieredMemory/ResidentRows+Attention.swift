@@ -1,0 +1,72 @@
+// Exact products with the rows at hand: attention, and the scores that a method may ask for.
+//
+// In:  q of every query head; the tokens selected for it.
+// Out: softmax(q Kᵀ / √d) V over these tokens and the recent ones (RowAttention.swift); or q · k alone.
+
+public import Tensors
+
+extension ResidentRows {
+  /// Exact attention of queries (H, d) over each head's tokens `sets` and the recent ones, (H, d).
+  ///
+  /// `sets` are the older tokens of each query head, after `bring`. Before `settle` every query sees all
+  /// tokens in sight, whatever `sets` says.
+  public func attention(_ q: Tensor<E>, over sets: [[Int]]) throws -> Tensor<E> {
+    if let prompt {
+      let all = Array(repeating: visible.map(Int32.init), count: shape.queryHeads)
+      return try TieredMemory.attention(
+        queries: q, keys: prompt.map(\.keys.elements),
+        values: prompt.map(\.values.elements), slots: all)
+    }
+    let ringSlots = visibleRing.map(ring.slot(of:))
+    return try TieredMemory.attention(
+      queries: q, keys: stores.map(\.keys.elements), values: stores.map(\.values.elements),
+      slots: sets.enumerated().map { h, tokens in
+        stores[owners.owner(ofQueryHead: h)].slots(selected: tokens, ring: ringSlots)
+      })
+  }
+
+  /// The tokens that each query head attends to, ascending: its older ones and the recent ones.
+  public func attended(_ sets: [[Int]]) -> [[Int]] {
+    isSettled
+      ? sets.map { $0 + visibleRing }
+      : Array(repeating: Array(visible), count: shape.queryHeads)
+  }
+
+  /// q · k of query head `h` for resident tokens: `older` ones in slots, then `recent` ones in the
+  /// ring, both ascending. Each product is one chain in reference order.
+  public func exactScores(
+    _ q: [E], ofQueryHead h: Int, older: [Int], recent: Range<Int>
+  ) -> [E] {
+    let store = stores[owners.owner(ofQueryHead: h)]
+    let slots = store.slots(selected: older, ring: recent.map(ring.slot(of:)))
+    var scores: [E] = zeros(slots.count)
+    var out = scores.mutableSpan
+    E.chainIndexedScores(
+      rows: store.keys.elements.span, width: shape.width, slots: slots.span, q: q.span, scale: 1,
+      into: &out)
+    return scores
+  }
+
+  /// q · k of query head `h` for tokens wherever their keys are, for nothing: an oracle's reading.
+  ///
+  /// After `settle` the keys are read on the host, and no event stands for that.
+  public func oracleScores(_ q: [E], ofQueryHead h: Int, tokens: Range<Int>) -> [E] {
+    let d = shape.width
+    let m = h / shape.groupSize
+    let keys = prompt?[m].keys.elements ?? hosts[m].keys
+    var scores: [E] = zeros(tokens.count)
+    var out = scores.mutableSpan
+    E.chainRowScores(
+      rows: keys.span.extracting(tokens.lowerBound * d..<tokens.upperBound * d), width: d,
+      q: q.span, into: &out)
+    return scores
+  }
+
+  /// The device slot of each selected and recent token of query head `h`; none before `settle`.
+  public func slots(ofQueryHead h: Int, selected: [Int]) -> [Int: Int] {
+    if !isSettled { return [:] }
+    let store = stores[owners.owner(ofQueryHead: h)]
+    let slots = store.slots(selected: selected, ring: ring.slots)
+    return Dictionary(zip(selected + ring.tokens, slots.map(Int.init))) { first, _ in first }
+  }
+}
