@@ -35,7 +35,7 @@ import Testing
   @Test func `rowwise and gram reach the same numbers`() throws {
     func ending(_ arguments: [String]) throws -> Substring {
       let page = try run("lrqk", ["explain"] + arguments).output
-      let end = try #require(page.range(of: "P5  "))
+      let end = try #require(page.range(of: "Stage 2, end  "))
       return page[end.lowerBound...]
     }
     #expect(try ending(["--solver", "gram"]) == (try ending([])))
