@@ -1,4 +1,4 @@
-// Step 2, without sweeps: the closed-form optimum.
+// Stage 2b, without sweeps: the closed-form optimum.
 //
 // In:  G_Q = QᵀQ and G_K = KᵀK, (d, d) each, with the precision that they were summed in.
 // Out: maps W_Q, W_K (d, r) whose codes A_Q = Q W_Q, A_K = K W_K are the best rank-r fit of QKᵀ.

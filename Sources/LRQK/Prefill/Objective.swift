@@ -1,4 +1,4 @@
-// Step 0: what is minimised.
+// Stage 0: what is minimised.
 //
 // In:  one head's Q, K (l, d) and a factorisation A_Q, A_K (l, r), B_Q, B_K (r, d).
 // Out: the value of the objective, its gradient, and the least value its first term can have.

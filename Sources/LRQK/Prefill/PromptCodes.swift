@@ -1,4 +1,4 @@
-// Step 2, for one call: a whole prompt at once.
+// Stage 2, for one call: a whole prompt at once.
 //
 // In:  each group's stacked queries and its keys.
 // Out: one `PromptCodes` a group. PromptFactorizer.swift does the work; the cache, which feeds prompts in
