@@ -34,7 +34,8 @@ import Testing
 
   @Test(arguments: ["", "--solver gram", "--solver spectral --code-map linear"])
   func `every file beside a stage is one of the package's sources`(_ arguments: String) throws {
-    let page = try run("lrqk", ["explain"] + arguments.split(separator: " ").map(String.init)).output
+    let options = arguments.split(separator: " ").map(String.init)
+    let page = try run("lrqk", ["explain"] + options).output
     let named = Set(page.matches(of: #/[\w+]+\.swift/#).map { String($0.output) })
     #expect(named.count > 8)
     let sources = URL(fileURLWithPath: #filePath)
