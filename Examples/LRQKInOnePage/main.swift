@@ -10,8 +10,9 @@
 //             5 scores   6 selection   7 hit and miss               one more token
 //             8 exact attention over the chosen rows
 //
-// It imports nothing of this package, and its numbers are those of `lrqk explain`, which shows
-// every step between them (a test compares the two). Left out: more heads, chunks of a prompt,
+// The sections are numbered as the stages, here as in the rest of the package. The page imports
+// nothing of it, and its numbers are those of `lrqk explain`, which shows every number between
+// them (a test compares the two). Left out: more heads, chunks of a prompt,
 // Float, speed, weights of the terms, stopping tests and the other choices; Sources/LRQK has these.
 // One thing differs from the released code, as in `lrqk explain`: there the token that has just
 // left the recent ones cannot be selected yet (quirk Q1, Docs/differences.md).

@@ -1,4 +1,4 @@
-// Steps 3 and 4 on the device: codes of a new token, and the bases after it.
+// Stages 3 and 4 on the device: codes of a new token, and the bases after it.
 //
 // In:  q (H, d), k (M, d) of the token, where DeviceCacheStep.swift has put them; Omega, the old selection
 //      and the ring without the new token.

@@ -1,4 +1,4 @@
-// Steps 3 to 8 on the device: one decode step.
+// Stages 3 to 8 on the device: one decode step.
 //
 // In:  q (H, d), k and v (M, d) of one new token.
 // Out: attention over selected and recent rows; codes, bases, sets, rows and ledger moved on.

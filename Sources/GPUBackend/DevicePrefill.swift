@@ -1,4 +1,4 @@
-// Step 2 on the device: the factors of a prompt, by the Gram identity.
+// Stage 2 on the device: the factors of a prompt, by the Gram identity.
 //
 // In:  a whole prompt's queries and keys (l, d) of every head.
 // Out: a PromptState: codes A_K, bases or maps, first selected sets.

@@ -1,4 +1,4 @@
-// Step 2 in d by d space on the device: sweeps of all groups.
+// Stage 2 in d by d space on the device: sweeps of all groups.
 //
 // In:  for each side XᵀX, and S = AᵀA and C = AᵀX of the codes so far.
 // Out: bases, better maps, and how far the codes moved. The formulas are those of LRQK's Sweep.swift.

@@ -1,4 +1,4 @@
-// Step 8 from C, and what a decoder has around it: attention, rotary embedding, norm.
+// Stage 8 from C, and what a decoder has around it: attention, rotary embedding, norm.
 //
 // In:  lrqk_sparse_attention, lrqk_dense_attention, lrqk_lrkv_attention, lrqk_rope, lrqk_rms_norm.
 // Out: what LRQK and Transformers compute, to the bit.
@@ -11,7 +11,7 @@ import TieredMemory
 import Tensors
 import Transformers
 
-/// Step 8: exact attention over the rows that each head names.
+/// Stage 8: exact attention over the rows that each head names.
 @c @implementation
 public func lrqk_sparse_attention(
   _ H: Int64, _ M: Int64, _ S: Int64, _ n: Int64, _ d: Int64, _ q: UnsafePointer<Float>?,

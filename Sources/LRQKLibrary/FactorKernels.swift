@@ -1,9 +1,9 @@
-// Steps 2 to 4 from C: the two sweeps, and the codes of a new token.
+// Stages 2 to 4 from C: the two sweeps, and the codes of a new token.
 //
 // In:  lrqk_sweep_rowwise, lrqk_sweep_gram, lrqk_decode_codes; lrqk.h has the formulas.
 // Out: what Sources/LRQK/Common/SingleSteps.swift computes, to the bit.
 //
-// The next file has the steps that select, move and attend.
+// The next file has the stages that select, move and attend.
 
 public import CLRQK
 import LRQK
@@ -23,7 +23,7 @@ private func checkedRank(_ r: Int64, width: Int) throws(Refusal) -> Int {
   return rank
 }
 
-/// Step 2: one sweep over all rows.
+/// Stage 2: one sweep over all rows.
 @c @implementation
 public func lrqk_sweep_rowwise(
   _ l_q: Int64, _ l_k: Int64, _ d: Int64, _ r: Int64, _ Q: UnsafePointer<Float>?,
@@ -59,7 +59,7 @@ public func lrqk_sweep_rowwise(
   }
 }
 
-/// Step 2: the same sweep in d by d space.
+/// Stage 2: the same sweep in d by d space.
 @c @implementation
 public func lrqk_sweep_gram(
   _ d: Int64, _ r: Int64, _ G_Q: UnsafePointer<Float>?, _ G_K: UnsafePointer<Float>?,
@@ -90,7 +90,7 @@ public func lrqk_sweep_gram(
   }
 }
 
-/// Steps 3 and 4: codes of a new token, and the released update of the bases.
+/// Stages 3 and 4: codes of a new token, and the released update of the bases.
 @c @implementation
 public func lrqk_decode_codes(
   _ G: Int64, _ n: Int64, _ d: Int64, _ r: Int64, _ q: UnsafePointer<Float>?,

@@ -1,4 +1,4 @@
-// Steps 5 to 7 from C: proxy scores, top-k, hit and miss, and the copy of missed rows.
+// Stages 5 to 7 from C: proxy scores, top-k, hit and miss, and the copy of missed rows.
 //
 // In:  lrqk_proxy_scores, lrqk_top_k, lrqk_plan, lrqk_gather; lrqk.h says what each computes.
 // Out: what Tensors and TieredMemory compute, to the bit.
@@ -9,7 +9,7 @@ public import CLRQK
 import Tensors
 import TieredMemory
 
-/// Step 5: q_hat times A_K transposed.
+/// Stage 5: q_hat times A_K transposed.
 @c @implementation
 public func lrqk_proxy_scores(
   _ H: Int64, _ c: Int64, _ r: Int64, _ A_K: UnsafePointer<Float>?,
@@ -33,7 +33,7 @@ public func lrqk_proxy_scores(
   }
 }
 
-/// Step 6: the k largest scores of each head.
+/// Stage 6: the k largest scores of each head.
 @c @implementation
 public func lrqk_top_k(
   _ H: Int64, _ c: Int64, _ k: Int64, _ scores: UnsafePointer<Float>?,
@@ -58,7 +58,7 @@ public func lrqk_top_k(
   }
 }
 
-/// Step 7: which needed tokens are missing, and where they go.
+/// Stage 7: which needed tokens are missing, and where they go.
 @c @implementation
 public func lrqk_plan(
   _ S: Int64, _ k: Int64, _ resident: UnsafePointer<Int32>?, _ needed: UnsafePointer<Int32>?,
@@ -104,7 +104,7 @@ public func lrqk_plan(
   }
 }
 
-/// Step 7: missed rows go to their slots.
+/// Stage 7: missed rows go to their slots.
 @c @implementation
 public func lrqk_gather(
   _ l: Int64, _ d: Int64, _ m: Int64, _ S: Int64, _ K_host: UnsafePointer<Float>?,

@@ -90,7 +90,7 @@ private let cases: [(heads: Int, lambda1: Double, lambda2: Double)] = [
   ) throws {
     let problem = Problem(heads: choice.heads, lambda: (choice.lambda1, choice.lambda2))
     var solver = try problem.solver()
-    // Step 0 fits k_hat to the key alone.
+    // Line 0 fits k_hat to the key alone.
     let alone = matmul(solver.keyCode, problem.B_K, in: .reference) - problem.k
     let gradient = matmul(alone, transposed: problem.B_K, in: .reference)
     #expect(norm(gradient) <= 1e-12 * norm(problem.k) * problem.B_K.squaredNorm.squareRoot())

@@ -32,10 +32,26 @@ import Testing
     for word in ["nan", "inf", "\u{1B}"] { #expect(!found.output.contains(word)) }
   }
 
+  @Test(arguments: ["", "--solver gram", "--solver spectral --code-map linear"])
+  func `every file beside a stage is one of the package's sources`(_ arguments: String) throws {
+    let options = arguments.split(separator: " ").map(String.init)
+    let page = try run("lrqk", ["explain"] + options).output
+    let named = Set(page.matches(of: #/[\w+]+\.swift/#).map { String($0.output) })
+    #expect(named.count > 8)
+    let sources = URL(fileURLWithPath: #filePath)
+      .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+      .appendingPathComponent("Sources")
+    let files = try #require(FileManager.default.subpaths(atPath: sources.path))
+    let names = files.map { URL(fileURLWithPath: $0).lastPathComponent }
+    for name in named.sorted() {
+      #expect(names.filter { $0 == name }.count == 1, "\(name)")
+    }
+  }
+
   @Test func `rowwise and gram reach the same numbers`() throws {
     func ending(_ arguments: [String]) throws -> Substring {
       let page = try run("lrqk", ["explain"] + arguments).output
-      let end = try #require(page.range(of: "P5  "))
+      let end = try #require(page.range(of: "Stage 2, end  "))
       return page[end.lowerBound...]
     }
     #expect(try ending(["--solver", "gram"]) == (try ending([])))

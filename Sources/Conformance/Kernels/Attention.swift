@@ -1,4 +1,4 @@
-// Kernels: exact attention, over chosen rows (LRQK, step 8) or over all of them.
+// Kernels: exact attention, over chosen rows (LRQK, stage 8) or over all of them.
 //
 // In:  q (H, d); K and V (M, S, d), the rows of M holders, each serving H / M heads in turn;
 //      slots (H, n) of the rows that each head attends to, in token order. Dense: K and V (M, l, d),

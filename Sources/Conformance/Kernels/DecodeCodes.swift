@@ -1,4 +1,4 @@
-// Kernel: codes and bases of a new token (LRQK, steps 3 and 4).
+// Kernel: codes and bases of a new token (LRQK, stages 3 and 4).
 //
 // In:  q (G, d) and k (1, d); bases B_Q, B_K (r, d); of each query's selected rows the codes
 //      A_Omega (G, n, r) and keys K_Omega (G, n, d); lambda_1, lambda_2; how many alternations.

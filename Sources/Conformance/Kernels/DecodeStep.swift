@@ -1,4 +1,4 @@
-// Kernel: a prompt and some decode steps of one layer (LRQK, steps 2 to 8), everything in its place.
+// Kernel: a prompt and some decode steps of one layer (LRQK, stages 2 to 8), everything in its place.
 //
 // In:  the prompt's Q (H, l, d); K, V (M, l + T, d) of all tokens; q (T, H, d) of the new ones. Codes to
 //      start the one sweep from: A_Q (C, l H/C, r), A_K (C, l, r). C holders of codes: one each query

@@ -1,4 +1,4 @@
-// Kernel: hit and miss (LRQK, step 7). Integers only.
+// Kernel: hit and miss (LRQK, stage 7). Integers only.
 //
 // In:  resident (S): the token whose row lies in each slot, −1 where none does; the first `reserved`
 //      slots belong to the recent ring and are left alone. needed (k): tokens, ascending.

@@ -1,4 +1,4 @@
-// Kernel: proxy scores, one dot product of width r for every candidate (LRQK, step 5).
+// Kernel: proxy scores, one dot product of width r for every candidate (LRQK, stage 5).
 //
 // In:  A_K (c, r) codes of the candidates; q_hat (H, r) codes of the queries that share them.
 // Out: scores (H, c):   s[h, t] = Σ_j q_hat[h, j] A_K[t, j]

@@ -1,4 +1,4 @@
-// Kernels: one sweep of prefill (LRQK, step 2), over rows and in d by d space.
+// Kernels: one sweep of prefill (LRQK, stage 2), over rows and in d by d space.
 //
 // In:  Q (m, d) and K (l, d) with codes A_Q (m, r) and A_K (l, r); lambda_Q, lambda_K. Gram form: QᵀQ
 //      and KᵀK (d, d) with maps W_Q and W_K (d, r), for codes A_Q = Q W_Q and A_K = K W_K.

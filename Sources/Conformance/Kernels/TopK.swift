@@ -1,4 +1,4 @@
-// Kernel: the k best candidates of every head (LRQK, step 6).
+// Kernel: the k best candidates of every head (LRQK, stage 6).
 //
 // In:  scores (H, c); k.
 // Out: selected (H, k), candidates, ascending: those with the larger score first, and of equal scores

@@ -1,4 +1,4 @@
-// Step 8: exact attention over the rows at hand, after attention_scores.
+// Stage 8: exact attention over the rows at hand, after attention_scores.
 //
 // In:  scores (H, stride), scaled; values (holders, slots, d); the slots of the attended tokens.
 // Out: softmax(scores) V, (H, d).

@@ -1,4 +1,4 @@
-// Steps 3 and 4: codes for a new token by the alternating solver, and the bases after it.
+// Stages 3 and 4: codes for a new token by the alternating solver, and the bases after it.
 //
 // In:  q (H, d) and k (M, d) of the new token, the bases (groups, r, d), A_K, Omega.
 // Out: q_hat (H, r), k_hat (groups, r), moved bases.
@@ -36,7 +36,7 @@ DEVFN float chain(GLOBAL const float *a, GLOBAL const float *b, int width) {
   return sum;
 }
 
-// Step 0 of the solver, and what does not change later. On return grams and crosses are the query
+// Line 0 of the solver, and what does not change later. On return grams and crosses are the query
 // systems B_Q B_Qᵀ + lambda_2 A_OmegaᵀA_Omega and their targets; key_systems (groups, r, r) and
 // key_targets (groups, r) are the key's; selves (H) holds q kᵀ. work: (groups, 3 r r + 4 r).
 // Grid: (groups).
@@ -77,7 +77,7 @@ KERNEL(WIDE) begin_codes(GLOBAL const float *q, GLOBAL const float *k, GLOBAL co
             status + 4 * g);
 }
 
-// Steps 1 and 2, once: every q_hat of the group, then k_hat. changes[g] = ‖k_hat − k_hat'‖².
+// Lines 1 and 2, once: every q_hat of the group, then k_hat. changes[g] = ‖k_hat − k_hat'‖².
 // Grid: (groups).
 KERNEL(WIDE) alternate_codes(GLOBAL const float *query_systems, GLOBAL const float *query_targets,
                              GLOBAL const float *key_systems, GLOBAL const float *key_targets,

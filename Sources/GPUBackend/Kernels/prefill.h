@@ -1,4 +1,4 @@
-// Step 2: the prompt's factors, in d by d space.
+// Stage 2: the prompt's factors, in d by d space.
 //
 // In:  the rows of the prompt, once, for the sums; then only d by d and r by d matrices, in double.
 // Out: bases B and maps W of every group, as LRQK's GramSide.swift has them, bit for bit.

@@ -1,4 +1,4 @@
-// Step 7: hit and miss. Which needed rows lie on the device, and where the others are to go.
+// Stage 7: hit and miss. Which needed rows lie on the device, and where the others are to go.
 //
 // In:  the selected tokens of every head; which token lies in which slot of every holder of rows.
 // Out: for every holder the tokens to be copied, ascending, and their slots; the new residents.

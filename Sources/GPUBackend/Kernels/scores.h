@@ -1,4 +1,4 @@
-// Steps 3 (its products), 5 and 8: one dot product for each of many rows.
+// Stages 3 (its products), 5 and 8: one dot product for each of many rows.
 //
 // In:  rows of `width` numbers, one query of each head.
 // Out: s = (row · query) * scale, one fused chain over the width in index order.
@@ -33,7 +33,7 @@ DEVFN float row_chain(GLOBAL const float *rows, int row, int width, GLOBAL const
   return sum;
 }
 
-// Step 5. codes: A_K (groups, room, r), `share` consecutive heads to a group; query_codes: (H, r).
+// Stage 5. codes: A_K (groups, room, r), `share` consecutive heads to a group; query_codes: (H, r).
 // scores[h, i] is that of token first + i, i < count; rows of `scores` are `stride` long.
 // Grid: (count / GROUP rounded up, H).
 KERNEL(GROUP) proxy_scores(GLOBAL const float *codes, int room, int rank, int share, int first,
@@ -47,7 +47,7 @@ KERNEL(GROUP) proxy_scores(GLOBAL const float *codes, int room, int rank, int sh
   if (i < count) scores[(size_t)h * stride + i] = s;
 }
 
-// Step 8, first third, and the exact products of step 3 (scale 1). keys: (holders, slots, d);
+// Stage 8, first third, and the exact products of stage 3 (scale 1). keys: (holders, slots, d);
 // queries: (H, d); where[h, i]: the slot of the i-th attended token. out[h, i], both rows `stride`.
 // Grid: (count / GROUP rounded up, H).
 KERNEL(GROUP) attention_scores(GLOBAL const float *keys, int slots, int width, int share,

@@ -1,4 +1,4 @@
-// Step 6: which k older tokens are attended to.
+// Stage 6: which k older tokens are attended to.
 //
 // In:  proxy scores of the candidates, (H, stride).
 // Out: the k best of each head, ascending; the gap between places k and k + 1; where a NaN is.

@@ -3,7 +3,7 @@
 // In:  REAL, REAL_EPSILON and NAMED(name), the element type and the suffix that goes with it.
 // Out: NAMED(solve), which every item of a WIDE group calls.
 //
-// The steps and the order of every sum are those of the reference (Tensors, SymmetricSolve):
+// The lines and the order of every sum are those of the reference (Tensors, SymmetricSolve):
 //   0. rows and columns are scaled by powers of two until the diagonal lies in 1 ..< 4;
 //   1. Cholesky; element (i, j) receives its terms in the order t = 0, 1, ...; every pivot must be
 //      above 4 n epsilon;
@@ -20,7 +20,7 @@ DEVFN REAL NAMED(balancing_scale)(REAL diagonal) {
 
 DEVFN REAL NAMED(magnitude)(REAL x) { return x < 0 ? -x : x; }
 
-// Step 2, on the scaled matrix and right side.
+// Line 2, on the scaled matrix and right side.
 DEVFN void NAMED(eliminate)(GLOBAL REAL *a, GLOBAL REAL *x, int n, int m, REAL threshold, int stop,
                             int system, GLOBAL int *status) {
   if (status[0] < 1) status[0] = 1;

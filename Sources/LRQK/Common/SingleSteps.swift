@@ -1,10 +1,10 @@
-// Steps 2, 3 and 4, each on its own: one sweep, and one token's codes and bases.
+// Stages 2, 3 and 4, each on its own: one sweep, and one token's codes and bases.
 //
 // In:  matrices of one head, or of one group with stacked queries.
-// Out: what the step computes, and how its systems were conditioned.
+// Out: what the stage computes, and how its systems were conditioned.
 //
-// The cache does not come here: it sweeps all heads in step (Sweep.swift, PromptFactorizer.swift) and solves all
-// heads in step (DecodeSolver.swift). These are for whoever compares a kernel with one step.
+// They serve comparisons of a kernel with one stage. The cache itself sweeps all heads together
+// (Sweep.swift, PromptFactorizer.swift) and solves all heads together (DecodeSolver.swift).
 
 public import Tensors
 

@@ -1,6 +1,6 @@
 // A record of every intermediate, by name.
 //
-// In:  names and tensors, from whichever step of the method runs.
+// In:  names and tensors, from whichever stage of the method runs.
 // Out: a table that `lrqk explain` and the tests read.
 //
 // Without a trace nothing is computed and nothing is copied: values come as autoclosures.

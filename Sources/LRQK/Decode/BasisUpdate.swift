@@ -1,4 +1,4 @@
-// Step 4: the bases follow the newest token.
+// Stage 4: the bases follow the newest token.
 //
 // In:  a basis B (r, d), new codes x_hat (n, r) and the exact rows x (n, d); n is 1 for keys, and G
 //      for queries with shared codes.

@@ -13,8 +13,8 @@
 //   2. k_hat = [k B_Kᵀ + lambda_1 (q kᵀ) q_hat] [B_K B_Kᵀ + lambda_1 q_hatᵀ q_hat]⁻¹
 //   1 and 2 are repeated until k_hat no longer moves, or the limit is reached.
 //
-// ([C:529-609].) With shared codes (ours) the G query heads of a group have one k_hat: step 1 runs
-// for each of them, and step 2 sums over them. For G = 1 it is the released solver to the letter.
+// ([C:529-609].) With shared codes (ours) the G query heads of a group have one k_hat: line 1 runs
+// for each of them, and line 2 sums over them. For G = 1 it is the released solver to the letter.
 // The next file moves the bases.
 
 public import Tensors
@@ -33,7 +33,7 @@ public struct SelectedProducts<E: Scalar>: Sendable {
   }
 }
 
-/// The alternating solver for one group of heads, between two of its half steps.
+/// The alternating solver for one group of heads, between two of its alternations.
 public struct DecodeSolver<E: Scalar>: Sendable {
   /// q_hat, (G, r); zero before the first alternation.
   public private(set) var queryCodes: Tensor<E>
@@ -54,7 +54,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
   /// q kᵀ, by query head.
   private let exactSelf: [E]
 
-  /// Step 0, and everything that does not change from alternation to alternation.
+  /// Line 0, and everything that does not change from alternation to alternation.
   public init(
     query q: Tensor<E>, key k: Tensor<E>, queryBasis B_Q: Tensor<E>, keyBasis B_K: Tensor<E>,
     selected: [SelectedProducts<E>], weights: Weights, rule: SolveRule, place: Place
@@ -80,7 +80,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
     keyCode = try row("B_K B_Kᵀ", keySystem.matrix, keySystem.target)
   }
 
-  /// Steps 1 and 2, once.
+  /// Lines 1 and 2, once.
   public mutating func alternate() throws(LRQKError) {
     var rows: [Tensor<E>] = []
     var matrix = keySystem.matrix
@@ -111,7 +111,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
   }
 }
 
-/// Alternates all solvers in step until the limit, or until their joint mean squared change of
+/// Alternates all solvers together until the limit, or until their joint mean squared change of
 /// k_hat is below the tolerance (one scalar for all heads, as released: quirk Q11).
 public func alternateAll<E: Scalar>(
   _ solvers: inout [DecodeSolver<E>], _ iterations: Iterations

@@ -1,4 +1,4 @@
-// Step 6: which k older tokens are attended to.
+// Stage 6: which k older tokens are attended to.
 //
 // In:  proxy scores of the candidates.
 // Out: the k best tokens, ascending, and the gap between places k and k + 1.

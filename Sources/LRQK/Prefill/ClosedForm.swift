@@ -1,4 +1,4 @@
-// Step 2, without sweeps: the closed-form optimum.
+// Stage 2b, without sweeps: the closed-form optimum.
 //
 // In:  G_Q = QᵀQ and G_K = KᵀK, (d, d) each, with the precision that they were summed in.
 // Out: maps W_Q, W_K (d, r) whose codes A_Q = Q W_Q, A_K = K W_K are the best rank-r fit of QKᵀ.
@@ -15,7 +15,7 @@
 // No iterations, no start, no seed. It is the optimum of the first term of the objective only; B_Q
 // and B_K are then fitted as after any sweep. The closed form was published as KQ-SVD (Lesens,
 // Rakhshan, Rabusseau, arXiv 2512.05916), which compresses caches with it. What is ours is its use:
-// codes that select among exact rows (Docs/Guides/4-closed-form.md).
+// codes that select among exact rows (Docs/Guides/2b-closed-form.md).
 
 package import Tensors
 

@@ -1,16 +1,16 @@
-// Step 2, in d by d space: the Gram identity.
+// Stage 2a, in d by d space: the Gram identity.
 //
 // In:  G = XᵀX (d, d), summed over the rows of the prompt in chunks of any size.
 // Out: S = AᵀA, C = AᵀX for codes A = X W, without ever touching the rows again:
 //
 //   S = Wᵀ G W,   C = Wᵀ G,   ‖A − A'‖² = tr (W − W')ᵀ G (W − W')
 //
-// After one sweep the codes ARE a linear map of the rows (step 2 and 3 of Sweep.swift end in
+// After one sweep the codes ARE a linear map of the rows (lines 2 and 3 of Sweep.swift end in
 // A' = X W), so everything a sweep needs lives in d by d space: after one pass over Q and K a sweep
 // costs O(d² r), whatever l is. Starts that are maps themselves do not need even A₀ᵀX; a start with
 // codes of its own (Gaussian, given) adds S₀ = A₀ᵀA₀ and C₀ = A₀ᵀX to that one pass.
 //
-// Grams square the condition number, so all d by d arithmetic is in Double. The one step that is not
+// Grams square the condition number, so all d by d arithmetic is in Double. The one part that is not
 // is the sum over Float rows (RowProduct: blocks of 512 in Float, added up in Double): its rounding,
 // about 1e-7 of ‖X‖², stays in G, as the rounding of AᵀA stays in a rowwise sweep. Where W is large in
 // directions that X hardly has, it weighs more here; and keys of a rank below r, whose AᵀA is singular,

@@ -1,4 +1,4 @@
-// Step 1: where the sweeps start.
+// Stage 1: where the sweeps start.
 //
 // In:  the choice, and what it needs of the prompt.
 // Out: A_Q and A_K themselves, or maps X with A_Q = Q X_Q and A_K = K X_K.

@@ -1,4 +1,4 @@
-// Step 2, the literal way: sweeps over all l rows.
+// Stage 2, the literal way: sweeps over all l rows.
 //
 // In:  X (l, d), which is Q or K, and codes A (l, r) to start from.
 // Out: S = AᵀA, C = AᵀX and new codes A' = X W, each a pass over l rows.

@@ -118,7 +118,7 @@ func outer<E: Scalar>(_ basis: Tensor<E>) -> Tensor<E> {
   matmul(basis, transposed: basis, in: .reference)
 }
 
-/// Sweeps all heads in step until the limit, or until their joint mean squared change is small.
+/// Sweeps all heads together until the limit, or until their joint mean squared change is small.
 ///
 /// The released stopping rule is one scalar for all heads of a layer, padding included
 /// ([C:289-292], quirk Q11): no head stops before another.

@@ -1,7 +1,7 @@
 // The end of `lrqk explain`: hit and miss, and attention over what is on the device.
 //
 // In:  a run with its trace.
-// Out: the last steps on the page, with full attention beside them.
+// Out: stages 7 and 8 on the page, with full attention beside them.
 
 import LRQK
 import Tensors
@@ -9,8 +9,7 @@ import TieredMemory
 
 extension ExplainRun {
   func tellMisses(on page: inout Page) {
-    let linear = parameters.codeMap == .linear
-    page.step(linear ? "D4" : "D6", "Hit and miss", "RowStore.swift, SlotPool.swift")
+    page.stage("Stage 7", "Hit and miss", "ResidentRows.swift, SlotPool.swift")
     let (old, new) = (before.selected[0], after.selected[0])
     let hits = new.filter(old.contains)
     let misses = new.filter { !old.contains($0) }
@@ -34,10 +33,7 @@ extension ExplainRun {
   }
 
   func tellAttention(on page: inout Page) {
-    let linear = parameters.codeMap == .linear
-    page.step(
-      linear ? "D5" : "D7", "Exact attention over selected and recent rows", "SparseAttention.swift"
-    )
+    page.stage("Stage 8", "Exact attention over selected and recent rows", "RowAttention.swift")
     let support = step.selected[0] + after.recentTokens
     let scale = 1 / Double(d).squareRoot()
     let logits = matmul(data.query, transposed: knownKeys, in: .reference).map { scale * $0 }

@@ -1,7 +1,7 @@
 // `lrqk explain`: every number of a small example, beside its formula.
 //
 // In:  sizes and choices.
-// Out: a page to read from top to bottom: the factorisation of a prompt, then one decode step.
+// Out: a page to read from top to bottom: stages 0 to 8, a prompt first, then one decode step.
 //
 // This file reads the options. ExplainRun.swift runs the library and keeps what it traced,
 // ExplainPrefill.swift and ExplainDecode.swift tell the story. Arithmetic is in reference order, so
@@ -19,8 +19,8 @@ struct ExplainCommand: ParsableCommand {
     abstract: "Print every number of a small example beside its formula.",
     discussion: """
       A prompt of 8 tokens is factorised and offloaded, then one token is decoded: codes, proxy \
-      scores, hits and misses, attention, each with its formula and its exact counterpart. Turn \
-      one knob and compare:
+      scores, hits and misses, attention, each with its formula and its exact counterpart. The \
+      stages are numbered 0 to 8. Change one choice and compare:
 
         lrqk explain > a.txt
         lrqk explain --code-map linear > b.txt

@@ -1,9 +1,9 @@
 // The second half of `lrqk explain`: one new token.
 //
 // In:  a run with its trace.
-// Out: steps D1 to D8 on the page.
+// Out: stages 3 to 6 on the page; ExplainAttention.swift has 7 and 8.
 //
-// The alternations of step D3 are the library's `DecodeSolver`, run once more one at a time.
+// The alternations of stage 3 are the library's `DecodeSolver`, run once more one at a time.
 
 import LRQK
 import Tensors
@@ -27,7 +27,7 @@ extension ExplainRun {
   }
 
   private func tellToken(on page: inout Page) {
-    page.step("D1", "Token \(l) arrives", "RecentRing.swift")
+    page.stage("Input", "Token \(l) arrives", "ResidentRows.swift, RecentRing.swift")
     page.blocks([
       matrix("q (1, d)", data.query, 1), matrix("k (1, d)", data.key, 1),
       matrix("v (1, d)", data.value, 1),
@@ -43,9 +43,9 @@ extension ExplainRun {
   }
 
   private func tellLinearCodes(on page: inout Page) {
-    page.step("D2", "Codes by the maps of the prompt", "CodeGroup.swift")
+    page.stage("Stage 3", "Codes by the maps of the prompt", "GroupState.swift")
     page.text(
-      "Linear codes keep using the maps. Nothing is solved, Omega and bases are not needed.")
+      "Linear codes are products with the maps of the prompt: no system, no Omega, no bases.")
     page.formula("q_hat = q W_Q      k_hat = k W_K")
     page.blocks([
       matrix("W_Q (d, r)", before.matrices[0].queries),
@@ -56,7 +56,7 @@ extension ExplainRun {
   }
 
   private func tellOmega(on page: inout Page) {
-    page.step("D2", "Omega: exact rows that are at hand", "DecodeSolver.swift")
+    page.stage("Stage 3", "Omega: exact rows that are at hand", "LRQKCache+Decode.swift")
     let omega = tokens("step1/head0/omega")
     page.text(
       "Omega = \(list(omega)): the old selection and the ring without the new token, whose code "
@@ -72,7 +72,8 @@ extension ExplainRun {
   }
 
   private func tellAlternations(on page: inout Page) throws {
-    page.step("D3", "Codes for the new token: two small systems in turn", "DecodeSolver.swift")
+    page.stage(
+      "Stage 3", "Codes for the new token: two small systems in turn", "DecodeSolver.swift")
     page.formula("k_hat_0 = k B_Kᵀ (B_K B_Kᵀ)⁻¹")
     page.formula("q_hat = [q B_Qᵀ + q K_Omegaᵀ A_Omega + (q kᵀ) k_hat]")
     page.formula("        [B_Q B_Qᵀ + A_OmegaᵀA_Omega + k_hatᵀk_hat]⁻¹")
@@ -116,12 +117,12 @@ extension ExplainRun {
   }
 
   private func tellBases(on page: inout Page) {
-    page.step("D4", "The bases follow the new token", "BasisUpdateStep.swift")
+    page.stage("Stage 4", "The bases follow the new token", "BasisUpdate.swift")
     let (B_Q, B_K) = before.matrices[0]
     let (newQ, newK) = (decode("B_Q"), decode("B_K"))
     switch parameters.codeMap {
     case .alternating(.frozen):
-      page.text("They do not: frozen. B_Q and B_K of the prompt are kept.")
+      page.text("Frozen: B_Q and B_K of the prompt are kept.")
     case .alternating(.damped(let x)):
       page.formula("B_Q' = B_Q − \(x) eta q_hatᵀ(q_hat B_Q − q)      eta = 1 / ‖q_hat‖²")
     default:
@@ -158,9 +159,7 @@ extension ExplainRun {
   }
 
   private func tellScores(on page: inout Page) {
-    let linear = parameters.codeMap == .linear
-    page.step(
-      linear ? "D3" : "D5", "Proxy scores choose the rows", "ProxyScores.swift, Selection.swift")
+    page.stage("Stages 5, 6", "Proxy scores choose the rows", "ProxyScores.swift, Selection.swift")
     let scores = decode("scores").elements
     let chosen = step.selected[0]
     let exact = matmul(data.query, transposed: knownKeys, in: .reference).elements
@@ -183,7 +182,7 @@ extension ExplainRun {
       "Selected: \(list(chosen)). Exact scores would select \(list(best)): in common "
         + "\(chosen.filter(best.contains).count) of \(k).")
     page.text(
-      "The gap between places \(k) and \(k + 1) is \(decimal(step.gaps[0], 3)): the choice bears "
-        + "errors of up to half of it.")
+      "The gap between places \(k) and \(k + 1) is \(decimal(step.gaps[0], 3)): the choice stands "
+        + "as long as errors stay below half of it.")
   }
 }

@@ -1,10 +1,10 @@
-// The first half of `lrqk explain`: a prompt is factorised, and most of it leaves the device.
+// The first half of `lrqk explain`: a prompt is factorised, and its rows go to the host.
 //
 // In:  a run with its trace.
-// Out: steps P1 to P7 on the page.
+// Out: stages 0 to 2 of the prompt on the page, then its first selection and what it leaves.
 //
-// Where a product is formed here only to be looked at (QKᵀ, A_Q A_Kᵀ, exact scores), the page says
-// "naive" or "check": the method itself never forms it.
+// Some products are formed only to be looked at (QKᵀ, A_Q A_Kᵀ, exact scores). The page says "naive"
+// or "check" beside them: the method itself never forms them.
 
 import LRQK
 import Tensors
@@ -30,7 +30,8 @@ extension ExplainRun {
       "solver \(p.solver.rawValue)\(sweeps); \(codes); candidates \(p.candidates.rawValue)")
     page.text(
       "One head. Queries and keys are those after the rotary embedding. All weights lambda are 1. "
-        + "Numbers are Double and printed rounded. The file on the right of a heading does the step."
+        + "Numbers are Double and printed rounded. The stages are numbered 0 to 8, as in the files' "
+        + "heads and in the guides; the file on the right of a heading holds the stage."
     )
   }
 
@@ -50,7 +51,7 @@ extension ExplainRun {
   }
 
   private func tellPrompt(on page: inout Page) {
-    page.step("P1", "The prompt", "Cache.swift")
+    page.stage("Input", "The prompt", "LRQKCache.swift")
     page.text(
       "One row a token. The numbers are multiples of 0.1, so that sums can be redone by hand.")
     page.blocks([
@@ -60,9 +61,9 @@ extension ExplainRun {
   }
 
   private func tellProduct(on page: inout Page) throws {
-    page.step("P2", "Naive: every query times every key", "Objective.swift")
+    page.stage("Stage 0", "The objective: every query times every key", "Objective.swift")
     page.text(
-      "What attention looks at is QKᵀ, l by l numbers. LRQK never forms it. It looks for codes of "
+      "Attention weighs tokens by QKᵀ, l by l numbers. LRQK fits it without forming it, by codes of "
         + "r numbers a token whose products come close:")
     page.formula("F = 1/2 ‖QKᵀ − A_Q A_Kᵀ‖² + 1/2 ‖Q − A_Q B_Q‖² + 1/2 ‖K − A_K B_K‖²")
     let product = matmul(data.queries, transposed: data.keys, in: .reference)
@@ -75,7 +76,7 @@ extension ExplainRun {
   }
 
   private func tellStart(on page: inout Page) {
-    page.step("P3", "A start for the sweeps", "Initialization.swift")
+    page.stage("Stage 1", "A start for the sweeps", "InitialCodes.swift")
     page.text("Random codes (standard normals, rounded to 0.1). Any start of full rank will do.")
     page.blocks([
       matrix("A_Q (l, r)", data.start.queries, 1), matrix("A_K (l, r)", data.start.keys, 1),
@@ -84,11 +85,13 @@ extension ExplainRun {
 
   private func tellSweep(_ s: Int, on page: inout Page) {
     let at = { (name: String) in self.prefill("sweep\(s)/\(name)") }
-    page.step("P4.\(s)", "Sweep \(s): each factor in closed form, the others held", "Sweep.swift")
+    page.stage(
+      "Stage 2, sweep \(s)", "Each factor in closed form, the others held",
+      parameters.solver == .gram ? "Sweep.swift, GramSide.swift" : "Sweep.swift, RowwiseSide.swift")
     if s == 1 && parameters.solver == .gram {
       page.text(
         "With the solver gram, S and C of later sweeps come from the d by d sums below, which saw "
-          + "every row once: S = WᵀGW, C = WᵀG (GramPrefill.swift). A_Q' and A_K' are not formed "
+          + "every row once: S = WᵀGW, C = WᵀG (GramSide.swift). A_Q' and A_K' are not formed "
           + "until the end; they are printed to be looked at.")
       page.blocks([
         matrix("check: G_Q = QᵀQ (d, d)", data.queries.gram(in: .reference), 2),
@@ -123,7 +126,7 @@ extension ExplainRun {
   }
 
   private func tellSpectral(on page: inout Page) {
-    page.step("P3-4", "The closed form: no start, no sweeps", "Spectral.swift")
+    page.stage("Stages 1, 2", "The closed form: no start, no sweeps", "ClosedForm.swift")
     page.text(
       "With R_QᵀR_Q = QᵀQ and R_KᵀR_K = KᵀK (d by d), the SVD of the small R_Q R_Kᵀ = U Σ Vᵀ is "
         + "all of QKᵀ, and its r largest parts make the best codes:")
@@ -138,7 +141,7 @@ extension ExplainRun {
   }
 
   private func tellFactors(on page: inout Page) throws {
-    page.step("P5", "What the prompt leaves: codes and bases", "Prefill.swift")
+    page.stage("Stage 2, end", "Codes and bases of the prompt", "PromptFactorizer.swift")
     let last = factors[factors.count - 1]
     let (A_Q, A_K) = codes(factors.count - 1)
     page.text(
@@ -175,14 +178,14 @@ extension ExplainRun {
   }
 
   private func tellFirstSet(on page: inout Page) {
-    page.step("P6", "The first selected set", "ProxyScores.swift, Selection.swift")
+    page.stage("Stages 5, 6", "The first selected set", "ProxyScores.swift, Selection.swift")
     let first = tokens("prefill/head0/selected")
     let scores = prefill("scores").elements
     let q = data.queries.rows(l - 1..<l)
     let exact = matmul(q, transposed: data.keys, in: .reference).elements
     page.text(
-      "The code of the newest query asks every token older than the \(w) recent ones. The largest "
-        + "\(k) scores win; of equal ones the older token.")
+      "The newest query's code scores every token older than the \(w) recent ones. The \(k) largest "
+        + "scores win; of equal ones the older token.")
     page.formula(
       "q_hat = A_Q[\(l - 1)]      s_t = q_hat · A_K[t]      t = 0 ... l − w − 1 = \(l - w - 1)")
     let best = exactBest(Array(exact.prefix(scores.count)))
@@ -198,12 +201,13 @@ extension ExplainRun {
   }
 
   private func tellOffload(on page: inout Page) {
-    page.step(
-      "P7", "What stays on the device, what goes to the host", "RowStore.swift, RecentRing.swift")
+    page.stage(
+      "Stage 7", "What stays on the device, what goes to the host",
+      "ResidentRows.swift, RecentRing.swift")
     let slots = before.slots(ofQueryHead: 0)
     page.text(
       "All exact rows of K and V go to the host. The device keeps the ring of recent tokens (slots 0 "
-        + "to \(w - 1)), the selected rows, and the short codes of everybody.")
+        + "to \(w - 1)), the selected rows, and the codes of all tokens.")
     let rows = slots.sorted { $0.value < $1.value }.map { token, slot in
       ["\(slot)", "\(token)", slot < w ? "recent" : "selected"]
     }

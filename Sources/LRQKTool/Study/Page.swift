@@ -77,8 +77,8 @@ struct Page {
     lines.append(styled(String(repeating: "=", count: Self.width), "2"))
   }
 
-  /// A numbered step, and the file whose step it is.
-  mutating func step(_ number: String, _ title: String, _ file: String) {
+  /// A numbered stage of the method, and the file that holds it.
+  mutating func stage(_ number: String, _ title: String, _ file: String) {
     blank()
     let left = padded(number, max(Self.indent, number.count + 2)) + title
     let gap = String(repeating: " ", count: max(2, Self.width - left.count - file.count))
