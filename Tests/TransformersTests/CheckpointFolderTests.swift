@@ -110,18 +110,6 @@ import Transformers
     #expect(try message(folder.path).contains("diffusers"))
   }
 
-  @Test("a tokenizer in another format is named")
-  func tokenizer() throws {
-    let folder = try empty()
-    #expect(missingTokenizer(folder: folder.path).contains("download"))
-    for name in ["tokenizer.model", "vocab.json", "tekken.json"] {
-      let folder = try empty()
-      try folder.write(name, "")
-      let text = missingTokenizer(folder: folder.path)
-      #expect(text.contains(name) && text.contains("tokenizer.json"))
-    }
-  }
-
   @Test(
     "a Git LFS pointer is called so, whatever file it stands for",
     arguments: [

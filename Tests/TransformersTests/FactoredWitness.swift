@@ -75,8 +75,8 @@ func randomMatrix<E: Scalar>(_ shape: [Int], _ stream: UInt64, scale: Double = 1
 func lowRankLayer<E: Scalar>(
   _ positions: LRKVPositions, heads H: Int = 4, width d: Int = 16, rank r: Int = 6,
   hidden D: Int = 24, as: E.Type
-) -> LowRankKeyValue<E> {
-  LowRankKeyValue(
+) -> LRKVAttention<E> {
+  LRKVAttention(
     query: randomMatrix([H * d, D], 1, scale: 2), sharedKey: randomMatrix([d, D], 2),
     sharedValue: randomMatrix([d, D], 3), residualKey: randomMatrix([H * r, D], 4),
     residualValue: randomMatrix([H * r, D], 5), output: randomMatrix([D, H * d], 6),

@@ -8,7 +8,7 @@
 // Bytes:  l · numbers · 4 on the device, none on the host.
 //
 // Source: LRKV, arXiv 2601.11471; MLA, arXiv 2405.04434. The mathematics is in Transformers
-// (LowRankDecoding.swift, LatentAttention.swift). The answers are those of `full` but for rounding:
+// (LRKVDecoding.swift, LatentAttention.swift). The answers are those of `full` but for rounding:
 // there the same heads are materialised. A layer of ordinary heads has no factors, and naming this
 // method for one is an error.
 

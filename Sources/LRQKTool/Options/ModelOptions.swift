@@ -6,6 +6,7 @@ import CacheMethods
 import ChatTemplates
 import Foundation
 import Tensors
+import Tokenizers
 import Transformers
 
 struct ModelOption: ParsableArguments {

@@ -1,9 +1,9 @@
 """Makes the tokenizer fixtures: small tokenizers in the layouts of well-known models.
 
 In:  nothing; the text that they are trained on stands below.
-Out: Fixtures/Tokenizers/<layout>/tokenizer.json and tokenizer_config.json, and in each folder
+Out: Fixtures/<layout>/tokenizer.json and tokenizer_config.json, and in each folder
      expected.json: texts, their ids and the decoded texts, as the `tokenizers` library has them.
-     Fixtures/Tokenizers/declarations: one small tokenizer.json, and in expected.json the files that
+     Fixtures/declarations: one small tokenizer.json, and in expected.json the files that
      may stand beside it, with what `transformers` makes of texts in such a folder.
 
 Needs `tokenizers` (written with 0.23.3) and `transformers` (5.24). Run it in this folder:
@@ -22,7 +22,7 @@ import tempfile
 from tokenizers import AddedToken, Regex, Tokenizer, __version__
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "Fixtures", "Tokenizers")
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "Fixtures")
 RANDOM_TEXTS = 2000
 
 # ------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 // In:  rows x (n, D), after the norm.
 // Out: rows of every head, materialised, and beside them what a cache of factors keeps.
 //
-// The mathematics is LowRankKeyValue.swift. No public checkpoint of this architecture exists, so its
+// The mathematics is LRKVAttention.swift. No public checkpoint of this architecture exists, so its
 // names in a file are ours:
 //
 //   self_attn.q_proj.weight                     (H d_h, D)
@@ -15,7 +15,7 @@
 import Tensors
 
 /// Projections of a layer of LRKV.
-struct LowRankHeads: HeadProjections {
+struct LRKVHeads: HeadProjections {
   /// (n, D) to (n, H d_h).
   let query: Linear
   /// (n, D) to (n, d_h).

@@ -38,7 +38,7 @@
 // have (page 9). Key t of head h would be divided by a number of its own, so that decoding needs H
 // more numbers a token, and 2 d_h + 2 H r would no longer be true.
 //
-// Next: LowRankDecoding.swift attends over the factors.
+// Next: LRKVDecoding.swift attends over the factors.
 
 public import Tensors
 
@@ -179,8 +179,8 @@ public struct LRKVProjections<E: Scalar>: Sendable {
 
 /// A whole layer of LRKV with its matrices in memory, in either precision.
 ///
-/// The decoder runs the same factors behind matrices that stay in their file (LowRankHeads.swift).
-public struct LowRankKeyValue<E: Scalar>: Sendable {
+/// The decoder runs the same factors behind matrices that stay in their file (LRKVHeads.swift).
+public struct LRKVAttention<E: Scalar>: Sendable {
   /// (H d_h, D).
   public var query: Tensor<E>
   /// (W_sh^K)ᵀ, (d_h, D).

@@ -1,13 +1,13 @@
 // Tokens that the files beside tokenizer.json declare, held against the library `transformers`.
 //
-// make_tokenizers.py made Fixtures/Tokenizers/declarations: a small tokenizer.json, and in
+// make_tokenizers.py made Fixtures/declarations: a small tokenizer.json, and in
 // expected.json what stands beside it in many folders, with ids and texts of AutoTokenizer.
 
 import Foundation
 import Tensors
 import TestSupport
 import Testing
-import Transformers
+import Tokenizers
 
 /// One folder of expected.json.
 struct DeclaredFolder: Sendable, CustomTestStringConvertible {

@@ -50,7 +50,7 @@ private struct Pair {
   }
 }
 
-@Suite struct LowRankKeyValueTests {
+@Suite struct LRKVAttentionTests {
   // Double arithmetic on some 30 terms of order 1: 1e-12 is a thousand roundings.
   @Test("scores are those of the formulas", arguments: LRKVPositions.allCases)
   func formulas(_ positions: LRKVPositions) throws {

@@ -12,7 +12,7 @@ import Tensors
 struct Block: Sendable {
   /// norm₁.
   let inputNorm: RMSNorm
-  /// Attention.swift.
+  /// AttentionLayer.swift.
   let attention: Attention
   /// norm₂.
   let feedForwardNorm: RMSNorm

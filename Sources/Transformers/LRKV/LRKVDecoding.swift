@@ -6,7 +6,7 @@
 //   score(t) = (q Θ_s) · (K_sh[t] Θ_t)  +  residual(t)
 //   answer   = a V_sh + (a R_h^V) (B_h^V)ᵀ,   a = softmax(score / √d_h)
 //
-// The residual of the score, by where positions enter (LowRankKeyValue.swift):
+// The residual of the score, by where positions enter (LRKVAttention.swift):
 //
 //   sharedOnly         (q B_h) · R_h[t]              one row of r numbers for all t: O(L r)
 //   rotatedResidual    (q B_h Θ'_s) · (R_h[t] Θ'_t)  the same

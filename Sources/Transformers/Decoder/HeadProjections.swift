@@ -4,7 +4,7 @@
 // Out: queries, keys and values as a prompt's rows, or as rows of single tokens.
 //
 //   OrdinaryHeads   W_Q, W_K, W_V: multi-head, grouped and multi-query attention (this file)
-//   LowRankHeads    LRKV                                                  LowRankHeads.swift
+//   LRKVHeads    LRKV                                                  LRKVHeads.swift
 //   LatentHeads     MLA                                                   LatentHeads.swift
 //
 // Ordinary heads:

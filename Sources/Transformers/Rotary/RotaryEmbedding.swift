@@ -11,7 +11,7 @@
 // frequencies; some scalings also multiply every cosine and sine by a factor.
 //
 // One kind of row has two parts that turn, each by frequencies of its own width: LRKV's rotated
-// residuals (LowRankKeyValue.swift). The second part follows the first.
+// residuals (LRKVAttention.swift). The second part follows the first.
 //
 // The angle is a product in the element type, for Float as in the library transformers, so that
 // large positions agree with it; its cosine and sine are rounded from Double.

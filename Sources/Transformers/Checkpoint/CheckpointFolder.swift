@@ -1,6 +1,6 @@
 // Why a path is no checkpoint folder, or a folder has no file that is needed.
 //
-// In:  a path at which config.json, the weights or tokenizer.json were not found.
+// In:  a path at which config.json or the weights were not found.
 // Out: half a line for an error: what is there instead, and what to do.
 //
 // Most such paths are one of a few things: a repository's name, a file of the folder, the cache of a
@@ -53,18 +53,6 @@ enum CheckpointFolder {
       return "\(shown(tensor)) is there; rename it to model.safetensors if it is the whole model"
     }
     return "download them beside config.json"
-  }
-
-  /// Why there is no tokenizer.json in `folder`.
-  static func missingTokenizer(_ folder: String) -> String {
-    let names = contents(folder) ?? []
-    if let other = ["tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "tiktoken.model"]
-      .first(where: names.contains)
-    {
-      return "\(other) is there, which is another format: load the tokenizer with the library "
-        + "transformers and save it, which writes tokenizer.json"
-    }
-    return "download it, too"
   }
 
   /// Names in a folder, in order; nil where it cannot be listed.
@@ -131,6 +119,3 @@ enum CheckpointFolder {
     return nil
   }
 }
-
-/// Why there is no tokenizer.json in a checkpoint folder, and what to do: half a line for an error.
-public func missingTokenizer(folder: String) -> String { CheckpointFolder.missingTokenizer(folder) }

@@ -9,7 +9,7 @@
 //
 // The index says which shard has which tensor. It may come from anybody, so a shard is a plain file
 // name (a symbolic link is followed; a path is refused), and index and shards must agree in both
-// directions. Weights.swift asks for every tensor of the model; `finish` then refuses what is left:
+// directions. DecoderWeights.swift asks for every tensor of the model; `finish` then refuses what is left:
 // a tensor without a place means that the configuration describes another model.
 
 import Foundation

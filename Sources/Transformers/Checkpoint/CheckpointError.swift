@@ -1,59 +1,11 @@
-// What can be wrong with a model's folder and with what a decoder is asked.
+// What can be wrong with a model's weights.
 //
-// One case per fault, so that a test can ask for exactly the fault that it made. Every description
-// is one line: what, where, what to do.
+// In:  a fault, met while shards, index or tensors were read.
+// Out: one line for the user: which file, which tensor, what is wrong, what to do.
+//
+// One case per fault, so that a test can ask for exactly the fault that it made.
 
 public import Tensors
-
-/// A config.json (or generation_config.json) that this package cannot follow to the letter.
-public struct ConfigurationError: Error, Equatable, CustomStringConvertible {
-  /// The path.
-  public let file: String
-  /// The key in question, "rope_scaling.factor" for a key within another; nil for the whole file.
-  public let key: String?
-  /// What is wrong.
-  public let problem: Problem
-
-  /// The kinds of fault.
-  public enum Problem: Equatable, Sendable {
-    /// The folder has no config.json, or is no folder; says what is there instead and what to do.
-    case noConfiguration(String)
-    /// The file cannot be read.
-    case unreadable(FileError)
-    /// The file is not strict JSON.
-    case syntax(JSONSyntaxError)
-    /// A key that is needed is absent or null.
-    case missing
-    /// The value is of another kind; says what it has to be.
-    case wrongKind(expected: String)
-    /// The value lies outside of what is allowed; says what is.
-    case outOfRange(value: String, allowed: String)
-    /// The value asks for something that is not built here; says what is.
-    case unsupported(value: String, supported: String)
-    /// A key that this package has never heard of, and which may change what the model computes.
-    case unknownKey
-    /// Two values that contradict each other.
-    case inconsistent(String)
-  }
-
-  /// One line: which file, which key, what.
-  public var description: String {
-    let place = key.map { "\(file): \(shown($0))" } ?? file
-    switch problem {
-    case .noConfiguration(let reason): return "\(file): \(reason)"
-    case .unreadable(let error): return error.description
-    case .syntax(let error): return "\(place): \(error); it has to be strict JSON"
-    case .missing: return "\(place) is missing"
-    case .wrongKind(let expected): return "\(place) has to be \(expected)"
-    case .outOfRange(let value, let allowed): return "\(place) is \(value); it has to be \(allowed)"
-    case .unsupported(let value, let supported):
-      return "\(place): \(value) is not supported; \(supported)"
-    case .unknownKey:
-      return "\(place): unknown key; it may change what the model computes, so it is not ignored"
-    case .inconsistent(let sentence): return "\(place): \(sentence)"
-    }
-  }
-}
 
 /// Weights that do not fit their configuration, or cannot be found.
 public struct CheckpointError: Error, Equatable, CustomStringConvertible {
@@ -134,27 +86,5 @@ extension CheckpointError {
   fileprivate static func isNarrow(_ dtype: String) -> Bool {
     ["I8", "U8", "I32", "U32"].contains(dtype) || dtype.hasPrefix("F8_") || dtype.hasPrefix("F4")
       || dtype.hasPrefix("F6_")
-  }
-}
-
-/// A request that a decoder cannot answer, or an answer that is no number.
-public enum DecoderError: Error, Equatable, CustomStringConvertible {
-  /// A prompt of no tokens.
-  case emptyPrompt
-  /// A token id that the model has no embedding for.
-  case tokenOutsideVocabulary(token: Int, place: Int, vocabulary: Int)
-  /// Logits that are NaN or infinite, in a row of the result.
-  case notFiniteLogits(row: Int)
-
-  /// One line: what, where, what to do.
-  public var description: String {
-    switch self {
-    case .emptyPrompt: "the prompt has no tokens; give at least one"
-    case .tokenOutsideVocabulary(let token, let place, let vocabulary):
-      "token \(place) is \(token), outside of 0 ..< \(vocabulary); "
-        + "is this the tokenizer of another model?"
-    case .notFiniteLogits(let row):
-      "logits of row \(row) are NaN or infinite; the weights are damaged or overflow float32"
-    }
   }
 }

@@ -1,7 +1,7 @@
 // Tokenizers that are trained here.
 
 import Testing
-import Transformers
+import Tokenizers
 
 @Suite struct BytePairTrainingTests {
   private let pattern = #"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+"#

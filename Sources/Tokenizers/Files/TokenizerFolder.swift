@@ -1,8 +1,9 @@
 // The tokenizer of a folder: which files there are.
 //
 // In:  the folder of a checkpoint.
-// Out: tokenizer.json and the files beside it, read.
+// Out: tokenizer.json and the files beside it, read; or why there is no tokenizer.json.
 
+import Foundation
 internal import Tensors
 
 extension Tokenizer {
@@ -34,4 +35,18 @@ extension Tokenizer {
       throw TokenizerError(file: error.path, reason: error.reason)
     }
   }
+}
+
+/// Why there is no tokenizer.json in a checkpoint folder, and what to do: half a line for an error.
+///
+/// Only names of files are looked at, never their contents.
+public func missingTokenizer(folder: String) -> String {
+  let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+  if let other = ["tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "tiktoken.model"]
+    .first(where: names.contains)
+  {
+    return "\(other) is there, which is another format: load the tokenizer with the library "
+      + "transformers and save it, which writes tokenizer.json"
+  }
+  return "download it, too"
 }

@@ -4,7 +4,7 @@ import Foundation
 import Tensors
 import TestSupport
 import Testing
-import Transformers
+import Tokenizers
 
 /// The error that a file gives, or nil.
 private func refusal(of json: [UInt8]) -> TokenizerError? {

@@ -1,6 +1,6 @@
 // The tokenizers that lie beside the tests, what the library makes of texts, and tiny tokenizers.
 //
-// make_tokenizers.py made the folders in Fixtures/Tokenizers: each has the layout of a well-known
+// make_tokenizers.py made the folders in Fixtures: each has the layout of a well-known
 // model, trained on little text, and expected.json with ids and texts from Hugging Face's
 // `tokenizers`.
 
@@ -8,7 +8,7 @@ import Foundation
 import Tensors
 import TestSupport
 import Testing
-import Transformers
+import Tokenizers
 
 /// A tokenizer beside the tests, and what is expected of it.
 struct TokenizerFixture {
@@ -45,7 +45,7 @@ struct TokenizerFixture {
   }
 
   static func folder(_ layout: String) -> String {
-    Bundle.module.bundleURL.appendingPathComponent("Fixtures/Tokenizers/\(layout)").path
+    Bundle.module.bundleURL.appendingPathComponent("Fixtures/\(layout)").path
   }
 
   /// The bytes of a layout's tokenizer.json.

@@ -15,7 +15,7 @@
 //
 // Phi-3 stacks q, k, v in self_attn.qkv_proj and gate, up in mlp.gate_up_proj: row ranges of one
 // stored matrix. Qwen3 adds self_attn.{q,k}_norm.weight (d). LRKV's and MLA's attention have names of
-// their own: LowRankHeads.swift, LatentHeads.swift.
+// their own: LRKVHeads.swift, LatentHeads.swift.
 
 import Tensors
 
@@ -90,7 +90,7 @@ extension Attention {
       valueWidth = c.headWidth
     case .lowRank(let width, let rank, let positions):
       guard let angles else { preconditionFailure("LRKV's angles are not scaled") }
-      let heads = try LowRankHeads(
+      let heads = try LRKVHeads(
         c, width: width, rank: rank, positions, angles, name, &checkpoint)
       self.heads = heads
       valueWidth = width
@@ -132,7 +132,7 @@ extension OrdinaryHeads {
   }
 }
 
-extension LowRankHeads {
+extension LRKVHeads {
   fileprivate init(
     _ c: ModelConfiguration, width d: Int, rank r: Int, _ positions: LRKVPositions,
     _ angles: RotaryTable<Float>, _ name: String, _ checkpoint: inout Checkpoint

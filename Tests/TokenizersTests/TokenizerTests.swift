@@ -3,7 +3,7 @@
 import Tensors
 import TestSupport
 import Testing
-import Transformers
+import Tokenizers
 
 @Suite struct `Tokenizer against the library` {
   @Test(arguments: TokenizerFixture.layouts)

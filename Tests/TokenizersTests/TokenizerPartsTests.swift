@@ -3,7 +3,7 @@
 import Tensors
 import TestSupport
 import Testing
-import Transformers
+import Tokenizers
 
 /// Where a pre-tokenizer cuts: each piece gets a "|" in front.
 private func pieces(_ text: String, _ preTokenizer: String) throws -> String {

@@ -3,7 +3,7 @@
 // In:  how rows turn; how many positions are wanted.
 // Out: cosines and sines of at least so many positions.
 //
-// Factored attention (LowRankDecoding.swift) needs the angle of every token at every step. They depend
+// Factored attention (LRKVDecoding.swift) needs the angle of every token at every step. They depend
 // on nothing but the position: one table serves all layers and sequences of a model, and is no part of
 // any cache. Only for angles that do not depend on the length of a sequence.
 
