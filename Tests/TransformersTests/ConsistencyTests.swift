@@ -8,14 +8,14 @@ import Transformers
 @Suite struct ConsistencyTests {
   // Scalings that depend on the length are left out: there a prompt and single tokens differ by
   // definition (Decoder.swift).
-  static let fixedTurns = [
+  static let fixedRotations = [
     "llama2", "llama3", "llama-biases", "llama-yarn", "qwen2-sliding", "qwen3", "mistral",
     "phi3", "deepseek", "deepseek-halves", "lrkv", "lrkv-shared-only", "lrkv-rotated-residual",
     "lrkv-mqa",
   ]
 
   // The same bound, for the same reason, as in DecoderTests: only the order of sums differs.
-  @Test("a prompt and its tokens one at a time have the same logits", arguments: fixedTurns)
+  @Test("a prompt and its tokens one at a time have the same logits", arguments: fixedRotations)
   func stepByStep(_ name: String) throws {
     let model = try TinyCheckpoint(name)
     let state = model.exactState()

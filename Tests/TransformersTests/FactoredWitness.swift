@@ -110,8 +110,8 @@ func tokens<E: Scalar>(_ n: Int, hidden D: Int = 24) -> Tensor<E> {
 }
 
 extension RotaryEmbedding {
-  /// Turns of 0 ..< n.
-  func first<E: Scalar>(_ n: Int, as: E.Type) -> RotaryTurns<E> {
-    turns(positions: Array(0..<n), length: n, as: E.self)
+  /// Rotations of 0 ..< n.
+  func first<E: Scalar>(_ n: Int, as: E.Type) -> Rotations<E> {
+    rotations(positions: Array(0..<n), length: n, as: E.self)
   }
 }

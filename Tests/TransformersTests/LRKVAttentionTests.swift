@@ -6,14 +6,14 @@ import Tensors
 import Testing
 import Transformers
 
-/// x turned by position t over its whole width, frequencies 10,000^(−2i/width), in Double.
-private func turned(_ x: [Double], _ t: Int) -> [Double] {
+/// x rotated by position t over its whole width, frequencies 10,000^(−2i/width), in Double.
+private func rotated(_ x: [Double], _ t: Int) -> [Double] {
   let rotary = RotaryEmbedding(rotatedWidth: x.count, base: 10_000)
-  let turns = rotary.turns(positions: [t], length: t + 1, as: Double.self)
-  return turns.turn(Tensor(shape: [1, x.count], elements: x)).row(0)
+  let rotations = rotary.rotations(positions: [t], length: t + 1, as: Double.self)
+  return rotations.rotate(Tensor(shape: [1, x.count], elements: x)).row(0)
 }
 
-/// One head's parts of a query and a key, before anything turns.
+/// One head's parts of a query and a key, before any rotation.
 private struct Pair {
   let q: [Double]
   let shared: [Double]
@@ -36,17 +36,17 @@ private struct Pair {
   /// The logit of query position s and key position t, by its formula and without 1/√d_h.
   func logit(_ positions: LRKVPositions, _ s: Int, _ t: Int) -> Double {
     switch positions {
-    case .rotated: dot(turned(q, s), turned(zip(shared, expanded).map { $0 + $1 }, t))
-    case .sharedOnly: dot(turned(q, s), turned(shared, t)) + dot(q, expanded)
+    case .rotated: dot(rotated(q, s), rotated(zip(shared, expanded).map { $0 + $1 }, t))
+    case .sharedOnly: dot(rotated(q, s), rotated(shared, t)) + dot(q, expanded)
     case .rotatedResidual:
-      dot(turned(q, s), turned(shared, t)) + dot(turned(short, s), turned(residual, t))
+      dot(rotated(q, s), rotated(shared, t)) + dot(rotated(short, s), rotated(residual, t))
     }
   }
 
   /// RoPE(K_sh) + RoPE(R) Bᵀ: what the paper says RoPE(K) is.
   func distributed(_ t: Int) -> [Double] {
-    let r = turned(residual, t)
-    return zip(turned(shared, t), (0..<q.count).map { dot(B.row($0), r) }).map { $0 + $1 }
+    let r = rotated(residual, t)
+    return zip(rotated(shared, t), (0..<q.count).map { dot(B.row($0), r) }).map { $0 + $1 }
   }
 }
 
@@ -74,12 +74,12 @@ private struct Pair {
         let expected: Double
         switch positions {
         case .rotated:
-          expected = dot(turned(q, s), turned(zip(shared, expanded).map { $0 + $1 }, t))
+          expected = dot(rotated(q, s), rotated(zip(shared, expanded).map { $0 + $1 }, t))
         case .sharedOnly:
-          expected = dot(turned(q, s), turned(shared, t)) + dot(q, expanded)
+          expected = dot(rotated(q, s), rotated(shared, t)) + dot(q, expanded)
         case .rotatedResidual:
           expected =
-            dot(turned(q, s), turned(shared, t)) + dot(turned(short, s), turned(residual, t))
+            dot(rotated(q, s), rotated(shared, t)) + dot(rotated(short, s), rotated(residual, t))
         }
         let score = dot(rows.queries[h].row(s), rows.keys[h].row(t)) * scale
         #expect(abs(score - expected / 4) < 1e-12, "head \(h), \(s) to \(t)")
@@ -99,16 +99,16 @@ private struct Pair {
   @Test("factored is materialised over 500 steps, in Double", arguments: LRKVPositions.allCases)
   func double(_ positions: LRKVPositions) throws {
     let layer = lowRankLayer(positions, as: Double.self)
-    let turns = positions.rotary(width: 16, rank: 6, base: 10_000).first(500, as: Double.self)
-    let error = try factoredError(layer.factors, try layer.rows(tokens(500), turns))
+    let rotations = positions.rotary(width: 16, rank: 6, base: 10_000).first(500, as: Double.self)
+    let error = try factoredError(layer.factors, try layer.rows(tokens(500), rotations))
     #expect(error < 1e-11, "\(error)")
   }
 
   @Test("factored is materialised over 500 steps, in Float", arguments: LRKVPositions.allCases)
   func float(_ positions: LRKVPositions) throws {
     let layer = lowRankLayer(positions, as: Float.self)
-    let turns = positions.rotary(width: 16, rank: 6, base: 10_000).first(500, as: Float.self)
-    let error = try factoredError(layer.factors, try layer.rows(tokens(500), turns))
+    let rotations = positions.rotary(width: 16, rank: 6, base: 10_000).first(500, as: Float.self)
+    let error = try factoredError(layer.factors, try layer.rows(tokens(500), rotations))
     #expect(error < 1e-5, "\(error)")
   }
 
@@ -116,8 +116,8 @@ private struct Pair {
   func sizes(_ positions: LRKVPositions, _ r: Int) throws {
     for (H, d) in [(1, 8), (3, 10), (8, 8)] {
       let layer = lowRankLayer(positions, heads: H, width: d, rank: r, as: Double.self)
-      let turns = positions.rotary(width: d, rank: r, base: 10_000).first(40, as: Double.self)
-      let rows = try layer.rows(tokens(40), turns)
+      let rotations = positions.rotary(width: d, rank: r, base: 10_000).first(40, as: Double.self)
+      let rows = try layer.rows(tokens(40), rotations)
       #expect(try factoredError(layer.factors, rows) < 1e-11, "H \(H), d \(d)")
       #expect(rows.factored.columns == 2 * d + 2 * H * r)
       #expect(layer.factors.numbersPerToken == 2 * d + 2 * H * r)
@@ -127,11 +127,11 @@ private struct Pair {
   @Test("rank 0 is multi-query attention, bit for bit", arguments: LRKVPositions.allCases)
   func multiQuery(_ positions: LRKVPositions) throws {
     let layer = lowRankLayer(positions, rank: 0, as: Float.self)
-    let turns = positions.rotary(width: 16, rank: 0, base: 10_000).first(30, as: Float.self)
+    let rotations = positions.rotary(width: 16, rank: 0, base: 10_000).first(30, as: Float.self)
     let x: Tensor<Float> = tokens(30)
-    let rows = try layer.rows(x, turns)
-    // One key/value head, projected and turned as ordinary ones are.
-    let keys = turns.turn(matmul(x, transposed: layer.sharedKey, in: .reference))
+    let rows = try layer.rows(x, rotations)
+    // One key/value head, projected and rotated as ordinary ones are.
+    let keys = rotations.rotate(matmul(x, transposed: layer.sharedKey, in: .reference))
     let values = matmul(x, transposed: layer.sharedValue, in: .reference)
     #expect(rows.keys == [keys] && rows.values == [values])
     #expect(rows.factored.columns == 32)
@@ -159,27 +159,27 @@ private struct Pair {
     let nothing = Tensor<Double>(repeating: 0, shape: [16, 24])
     (layer.sharedKey, layer.sharedValue) = (nothing, nothing)
     let x: Tensor<Double> = tokens(30)
-    let turns = rotary.first(30, as: Double.self)
-    let rows = try layer.rows(x, turns)
+    let rotations = rotary.first(30, as: Double.self)
+    let rows = try layer.rows(x, rotations)
     let (K, V) = (layer.residualKey, layer.residualValue)
     for h in 0..<4 {
       let own = h * 16..<(h + 1) * 16
       // Sums with zeros and products with one are exact.
       #expect(
-        rows.keys[h] == turns.turn(matmul(x, transposed: K.rows(own), in: .reference)))
+        rows.keys[h] == rotations.rotate(matmul(x, transposed: K.rows(own), in: .reference)))
       #expect(rows.values[h] == matmul(x, transposed: V.rows(own), in: .reference))
     }
     #expect(try factoredError(layer.factors, rows) < 1e-11)
   }
 
   // The paper, page 4: "RoPE distributes", RoPE(K_h) = RoPE(K_sh) + RoPE(R_h) B_hᵀ.
-  @Test("the paper's form of the turned key is another vector at every position but 0")
+  @Test("the paper's form of the rotated key is another vector at every position but 0")
   func doesNotDistribute() {
     let pair = Pair()
     let whole = zip(pair.shared, pair.expanded).map { $0 + $1 }
     let size = dot(whole, whole).squareRoot()
     for t in 0..<200 {
-      let difference = zip(turned(whole, t), pair.distributed(t)).map { $0 - $1 }
+      let difference = zip(rotated(whole, t), pair.distributed(t)).map { $0 - $1 }
       let share = dot(difference, difference).squareRoot() / size
       if t == 0 {
         #expect(share < 1e-14)
@@ -193,7 +193,7 @@ private struct Pair {
   func offsets() {
     let pair = Pair()
     let places = [0, 7, 50, 400]
-    let claimed = places.map { dot(turned(pair.q, $0 + 5), pair.distributed($0)) }
+    let claimed = places.map { dot(rotated(pair.q, $0 + 5), pair.distributed($0)) }
     for i in places.indices {
       for j in 0..<i { #expect(abs(claimed[i] - claimed[j]) > 0.05, "\(claimed)") }
     }

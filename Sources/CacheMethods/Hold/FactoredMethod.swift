@@ -2,7 +2,7 @@
 //
 // Kept:   on the device, of every token, the numbers that the layer's factors ask for, and no key or
 //         value of any head: LRKV 2 d_h + 2 H r (one shared key and value, and r numbers twice for
-//         each head), MLA d_R + d_c (one key that turns, and a latent).
+//         each head), MLA d_R + d_c (one rotated key, and a latent).
 // A step: nothing moves; the new numbers are written where they stay, and attention absorbs the
 //         layer's linear maps into the query and the answer.
 // Bytes:  l · numbers · 4 on the device, none on the host.

@@ -80,8 +80,8 @@ public func solveSymmetric<E: Scalar>(
   _ s: Tensor<E>, _ b: Tensor<E>, _ rule: SolveRule = SolveRule()
 ) throws(SingularSystem) -> SymmetricSolution<E> {
   let n = s.rows
-  precondition(s.rank == 2 && s.columns == n, "S is square, not \(s.shape)")
-  precondition(b.rank == 2 && b.rows == n, "S \(s.shape) and B \(b.shape) do not fit")
+  precondition(s.axisCount == 2 && s.columns == n, "S is square, not \(s.shape)")
+  precondition(b.axisCount == 2 && b.rows == n, "S \(s.shape) and B \(b.shape) do not fit")
   var matrix = s
   if rule.ridge > 0 {
     let mean = (0..<n).reduce(0.0) { $0 + Double(s[$1, $1]) } / Double(n)

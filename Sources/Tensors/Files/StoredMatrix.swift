@@ -69,7 +69,7 @@ public struct StoredMatrix: Sendable {
   /// of x and row j of W. From `manyRows` on it is a product in library order.
   public func product(_ x: Tensor<Float>) -> Tensor<Float> {
     precondition(
-      x.rank == 2 && x.columns == columns,
+      x.axisCount == 2 && x.columns == columns,
       "x of shape \(x.shape) times the transpose of a matrix of shape [\(rows), \(columns)]")
     var out: [Float] = zeros(x.rows * rows)
     var span = out.mutableSpan

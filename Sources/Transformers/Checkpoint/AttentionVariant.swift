@@ -15,9 +15,9 @@
 //   kv_lora_rank, qk_rope_head_dim             d_c, d_R
 //   qk_nope_head_dim, v_head_dim               d_n, d_v <= d_R + d_n
 //   q_lora_rank                                null: queries are not compressed
-//   rope_interleave                            whether pairs that turn are neighbours (default: yes)
+//   rope_interleave                            whether rotated pairs are neighbours (default: yes)
 //
-// Both turn by plain RoPE: a scaled one is refused. (DeepSeek's YaRN scales the softmax as well.)
+// Both rotate by plain RoPE: a scaled one is refused. (DeepSeek's YaRN scales the softmax as well.)
 
 import Tensors
 
@@ -27,7 +27,7 @@ public enum AttentionVariant: Sendable, Equatable {
   case ordinary
   /// LRKV with heads of this width, residuals of this rank.
   case lowRank(width: Int, rank: Int, positions: LRKVPositions)
-  /// MLA; says whether pairs that turn are neighbours in the files.
+  /// MLA; says whether rotated pairs are neighbours in the files.
   case latent(LatentSizes, isInterleaved: Bool)
 
   /// The kind of attention, H, M and d, in this order.
@@ -75,7 +75,7 @@ public enum AttentionVariant: Sendable, Equatable {
     if positions == .rotatedResidual && rank % 2 != 0 {
       throw config.fault(
         "residual_rank",
-        .inconsistent("\(rank) is odd, and lrkv_positions \(name) turns pairs of residuals"))
+        .inconsistent("\(rank) is odd, and lrkv_positions \(name) rotates pairs of residuals"))
     }
     // Without residuals every head has the same keys and values: multi-query attention.
     return (
@@ -117,27 +117,27 @@ public enum AttentionVariant: Sendable, Equatable {
     ] { _ = config.value(key) }
     // 3. Sizes, and what must agree with them.
     let heads = try size("num_attention_heads", &config)
-    let turning = try size("qk_rope_head_dim", &config)
+    let rotated = try size("qk_rope_head_dim", &config)
     let plain = try size("qk_nope_head_dim", &config)
     let value = try size("v_head_dim", &config)
-    if turning % 2 != 0 {
-      throw config.fault("qk_rope_head_dim", .outOfRange(value: "\(turning)", allowed: "even"))
+    if rotated % 2 != 0 {
+      throw config.fault("qk_rope_head_dim", .outOfRange(value: "\(rotated)", allowed: "even"))
     }
     for (key, expected) in [
-      ("num_key_value_heads", heads), ("head_dim", turning), ("qk_head_dim", turning + plain),
+      ("num_key_value_heads", heads), ("head_dim", rotated), ("qk_head_dim", rotated + plain),
     ] {
       if let found = try config.integer(key, in: 0...1 << 20), found != expected {
         throw config.fault(key, .inconsistent("\(found), where the other sizes say \(expected)"))
       }
     }
-    if value > turning + plain {
+    if value > rotated + plain {
       throw config.fault(
         "v_head_dim",
         .unsupported(
-          value: "\(value)", supported: "values no wider than keys, \(turning + plain)"))
+          value: "\(value)", supported: "values no wider than keys, \(rotated + plain)"))
     }
     let sizes = LatentSizes(
-      heads: heads, rotaryWidth: turning, plainWidth: plain,
+      heads: heads, rotaryWidth: rotated, plainWidth: plain,
       latentWidth: try config.require(
         "kv_lora_rank", try config.integer("kv_lora_rank", in: 1...1 << 16)),
       valueWidth: value)
@@ -147,7 +147,7 @@ public enum AttentionVariant: Sendable, Equatable {
 }
 
 extension ModelConfiguration {
-  /// The turns of LRKV's or MLA's rows; plain RoPE alone.
+  /// The RoPE of LRKV's or MLA's rows; plain RoPE alone.
   static func rotary(
     _ family: Family, _ variant: AttentionVariant, _ headWidth: Int, _ longest: Int,
     _ config: inout ConfigurationReader
@@ -162,7 +162,7 @@ extension ModelConfiguration {
     if plain.scaling != .none {
       throw config.fault(
         config.has("rope_scaling") ? "rope_scaling" : "rope_parameters",
-        .unsupported(value: "scaled RoPE", supported: "\(family.rawValue) turns by plain RoPE"))
+        .unsupported(value: "scaled RoPE", supported: "\(family.rawValue) rotates by plain RoPE"))
     }
     guard case .lowRank(_, let rank, let positions) = variant else { return plain }
     return positions.rotary(width: width, rank: rank, base: plain.base)

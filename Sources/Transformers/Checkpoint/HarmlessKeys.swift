@@ -103,10 +103,10 @@ package let harmlessKeys: [HarmlessKeys] = [
   HarmlessKeys(["is_causal"], .only([.flag(true)]), "a token sees those before it"),
   HarmlessKeys(
     ["rope_interleaved", "use_mrope", "use_dynamic_ntk", "use_logn_attn"], .only([.flag(false)]),
-    "other ways to turn queries and keys, or to scale them"),
+    "other ways to rotate queries and keys, or to scale them"),
   HarmlessKeys(
     ["rotary_pct", "rotary_percent"], .only([.number(1)]),
-    "the part of a head that turns; partial_rotary_factor is read"),
+    "the part of a head that is rotated; partial_rotary_factor is read"),
   HarmlessKeys(["lm_head_bias"], .only([.flag(false)]), "a bias of the output matrix"),
   HarmlessKeys(
     ["interpolate_factor", "full_attn_mod"], .only([.number(1)]),

@@ -90,7 +90,7 @@ public struct ModelConfiguration: Sendable, Equatable {
   public let windows: [Int?]
   /// The longest sequence that the model was made for; nothing is cut there.
   public let longestSequence: Int
-  /// How queries and keys turn, the same in every layer.
+  /// How queries and keys are rotated, the same in every layer.
   public let rotary: RotaryEmbedding
   /// Tokens after which an answer is complete.
   ///
@@ -135,7 +135,7 @@ public struct ModelConfiguration: Sendable, Equatable {
   /// Whether a sequence of `length` tokens is to start over with a new prompt of all its tokens.
   ///
   /// True once, for Phi-3 with long and short RoPE factors: when a sequence outgrows the length that
-  /// the model was trained at, every key turns by other angles than before. The library drops its
+  /// the model was trained at, every key is rotated by other angles than before. The library drops its
   /// cache there. It does so for no other family, nor for dynamic scaling: there older keys keep the
   /// angles they were given, and so they do here.
   public func needsNewPrompt(at length: Int) -> Bool {

@@ -21,9 +21,9 @@ struct Block: Sendable {
 
   /// A whole prompt (l, D); `keep` gets the rows that a cache may want, after they were used.
   func prompt(
-    _ x: Tensor<Float>, _ turns: RotaryTurns<Float>, keep: (PromptRows) throws -> Void
+    _ x: Tensor<Float>, _ rotations: Rotations<Float>, keep: (PromptRows) throws -> Void
   ) throws -> Tensor<Float> {
-    let rows = try attention.heads.prompt(inputNorm(x), turns)
+    let rows = try attention.heads.prompt(inputNorm(x), rotations)
     let answers = attention.output(try attention.attend(rows))
     try keep(rows)
     return finish(x, answers)
@@ -31,10 +31,10 @@ struct Block: Sendable {
 
   /// One new token of each of several sequences, (n, D); `attend` gives a sequence's answer (H, d).
   func tokens(
-    _ x: Tensor<Float>, _ turns: [RotaryTurns<Float>],
+    _ x: Tensor<Float>, _ rotations: [Rotations<Float>],
     attend: (Int, TokenRows) throws -> Tensor<Float>
   ) throws -> Tensor<Float> {
-    let rows = try attention.heads.tokens(inputNorm(x), turns)
+    let rows = try attention.heads.tokens(inputNorm(x), rotations)
     let answers = try mapConcurrently(rows.count) { try attend($0, rows[$0]) }
     return finish(x, attention.mix(answers))
   }

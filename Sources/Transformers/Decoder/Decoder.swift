@@ -4,15 +4,15 @@
 // Out: logits (n, vocabulary): row t says what may follow token t.
 //
 //   1. x = the embedding's rows of the tokens, (n, D)
-//   2. every block in turn                                                    Block.swift
+//   2. block after block                                                      Block.swift
 //   3. logits = norm(x) W_outputᵀ
 //
 // A prompt passes whole, layer after layer, and attends in full whatever the caches do with it
 // afterwards; a new token attends through the caches of its sequence. Tokens of several sequences
 // pass together, so that every weight is read once a step.
 //
-// Positions. Token p of a sequence turns by position p. Two scalings of RoPE depend on the length
-// of the sequence as well. `dynamic`: a prompt turns by the frequencies of its own length, and each
+// Positions. Token p of a sequence is rotated by position p. Two scalings of RoPE depend on the length
+// of the sequence as well. `dynamic`: a prompt is rotated by the frequencies of its own length, and each
 // new token by those of the length it brings about; older keys keep theirs. That is what the
 // library transformers does when it generates with a cache, and it differs from one forward pass
 // over the whole sequence. `longrope` of Phi-3: see ModelConfiguration.needsNewPrompt(at:).
@@ -85,10 +85,10 @@ public struct Decoder: Sendable {
         },
       "a prompt needs fresh states with one cache for each of \(configuration.layers) layers")
     var x = try embed(tokens)
-    let turns = configuration.rotary.turns(
+    let rotations = configuration.rotary.rotations(
       positions: Array(tokens.indices), length: tokens.count)
     for (layer, block) in weights.blocks.enumerated() {
-      x = try block.prompt(x, turns) { rows in
+      x = try block.prompt(x, rotations) { rows in
         for state in states where !state.caches.isEmpty {
           try state.caches[layer].prefill(rows, tiers: &state.tiers)
         }
@@ -127,12 +127,12 @@ public struct Decoder: Sendable {
   /// `decode` for fewer than `StoredMatrix.manyRows` sequences.
   private func decodeSlice(_ tokens: [Int], _ states: [DecodingState]) throws -> Tensor<Float> {
     var x = try embed(tokens)
-    let turns = states.map {
-      configuration.rotary.turns(positions: [$0.length], length: $0.length + 1)
+    let rotations = states.map {
+      configuration.rotary.rotations(positions: [$0.length], length: $0.length + 1)
     }
     for state in states { state.lastSteps = [] }
     for (layer, block) in weights.blocks.enumerated() {
-      x = try block.tokens(x, turns) { n, rows in
+      x = try block.tokens(x, rotations) { n, rows in
         let state = states[n]
         let step = try state.caches[layer].decode(rows, tiers: &state.tiers)
         state.lastSteps.append(step)

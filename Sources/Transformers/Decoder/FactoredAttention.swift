@@ -6,7 +6,7 @@
 // Two architectures make every head's keys and values out of fewer numbers, linearly:
 //
 //   LRKV   one shared key and value, and r numbers for each head     LRKVAttention.swift
-//   MLA    one latent vector and one key that turns                  LatentAttention.swift
+//   MLA    one latent vector and one rotated key                     LatentAttention.swift
 //
 // Each can be run in two ways, equal but for rounding:
 //

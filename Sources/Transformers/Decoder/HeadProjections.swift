@@ -11,16 +11,16 @@
 //
 //   1. q = x W_Qᵀ + b, k and v alike: (n, H d), (n, M d), (n, M d); head h has columns h d ..< (h+1) d
 //   2. Qwen3: each head's q and k through an RMSNorm of width d
-//   3. RoPE turns q and k by their positions
+//   3. RoPE rotates q and k by their positions
 
 import Tensors
 
 /// Steps 1 to 3 of a layer's attention.
 protocol HeadProjections: Sendable {
   /// A prompt: one matrix (l, d) for every head.
-  func prompt(_ x: Tensor<Float>, _ turns: RotaryTurns<Float>) throws -> PromptRows
-  /// One new token of each of several sequences: row n of x with `turns[n]`.
-  func tokens(_ x: Tensor<Float>, _ turns: [RotaryTurns<Float>]) throws -> [TokenRows]
+  func prompt(_ x: Tensor<Float>, _ rotations: Rotations<Float>) throws -> PromptRows
+  /// One new token of each of several sequences: row n of x with `rotations[n]`.
+  func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) throws -> [TokenRows]
   /// The linear part of every query head's W_Q and W_K, (d, D) each, for HeadDiversity.swift.
   var operators: HeadOperators { get }
 }
@@ -40,28 +40,28 @@ struct OrdinaryHeads: HeadProjections {
   /// Of width d, before RoPE; nil for none.
   let keyNorm: RMSNorm?
 
-  func prompt(_ x: Tensor<Float>, _ turns: RotaryTurns<Float>) throws -> PromptRows {
+  func prompt(_ x: Tensor<Float>, _ rotations: Rotations<Float>) throws -> PromptRows {
     let q = heads(query(x), shape.queryHeads)
-    let queries = try mapConcurrently(q.count) { turns.turn(queryNorm?(q[$0]) ?? q[$0]) }
+    let queries = try mapConcurrently(q.count) { rotations.rotate(queryNorm?(q[$0]) ?? q[$0]) }
     let k = heads(key(x), shape.keyValueHeads)
     let before = try mapConcurrently(k.count) { keyNorm?(k[$0]) ?? k[$0] }
-    let keys = try mapConcurrently(k.count) { turns.turn(before[$0]) }
+    let keys = try mapConcurrently(k.count) { rotations.rotate(before[$0]) }
     return PromptRows(
       queries: queries, keys: keys, keysBeforeRotary: before,
       values: heads(value(x), shape.keyValueHeads))
   }
 
-  func tokens(_ x: Tensor<Float>, _ turns: [RotaryTurns<Float>]) -> [TokenRows] {
+  func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) -> [TokenRows] {
     let (q, k, v) = (query(x), key(x), value(x))
     let d = shape.width
-    return turns.indices.map { n in
+    return rotations.indices.map { n in
       let queries = Tensor(shape: [shape.queryHeads, d], elements: q.row(n))
       let keys = Tensor(shape: [shape.keyValueHeads, d], elements: k.row(n))
       let queriesBefore = queryNorm?(queries) ?? queries
       let keysBefore = keyNorm?(keys) ?? keys
       return TokenRows(
-        queries: turns[n].turn(queriesBefore), queriesBeforeRotary: queriesBefore,
-        keys: turns[n].turn(keysBefore), keysBeforeRotary: keysBefore,
+        queries: rotations[n].rotate(queriesBefore), queriesBeforeRotary: queriesBefore,
+        keys: rotations[n].rotate(keysBefore), keysBeforeRotary: keysBefore,
         values: Tensor(shape: [shape.keyValueHeads, d], elements: v.row(n)))
     }
   }

@@ -23,7 +23,7 @@ public struct LayerShape: Sendable {
   public let width: Int
   /// Token t sees tokens j with t - window < j <= t; nil: all j <= t.
   public let window: Int?
-  /// How this layer turns keys and queries, for methods that number positions anew.
+  /// How this layer rotates keys and queries, for methods that number positions themselves.
   public let rotary: RotaryEmbedding
   /// How to attend over fewer numbers than keys and values have; nil where there is no such way.
   public let factors: (any FactoredAttention<Float>)?

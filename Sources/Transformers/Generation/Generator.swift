@@ -12,7 +12,7 @@
 // the row alone. So a batch gives greedily what its prompts give one by one.
 //
 // Where the rotary frequencies change with the length (Phi-3's long factors), the cached keys were
-// turned by other angles than the new ones: the sequence is prefilled anew at that point, as the
+// rotated by other angles than the new ones: the sequence is prefilled anew at that point, as the
 // `transformers` library does. Its new state starts a new ledger; `states` keeps both.
 
 import TieredMemory

@@ -38,7 +38,7 @@ public struct HeadOperators: Sendable {
   public init(queries: [Tensor<Double>], keys: [Tensor<Double>]) {
     precondition(
       !queries.isEmpty && queries.count == keys.count
-        && zip(queries, keys).allSatisfy { $0.rank == 2 && $0.shape == $1.shape },
+        && zip(queries, keys).allSatisfy { $0.axisCount == 2 && $0.shape == $1.shape },
       "one W_Q and one W_K of the same shape for each head")
     self.queries = queries
     self.keys = keys

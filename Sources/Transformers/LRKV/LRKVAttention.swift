@@ -22,17 +22,17 @@
 //
 // Three forms that are exact, each a model of its own (Docs/lrkv.md has the counterexample and costs):
 //
-//   rotated            whole keys turn, as the paper trains; a query meets R_h[t] through
+//   rotated            whole keys are rotated, as the paper trains; a query meets R_h[t] through
 //                      (q Θ_s) Θ_tᵀ B_h, which differs from token to token
-//   sharedOnly         the shared part turns; the residual meets the unturned query: (q B_h) · R_h[t]
-//   rotatedResidual    q B_h and R_h turn as well, in r dimensions: (q B_h Θ'_s) · (R_h[t] Θ'_t)
+//   sharedOnly         the shared part is rotated; the residual meets the plain query: (q B_h) · R_h[t]
+//   rotatedResidual    q B_h and R_h are rotated as well, in r dimensions: (q B_h Θ'_s) · (R_h[t] Θ'_t)
 //
 // `rotated` is the default: it is the model whose losses the paper reports, since training builds
-// whole keys and turns them. It saves the same memory; only its decode step costs more.
+// whole keys and rotates them. It saves the same memory; only its decode step costs more.
 //
 // In the last two forms a head is an ordinary head of width d_h + r, with [q, q B_h] √(1 + r/d_h) as
-// query and [K_sh, R_h] as key: that is how cache methods see it (the factor turns their 1/√(d_h + r)
-// into 1/√d_h).
+// query and [K_sh, R_h] as key: that is how cache methods see it (the factor makes 1/√d_h of their
+// 1/√(d_h + r)).
 //
 // Left out: an RMSNorm of queries and keys after the projection, which the paper's model seems to
 // have (page 9). Key t of head h would be divided by a number of its own, so that decoding needs H
@@ -51,7 +51,7 @@ public enum LRKVPositions: String, Sendable, CaseIterable {
   /// RoPE on the shared part, and in r dimensions on the residuals; r is even.
   case rotatedResidual = "rotated-residual"
 
-  /// The turns of a head's rows.
+  /// The RoPE of a head's rows.
   public func rotary(width: Int, rank: Int, base: Double) -> RotaryEmbedding {
     RotaryEmbedding(
       rotatedWidth: width, secondWidth: self == .rotatedResidual ? rank : 0, base: base)
@@ -84,13 +84,14 @@ public struct LRKVFactors<E: Scalar>: Sendable {
     angles: RotaryTable<E>
   ) {
     precondition(
-      keyFactors.rank == 3 && keyFactors.shape == valueFactors.shape,
+      keyFactors.axisCount == 3 && keyFactors.shape == valueFactors.shape,
       "factors (H, d_h, r), not \(keyFactors.shape) and \(valueFactors.shape)")
     heads = keyFactors.shape[0]
     width = keyFactors.shape[1]
     rank = keyFactors.shape[2]
     precondition(
-      positions != .rotatedResidual || rank % 2 == 0, "RoPE turns pairs: a rank of \(rank) is odd")
+      positions != .rotatedResidual || rank % 2 == 0, "RoPE rotates pairs: a rank of \(rank) is odd"
+    )
     precondition(
       angles.rotary.rotatedWidth == width
         && angles.rotary.secondWidth == (positions == .rotatedResidual ? rank : 0),
@@ -110,7 +111,7 @@ public struct LRKVFactors<E: Scalar>: Sendable {
   /// All rows of some tokens: heads as ordinary attention sees them, and what a cache keeps.
   @specialized(where E == Float)
   @specialized(where E == Double)
-  public func rows(_ x: LRKVProjections<E>, _ turns: RotaryTurns<E>) throws -> HeadRows<E> {
+  public func rows(_ x: LRKVProjections<E>, _ rotations: Rotations<E>) throws -> HeadRows<E> {
     let (d, r) = (width, rank)
     // 1. Queries: q, or [q, q B_h] √(1 + r/d_h).
     let queries = try mapConcurrently(heads) { h in
@@ -135,23 +136,24 @@ public struct LRKVFactors<E: Scalar>: Sendable {
     }
     // 3. RoPE.
     return HeadRows(
-      queriesBeforeRotary: queries, queries: try mapConcurrently(heads) { turns.turn(queries[$0]) },
-      keysBeforeRotary: keys, keys: try mapConcurrently(keys.count) { turns.turn(keys[$0]) },
-      values: values, factored: cachedRows(x, turns))
+      queriesBeforeRotary: queries,
+      queries: try mapConcurrently(heads) { rotations.rotate(queries[$0]) },
+      keysBeforeRotary: keys, keys: try mapConcurrently(keys.count) { rotations.rotate(keys[$0]) },
+      values: values, factored: cachedRows(x, rotations))
   }
 
-  /// What a cache keeps of some tokens, (n, 2 d_h + 2 H r): K_sh turned, V_sh, every R_h^K, turned
+  /// What a cache keeps of some tokens, (n, 2 d_h + 2 H r): K_sh rotated, V_sh, every R_h^K, rotated
   /// only for `rotatedResidual`, every R_h^V.
-  private func cachedRows(_ x: LRKVProjections<E>, _ turns: RotaryTurns<E>) -> Tensor<E> {
-    let shared = [turns.part(0).turn(x.sharedKeys), x.sharedValues]
+  private func cachedRows(_ x: LRKVProjections<E>, _ rotations: Rotations<E>) -> Tensor<E> {
+    let shared = [rotations.part(0).rotate(x.sharedKeys), x.sharedValues]
     if rank == 0 { return joinedColumns(shared) }
     var residuals = (0..<heads).map { columns($0 * rank..<($0 + 1) * rank, of: x.residualKeys) }
-    if positions == .rotatedResidual { residuals = residuals.map(turns.part(1).turn) }
+    if positions == .rotatedResidual { residuals = residuals.map(rotations.part(1).rotate) }
     return joinedColumns(shared + residuals + [x.residualValues])
   }
 }
 
-/// x times the projections of a layer, before anything turns.
+/// x times the projections of a layer, before any rotation.
 public struct LRKVProjections<E: Scalar>: Sendable {
   /// (n, H d_h).
   public var queries: Tensor<E>
@@ -217,11 +219,11 @@ public struct LRKVAttention<E: Scalar>: Sendable {
   }
 
   /// Rows of x (n, D) in both forms.
-  public func rows(_ x: Tensor<E>, _ turns: RotaryTurns<E>) throws -> HeadRows<E> {
+  public func rows(_ x: Tensor<E>, _ rotations: Rotations<E>) throws -> HeadRows<E> {
     func times(_ w: Tensor<E>) -> Tensor<E> { matmul(x, transposed: w, in: .reference) }
     return try factors.rows(
       LRKVProjections(
         queries: times(query), sharedKeys: times(sharedKey), sharedValues: times(sharedValue),
-        residualKeys: times(residualKey), residualValues: times(residualValue)), turns)
+        residualKeys: times(residualKey), residualValues: times(residualValue)), rotations)
   }
 }

@@ -1,6 +1,6 @@
 // LRKV, decoding: one new token over the cached factors, without keys or values of any head.
 //
-// In:  queries (H, d) after RoPE; of every token K_sh turned, V_sh, and R_h^K, R_h^V of each head.
+// In:  queries (H, d) after RoPE; of every token K_sh rotated, V_sh, and R_h^K, R_h^V of each head.
 // Out: the heads' answers, (H, d):
 //
 //   score(t) = (q Θ_s) · (K_sh[t] Θ_t)  +  residual(t)
@@ -13,7 +13,7 @@
 //   rotated            [(q Θ_s) Θ_tᵀ B_h] · R_h[t]   another row of r numbers for each t: O(L r d_h)
 //
 // For `rotated`, let x = q Θ_s, with halves x' and x'', and B' and B'' the halves of B_h's rows. Pair
-// i of x turns back by the angle t f_i, so
+// i of x is rotated back by the angle t f_i, so
 //
 //   x Θ_tᵀ B_h = Σ_i cos(t f_i) (x'_i B'_i + x''_i B''_i) + sin(t f_i) (x''_i B'_i − x'_i B''_i)
 //              = [cos t f, sin t f] C_q,   C_q (d_h, r)
@@ -45,13 +45,13 @@ extension LRKVFactors: FactoredAttention {
     let l = parts[0].count / width
     precondition(
       zip(parts, partWidths).allSatisfy { $0.count == l * $1 }, "as many rows in every part")
-    let turns = positions == .rotated && rank > 0 ? angles.turns(upTo: l) : nil
+    let rotations = positions == .rotated && rank > 0 ? angles.rotations(upTo: l) : nil
     let answers = try mapConcurrently(heads) { h in
       let q = queries.row(h)
       let residual: [E]? =
         rank == 0
         ? nil
-        : turns.map { turnedResidual(q, keyFactors[h], parts[2 + h], $0) }
+        : rotations.map { rotatedKeyResidual(q, keyFactors[h], parts[2 + h], $0) }
           ?? rowScores(Array(q[width...]), parts[2 + h], count: l)
       let answer = factoredAnswer(
         query: Array(q[..<width]), keys: parts[0], values: parts[1], residual: residual,
@@ -63,7 +63,7 @@ extension LRKVFactors: FactoredAttention {
   }
 }
 
-/// Attention of one token over LRKV's factors, all heads, with positions turned into q and K, or
+/// Attention of one token over LRKV's factors, all heads, with positions rotated into q and K, or
 /// nowhere: (H, d).
 ///
 /// Head h has keys K + C_K[:, h] U_K[h] and values V + C_V[:, h] U_V[h], which are never built:
@@ -123,8 +123,8 @@ private func factoredAnswer<E: Scalar>(
 /// [(q Θ_s) Θ_tᵀ B] · R[t] of every token t; `x` is q Θ_s (d_h), B is (d_h, r), R is (L, r).
 @specialized(where E == Float)
 @specialized(where E == Double)
-private func turnedResidual<E: Scalar>(
-  _ x: [E], _ B: Tensor<E>, _ R: [E], _ turns: RotaryTurns<E>
+private func rotatedKeyResidual<E: Scalar>(
+  _ x: [E], _ B: Tensor<E>, _ R: [E], _ rotations: Rotations<E>
 ) -> [E] {
   let (half, r) = (x.count / 2, B.columns)
   let l = R.count / r
@@ -141,7 +141,7 @@ private func turnedResidual<E: Scalar>(
   // The query as each token's residual sees it, (L, r).
   var seen: [E] = zeros(l * r)
   do {
-    let (cosines, sines) = (turns.cosines.elements, turns.sines.elements)
+    let (cosines, sines) = (rotations.cosines.elements, rotations.sines.elements)
     var out = seen.mutableSpan
     E.chainMatmul(
       m: l, n: r, k: half, cosines.span, .rows(half), C.span, bOffset: 0, bWidth: r,

@@ -29,16 +29,16 @@ struct LRKVHeads: HeadProjections {
   /// B, positions, sizes.
   let factors: LRKVFactors<Float>
 
-  func prompt(_ x: Tensor<Float>, _ turns: RotaryTurns<Float>) throws -> PromptRows {
-    try factors.rows(projections(x), turns).prompt
+  func prompt(_ x: Tensor<Float>, _ rotations: Rotations<Float>) throws -> PromptRows {
+    try factors.rows(projections(x), rotations).prompt
   }
 
-  func tokens(_ x: Tensor<Float>, _ turns: [RotaryTurns<Float>]) throws -> [TokenRows] {
+  func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) throws -> [TokenRows] {
     let all = projections(x)
-    return try turns.indices.map { n in try factors.rows(all.row(n), turns[n]).token }
+    return try rotations.indices.map { n in try factors.rows(all.row(n), rotations[n]).token }
   }
 
-  /// Scores come from q · k, and for residuals that turn apart from whole keys the operator is
+  /// Scores come from q · k, and for residuals that are rotated apart from whole keys the operator is
   /// the one without positions: W_sh + U_h B_hᵀ in all three forms.
   var operators: HeadOperators {
     let (d, r) = (factors.width, factors.rank)

@@ -1,4 +1,4 @@
-// MLA: keys and values of all heads out of one latent vector, and one key that turns.
+// MLA: keys and values of all heads out of one latent vector, and one rotated key.
 //
 // In:  rows x (n, D), after the norm; cosines and sines of their positions.
 // Out: queries, keys and values of every head; the d_c + d_R numbers that a cache needs; attention
@@ -7,9 +7,9 @@
 // Multi-head Latent Attention (DeepSeek-V2, arXiv 2405.04434, section 2.1). Head h of H:
 //
 //   c   = norm(x W_DKV)      latent, (n, d_c), shared by all heads        norm: RMSNorm of width d_c
-//   k_R = x W_KR             (n, d_R), shared by all heads, turned by RoPE
+//   k_R = x W_KR             (n, d_R), shared by all heads, rotated by RoPE
 //   K_h = [k_R, c (W_h^UK)ᵀ]     V_h = c (W_h^UV)ᵀ     W_h^UK (d_n, d_c), W_h^UV (d_v, d_c)
-//   Q_h = [q_R, q_N]             q_R (d_R) turned, q_N (d_n) not
+//   Q_h = [q_R, q_N]             q_R (d_R) rotated, q_N (d_n) not
 //
 // Scores are q · k / √(d_R + d_n). Positions sit in d_R columns of their own ("decoupled"), so that
 // the rest can be absorbed:
@@ -17,7 +17,7 @@
 //   score(t) = q_R · k_R[t] + (q_N W_h^UK) · c[t]          one query of d_c numbers for all t
 //   answer   = (a C) (W_h^UV)ᵀ,   a C (d_c)                values are never built
 //
-// The part that turns stands first here, as in every row of this package, and last in DeepSeek's
+// The rotated part stands first here, as in every row of this package, and last in DeepSeek's
 // files (LatentHeads.swift reorders). DeepSeek's scaled RoPE, and the compression of queries through
 // a latent of their own, are left out: the latter saves training memory and nothing in a cache.
 
@@ -29,7 +29,7 @@ public struct LatentSizes: Sendable, Equatable {
   public var heads: Int
   /// d_R, even.
   public var rotaryWidth: Int
-  /// d_n, of the part of a query or key that does not turn.
+  /// d_n, of the part of a query or key that is not rotated.
   public var plainWidth: Int
   /// d_c.
   public var latentWidth: Int
@@ -41,7 +41,7 @@ public struct LatentSizes: Sendable, Equatable {
     precondition(
       heads >= 1 && rotaryWidth >= 2 && rotaryWidth % 2 == 0 && plainWidth >= 1 && latentWidth >= 1
         && valueWidth >= 1 && valueWidth <= rotaryWidth + plainWidth,
-      "widths of a layer: pairs turn, and no value is wider than its key")
+      "widths of a layer: pairs are rotated, and no value is wider than its key")
     self.heads = heads
     self.rotaryWidth = rotaryWidth
     self.plainWidth = plainWidth
@@ -76,12 +76,12 @@ public struct LatentFactors<E: Scalar>: Sendable {
 
   /// All rows of some tokens, materialised, and what a cache keeps.
   ///
-  /// `queries` is (n, H (d_R + d_n)), the part that turns first in every head; `rotaryKeys` is k_R
-  /// (n, d_R), not yet turned; `latents` is c (n, d_c), after its norm.
+  /// `queries` is (n, H (d_R + d_n)), the rotated part first in every head; `rotaryKeys` is k_R
+  /// (n, d_R), not yet rotated; `latents` is c (n, d_c), after its norm.
   @specialized(where E == Float)
   @specialized(where E == Double)
   public func rows(
-    queries: Tensor<E>, rotaryKeys: Tensor<E>, latents: Tensor<E>, _ turns: RotaryTurns<E>
+    queries: Tensor<E>, rotaryKeys: Tensor<E>, latents: Tensor<E>, _ rotations: Rotations<E>
   ) throws -> HeadRows<E> {
     let d = sizes.headWidth
     let q = (0..<sizes.heads).map { columns($0 * d..<($0 + 1) * d, of: queries) }
@@ -89,40 +89,40 @@ public struct LatentFactors<E: Scalar>: Sendable {
       joinedColumns([rotaryKeys, matmul(latents, transposed: keyFactors[h], in: .reference)])
     }
     return HeadRows(
-      queriesBeforeRotary: q, queries: try mapConcurrently(q.count) { turns.turn(q[$0]) },
-      keysBeforeRotary: keys, keys: try mapConcurrently(q.count) { turns.turn(keys[$0]) },
+      queriesBeforeRotary: q, queries: try mapConcurrently(q.count) { rotations.rotate(q[$0]) },
+      keysBeforeRotary: keys, keys: try mapConcurrently(q.count) { rotations.rotate(keys[$0]) },
       values: try mapConcurrently(sizes.heads) { h in
         matmul(latents, transposed: valueFactors[h], in: .reference)
       },
-      factored: joinedColumns([turns.turn(rotaryKeys), latents]))
+      factored: joinedColumns([rotations.rotate(rotaryKeys), latents]))
   }
 }
 
 extension LatentFactors: FactoredAttention {
-  /// k_R turned, and c.
+  /// k_R rotated, and c.
   public var partWidths: [Int] { [sizes.rotaryWidth, sizes.latentWidth] }
 
-  /// "MLA: a key of 4 numbers that turns and a latent of 12 a token".
+  /// "MLA: a rotated key of 4 numbers and a latent of 12 a token".
   public var summary: String {
-    "MLA: a key of \(sizes.rotaryWidth) numbers that turns and a latent of \(sizes.latentWidth) a token"
+    "MLA: a rotated key of \(sizes.rotaryWidth) numbers and a latent of \(sizes.latentWidth) a token"
   }
 
   /// The absorbed form, (H, d_R + d_n); behind column d_v answers are zero.
   @specialized(where E == Float)
   @specialized(where E == Double)
   public func attend(queries: Tensor<E>, parts: [[E]]) throws -> Tensor<E> {
-    let (turning, d) = (sizes.rotaryWidth, sizes.headWidth)
+    let (rotated, d) = (sizes.rotaryWidth, sizes.headWidth)
     precondition(
       queries.shape == [sizes.heads, d] && parts.count == 2, "queries \(queries.shape), two parts")
-    let l = parts[0].count / turning
+    let l = parts[0].count / rotated
     precondition(
-      parts[0].count == l * turning && parts[1].count == l * sizes.latentWidth,
+      parts[0].count == l * rotated && parts[1].count == l * sizes.latentWidth,
       "as many rows in both parts")
     let answers = try mapConcurrently(sizes.heads) { h in
       let q = queries.row(h)
-      let plain = Tensor(shape: [1, sizes.plainWidth], elements: Array(q[turning...]))
+      let plain = Tensor(shape: [1, sizes.plainWidth], elements: Array(q[rotated...]))
       let absorbed = matmul(plain, keyFactors[h], in: .reference)  // (1, d_c)
-      var scores = rowScores(Array(q[..<turning]), parts[0], count: l)
+      var scores = rowScores(Array(q[..<rotated]), parts[0], count: l)
       let residual = rowScores(absorbed.elements, parts[1], count: l)
       for t in 0..<l { scores[t] += residual[t] }
       let sums = weightedSums(scores, scale: 1 / E(d).squareRoot(), over: [parts[1]])
@@ -137,7 +137,7 @@ extension LatentFactors: FactoredAttention {
 ///
 /// The decoder runs the same factors behind matrices that stay in their file (LatentHeads.swift).
 public struct LatentAttention<E: Scalar>: Sendable {
-  /// (H (d_R + d_n), D), the part that turns first in every head.
+  /// (H (d_R + d_n), D), the rotated part first in every head.
   public var query: Tensor<E>
   /// W_KR, (d_R, D).
   public var rotaryKey: Tensor<E>
@@ -173,10 +173,10 @@ public struct LatentAttention<E: Scalar>: Sendable {
   }
 
   /// Rows of x (n, D) in both forms.
-  public func rows(_ x: Tensor<E>, _ turns: RotaryTurns<E>) throws -> HeadRows<E> {
+  public func rows(_ x: Tensor<E>, _ rotations: Rotations<E>) throws -> HeadRows<E> {
     func times(_ w: Tensor<E>) -> Tensor<E> { matmul(x, transposed: w, in: .reference) }
     return try factors.rows(
       queries: times(query), rotaryKeys: times(rotaryKey),
-      latents: normed(times(latent), weights: latentNorm, epsilon: epsilon), turns)
+      latents: normed(times(latent), weights: latentNorm, epsilon: epsilon), rotations)
   }
 }

@@ -12,7 +12,7 @@
 //   self_attn.kv_b_proj.weight             (H (d_n + d_v), d_c) each head: W_h^UK, then W_h^UV
 //   self_attn.o_proj.weight                (D, H d_v)
 //
-// Two orders differ from ours. The part that turns stands last there, first here; and its pairs are
+// Two orders differ from ours. The rotated part stands last there, first here; and its pairs are
 // neighbours there if rope_interleave says so, x_{2i} with x_{2i+1}, and halves here, x_i with
 // x_{i + d_R/2}. Queries and keys are reordered alike, which changes no score.
 
@@ -33,14 +33,14 @@ struct LatentHeads: HeadProjections {
   /// W_UK, W_UV, widths.
   let factors: LatentFactors<Float>
 
-  func prompt(_ x: Tensor<Float>, _ turns: RotaryTurns<Float>) throws -> PromptRows {
-    try rows(query(x), rotaryKey(x), latent(x), turns).prompt
+  func prompt(_ x: Tensor<Float>, _ rotations: Rotations<Float>) throws -> PromptRows {
+    try rows(query(x), rotaryKey(x), latent(x), rotations).prompt
   }
 
-  func tokens(_ x: Tensor<Float>, _ turns: [RotaryTurns<Float>]) throws -> [TokenRows] {
+  func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) throws -> [TokenRows] {
     let (q, k, c) = (query(x), rotaryKey(x), latent(x))
-    return try turns.indices.map { n in
-      try rows(q.rows(n..<n + 1), k.rows(n..<n + 1), c.rows(n..<n + 1), turns[n]).token
+    return try rotations.indices.map { n in
+      try rows(q.rows(n..<n + 1), k.rows(n..<n + 1), c.rows(n..<n + 1), rotations[n]).token
     }
   }
 
@@ -54,24 +54,24 @@ struct LatentHeads: HeadProjections {
     for i in 0..<down.rows {
       for j in 0..<down.columns { down[i, j] *= Double(latentNorm.weights[i]) }
     }
-    let turning = rotaryKey.weights.widened().gather(rows: rotaryPlaces)
+    let rotated = rotaryKey.weights.widened().gather(rows: rotaryPlaces)
     return HeadOperators(
       queries: places.map { all.gather(rows: $0) },
       keys: factors.keyFactors.map {
-        Tensor(joiningRows: [turning, matmul($0.converted(to: Double.self), down, in: .library)])
+        Tensor(joiningRows: [rotated, matmul($0.converted(to: Double.self), down, in: .library)])
       })
   }
 
   private func rows(
-    _ q: Tensor<Float>, _ k: Tensor<Float>, _ c: Tensor<Float>, _ turns: RotaryTurns<Float>
+    _ q: Tensor<Float>, _ k: Tensor<Float>, _ c: Tensor<Float>, _ rotations: Rotations<Float>
   ) throws -> HeadRows<Float> {
     let order = (0..<factors.sizes.heads).flatMap { queryPlaces(head: $0) }
     return try factors.rows(
       queries: q.gather(columns: order), rotaryKeys: k.gather(columns: rotaryPlaces),
-      latents: latentNorm(c), turns)
+      latents: latentNorm(c), rotations)
   }
 
-  /// Where the elements of a turning part lie in the file, in our order.
+  /// Where the elements of a rotated part lie in the file, in our order.
   private var rotaryPlaces: [Int] {
     let width = factors.sizes.rotaryWidth
     return isInterleaved
@@ -79,7 +79,7 @@ struct LatentHeads: HeadProjections {
       : Array(0..<width)
   }
 
-  /// The same for a head's query: the part that turns, then the other.
+  /// The same for a head's query: the rotated part, then the other.
   private func queryPlaces(head h: Int) -> [Int] {
     let s = factors.sizes
     let first = h * s.headWidth

@@ -30,7 +30,7 @@ extension ModelConfiguration {
     let trained: Int?
   }
 
-  /// How queries and keys turn.
+  /// How queries and keys are rotated.
   static func rotary(
     _ family: Family, _ headWidth: Int, _ longest: Int, _ config: inout ConfigurationReader
   ) throws(ConfigurationError) -> RotaryEmbedding {
@@ -55,7 +55,7 @@ extension ModelConfiguration {
       base: beside.base ?? 10_000)
   }
 
-  /// How queries and keys turn, as one of the two objects says it.
+  /// How queries and keys are rotated, as one of the two objects says it.
   private static func rotary(
     _ family: Family, _ headWidth: Int, _ longest: Int, _ beside: Beside,
     _ scaling: inout ConfigurationReader
@@ -195,7 +195,7 @@ extension ModelConfiguration {
     return inner ?? outer
   }
 
-  /// R: the first part of a head turns in Phi-3, all of it elsewhere.
+  /// R: the first part of a head is rotated in Phi-3, all of it elsewhere.
   private static func rotatedWidth(
     _ family: Family, _ headWidth: Int, _ part: Double, _ config: ConfigurationReader
   ) throws(ConfigurationError) -> Int {
@@ -203,7 +203,7 @@ extension ModelConfiguration {
     if part != 1 && family != .phi3 {
       throw config.fault(
         "partial_rotary_factor",
-        .unsupported(value: "\(part)", supported: "\(family.rawValue) turns whole heads"))
+        .unsupported(value: "\(part)", supported: "\(family.rawValue) rotates whole heads"))
     }
     if width < 2 || width % 2 != 0 {
       throw config.fault(

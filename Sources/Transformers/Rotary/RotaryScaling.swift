@@ -6,14 +6,14 @@
 //   plain     f_i = θ^(−2i/R)
 //   linear    f_i / s                                                 position interpolation
 //   dynamic   θ' = θ (s l/L − (s − 1))^(R/(R−2)) beyond L tokens       NTK-aware, grows with l
-//   yarn      f_i / s where a wave turns less than β_slow times in L tokens, f_i where it turns
-//             more than β_fast times, a ramp between (Peng et al., arXiv 2309.00071)
+//   yarn      f_i / s where a wave has fewer than β_slow periods in L tokens, f_i where it has
+//             more than β_fast, a ramp between (Peng et al., arXiv 2309.00071)
 //   llama3    the same idea over wavelengths 2π/f_i, between L/low and L/high
 //   longrope  f_i / e_i with one list of e_i up to L tokens, another beyond (arXiv 2402.13753)
 //
 // L is the length that the model was trained at. The formulas and their defaults are those of the
 // library transformers (5.23, modeling_rope_utils.py); everything is computed in Float as there,
-// because at position 100,000 one unit in the last place of f_i turns a pair by 0.006 radians.
+// because at position 100,000 one unit in the last place of f_i rotates a pair by 0.006 radians.
 
 import RealModule
 
@@ -38,9 +38,9 @@ public enum RotaryScaling: Sendable, Equatable {
     public var factor: Double
     /// L.
     public var trainedLength: Int
-    /// Waves that turn more often than this in L tokens are kept.
+    /// Waves with more periods than this in L tokens are kept.
     public var betaFast: Double
-    /// Waves that turn less often than this in L tokens are divided by s.
+    /// Waves with fewer periods than this in L tokens are divided by s.
     public var betaSlow: Double
     /// Whether the ends of the ramp are rounded to whole indices.
     public var truncate: Bool
@@ -103,13 +103,13 @@ public enum RotaryScaling: Sendable, Equatable {
     (0..<width / 2).map { Float.pow(base, Float(2 * $0) / Float(width)) }
   }
 
-  /// Blends of f_i and f_i / s, by how often each wave turns in L tokens.
+  /// Blends of f_i and f_i / s, by the number of periods that each wave has in L tokens.
   ///
-  /// Wave i turns L f_i / 2π times, so the wave that turns n times has index(n) = R ln(L / 2πn) /
-  /// (2 ln θ). From index(β_fast) to index(β_slow) the share of f_i / s rises from 0 to 1.
+  /// Wave i has L f_i / 2π periods, so the wave of n periods has index(n) = R ln(L / 2πn) / (2 ln θ).
+  /// From index(β_fast) to index(β_slow) the share of f_i / s rises from 0 to 1.
   private func yarnFrequencies(_ yarn: Yarn, width: Int, base: Double) -> [Float] {
-    func index(_ turns: Double) -> Double {
-      Double(width) * Double.log(Double(yarn.trainedLength) / (turns * 2 * Double.pi))
+    func index(_ periods: Double) -> Double {
+      Double(width) * Double.log(Double(yarn.trainedLength) / (periods * 2 * Double.pi))
         / (2 * Double.log(base))
     }
     var low = index(yarn.betaFast)

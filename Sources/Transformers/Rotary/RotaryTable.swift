@@ -1,6 +1,6 @@
 // Angles of the positions 0, 1, 2 and so on, computed once.
 //
-// In:  how rows turn; how many positions are wanted.
+// In:  how rows are rotated; how many positions are wanted.
 // Out: cosines and sines of at least so many positions.
 //
 // Factored attention (LRKVDecoding.swift) needs the angle of every token at every step. They depend
@@ -12,25 +12,26 @@ public import Tensors
 
 /// A table that grows with the longest sequence.
 public final class RotaryTable<E: Scalar>: Sendable {
-  /// How rows turn.
+  /// How rows are rotated.
   public let rotary: RotaryEmbedding
-  private let known: Mutex<RotaryTurns<E>>
+  private let known: Mutex<Rotations<E>>
 
   /// An empty table.
   public init(_ rotary: RotaryEmbedding) {
     precondition(rotary.scaling == .none, "a table needs angles that do not depend on the length")
     self.rotary = rotary
-    known = Mutex(rotary.turns(positions: [], length: 0, as: E.self))
+    known = Mutex(rotary.rotations(positions: [], length: 0, as: E.self))
   }
 
-  /// The turns of positions 0 ..< n, or of more.
-  func turns(upTo n: Int) -> RotaryTurns<E> {
+  /// The rotations of positions 0 ..< n, or of more.
+  func rotations(upTo n: Int) -> Rotations<E> {
     known.withLock { known in
       let there = known.cosines.rows
       if there < n {
         // Twice as many at least, so that growing by one costs nothing in the end.
-        let more = rotary.turns(positions: Array(there..<max(n, 2 * there)), length: n, as: E.self)
-        known = RotaryTurns(
+        let more = rotary.rotations(
+          positions: Array(there..<max(n, 2 * there)), length: n, as: E.self)
+        known = Rotations(
           cosines: Tensor(joiningRows: [known.cosines, more.cosines]),
           sines: Tensor(joiningRows: [known.sines, more.sines]), widths: known.widths)
       }
