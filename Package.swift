@@ -51,19 +51,21 @@ let package = Package(
     .target(name: "CMappedFiles"),
     .target(
       name: "Tensors", dependencies: ["CLinearAlgebra", "CFusedChains", "CMappedFiles"],
-      swiftSettings: strict),
+      exclude: ["README.md"], swiftSettings: strict),
     .target(name: "TieredMemory", dependencies: ["Tensors"], swiftSettings: strict),
     .target(name: "LRQK", dependencies: ["Tensors", "TieredMemory"], swiftSettings: strict),
     .target(
       name: "Replay", dependencies: ["Tensors", "TieredMemory", "LRQK"], swiftSettings: strict),
-    .target(name: "Tokenizers", dependencies: ["Tensors"], swiftSettings: strict),
+    .target(
+      name: "Tokenizers", dependencies: ["Tensors"], exclude: ["README.md"],
+      swiftSettings: strict),
     .target(
       name: "Transformers",
       dependencies: [
         "Tensors", "TieredMemory",
         .product(name: "RealModule", package: "swift-numerics"),
       ],
-      swiftSettings: strict),
+      exclude: ["README.md"], swiftSettings: strict),
     .target(name: "ChatTemplates", dependencies: ["Tensors"], swiftSettings: strict),
     .target(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],

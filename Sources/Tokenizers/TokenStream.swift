@@ -1,7 +1,8 @@
 // Text while it is being generated.
 //
 // In:  token ids, one at a time.
-// Out: the text that is certain after each; joined, exactly what decoding all of them at once gives.
+// Out: the text that is certain after each. The pieces joined are what decoding all ids at once
+//      gives.
 
 /// Decodes a sequence of tokens as it grows.
 public struct TokenStream: Sendable {

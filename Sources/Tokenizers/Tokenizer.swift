@@ -14,9 +14,9 @@
 //   ids  --TokenDecoder--> text
 //
 // Byte-pair encodings only, with the parts that Llama 2 and 3, Mistral, Qwen 2 to 3 and Phi-3 are
-// made of, and their close relatives. Anything else in a file is an error that names it. Not read are
-// `truncation` and `padding`: options of a call that a library keeps in the file and resets on every
-// call. (Of `padding` only its token counts, which transformers adds.)
+// made of, and their close relatives. Anything else in a file is an error that names it.
+// `truncation` and `padding` are not read: they are options of a call, which the library keeps in
+// the file and resets on every call. (Of `padding` only its token counts, which transformers adds.)
 
 internal import Tensors
 

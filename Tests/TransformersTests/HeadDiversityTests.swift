@@ -44,8 +44,8 @@ private func separate(_ H: Int) -> HeadOperators {
     }
     #expect(abs(found.plain.eigenvalues.reduce(0, +) - Double(H)) < 1e-12)
 
-    // Centred operators, A_i / ‖A_i‖ minus their mean, have G_c as their inner products: the trace of
-    // both is Σ ‖A_i / ‖A_i‖ − mean‖².
+    // Centred operators, A_i / ‖A_i‖ minus their mean, have G_c as their inner products: the trace
+    // of both is Σ ‖A_i / ‖A_i‖ − mean‖².
     let unit = A.map { a in a.map { $0 / a.squaredNorm.squareRoot() } }
     let sum = unit.dropFirst().reduce(unit[0], +)
     let distances = unit.map { $0.adding(sum, times: -1 / Double(H)).squaredNorm }
@@ -142,8 +142,8 @@ private func separate(_ H: Int) -> HeadOperators {
     }
   }
 
-  // At position 0 nothing is rotated, so that q · k of materialised rows is x A_h x'ᵀ. The bound is that
-  // of float32 weights' products, some 60 roundings of 6e-8.
+  // At position 0 nothing is rotated, so that q · k of materialised rows is x A_h x'ᵀ. The bound is
+  // that of float32 weights' products, some 60 roundings of 6e-8.
   @Test("operators are what materialised heads compute", arguments: ["lrkv", "deepseek", "llama3"])
   func meaning(_ name: String) throws {
     let file = try SafetensorsFile(path: TinyCheckpoint.path(name) + "/model.safetensors")

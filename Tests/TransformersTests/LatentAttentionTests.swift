@@ -11,7 +11,7 @@ import Transformers
     LatentSizes(heads: 1, rotaryWidth: 2, plainWidth: 1, latentWidth: 1, valueWidth: 3),
   ]
 
-  // The bounds of LRKVAttentionTests, for the same reason.
+  // The bounds of LRKVFactorsTests, for the same reason.
   @Test("absorbed is materialised over 500 steps", arguments: sizes)
   func steps(_ s: LatentSizes) throws {
     let rotary = RotaryEmbedding(rotatedWidth: s.rotaryWidth, base: 10_000)

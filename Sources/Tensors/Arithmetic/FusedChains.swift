@@ -1,7 +1,8 @@
 // The only door to the C functions of CFusedChains: what stands between a caller and a pointer.
 //
 // In:  counts of elements and the sizes that a caller names.
-// Out: nothing, where every index of the call lies within its elements; else a trap with a sentence.
+// Out: nothing where every index of the call lies within its elements, else a trap with a
+//      sentence.
 //
 // The calls themselves are FusedChains+Float.swift and FusedChains+Double.swift. They differ in the
 // element type and the suffix of the C functions alone: C has no generics, and two plain texts are
@@ -50,7 +51,7 @@ func checkRowScores(rows: Int, width: Int, q: Int, out: Int) {
 func checkGather(rows: Int, width: Int, slots: Span<Int32>) {
   precondition(width >= 0, "gather: width is \(width)")
   let available = width == 0 ? Int(Int32.max) : rows / width
-  // The largest of the slots as unsigned numbers: one pass without branches finds negative ones too.
+  // The largest slot as an unsigned number: one pass without branches, negative slots included.
   var largest: UInt32 = 0
   for i in slots.indices { largest = max(largest, UInt32(bitPattern: slots[i])) }
   precondition(

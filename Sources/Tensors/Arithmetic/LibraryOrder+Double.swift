@@ -6,7 +6,7 @@
 import CLinearAlgebra
 
 extension Double: LibraryOrder {
-  /// `cblas_dgemm`.
+  /// The product of Double matrices, by `cblas_dgemm`.
   public static func libraryMatmul(
     m: Int, n: Int, k: Int, a: Span<Double>, lda: Int, transposeA: Bool, b: Span<Double>,
     ldb: Int, transposeB: Bool, into c: inout MutableSpan<Double>, from first: Int, ldc: Int,

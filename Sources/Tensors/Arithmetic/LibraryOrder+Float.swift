@@ -6,7 +6,7 @@
 import CLinearAlgebra
 
 extension Float: LibraryOrder {
-  /// `cblas_sgemm`.
+  /// The product of Float matrices, by `cblas_sgemm`.
   public static func libraryMatmul(
     m: Int, n: Int, k: Int, a: Span<Float>, lda: Int, transposeA: Bool, b: Span<Float>, ldb: Int,
     transposeB: Bool, into c: inout MutableSpan<Float>, from first: Int, ldc: Int,

@@ -173,9 +173,9 @@ extension Tensor {
 
 /// A tensor whose shape is not the one that its use needs.
 public struct ShapeError: Error, Equatable, CustomStringConvertible {
-  /// Which tensor.
+  /// Name of the tensor.
   public let tensor: String
-  /// Its shape.
+  /// The shape that it has.
   public let found: [Int]
   /// The axes that were needed, each "name size".
   public let expected: [String]

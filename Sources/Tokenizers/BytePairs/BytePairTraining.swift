@@ -16,8 +16,9 @@ import Tensors
 
 /// The tokenizer.json of a byte-level tokenizer trained on `texts`.
 ///
-/// `begin`, the number of a special token, stands before every text where one is given. Ids: special tokens, the 256 bytes, merges in their order. Ends early where no pair occurs twice.
-/// Throws where the pattern is not one that the reader of tokenizer.json supports.
+/// Ids: special tokens, the 256 bytes, merges in their order. Training ends early where no pair
+/// occurs twice. `begin`, the number of a special token, stands before every text where one is
+/// given. Throws where the reader of tokenizer.json does not support the pattern.
 public func trainedTokenizer(
   texts: some Sequence<String>, vocabularySize: Int, pattern: String, specialTokens: [String],
   begin: Int? = nil

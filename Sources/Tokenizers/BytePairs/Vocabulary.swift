@@ -21,7 +21,7 @@ struct Vocabulary: Sendable {
   /// id of the tokens `<0x00>` to `<0xFF>`, where there are such.
   private(set) var bytes: [Int?] = []
 
-  /// Reads `model.vocab`.
+  /// Reads `model.vocab` of tokenizer.json.
   init(_ part: TokenizerPart) throws(TokenizerError) {
     guard let members = part.value.objectValue else { throw part.fault("not an object") }
     ids.reserveCapacity(members.count)

@@ -1,11 +1,12 @@
 // One list of added tokens out of several files.
 //
-// In:  the added tokens of tokenizer.json; what the files beside it say (TokenizerConfiguration.swift).
+// In:  the added tokens of tokenizer.json; what the files beside it say
+//      (TokenizerConfiguration.swift).
 // Out: the list that transformers 5 makes of them, what is worth a line to the user, or an error
 //      where a token cannot get the id that a file gives it.
 //
 //   1. tokens by number, in the order of their ids, unless the list has them with the same options
-//   2. tokens by role that are still none of the added tokens; a string is a special token
+//   2. tokens by role that are not yet among the added tokens; a string is a special token
 //   3. special tokens without a role, in the same way
 //
 // A token that is new to tokenizer.json gets the next free id. Where added_tokens_decoder gives it
@@ -53,7 +54,8 @@ extension AddedTokenList {
       if id == token.id { continue }
       notes.append(
         token.part.fault(
-          "\(quoted(content)) has the id \(token.id) here and \(id) in tokenizer.json; that one counts"
+          "\(quoted(content)) has the id \(token.id) here and \(id) in tokenizer.json; "
+            + "that one counts"
         ).description)
       break
     }

@@ -25,13 +25,13 @@ internal import Tensors
 
 /// The files of a folder that say something about tokens.
 struct TokenizerFiles: Sendable {
-  /// tokenizer.json.
+  /// The file tokenizer.json, which every folder has.
   var tokenizer: TokenizerPart
-  /// tokenizer_config.json.
+  /// The file tokenizer_config.json, where there is one.
   var configuration: TokenizerPart?
-  /// special_tokens_map.json.
+  /// The file special_tokens_map.json, where there is one.
   var specialTokens: TokenizerPart?
-  /// added_tokens.json.
+  /// The file added_tokens.json, where there is one.
   var addedTokens: TokenizerPart?
   /// `model_type` of config.json.
   var modelType: String?
@@ -52,11 +52,11 @@ struct TokenizerConfiguration: Sendable {
     let part: TokenizerPart
   }
 
-  /// Tokens by role, the standard ones first.
+  /// Tokens by role, those that every tokenizer may have first.
   private(set) var named = NamedTokens()
   /// Special tokens without a role.
   private(set) var extra: [TokenMention] = []
-  /// By id.
+  /// Tokens with the ids that the files give them, in the order of the ids.
   private(set) var numbered: [Numbered] = []
   /// Whether special tokens in a text are text.
   private(set) var splitsSpecial = false
@@ -149,7 +149,7 @@ struct TokenizerConfiguration: Sendable {
     }
   }
 
-  /// `added_tokens_decoder`.
+  /// Reads `added_tokens_decoder`.
   private mutating func readNumbered(_ part: TokenizerPart) throws(TokenizerError) {
     for (key, part) in try part.members() {
       guard let id = Int(key), id >= 0, id <= Int(Int32.max) else {
@@ -239,7 +239,7 @@ private struct MemberList {
     self[key].flatMap { $0.value.objectValue == nil && !$0.value.isNull ? $0 : nil }
   }
 
-  /// Strings and objects of roles that are none of the standard ones.
+  /// Strings and objects of the roles that this model alone has.
   var tokens: [(key: String, part: TokenizerPart)] {
     all.filter {
       $0.key.hasSuffix("_token") && !TokenizerConfiguration.roles.contains($0.key)

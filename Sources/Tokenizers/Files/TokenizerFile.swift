@@ -9,7 +9,7 @@
 
 internal import Tensors
 
-/// A tokenizer's text: every stage works on Unicode scalars, whose equality is exact.
+/// A tokenizer's text: every part works on Unicode scalars, whose equality is exact.
 ///
 /// (Swift compares strings by canonical equivalence; a vocabulary holds "é" in both spellings.)
 typealias Scalars = [Unicode.Scalar]
@@ -91,7 +91,7 @@ struct TokenizerPart {
     }
   }
 
-  /// This string.
+  /// The text of this part, which has to be a string.
   func string() throws(TokenizerError) -> String {
     guard let text = value.stringValue else { throw fault("not a string") }
     return text

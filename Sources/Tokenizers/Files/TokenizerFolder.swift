@@ -40,7 +40,7 @@ extension Tokenizer {
 /// Why there is no tokenizer.json in a checkpoint folder, and what to do: half a line for an error.
 ///
 /// Only names of files are looked at, never their contents.
-public func missingTokenizer(folder: String) -> String {
+package func missingTokenizer(folder: String) -> String {
   let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
   if let other = ["tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "tiktoken.model"]
     .first(where: names.contains)

@@ -4,15 +4,15 @@
 // Out: one line for each setting that says something else than tokenizer.json does.
 //
 // What becomes of a text stands in tokenizer.json alone, as in `tokenizers`, in transformers 4 for
-// every tokenizer with such a file, and in transformers 5 for most. Of these settings transformers 5
-// takes no notice for those either:
+// every tokenizer with such a file, and in transformers 5 for most. Of these settings transformers
+// 5 takes no notice for those either:
 //
 //   add_bos_token, add_eos_token   the post-processor counts
 //   add_prefix_space               normalizer and pre-tokenizer count
 //   clean_up_tokenization_spaces   not for byte-pair encodings, which it would corrupt
 //   truncation and padding sides, model_max_length, legacy, use_fast, ...
 //
-// A few classes transformers 5 builds anew from vocabulary and merges, with parts of its own. For
+// A few classes transformers 5 rebuilds from vocabulary and merges, with parts of its own. For
 // published models these are the parts of tokenizer.json, but not for all of them: Llama 2's has a
 // normalizer that puts a space behind each special token, the class has none. A line says so.
 
@@ -43,7 +43,8 @@ struct TokenizerSettings {
       if wanted == isAdded { continue }
       notes.append(
         part.fault(
-          "tokenizer.json's post_processor \(isAdded ? "adds" : "does not add") the token; that counts"
+          "tokenizer.json's post_processor \(isAdded ? "adds" : "does not add") the token; "
+            + "that counts"
         ).description)
     }
     return notes
@@ -85,7 +86,7 @@ struct TokenizerSettings {
     return try notes + classNotes()
   }
 
-  // MARK: - Classes that are built anew
+  // MARK: - Classes that are rebuilt
 
   /// A line where transformers 5 builds a tokenizer that differs from tokenizer.json.
   private func classNotes() throws(TokenizerError) -> [String] {

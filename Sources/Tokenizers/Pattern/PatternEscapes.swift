@@ -8,7 +8,7 @@
 //   \ and punctuation: that character
 
 extension PatternParser {
-  /// After "\".
+  /// What the characters after "\" mean.
   mutating func escape() throws(PatternError) -> ScalarSet {
     let start = place
     if let literal = try literal(at: start) { return try folded(literal) }

@@ -1,6 +1,6 @@
 // What a pattern has tried on a text without success.
 //
-// In:  steps of a pattern and places of a text, as the matcher (TokenizerPattern.swift) fails there.
+// In:  steps of a pattern and places of a text where the matcher (TokenizerPattern.swift) fails.
 // Out: whether a step has failed at a place; which ends of a repetition are still untried; where a
 //      run of a set's scalars ends.
 //

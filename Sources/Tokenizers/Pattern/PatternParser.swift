@@ -14,8 +14,8 @@
 // A group may repeat at most 8 times, a set at most 1000 times or without bound; a lookahead not at
 // all. Ignoring case is for ASCII literals and classes, with the two characters beyond ASCII that
 // fold into it: U+017F (s) and U+212A (k).
-// Everything else is an error that names it: anchors, lazy quantifiers, back-references, lookbehind,
-// names, scripts, class arithmetic.
+// Everything else is an error that names it: anchors, lazy quantifiers, back-references,
+// lookbehind, names, scripts, class arithmetic.
 
 /// What a pattern holds that is not supported.
 struct PatternError: Error {
@@ -58,7 +58,7 @@ indirect enum PatternNode {
 }
 
 extension TokenizerPattern {
-  /// Compiles `pattern`.
+  /// Compiles `pattern` into the steps of a matcher.
   init(_ pattern: Scalars) throws(PatternError) {
     if pattern.count > 10_000 { throw PatternError(reason: "longer than 10000 characters") }
     var parser = PatternParser(pattern: pattern)
@@ -160,7 +160,7 @@ struct PatternParser {
     .take(set, minimum: 1, maximum: 1, isPossessive: false)
   }
 
-  /// After "(".
+  /// A group, from behind its "(" on.
   private mutating func group(depth: Int) throws(PatternError) -> PatternNode {
     let outer = ignoresCase
     defer { ignoresCase = outer }
@@ -228,7 +228,7 @@ struct PatternParser {
     return number
   }
 
-  /// After "[".
+  /// A class, from behind its "[" on.
   private mutating func characterClass() throws(PatternError) -> ScalarSet {
     let isNegated = take("^")
     if isNegated && ignoresCase { throw fault("a negated class that ignores case") }

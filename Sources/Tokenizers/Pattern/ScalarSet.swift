@@ -26,7 +26,7 @@ struct ScalarSet: Sendable {
     rememberASCII()
   }
 
-  /// One scalar.
+  /// The set of one scalar.
   init(_ scalar: Unicode.Scalar) { self.init(scalar...scalar) }
 
   /// All scalars that `isIncluded` accepts a category of.

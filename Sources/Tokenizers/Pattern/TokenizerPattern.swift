@@ -12,10 +12,11 @@
 // depth of recursion is at most its length, whatever the text.
 //
 // Time: the patterns of published tokenizers consume what they have looked at and need no more than
-// a few steps a scalar. A pattern made for it (`a*a*b`) would cost a power of the text's length; once
-// a text has taken more steps than a published pattern ever does, the matcher remembers what has
-// failed where (PatternMemory.swift) and never tries it again. So the time is proportional to the
-// text's length, with a factor that depends on the pattern alone, and the matches stay the same.
+// a few steps a scalar. A pattern made for it (`a*a*b`) would cost a power of the text's length;
+// once a text has taken more steps than a published pattern ever does, the matcher remembers what
+// has failed where (PatternMemory.swift) and never tries it again. So the time is proportional to
+// the text's length, with a factor that depends on the pattern alone, and the matches stay the
+// same.
 
 /// A compiled pattern.
 struct TokenizerPattern: Sendable {

@@ -130,7 +130,7 @@ struct AddedTokenList: Sendable {
     highest = max(highest, id)
   }
 
-  /// The token with this text; nil where it is none of the added ones.
+  /// The token with this text; nil where no added token has it.
   subscript(content: Scalars) -> TokenDeclaration? {
     places[content].map { tokens[$0].declaration }
   }

@@ -137,7 +137,7 @@ private struct TokenFinder: Sendable {
         while stop < text.count && text[stop].properties.isWhitespace { stop += 1 }
       }
       if end < begin { segments.append(.text(end..<begin)) }
-      // A token of white space may have gone into the one before it; then it is none.
+      // A whitespace token may already be part of the token before it; skip it then.
       if begin < stop { segments.append(.token(token.id)) }
       end = stop
     }

@@ -31,8 +31,8 @@ struct ByteLevelStep: DecoderStep {
 
 /// Tokens such as `<0xC3>` become the text of their bytes.
 ///
-/// The library looks at a whole run of them: if the run is UTF-8 it is one token, and otherwise each
-/// byte of it is a U+FFFD. So a run is held back until another token ends it.
+/// The library looks at a whole run of them: if the run is UTF-8 it is one token, and otherwise
+/// each byte of it is a U+FFFD. So a run is held back until another token ends it.
 struct ByteFallbackStep: DecoderStep {
   private var bytes: [UInt8] = []
   private var token: Scalars = []

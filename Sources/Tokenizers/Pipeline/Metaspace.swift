@@ -11,7 +11,7 @@ struct Metaspace: Sendable {
     case always
     /// In front of the piece with which the whole text begins.
     case first
-    /// Nowhere.
+    /// In front of no piece.
     case never
   }
 

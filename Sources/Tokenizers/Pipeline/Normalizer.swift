@@ -19,7 +19,7 @@ indirect enum Normalizer: Sendable {
   /// Puts `content` in the place of each match.
   case replace(TokenizerPattern, content: Scalars)
 
-  /// Reads `normalizer`.
+  /// Reads `normalizer` of tokenizer.json.
   init(_ part: TokenizerPart) throws(TokenizerError) {
     let type = try part.type()
     switch type {

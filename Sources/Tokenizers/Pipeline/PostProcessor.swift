@@ -6,7 +6,7 @@
 //   TemplateProcessing: single = [SpecialToken "<s>", Sequence "A"]
 //
 // Templates for pairs of texts are read past: this package encodes one text at a time. ByteLevel
-// moves the offsets of tokens, which nobody here asks for, and leaves ids alone.
+// moves the offsets of tokens, which are not computed here, and leaves ids alone.
 
 /// The post-processor of a tokenizer.
 struct PostProcessor: Sendable {

@@ -38,7 +38,7 @@ indirect enum PreTokenizer: Sendable {
     }
   }()
 
-  /// Reads `pre_tokenizer`.
+  /// Reads `pre_tokenizer` of tokenizer.json.
   init(_ part: TokenizerPart) throws(TokenizerError) {
     let type = try part.type()
     switch type {
@@ -50,7 +50,7 @@ indirect enum PreTokenizer: Sendable {
       }
       self = .sequence(steps)
     case "ByteLevel":
-      // trim_offsets moves the offsets of tokens, which nobody here asks for.
+      // trim_offsets moves the offsets of tokens, which are not computed here.
       try part.allow("type", "add_prefix_space", "trim_offsets", "use_regex")
       _ = try part.flag("trim_offsets")
       self = .byteLevel(
@@ -150,7 +150,7 @@ indirect enum PreTokenizer: Sendable {
 
 /// What becomes of the matches that a text is cut at.
 enum SplitBehavior: String, Sendable {
-  /// They vanish.
+  /// They vanish from the text.
   case removed = "Removed"
   /// Each is a piece of its own.
   case isolated = "Isolated"

@@ -26,7 +26,7 @@ public enum AttentionVariant: Sendable, Equatable {
   /// Queries, keys and values of their own: MHA, GQA, MQA.
   case ordinary
   /// LRKV with heads of this width, residuals of this rank.
-  case lowRank(width: Int, rank: Int, positions: LRKVPositions)
+  case lrkv(width: Int, rank: Int, positions: LRKVPositions)
   /// MLA; says whether rotated pairs are neighbours in the files.
   case latent(LatentSizes, isInterleaved: Bool)
 
@@ -39,12 +39,12 @@ public enum AttentionVariant: Sendable, Equatable {
     case .llama, .qwen2, .qwen3, .mistral, .phi3:
       let (H, M, d) = try ModelConfiguration.heads(family, hiddenSize, &config)
       return (.ordinary, H, M, d)
-    case .lrkv: return try lowRank(hiddenSize, &config)
+    case .lrkv: return try lrkv(hiddenSize, &config)
     case .deepseekV3: return try latent(layers: layers, &config)
     }
   }
 
-  private static func lowRank(
+  private static func lrkv(
     _ hiddenSize: Int, _ config: inout ConfigurationReader
   ) throws(ConfigurationError) -> (AttentionVariant, Int, Int, Int) {
     let heads = try config.require(
@@ -79,7 +79,7 @@ public enum AttentionVariant: Sendable, Equatable {
     }
     // Without residuals every head has the same keys and values: multi-query attention.
     return (
-      .lowRank(width: width, rank: rank, positions: positions), heads, rank == 0 ? 1 : heads,
+      .lrkv(width: width, rank: rank, positions: positions), heads, rank == 0 ? 1 : heads,
       positions.headWidth(width: width, rank: rank)
     )
   }
@@ -155,7 +155,7 @@ extension ModelConfiguration {
     let width: Int
     switch variant {
     case .ordinary: return try rotary(family, headWidth, longest, &config)
-    case .lowRank(let head, _, _): width = head
+    case .lrkv(let head, _, _): width = head
     case .latent(let sizes, _): width = sizes.rotaryWidth
     }
     let plain = try rotary(family, width, longest, &config)
@@ -164,7 +164,7 @@ extension ModelConfiguration {
         config.has("rope_scaling") ? "rope_scaling" : "rope_parameters",
         .unsupported(value: "scaled RoPE", supported: "\(family.rawValue) rotates by plain RoPE"))
     }
-    guard case .lowRank(_, let rank, let positions) = variant else { return plain }
+    guard case .lrkv(_, let rank, let positions) = variant else { return plain }
     return positions.rotary(width: width, rank: rank, base: plain.base)
   }
 }

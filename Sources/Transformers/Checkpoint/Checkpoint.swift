@@ -7,10 +7,10 @@
 // convert a model write both, and an index of shards that were never downloaded is common. A note
 // says so, unless the index names the single file itself.
 //
-// The index says which shard has which tensor. It may come from anybody, so a shard is a plain file
+// The index says which shard has which tensor. Its origin is unknown, so a shard is a plain file
 // name (a symbolic link is followed; a path is refused), and index and shards must agree in both
-// directions. DecoderWeights.swift asks for every tensor of the model; `finish` then refuses what is left:
-// a tensor without a place means that the configuration describes another model.
+// directions. DecoderWeights.swift asks for every tensor of the model; `finish` then refuses what
+// is left: a tensor without a place means that the configuration describes another model.
 
 import Foundation
 public import Tensors

@@ -3,9 +3,9 @@
 // In:  a path at which config.json or the weights were not found.
 // Out: half a line for an error: what is there instead, and what to do.
 //
-// Most such paths are one of a few things: a repository's name, a file of the folder, the cache of a
-// download tool, a model in another format. Each has its own remedy, so each is named. Only names of
-// files are looked at, never their contents.
+// Most such paths are one of a few things: a repository's name, a file of the folder, the cache of
+// a download tool, a model in another format. Each has its own remedy, so each is named. Only names
+// of files are looked at, never their contents.
 
 import Foundation
 import Tensors

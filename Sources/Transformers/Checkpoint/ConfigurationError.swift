@@ -9,7 +9,7 @@ public import Tensors
 
 /// A config.json (or generation_config.json) that this package cannot follow to the letter.
 public struct ConfigurationError: Error, Equatable, CustomStringConvertible {
-  /// The path.
+  /// The path of the file.
   public let file: String
   /// The key in question, "rope_scaling.factor" for a key within another; nil for the whole file.
   public let key: String?

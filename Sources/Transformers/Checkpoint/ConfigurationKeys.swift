@@ -11,7 +11,7 @@ package import Tensors
 
 /// Keys that change nothing, under which values, and why.
 package struct HarmlessKeys: Sendable {
-  /// The keys.
+  /// Names of the keys.
   package let keys: [String]
   /// The values under which they change nothing.
   package let values: HarmlessValues

@@ -14,20 +14,20 @@
 //   model.norm.weight, lm_head.weight                  (D), (vocabulary, D)
 //
 // Phi-3 stacks q, k, v in self_attn.qkv_proj and gate, up in mlp.gate_up_proj: row ranges of one
-// stored matrix. Qwen3 adds self_attn.{q,k}_norm.weight (d). LRKV's and MLA's attention have names of
-// their own: LRKVHeads.swift, LatentHeads.swift.
+// stored matrix. Qwen3 adds self_attn.{q,k}_norm.weight (d). LRKV's and MLA's attention have names
+// of their own: LRKVHeads.swift, LatentHeads.swift.
 
 import Tensors
 
 /// All parameters of a decoder.
-struct Weights: Sendable {
-  /// (vocabulary, D).
+struct DecoderWeights: Sendable {
+  /// The embedding, (vocabulary, D).
   let embedding: StoredMatrix
-  /// N of them.
+  /// The blocks, one a layer.
   let blocks: [Block]
-  /// Before the output matrix.
+  /// The norm before the output matrix.
   let norm: RMSNorm
-  /// (vocabulary, D); the embedding itself where the two are tied.
+  /// The output matrix, (vocabulary, D); the embedding itself where the two are tied.
   let output: StoredMatrix
   /// How large they are together.
   let size: WeightSize
@@ -71,14 +71,14 @@ extension Block {
   ) throws {
     let layer = "model.layers.\(shape.layer)"
     inputNorm = try RMSNorm("\(layer).input_layernorm", c.hiddenSize, c, &checkpoint)
-    attention = try Attention(c, shape, angles, "\(layer).self_attn", &checkpoint)
+    attention = try AttentionLayer(c, shape, angles, "\(layer).self_attn", &checkpoint)
     feedForwardNorm = try RMSNorm(
       "\(layer).post_attention_layernorm", c.hiddenSize, c, &checkpoint)
     feedForward = try FeedForward(c, "\(layer).mlp", &checkpoint)
   }
 }
 
-extension Attention {
+extension AttentionLayer {
   fileprivate init(
     _ c: ModelConfiguration, _ shape: LayerShape, _ angles: RotaryTable<Float>?, _ name: String,
     _ checkpoint: inout Checkpoint
@@ -88,7 +88,7 @@ extension Attention {
     case .ordinary:
       heads = try OrdinaryHeads(c, shape, name, &checkpoint)
       valueWidth = c.headWidth
-    case .lowRank(let width, let rank, let positions):
+    case .lrkv(let width, let rank, let positions):
       guard let angles else { preconditionFailure("LRKV's angles are not scaled") }
       let heads = try LRKVHeads(
         c, width: width, rank: rank, positions, angles, name, &checkpoint)

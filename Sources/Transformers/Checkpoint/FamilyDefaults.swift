@@ -22,13 +22,13 @@
 extension ModelConfiguration.Family {
   /// The defaults of a family's keys; nil where the key has to be there.
   package struct Defaults: Sendable {
-    /// rms_norm_eps.
+    /// The default of rms_norm_eps.
     package var normEpsilon: Double?
-    /// max_position_embeddings.
+    /// The default of max_position_embeddings.
     package var longestSequence: Int?
-    /// num_key_value_heads; nil means as many as query heads.
+    /// The default of num_key_value_heads; nil means as many as query heads.
     package var keyValueHeads: Int?
-    /// eos_token_id; nil means that no token ends a text.
+    /// The default of eos_token_id; nil means that no token ends a text.
     package var endOfText: Int?
   }
 

@@ -5,14 +5,14 @@
 //
 // Whence the list: the base class of configurations in the library transformers (versions 4 and 5),
 // its model classes, what training and conversion tools write, and the published configurations of
-// the families. A key belongs here only if no class of these families computes anything else because
-// of it. Many do so under every value. Others would mean something else in some model: they pass
-// with the values that mean "as built here", and are refused with any other.
+// the families. A key belongs here only if no class of these families computes anything else
+// because of it. Many do so under every value. Others would mean something else in some model: they
+// pass with the values that mean "as built here", and are refused with any other.
 //
-// What reads the table: ConfigurationKeys.swift. Keys that ModelConfiguration.swift reads are not in
-// it. A key that stands nowhere is an error: better to ask than to compute something else.
+// What reads the table: ConfigurationKeys.swift. Keys that ModelConfiguration.swift reads are not
+// in it. A key that stands nowhere is an error: better to ask than to compute something else.
 
-/// The table.
+/// The table of keys that change nothing.
 package let harmlessKeys: [HarmlessKeys] = [
   HarmlessKeys(
     [

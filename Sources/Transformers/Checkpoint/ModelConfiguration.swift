@@ -3,10 +3,11 @@
 // In:  config.json, and generation_config.json where there is one.
 // Out: a plain value that has been checked: sizes, variants of attention, RoPE, end-of-text tokens.
 //
-// Five families with ordinary heads, as the library transformers calls them: LlamaForCausalLM (2, 3,
-// 3.1, 3.2), Qwen2ForCausalLM (2, 2.5), Qwen3ForCausalLM, MistralForCausalLM and Phi3ForCausalLM.
-// Two more differ from Llama in their attention alone, AttentionVariant.swift: LRKVForCausalLM
-// (ours) and DeepseekV3ForCausalLM (without experts). What the five share, and where they differ:
+// Five families with ordinary heads, as the library transformers calls them: LlamaForCausalLM (2,
+// 3, 3.1, 3.2), Qwen2ForCausalLM (2, 2.5), Qwen3ForCausalLM, MistralForCausalLM and
+// Phi3ForCausalLM. Two more differ from Llama in their attention alone, AttentionVariant.swift:
+// LRKVForCausalLM (ours) and DeepseekV3ForCausalLM (without experts). What the five share, and
+// where they differ:
 //
 //            q, k, v bias     o bias           q, k norm   window              fused matrices
 //   Llama    attention_bias   attention_bias   no          none                no
@@ -16,9 +17,9 @@
 //   Phi-3    no               no               no          sliding_window      q k v, gate up
 //
 // Both layouts of version 4 (rope_theta, rope_scaling) and version 5 (rope_parameters) of the
-// library are read, RotaryConfiguration.swift, and SlidingWindows.swift has the windows. Sizes have to
-// be there; an absent option has the default of the library's class, FamilyDefaults.swift. A key that
-// changes nothing is passed over, HarmlessKeys.swift; any other unknown key is an error.
+// library are read, RotaryConfiguration.swift, and SlidingWindows.swift has the windows. Sizes have
+// to be there; an absent option has the default of the library's class, FamilyDefaults.swift. A key
+// that changes nothing is passed over, HarmlessKeys.swift; any other unknown key is an error.
 
 import Tensors
 
@@ -26,17 +27,17 @@ import Tensors
 public struct ModelConfiguration: Sendable, Equatable {
   /// The families that are built here, by the names of their checkpoints.
   public enum Family: String, Sendable, CaseIterable {
-    /// Llama 2, 3, 3.1, 3.2.
+    /// Llama 2, 3, 3.1 and 3.2.
     case llama = "LlamaForCausalLM"
     /// Qwen 2 and 2.5.
     case qwen2 = "Qwen2ForCausalLM"
-    /// Qwen 3.
+    /// Qwen 3, dense.
     case qwen3 = "Qwen3ForCausalLM"
-    /// Mistral.
+    /// Mistral 7B and its relatives.
     case mistral = "MistralForCausalLM"
-    /// Phi-3, Phi-3.5, Phi-4-mini.
+    /// Phi-3, Phi-3.5 and Phi-4-mini.
     case phi3 = "Phi3ForCausalLM"
-    /// LRKV, ours.
+    /// LRKV, an architecture of this package.
     case lrkv = "LRKVForCausalLM"
     /// DeepSeek-V3 and V2, dense layers only.
     case deepseekV3 = "DeepseekV3ForCausalLM"
@@ -55,7 +56,7 @@ public struct ModelConfiguration: Sendable, Equatable {
     }
   }
 
-  /// Which family.
+  /// The family of the checkpoint.
   public let family: Family
   /// Rows of the embedding and of the output matrix.
   public let vocabulary: Int
@@ -63,14 +64,14 @@ public struct ModelConfiguration: Sendable, Equatable {
   public let hiddenSize: Int
   /// Width within the feed-forward.
   public let intermediateSize: Int
-  /// Blocks.
+  /// Number of blocks.
   public let layers: Int
   /// Ordinary heads, LRKV or MLA; of the latter two the sizes below are those of the materialised
   /// form, which caches see.
   public let attention: AttentionVariant
-  /// H.
+  /// Query heads, H.
   public let queryHeads: Int
-  /// M; divides H.
+  /// Key/value heads, M; divides H.
   public let keyValueHeads: Int
   /// d, elements of one head's query or key; of its value too, but for LRKV and MLA.
   public let headWidth: Int
@@ -134,10 +135,10 @@ public struct ModelConfiguration: Sendable, Equatable {
 
   /// Whether a sequence of `length` tokens is to start over with a new prompt of all its tokens.
   ///
-  /// True once, for Phi-3 with long and short RoPE factors: when a sequence outgrows the length that
-  /// the model was trained at, every key is rotated by other angles than before. The library drops its
-  /// cache there. It does so for no other family, nor for dynamic scaling: there older keys keep the
-  /// angles they were given, and so they do here.
+  /// True once, for Phi-3 with long and short RoPE factors: when a sequence outgrows the length
+  /// that the model was trained at, every key is rotated by other angles than before. The library
+  /// drops its cache there. It does so for no other family, nor for dynamic scaling: there older
+  /// keys keep the angles they were given, and so they do here.
   public func needsNewPrompt(at length: Int) -> Bool {
     guard family == .phi3, case .longRope(_, _, let trained, _) = rotary.scaling else {
       return false

@@ -7,13 +7,13 @@
 //   4. every query head attends with key/value head h / G, G = H / M
 //   5. the answers side by side (n, H d_v), times W_Oᵀ + b; d_v = d but for LRKV and MLA
 //
-// Step 4 differs: a prompt attends here, causally and in full (PromptAttention.swift); a new token
-// attends through its sequence's cache.
+// Line 4 has two forms: a prompt attends here, causally and in full (PromptAttention.swift); a new
+// token attends through its sequence's cache.
 
 import Tensors
 
 /// Projections and RoPE of one layer's attention.
-struct Attention: Sendable {
+struct AttentionLayer: Sendable {
   /// Heads, width, window.
   let shape: LayerShape
   /// d_v, how much of an answer counts: the first columns of its d.
@@ -23,7 +23,7 @@ struct Attention: Sendable {
   /// (n, H d_v) to (n, D).
   let output: Linear
 
-  /// Step 4 for a prompt: the heads' answers side by side, (l, H d_v).
+  /// Line 4 for a prompt: the heads' answers side by side, (l, H d_v).
   func attend(_ prompt: PromptRows) throws -> Tensor<Float> {
     let answers = try mapConcurrently(shape.queryHeads) { h in
       let m = h / shape.groupSize
@@ -34,7 +34,7 @@ struct Attention: Sendable {
     return joinedColumns(answers.map(trimmed))
   }
 
-  /// Step 5 for one token of each of several sequences, given their answers (H, d): (n, D).
+  /// Line 5 for one token of each of several sequences, given their answers (H, d): (n, D).
   func mix(_ answers: [Tensor<Float>]) -> Tensor<Float> {
     let rows = answers.map { trimmed($0).elements }
     return output(

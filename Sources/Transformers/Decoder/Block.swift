@@ -8,15 +8,15 @@
 
 import Tensors
 
-/// One layer.
+/// One layer of the decoder.
 struct Block: Sendable {
-  /// norm₁.
+  /// norm₁, before the attention.
   let inputNorm: RMSNorm
-  /// AttentionLayer.swift.
-  let attention: Attention
-  /// norm₂.
+  /// The attention, AttentionLayer.swift.
+  let attention: AttentionLayer
+  /// norm₂, before the feed-forward.
   let feedForwardNorm: RMSNorm
-  /// FeedForward.swift.
+  /// The feed-forward, FeedForward.swift.
   let feedForward: FeedForward
 
   /// A whole prompt (l, D); `keep` gets the rows that a cache may want, after they were used.

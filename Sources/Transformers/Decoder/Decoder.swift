@@ -11,11 +11,12 @@
 // afterwards; a new token attends through the caches of its sequence. Tokens of several sequences
 // pass together, so that every weight is read once a step.
 //
-// Positions. Token p of a sequence is rotated by position p. Two scalings of RoPE depend on the length
-// of the sequence as well. `dynamic`: a prompt is rotated by the frequencies of its own length, and each
-// new token by those of the length it brings about; older keys keep theirs. That is what the
-// library transformers does when it generates with a cache, and it differs from one forward pass
-// over the whole sequence. `longrope` of Phi-3: see ModelConfiguration.needsNewPrompt(at:).
+// Positions. Token p of a sequence is rotated by position p. Two scalings of RoPE depend on the
+// length of the sequence as well. `dynamic`: a prompt is rotated by the frequencies of its own
+// length, and each new token by those of the length it brings about; older keys keep theirs. That
+// is what the library transformers does when it generates with a cache, and it differs from one
+// forward pass over the whole sequence. `longrope` of Phi-3: see
+// ModelConfiguration.needsNewPrompt(at:).
 
 public import Tensors
 
@@ -23,7 +24,7 @@ public import Tensors
 public struct Decoder: Sendable {
   /// What it is.
   public let configuration: ModelConfiguration
-  private let weights: Weights
+  private let weights: DecoderWeights
 
   /// Which rows of a prompt's logits are wanted.
   public enum LogitRows: Sendable {
@@ -40,7 +41,7 @@ public struct Decoder: Sendable {
   /// Throws a ConfigurationError, a CheckpointError or a SafetensorsError.
   public init(folder: String) throws {
     configuration = try ModelConfiguration(folder: folder)
-    weights = try Weights(configuration, folder: folder)
+    weights = try DecoderWeights(configuration, folder: folder)
   }
 
   /// What a user should know about how the folder was read, a line each.
@@ -59,7 +60,7 @@ public struct Decoder: Sendable {
   public var layerShapes: [LayerShape] { weights.blocks.map(\.attention.shape) }
 
   /// The attention of one layer.
-  func attention(layer: Int) -> Attention { weights.blocks[layer].attention }
+  func attention(layer: Int) -> AttentionLayer { weights.blocks[layer].attention }
 
   /// A whole prompt, from position 0: its logits; the caches of `state` take its rows.
   ///
@@ -155,7 +156,7 @@ public struct Decoder: Sendable {
     return Tensor(shape: [tokens.count, width], elements: rows)
   }
 
-  /// Step 3, (n, D) to (n, vocabulary); every logit is finite.
+  /// Line 3 of the head: (n, D) to (n, vocabulary); every logit is finite.
   private func logits(_ x: Tensor<Float>) throws(DecoderError) -> Tensor<Float> {
     let logits = weights.output.product(weights.norm(x))
     let elements = logits.elements

@@ -3,14 +3,14 @@
 // In:  an empty cache for every layer, and the memory tiers that they share.
 // Out: the same after a prompt and any number of tokens.
 //
-// A class, because a sequence is one thing that changes, whoever looks at it. Not Sendable: a
-// sequence belongs to one caller at a time.
+// A class, because a sequence is one thing that changes. It is not Sendable: a sequence belongs to
+// one caller at a time.
 
 public import TieredMemory
 
 /// One sequence's caches, tiers and length.
 public final class DecodingState {
-  /// One for each layer.
+  /// The caches, one for each layer.
   public var caches: [any KeyValueCache]
   /// Device and ledger of all layers.
   public var tiers: Tiers

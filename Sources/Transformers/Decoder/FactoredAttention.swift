@@ -5,18 +5,18 @@
 //
 // Two architectures make every head's keys and values out of fewer numbers, linearly:
 //
-//   LRKV   one shared key and value, and r numbers for each head     LRKVAttention.swift
+//   LRKV   one shared key and value, and r numbers for each head     LRKVFactors.swift
 //   MLA    one latent vector and one rotated key                     LatentAttention.swift
 //
 // Each can be run in two ways, equal but for rounding:
 //
 //   materialised   K_h and V_h (l, d) are built; from there on all is ordinary attention, and every
 //                  cache method applies. Training and prompts run like this.
-//   factored       a cache keeps the small numbers and moves the linear maps over to the query and to
-//                  the answer: q · (B x) = (q B) · x, and Σ a_t (B x_t) = B Σ a_t x_t.
+//   factored       a cache keeps the small numbers and moves the linear maps over to the query and
+//                  to the answer: q · (B x) = (q B) · x, and Σ a_t (B x_t) = B Σ a_t x_t.
 //
-// A head's value may be narrower than its key. Caches know one width, so its row ends in zeros there,
-// and the layer drops the zeros of the answer.
+// A head's value may be narrower than its key. Caches know one width, so its row ends in zeros
+// there, and the layer drops the zeros of the answer.
 
 public import Tensors
 

@@ -9,7 +9,8 @@
 //
 // Ordinary heads:
 //
-//   1. q = x W_Qᵀ + b, k and v alike: (n, H d), (n, M d), (n, M d); head h has columns h d ..< (h+1) d
+//   1. q = x W_Qᵀ + b, k and v alike: (n, H d), (n, M d), (n, M d); head h has columns h d ..<
+//      (h+1) d
 //   2. Qwen3: each head's q and k through an RMSNorm of width d
 //   3. RoPE rotates q and k by their positions
 

@@ -4,9 +4,9 @@
 // Out: the new token's attention over whatever rows the method chose.
 //
 // The prompt's own attention is the decoder's business and the same for every method: full causal
-// attention over exact rows (PromptAttention.swift). A cache decides what it keeps of them, where that
-// lives (device buffers and ledger, TieredMemory), and which rows a later token attends to. The
-// module CacheMethods holds the methods; Decoder.swift is the caller.
+// attention over exact rows (PromptAttention.swift). A cache decides what it keeps of them, where
+// that lives (device buffers and ledger, TieredMemory), and which rows a later token attends to.
+// The module CacheMethods holds the methods; Decoder.swift is the caller.
 
 public import TieredMemory
 public import Tensors
@@ -15,11 +15,11 @@ public import Tensors
 public struct LayerShape: Sendable {
   /// Layer, from 0.
   public let layer: Int
-  /// H.
+  /// Query heads, H.
   public let queryHeads: Int
-  /// M; G = H / M query heads share a key/value head.
+  /// Key/value heads, M; G = H / M query heads share a key/value head.
   public let keyValueHeads: Int
-  /// d.
+  /// Head width, d.
   public let width: Int
   /// Token t sees tokens j with t - window < j <= t; nil: all j <= t.
   public let window: Int?
@@ -77,7 +77,8 @@ public struct PromptRows: Sendable {
   public var keysBeforeRotary: [Tensor<Float>]
   /// Of each key/value head.
   public var values: [Tensor<Float>]
-  /// What factored attention keeps of each token, (l, sum of `partWidths`); nil where it does not apply.
+  /// What factored attention keeps of each token, (l, sum of `partWidths`); nil for ordinary
+  /// heads.
   public var factored: Tensor<Float>?
 
   /// A prompt's rows.
@@ -95,15 +96,15 @@ public struct PromptRows: Sendable {
 
 /// One new token in one layer: a row for every head.
 public struct TokenRows: Sendable {
-  /// (H, d), after RoPE.
+  /// Queries, (H, d), after RoPE.
   public var queries: Tensor<Float>
-  /// (H, d), before RoPE.
+  /// Queries, (H, d), before RoPE.
   public var queriesBeforeRotary: Tensor<Float>
-  /// (M, d), after RoPE.
+  /// Keys, (M, d), after RoPE.
   public var keys: Tensor<Float>
-  /// (M, d), before RoPE.
+  /// Keys, (M, d), before RoPE.
   public var keysBeforeRotary: Tensor<Float>
-  /// (M, d).
+  /// Values, (M, d).
   public var values: Tensor<Float>
   /// What factored attention keeps of it, (1, sum of `partWidths`); nil where it does not apply.
   public var factored: Tensor<Float>?

@@ -9,8 +9,8 @@
 //   3. out = (E V) / s                                                    (library order)
 // Dividing by s at the end costs d divisions a row instead of l.
 //
-// In library order, because a prompt is l² d operations. The steps after it attend in reference
-// order (LRQK's attention), and agree with this within rounding.
+// In library order, because a prompt is l² d operations. The decode steps after it attend in
+// reference order, and agree with this within rounding.
 
 public import Tensors
 

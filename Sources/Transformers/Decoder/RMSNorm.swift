@@ -10,9 +10,9 @@ public import Tensors
 
 /// y = w ⊙ x / √(mean x² + ε).
 public struct RMSNorm: Sendable {
-  /// w (D).
+  /// Weights w, (D).
   public let weights: [Float]
-  /// ε.
+  /// ε, added to the mean square.
   public let epsilon: Double
 
   /// A norm with these weights.

@@ -1,10 +1,12 @@
 // How different the heads of a layer are: one operator a head, compared by angle.
 //
-// In:  W_Q and W_K (d, D) of every head, as y = x Wᵀ; for grouped heads the shared W_K several times.
+// In:  W_Q and W_K (d, D) of every head, as y = x Wᵀ; for grouped heads the shared W_K several
+//      times.
 // Out: similarities, their spectrum, effective rank, with and without the mean.
 //
-// What head h compares two tokens by is x A_h x'ᵀ with A_h = W_Qᵀ W_K (D, D), whatever the basis of the
-// head is: W_Q and W_K rotated together give the same A_h. Two heads are alike as their operators are:
+// What head h compares two tokens by is x A_h x'ᵀ with A_h = W_Qᵀ W_K (D, D), whatever the basis of
+// the head is: W_Q and W_K rotated together give the same A_h. Two heads are alike as their
+// operators are:
 //
 //   s_ij = <A_i, A_j> / (‖A_i‖ ‖A_j‖),   <A_i, A_j> = tr(A_iᵀ A_j) = Σ (Q_i Q_jᵀ) ⊙ (K_i K_jᵀ)
 //
@@ -13,25 +15,26 @@
 //
 //   G_c = G − J G − G J + J G J
 //
-// From the eigenvalues λ of either: v = λ / Σ λ, effective rank exp(−Σ v ln v), reported over H; and
-// how many of the largest make 90 % of the sum.
+// From the eigenvalues λ of either: v = λ / Σ λ, effective rank exp(−Σ v ln v), reported over H;
+// and how many of the largest make 90 % of the sum.
 //
-// The ceiling. Centring leaves at most H − 1 directions, so the centred effective rank over H cannot
-// exceed (H − 1)/H: 0.83 for 6 heads, 0.94 for 18. Centred figures of models with different H are to
-// be read beside their ceilings, and most of what separates them in the paper is that.
+// The ceiling. Centring leaves at most H − 1 directions, so the centred effective rank over H
+// cannot exceed (H − 1)/H: 0.83 for 6 heads, 0.94 for 18. Centred figures of models with different
+// H are to be read beside their ceilings, and most of what separates them in the paper is that.
 //
-// Source: LRKV, arXiv 2601.11471 version 3, pages 7 to 9 and 15 to 22. As there, only the two matrices
-// count: biases, norms of queries and keys, the norm before the layer and RoPE are left out. (Under
-// RoPE the score depends on positions as well, and only rotations that commute with it are free.)
+// Source: LRKV, arXiv 2601.11471 version 3, pages 7 to 9 and 15 to 22. As there, only the two
+// matrices count: biases, norms of queries and keys, the norm before the layer and RoPE are left
+// out. (Under RoPE the score depends on positions as well, and only rotations that commute with it
+// are free.)
 
 import RealModule
 public import Tensors
 
 /// W_Q and W_K of every query head of a layer.
 public struct HeadOperators: Sendable {
-  /// Of each query head, (d, D).
+  /// W_Q of each query head, (d, D).
   public var queries: [Tensor<Double>]
-  /// Of each query head, (d, D); of one group the same.
+  /// W_K of each query head, (d, D); the same within a group.
   public var keys: [Tensor<Double>]
 
   /// One pair of equal shapes a head.
@@ -47,13 +50,13 @@ public struct HeadOperators: Sendable {
 
 /// A head whose operator is zero or not finite: it has no direction to compare.
 public struct HeadDiversityError: Error, Equatable, CustomStringConvertible {
-  /// Which head.
+  /// The head, from 0.
   public let head: Int
 
   /// An error about this head.
   public init(head: Int) { self.head = head }
 
-  /// One line.
+  /// One line: which head, and why it has no direction.
   public var description: String {
     "head \(head): W_Qᵀ W_K is zero or not finite, so it has no direction; check the weights"
   }
@@ -101,12 +104,12 @@ public struct HeadDiversity: Sendable {
 
   /// G, (H, H): cosines between operators.
   public let similarity: Tensor<Double>
-  /// Of G.
+  /// The spectrum of G.
   public let plain: Spectrum
-  /// Of G_c.
+  /// The spectrum of G_c.
   public let centred: Spectrum
 
-  /// Heads.
+  /// Number of heads, H.
   public var heads: Int { similarity.rows }
 
   /// (H − 1)/H: the most that the centred effective rank over H can be.

@@ -6,21 +6,22 @@
 //   score(t) = (q Θ_s) · (K_sh[t] Θ_t)  +  residual(t)
 //   answer   = a V_sh + (a R_h^V) (B_h^V)ᵀ,   a = softmax(score / √d_h)
 //
-// The residual of the score, by where positions enter (LRKVAttention.swift):
+// The residual of the score, by where positions enter (LRKVFactors.swift):
 //
 //   sharedOnly         (q B_h) · R_h[t]              one row of r numbers for all t: O(L r)
 //   rotatedResidual    (q B_h Θ'_s) · (R_h[t] Θ'_t)  the same
-//   rotated            [(q Θ_s) Θ_tᵀ B_h] · R_h[t]   another row of r numbers for each t: O(L r d_h)
+//   rotated            [(q Θ_s) Θ_tᵀ B_h] · R_h[t]  another row of r numbers for each t: O(L r d_h)
 //
-// For `rotated`, let x = q Θ_s, with halves x' and x'', and B' and B'' the halves of B_h's rows. Pair
-// i of x is rotated back by the angle t f_i, so
+// For `rotated`, let x = q Θ_s, with halves x' and x'', and B' and B'' the halves of B_h's rows.
+// Pair i of x is rotated back by the angle t f_i, so
 //
 //   x Θ_tᵀ B_h = Σ_i cos(t f_i) (x'_i B'_i + x''_i B''_i) + sin(t f_i) (x''_i B'_i − x'_i B''_i)
 //              = [cos t f, sin t f] C_q,   C_q (d_h, r)
 //
-// C_q is made once a query. The angles are the same for every head, query and layer, so the residual
-// is one product of a table (L, d_h) with C_q, and L dot products of r numbers. Building the keys
-// R_h B_hᵀ would cost as many operations, L r d_h, but L d_h numbers of memory for each head.
+// C_q is made once a query. The angles are the same for every head, query and layer, so the
+// residual is one product of a table (L, d_h) with C_q, and L dot products of r numbers. Building
+// the keys R_h B_hᵀ would cost as many operations, L r d_h, but L d_h numbers of memory for each
+// head.
 
 public import Tensors
 
@@ -32,7 +33,8 @@ extension LRKVFactors: FactoredAttention {
 
   /// "2 · 16 shared and 2 · 4 · 6 residual numbers a token".
   public var summary: String {
-    "LRKV, \(positions.rawValue): 2 · \(width) shared and 2 · \(heads) · \(rank) residual numbers a token"
+    "LRKV, \(positions.rawValue): 2 · \(width) shared and 2 · \(heads) · \(rank) residual "
+      + "numbers a token"
   }
 
   /// The heads' answers, (H, d); behind column d_h they are zero.
@@ -67,8 +69,9 @@ extension LRKVFactors: FactoredAttention {
 /// nowhere: (H, d).
 ///
 /// Head h has keys K + C_K[:, h] U_K[h] and values V + C_V[:, h] U_V[h], which are never built:
-/// its score of token t is (q · K[t] + (q U_K[h]ᵀ) · C_K[t, h]) / √d. `queries` are (H, d), `keys` and
-/// `values` (l, d), `keyCodes` and `valueCodes` (l, H, r), `keyFactors` and `valueFactors` (H, r, d).
+/// its score of token t is (q · K[t] + (q U_K[h]ᵀ) · C_K[t, h]) / √d. `queries` are (H, d), `keys`
+/// and `values` (l, d), `keyCodes` and `valueCodes` (l, H, r), `keyFactors` and `valueFactors` (H,
+/// r, d).
 public func factoredAttention<E: Scalar>(
   queries q: Tensor<E>, keys: Tensor<E>, values: Tensor<E>, keyCodes: Tensor<E>,
   valueCodes: Tensor<E>, keyFactors: Tensor<E>, valueFactors: Tensor<E>

@@ -3,12 +3,12 @@
 // In:  rows x (n, D), after the norm.
 // Out: rows of every head, materialised, and beside them what a cache of factors keeps.
 //
-// The mathematics is LRKVAttention.swift. No public checkpoint of this architecture exists, so its
+// The mathematics is LRKVFactors.swift. No public checkpoint of this architecture exists, so its
 // names in a file are ours:
 //
 //   self_attn.q_proj.weight                     (H d_h, D)
 //   self_attn.{k,v}_shared_proj.weight          (d_h, D)      W_sh transposed
-//   self_attn.{k,v}_residual_proj.weight        (H r, D)      every U_h transposed; absent for r = 0
+//   self_attn.{k,v}_residual_proj.weight        (H r, D)      every U_h transposed; absent if r = 0
 //   self_attn.{k,v}_residual_factors            (H, d_h, r)   B_h; absent for r = 0
 //   self_attn.o_proj.weight                     (D, H d_h)
 
@@ -38,8 +38,8 @@ struct LRKVHeads: HeadProjections {
     return try rotations.indices.map { n in try factors.rows(all.row(n), rotations[n]).token }
   }
 
-  /// Scores come from q · k, and for residuals that are rotated apart from whole keys the operator is
-  /// the one without positions: W_sh + U_h B_hᵀ in all three forms.
+  /// Scores come from q · k, and for residuals that are rotated apart from whole keys the operator
+  /// is the one without positions: W_sh + U_h B_hᵀ in all three forms.
   var operators: HeadOperators {
     let (d, r) = (factors.width, factors.rank)
     let shared = sharedKey.weights.widened()

@@ -6,7 +6,7 @@
 //
 // Multi-head Latent Attention (DeepSeek-V2, arXiv 2405.04434, section 2.1). Head h of H:
 //
-//   c   = norm(x W_DKV)      latent, (n, d_c), shared by all heads        norm: RMSNorm of width d_c
+//   c   = norm(x W_DKV)      latent, (n, d_c), shared by all heads       norm: RMSNorm of width d_c
 //   k_R = x W_KR             (n, d_R), shared by all heads, rotated by RoPE
 //   K_h = [k_R, c (W_h^UK)ᵀ]     V_h = c (W_h^UV)ᵀ     W_h^UK (d_n, d_c), W_h^UV (d_v, d_c)
 //   Q_h = [q_R, q_N]             q_R (d_R) rotated, q_N (d_n) not
@@ -18,22 +18,23 @@
 //   answer   = (a C) (W_h^UV)ᵀ,   a C (d_c)                values are never built
 //
 // The rotated part stands first here, as in every row of this package, and last in DeepSeek's
-// files (LatentHeads.swift reorders). DeepSeek's scaled RoPE, and the compression of queries through
-// a latent of their own, are left out: the latter saves training memory and nothing in a cache.
+// files (LatentHeads.swift reorders). DeepSeek's scaled RoPE, and the compression of queries
+// through a latent of their own, are left out: the latter saves training memory and nothing in a
+// cache.
 
 public import Tensors
 
 /// The widths of a layer of MLA.
 public struct LatentSizes: Sendable, Equatable {
-  /// H.
+  /// Number of heads, H.
   public var heads: Int
-  /// d_R, even.
+  /// Width of the rotated part, d_R; even.
   public var rotaryWidth: Int
-  /// d_n, of the part of a query or key that is not rotated.
+  /// Width of the part of a query or key that is not rotated, d_n.
   public var plainWidth: Int
-  /// d_c.
+  /// Width of the latent, d_c.
   public var latentWidth: Int
-  /// d_v, at most d_R + d_n.
+  /// Width of a value, d_v; at most d_R + d_n.
   public var valueWidth: Int
 
   /// A layer's widths.
@@ -55,7 +56,7 @@ public struct LatentSizes: Sendable, Equatable {
 
 /// What a layer of MLA computes after its projections, and attends with.
 public struct LatentFactors<E: Scalar>: Sendable {
-  /// Widths.
+  /// The widths of the layer.
   public let sizes: LatentSizes
   /// W_h^UK of each head, (d_n, d_c).
   public let keyFactors: [Tensor<E>]
@@ -104,7 +105,8 @@ extension LatentFactors: FactoredAttention {
 
   /// "MLA: a rotated key of 4 numbers and a latent of 12 a token".
   public var summary: String {
-    "MLA: a rotated key of \(sizes.rotaryWidth) numbers and a latent of \(sizes.latentWidth) a token"
+    "MLA: a rotated key of \(sizes.rotaryWidth) numbers and a latent of "
+      + "\(sizes.latentWidth) a token"
   }
 
   /// The absorbed form, (H, d_R + d_n); behind column d_v answers are zero.
@@ -135,9 +137,9 @@ extension LatentFactors: FactoredAttention {
 
 /// A whole layer of MLA with its matrices in memory, in either precision.
 ///
-/// The decoder runs the same factors behind matrices that stay in their file (LatentHeads.swift).
+/// The decoder has the same factors behind matrices that stay in their file (LatentHeads.swift).
 public struct LatentAttention<E: Scalar>: Sendable {
-  /// (H (d_R + d_n), D), the rotated part first in every head.
+  /// W_Q transposed, (H (d_R + d_n), D), the rotated part first in every head.
   public var query: Tensor<E>
   /// W_KR, (d_R, D).
   public var rotaryKey: Tensor<E>
@@ -147,7 +149,7 @@ public struct LatentAttention<E: Scalar>: Sendable {
   public var latentNorm: [E]
   /// ε of that norm.
   public var epsilon: Double
-  /// (D, H d_v).
+  /// The output matrix, (D, H d_v).
   public var output: Tensor<E>
   /// W_UK, W_UV, widths.
   public var factors: LatentFactors<E>

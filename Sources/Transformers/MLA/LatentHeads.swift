@@ -44,8 +44,8 @@ struct LatentHeads: HeadProjections {
     }
   }
 
-  /// q_Rᵀ k_R + q_Nᵀ W_h^UK (w ⊙ W_DKV): the weights of the latent's norm are in it, the length that
-  /// the norm divides by is not.
+  /// q_Rᵀ k_R + q_Nᵀ W_h^UK (w ⊙ W_DKV): the weights of the latent's norm are in it, the length
+  /// that the norm divides by is not.
   var operators: HeadOperators {
     let s = factors.sizes
     let places = (0..<s.heads).map { queryPlaces(head: $0) }

@@ -8,8 +8,8 @@
 // (beside or within the scaling; Phi-3: beside it, or 4096) or else max_position_embeddings.
 //
 // The same may be written twice, in old form and in new: then both must come to the same angles. A
-// key of RoPE that the kind of scaling does not use has no effect in the library, and none here; the
-// user is told.
+// key of RoPE that the kind of scaling does not use has no effect in the library, and none here;
+// the user is told.
 
 import Foundation
 import RealModule

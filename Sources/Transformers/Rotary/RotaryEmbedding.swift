@@ -11,7 +11,7 @@
 // the frequencies; some scalings also multiply every cosine and sine by a factor.
 //
 // One kind of row has two rotated parts, each with frequencies of its own width: LRKV's rotated
-// residuals (LRKVAttention.swift). The second part follows the first.
+// residuals (LRKVFactors.swift). The second part follows the first.
 //
 // The angle is a product in the element type, for Float as in the library transformers, so that
 // large positions agree with it; its cosine and sine are rounded from Double.
@@ -26,7 +26,7 @@ public struct RotaryEmbedding: Sendable, Equatable {
   /// How many elements after those are rotated by f_i = θ^(−2i/width) of this width;
   /// even, mostly 0.
   public let secondWidth: Int
-  /// θ.
+  /// The base θ of the frequencies.
   public let base: Double
   /// How frequencies are stretched.
   public let scaling: RotaryScaling
@@ -81,9 +81,9 @@ public struct RotaryEmbedding: Sendable, Equatable {
 
 /// Cosines and sines, one row a position.
 public struct Rotations<E: Scalar>: Sendable {
-  /// (n, pairs): of the first part, then of the second.
+  /// Cosines, (n, pairs): of the first part, then of the second.
   public let cosines: Tensor<E>
-  /// (n, pairs).
+  /// Sines of the same angles, (n, pairs).
   public let sines: Tensor<E>
   /// Elements of each rotated part: one part, or two.
   public let widths: [Int]

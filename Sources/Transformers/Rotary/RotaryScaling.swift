@@ -36,7 +36,7 @@ public enum RotaryScaling: Sendable, Equatable {
   public struct Yarn: Sendable, Equatable {
     /// s, how much longer sequences may get.
     public var factor: Double
-    /// L.
+    /// The length that the model was trained at, L.
     public var trainedLength: Int
     /// Waves with more periods than this in L tokens are kept.
     public var betaFast: Double
@@ -98,15 +98,15 @@ public enum RotaryScaling: Sendable, Equatable {
     }
   }
 
-  /// θ^(2i/R).
+  /// The powers θ^(2i/R), i < R/2.
   private func powers(width: Int, base: Float) -> [Float] {
     (0..<width / 2).map { Float.pow(base, Float(2 * $0) / Float(width)) }
   }
 
   /// Blends of f_i and f_i / s, by the number of periods that each wave has in L tokens.
   ///
-  /// Wave i has L f_i / 2π periods, so the wave of n periods has index(n) = R ln(L / 2πn) / (2 ln θ).
-  /// From index(β_fast) to index(β_slow) the share of f_i / s rises from 0 to 1.
+  /// Wave i has L f_i / 2π periods, so the wave of n periods has index(n) = R ln(L / 2πn) / (2 ln
+  /// θ). From index(β_fast) to index(β_slow) the share of f_i / s rises from 0 to 1.
   private func yarnFrequencies(_ yarn: Yarn, width: Int, base: Double) -> [Float] {
     func index(_ periods: Double) -> Double {
       Double(width) * Double.log(Double(yarn.trainedLength) / (periods * 2 * Double.pi))

@@ -4,8 +4,8 @@
 // Out: cosines and sines of at least so many positions.
 //
 // Factored attention (LRKVDecoding.swift) needs the angle of every token at every step. They depend
-// on nothing but the position: one table serves all layers and sequences of a model, and is no part of
-// any cache. Only for angles that do not depend on the length of a sequence.
+// on nothing but the position: one table serves all layers and sequences of a model, and is no part
+// of any cache. Only for angles that do not depend on the length of a sequence.
 
 import Synchronization
 public import Tensors

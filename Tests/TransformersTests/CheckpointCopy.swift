@@ -4,7 +4,7 @@ import Foundation
 import Tensors
 
 /// A copy of a tiny checkpoint in a temporary folder, removed at the end.
-final class ModelFolder {
+final class CheckpointCopy {
   let path: String
 
   init(copying name: String) throws {
@@ -42,7 +42,7 @@ final class ModelFolder {
     try write("config.json", "{\(lines.joined(separator: ",\n"))}")
   }
 
-  /// Writes model.safetensors anew, each tensor through `change`: nil leaves it out.
+  /// Writes model.safetensors again, each tensor through `change`: nil leaves it out.
   func rewriteWeights(
     adding extra: [(String, Tensor<Float>)] = [],
     _ change: (String, Tensor<Float>) -> (Tensor<Float>, StorageFormat)? = { ($1, .float32) }

@@ -18,7 +18,7 @@ private struct Pair {
   let q: [Double]
   let shared: [Double]
   let residual: [Double]
-  /// (d_h, r).
+  /// The factor B_h, (d_h, r).
   let B: Tensor<Double>
 
   init(width d: Int = 16, rank r: Int = 6) {
@@ -50,11 +50,11 @@ private struct Pair {
   }
 }
 
-@Suite struct LRKVAttentionTests {
+@Suite struct LRKVFactorsTests {
   // Double arithmetic on some 30 terms of order 1: 1e-12 is a thousand roundings.
   @Test("scores are those of the formulas", arguments: LRKVPositions.allCases)
   func formulas(_ positions: LRKVPositions) throws {
-    let layer = lowRankLayer(positions, as: Double.self)
+    let layer = lrkvLayer(positions, as: Double.self)
     let (H, d, r) = (4, 16, 6)
     let x: Tensor<Double> = tokens(20)
     let rotary = positions.rotary(width: d, rank: r, base: 10_000)
@@ -94,11 +94,11 @@ private struct Pair {
     }
   }
 
-  // Both forms round each answer some hundred times at order 1: 1e-5 and 1e-11 are what is promised,
-  // a hundred roundings of 6e-8, and many more of 1e-16.
+  // Both forms round each answer some hundred times at order 1: 1e-5 and 1e-11 are what is
+  // promised, a hundred roundings of 6e-8, and many more of 1e-16.
   @Test("factored is materialised over 500 steps, in Double", arguments: LRKVPositions.allCases)
   func double(_ positions: LRKVPositions) throws {
-    let layer = lowRankLayer(positions, as: Double.self)
+    let layer = lrkvLayer(positions, as: Double.self)
     let rotations = positions.rotary(width: 16, rank: 6, base: 10_000).first(500, as: Double.self)
     let error = try factoredError(layer.factors, try layer.rows(tokens(500), rotations))
     #expect(error < 1e-11, "\(error)")
@@ -106,7 +106,7 @@ private struct Pair {
 
   @Test("factored is materialised over 500 steps, in Float", arguments: LRKVPositions.allCases)
   func float(_ positions: LRKVPositions) throws {
-    let layer = lowRankLayer(positions, as: Float.self)
+    let layer = lrkvLayer(positions, as: Float.self)
     let rotations = positions.rotary(width: 16, rank: 6, base: 10_000).first(500, as: Float.self)
     let error = try factoredError(layer.factors, try layer.rows(tokens(500), rotations))
     #expect(error < 1e-5, "\(error)")
@@ -115,7 +115,7 @@ private struct Pair {
   @Test("other sizes as well", arguments: LRKVPositions.allCases, [2, 8])
   func sizes(_ positions: LRKVPositions, _ r: Int) throws {
     for (H, d) in [(1, 8), (3, 10), (8, 8)] {
-      let layer = lowRankLayer(positions, heads: H, width: d, rank: r, as: Double.self)
+      let layer = lrkvLayer(positions, heads: H, width: d, rank: r, as: Double.self)
       let rotations = positions.rotary(width: d, rank: r, base: 10_000).first(40, as: Double.self)
       let rows = try layer.rows(tokens(40), rotations)
       #expect(try factoredError(layer.factors, rows) < 1e-11, "H \(H), d \(d)")
@@ -126,7 +126,7 @@ private struct Pair {
 
   @Test("rank 0 is multi-query attention, bit for bit", arguments: LRKVPositions.allCases)
   func multiQuery(_ positions: LRKVPositions) throws {
-    let layer = lowRankLayer(positions, rank: 0, as: Float.self)
+    let layer = lrkvLayer(positions, rank: 0, as: Float.self)
     let rotations = positions.rotary(width: 16, rank: 0, base: 10_000).first(30, as: Float.self)
     let x: Tensor<Float> = tokens(30)
     let rows = try layer.rows(x, rotations)
@@ -149,7 +149,7 @@ private struct Pair {
 
   @Test("rank d_h without a shared part and with B = 1 is multi-head attention")
   func multiHead() throws {
-    var layer = lowRankLayer(.rotated, rank: 16, as: Double.self)
+    var layer = lrkvLayer(.rotated, rank: 16, as: Double.self)
     var unit = Tensor<Double>(repeating: 0, shape: [16, 16])
     for i in 0..<16 { unit[i, i] = 1 }
     let ones = Tensor(stacking: Array(repeating: unit, count: 4))

@@ -9,30 +9,35 @@
 //   K_h = X W_sh^K + R_h^K (B_h^K)ᵀ     R_h^K = X U_h^K     W_sh (D, d_h), U_h (D, r), B_h (d_h, r)
 //   V_h = X W_sh^V + R_h^V (B_h^V)ᵀ     R_h^V = X U_h^V
 //
-// Queries and the output matrix are ordinary. r = 0 is multi-query attention; with r = d_h, W_sh = 0
-// and B_h = 1 it is multi-head attention. A token leaves X W_sh and X U_h behind: 2 d_h + 2 H r
-// numbers, where ordinary heads leave 2 H d_h. Scores are q · k / √d_h.
+// Queries and the output matrix are ordinary. r = 0 is multi-query attention; it is multi-head
+// attention with r = d_h, W_sh = 0 and B_h = 1. A token leaves X W_sh and X U_h behind: 2 d_h + 2 H
+// r numbers, where ordinary heads leave 2 H d_h. Scores are q · k / √d_h.
 //
 // Positions. The paper rotates whole keys (RoPE) and says that this "distributes", RoPE(K_h) =
 // RoPE(K_sh) + RoPE(R_h) B_hᵀ. It does not: the rotation of token t acts on the d_h columns,
 //
-//   K_h[t] Θ_t = K_sh[t] Θ_t + R_h[t] B_hᵀ Θ_t,   and B_hᵀ Θ_t is not Θ'_t B_hᵀ with a rotation Θ'_t of r,
+//   K_h[t] Θ_t = K_sh[t] Θ_t + R_h[t] B_hᵀ Θ_t,
 //
-// unless B_h is made of 2 by 2 blocks that commute with the rotation, which nothing asks of it.
+// and no rotation Θ'_t of r dimensions has B_hᵀ Θ_t = Θ'_t B_hᵀ,
 //
-// Three forms that are exact, each a model of its own (Docs/lrkv.md has the counterexample and costs):
+// unless B_h is made of 2 by 2 blocks that commute with the rotation. Training asks for no such
+// B_h.
+//
+// Three forms are exact, each a model of its own (counterexample and costs: Docs/lrkv.md):
 //
 //   rotated            whole keys are rotated, as the paper trains; a query meets R_h[t] through
 //                      (q Θ_s) Θ_tᵀ B_h, which differs from token to token
-//   sharedOnly         the shared part is rotated; the residual meets the plain query: (q B_h) · R_h[t]
-//   rotatedResidual    q B_h and R_h are rotated as well, in r dimensions: (q B_h Θ'_s) · (R_h[t] Θ'_t)
+//   sharedOnly         the shared part is rotated; the residual meets the plain query,
+//                      (q B_h) · R_h[t]
+//   rotatedResidual    q B_h and R_h are rotated as well, in r dimensions,
+//                      (q B_h Θ'_s) · (R_h[t] Θ'_t)
 //
 // `rotated` is the default: it is the model whose losses the paper reports, since training builds
 // whole keys and rotates them. It saves the same memory; only its decode step costs more.
 //
-// In the last two forms a head is an ordinary head of width d_h + r, with [q, q B_h] √(1 + r/d_h) as
-// query and [K_sh, R_h] as key: that is how cache methods see it (the factor makes 1/√d_h of their
-// 1/√(d_h + r)).
+// In the last two forms a head is an ordinary head of width d_h + r, with [q, q B_h] √(1 + r/d_h)
+// as query and [K_sh, R_h] as key: that is how cache methods see it (the factor makes 1/√d_h of
+// their 1/√(d_h + r)).
 //
 // Left out: an RMSNorm of queries and keys after the projection, which the paper's model seems to
 // have (page 9). Key t of head h would be divided by a number of its own, so that decoding needs H
@@ -63,11 +68,11 @@ public enum LRKVPositions: String, Sendable, CaseIterable {
 
 /// What a layer of LRKV computes after its projections, and attends with.
 public struct LRKVFactors<E: Scalar>: Sendable {
-  /// H.
+  /// Number of heads, H.
   public let heads: Int
-  /// d_h.
+  /// Head width, d_h.
   public let width: Int
-  /// r.
+  /// Residual rank, r.
   public let rank: Int
   /// Where positions enter.
   public let positions: LRKVPositions
@@ -142,8 +147,8 @@ public struct LRKVFactors<E: Scalar>: Sendable {
       values: values, factored: cachedRows(x, rotations))
   }
 
-  /// What a cache keeps of some tokens, (n, 2 d_h + 2 H r): K_sh rotated, V_sh, every R_h^K, rotated
-  /// only for `rotatedResidual`, every R_h^V.
+  /// What a cache keeps of some tokens, (n, 2 d_h + 2 H r): K_sh rotated, V_sh, every R_h^K,
+  /// rotated only for `rotatedResidual`, every R_h^V.
   private func cachedRows(_ x: LRKVProjections<E>, _ rotations: Rotations<E>) -> Tensor<E> {
     let shared = [rotations.part(0).rotate(x.sharedKeys), x.sharedValues]
     if rank == 0 { return joinedColumns(shared) }
@@ -181,9 +186,9 @@ public struct LRKVProjections<E: Scalar>: Sendable {
 
 /// A whole layer of LRKV with its matrices in memory, in either precision.
 ///
-/// The decoder runs the same factors behind matrices that stay in their file (LRKVHeads.swift).
-public struct LRKVAttention<E: Scalar>: Sendable {
-  /// (H d_h, D).
+/// The decoder has the same factors behind matrices that stay in their file (LRKVHeads.swift).
+public struct LRKVLayer<E: Scalar>: Sendable {
+  /// W_Q transposed, (H d_h, D).
   public var query: Tensor<E>
   /// (W_sh^K)ᵀ, (d_h, D).
   public var sharedKey: Tensor<E>
@@ -193,9 +198,9 @@ public struct LRKVAttention<E: Scalar>: Sendable {
   public var residualKey: Tensor<E>
   /// Every (U_h^V)ᵀ, (H r, D).
   public var residualValue: Tensor<E>
-  /// (D, H d_h).
+  /// The output matrix, (D, H d_h).
   public var output: Tensor<E>
-  /// B, positions, sizes.
+  /// The factors B, where positions enter, and the sizes.
   public var factors: LRKVFactors<E>
 
   /// A layer of these matrices.
