@@ -3,14 +3,14 @@
 // In:  nothing.
 // Out: a table: keys, the values under which they change nothing, why.
 //
-// Whence the list: the base class of configurations in the library transformers (versions 4 and 5),
-// its model classes, what training and conversion tools write, and the published configurations of
-// the families. A key belongs here only if no class of these families computes anything else
-// because of it. Many do so under every value. Others would mean something else in some model: they
-// pass with the values that mean "as built here", and are refused with any other.
+// Sources of the list: the base class of configurations in the library transformers (versions 4 and
+// 5), its model classes, what training and conversion tools write, and the published configurations
+// of the families. A key belongs here only if no class of these families computes anything else
+// because of it. Many keys pass under every value. The others pass with the values that mean "as
+// built here", and are refused with any other.
 //
-// What reads the table: ConfigurationKeys.swift. Keys that ModelConfiguration.swift reads are not
-// in it. A key that stands nowhere is an error: better to ask than to compute something else.
+// ConfigurationKeys.swift applies the table, which leaves out the keys that ModelConfiguration.swift
+// reads. Any other key is an error, because it may change what the model computes.
 
 /// The table of keys that change nothing.
 package let harmlessKeys: [HarmlessKeys] = [

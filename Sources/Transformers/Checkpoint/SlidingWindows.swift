@@ -4,10 +4,10 @@
 // Out: for each layer the width of its window; nil where it sees all.
 //
 // Mistral and Phi-3 have one window for all layers; Qwen 2 and 3 have one for some layers, if
-// asked; the other families have none, and the keys in their files are left-overs. The library
-// ignores those. Other programs do not, so they pass here only where both come to the same: where
-// nothing slides, or where the window is as wide as the longest sequence. `layer_types` says layer
-// by layer what the other keys say together.
+// asked; the other families have none. The library ignores such keys in their files, other programs
+// do not. So the keys pass here only where both come to the same: where nothing slides, or where
+// the window is as wide as the longest sequence. `layer_types` says layer by
+// layer what the other keys say together.
 
 import Tensors
 

@@ -1,4 +1,4 @@
-// Attention of one layer: who asks, who answers, and what is brought back.
+// Attention of one layer: from the residual stream to queries, keys and values, and back.
 //
 // In:  rows x (n, D), after the norm; cosines and sines of their positions.
 // Out: queries, keys and values of every head; then the heads' answers mixed into (n, D).

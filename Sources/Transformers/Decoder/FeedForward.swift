@@ -8,19 +8,19 @@
 
 import Tensors
 
-/// down(silu(gate(x)) ⊙ up(x)).
+/// The feed-forward down(silu(gate(x)) ⊙ up(x)).
 struct FeedForward: Sendable {
   /// Rows that pass at once.
   static let chunkRows = 512
 
-  /// (n, D) to (n, F).
+  /// The gate, (n, D) to (n, F).
   let gate: Linear
-  /// (n, D) to (n, F).
+  /// The way up, (n, D) to (n, F).
   let up: Linear
-  /// (n, F) to (n, D).
+  /// The way down, (n, F) to (n, D).
   let down: Linear
 
-  /// (n, D) to (n, D).
+  /// Rows (n, D) to rows (n, D).
   func callAsFunction(_ x: Tensor<Float>) -> Tensor<Float> {
     if x.rows <= Self.chunkRows { return down(gated(gate(x), up(x))) }
     var result: [Float] = []

@@ -4,19 +4,19 @@
 // Out: queries, keys and values as a prompt's rows, or as rows of single tokens.
 //
 //   OrdinaryHeads   W_Q, W_K, W_V: multi-head, grouped and multi-query attention (this file)
-//   LRKVHeads    LRKV                                                  LRKVHeads.swift
+//   LRKVHeads       LRKV                                               LRKVHeads.swift
 //   LatentHeads     MLA                                                   LatentHeads.swift
 //
 // Ordinary heads:
 //
-//   1. q = x W_Qᵀ + b, k and v alike: (n, H d), (n, M d), (n, M d); head h has columns h d ..<
-//      (h+1) d
+//   1. q = x W_Qᵀ + b, k and v alike: (n, H d), (n, M d), (n, M d). Head h has columns h d and
+//      the d − 1 after it
 //   2. Qwen3: each head's q and k through an RMSNorm of width d
 //   3. RoPE rotates q and k by their positions
 
 import Tensors
 
-/// Steps 1 to 3 of a layer's attention.
+/// Lines 1 to 3 of a layer's attention, AttentionLayer.swift.
 protocol HeadProjections: Sendable {
   /// A prompt: one matrix (l, d) for every head.
   func prompt(_ x: Tensor<Float>, _ rotations: Rotations<Float>) throws -> PromptRows
@@ -28,17 +28,17 @@ protocol HeadProjections: Sendable {
 
 /// Separate projections of queries, keys and values.
 struct OrdinaryHeads: HeadProjections {
-  /// H, M, d.
+  /// The layer's H, M and d.
   let shape: LayerShape
-  /// (n, D) to (n, H d).
+  /// W_Q: (n, D) to (n, H d).
   let query: Linear
-  /// (n, D) to (n, M d).
+  /// W_K: (n, D) to (n, M d).
   let key: Linear
-  /// (n, D) to (n, M d).
+  /// W_V: (n, D) to (n, M d).
   let value: Linear
-  /// Of width d, before RoPE; nil for none.
+  /// The norm of each query, of width d, before RoPE; only Qwen 3 has one.
   let queryNorm: RMSNorm?
-  /// Of width d, before RoPE; nil for none.
+  /// The norm of each key, of width d, before RoPE; only Qwen 3 has one.
   let keyNorm: RMSNorm?
 
   func prompt(_ x: Tensor<Float>, _ rotations: Rotations<Float>) throws -> PromptRows {

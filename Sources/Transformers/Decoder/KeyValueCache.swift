@@ -3,7 +3,7 @@
 // In:  the prompt's queries, keys and values, once; then one token's at a time.
 // Out: the new token's attention over whatever rows the method chose.
 //
-// The prompt's own attention is the decoder's business and the same for every method: full causal
+// The decoder computes the prompt's own attention, the same for every method: full causal
 // attention over exact rows (PromptAttention.swift). A cache decides what it keeps of them, where
 // that lives (device buffers and ledger, TieredMemory), and which rows a later token attends to.
 // The module CacheMethods holds the methods; Decoder.swift is the caller.
@@ -69,13 +69,13 @@ public struct LayerShape: Sendable {
 
 /// A whole prompt in one layer: a matrix (l, d) for every head.
 public struct PromptRows: Sendable {
-  /// Of each query head, after RoPE.
+  /// Queries of each query head, after RoPE.
   public var queries: [Tensor<Float>]
-  /// Of each key/value head, after RoPE.
+  /// Keys of each key/value head, after RoPE.
   public var keys: [Tensor<Float>]
-  /// Of each key/value head, before RoPE.
+  /// Keys of each key/value head, before RoPE.
   public var keysBeforeRotary: [Tensor<Float>]
-  /// Of each key/value head.
+  /// Values of each key/value head.
   public var values: [Tensor<Float>]
   /// What factored attention keeps of each token, (l, sum of `partWidths`); nil for ordinary
   /// heads.
@@ -129,9 +129,9 @@ public struct AttendedStep: Sendable {
   public let attention: Tensor<Float>
   /// The attended tokens of each query head, ascending, the new token among them.
   public let attended: [[Int]]
-  /// Rows that were needed from the host and lay on the device already, over all holders of rows.
+  /// Rows that were needed from the host and lay on the device already, over all row stores.
   public let hitRows: Int
-  /// Rows copied from the host in this step, over all holders of rows.
+  /// Rows copied from the host in this step, over all row stores.
   public let missedRows: Int
 
   /// Describes a step.

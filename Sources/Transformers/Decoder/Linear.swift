@@ -5,14 +5,14 @@
 
 import Tensors
 
-/// y = x Wᵀ + b.
+/// The linear layer y = x Wᵀ + b.
 struct Linear: Sendable {
   /// W (outputs, inputs), in its file.
   let weights: StoredMatrix
-  /// b (outputs); nil for none.
+  /// b (outputs); nil without a bias.
   let bias: [Float]?
 
-  /// (n, inputs) to (n, outputs).
+  /// Rows (n, inputs) to rows (n, outputs).
   func callAsFunction(_ x: Tensor<Float>) -> Tensor<Float> {
     let product = weights.product(x)
     guard let bias else { return product }

@@ -35,7 +35,7 @@ public func causalAttention(
     let left = max(0, first + 1 - (window ?? l))
     let columns = last - left
 
-    // 1.
+    // 1. Scores.
     var scores = [Float](repeating: 0, count: rows * columns)
     do {
       var out = scores.mutableSpan
@@ -44,14 +44,14 @@ public func causalAttention(
         transposeA: false, b: k.span.extracting(left * d..<last * d), ldb: d, transposeB: true,
         into: &out, ldc: columns, accumulate: false)
     }
-    // 2.
+    // 2. Exponentials and their sums.
     var sums: [Float] = []
     for t in first..<last {
       let start = (t - first) * columns
       let seen = max(0, t + 1 - (window ?? l)) - left..<t + 1 - left
       sums.append(exponentiate(&scores, start, columns, seen, scale))
     }
-    // 3.
+    // 3. The weighted sums.
     var mixed = [Float](repeating: 0, count: rows * d)
     do {
       var out = mixed.mutableSpan

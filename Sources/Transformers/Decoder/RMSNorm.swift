@@ -21,7 +21,7 @@ public struct RMSNorm: Sendable {
     self.epsilon = epsilon
   }
 
-  /// (n, D) to (n, D).
+  /// Rows (n, D) to rows (n, D).
   public func callAsFunction(_ x: Tensor<Float>) -> Tensor<Float> {
     normed(x, weights: weights, epsilon: epsilon)
   }

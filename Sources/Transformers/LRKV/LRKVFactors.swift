@@ -9,19 +9,17 @@
 //   K_h = X W_sh^K + R_h^K (B_h^K)ᵀ     R_h^K = X U_h^K     W_sh (D, d_h), U_h (D, r), B_h (d_h, r)
 //   V_h = X W_sh^V + R_h^V (B_h^V)ᵀ     R_h^V = X U_h^V
 //
-// Queries and the output matrix are ordinary. r = 0 is multi-query attention; it is multi-head
-// attention with r = d_h, W_sh = 0 and B_h = 1. A token leaves X W_sh and X U_h behind: 2 d_h + 2 H
-// r numbers, where ordinary heads leave 2 H d_h. Scores are q · k / √d_h.
+// Queries and the output matrix are ordinary. r = 0 is multi-query attention; r = d_h, W_sh = 0 and
+// B_h = 1 is multi-head attention. A token leaves X W_sh and X U_h behind: 2 d_h + 2 H r numbers,
+// where ordinary heads leave 2 H d_h. Scores are q · k / √d_h.
 //
 // Positions. The paper rotates whole keys (RoPE) and says that this "distributes", RoPE(K_h) =
 // RoPE(K_sh) + RoPE(R_h) B_hᵀ. It does not: the rotation of token t acts on the d_h columns,
 //
 //   K_h[t] Θ_t = K_sh[t] Θ_t + R_h[t] B_hᵀ Θ_t,
 //
-// and no rotation Θ'_t of r dimensions has B_hᵀ Θ_t = Θ'_t B_hᵀ,
-//
-// unless B_h is made of 2 by 2 blocks that commute with the rotation. Training asks for no such
-// B_h.
+// and B_hᵀ Θ_t equals Θ'_t B_hᵀ for no rotation Θ'_t of r dimensions, unless B_h is made of 2 by 2
+// blocks that commute with the rotation. Training asks for no such B_h.
 //
 // Three forms are exact, each a model of its own (counterexample and costs: Docs/lrkv.md):
 //
