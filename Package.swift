@@ -21,6 +21,7 @@ let package = Package(
     .library(name: "LRQK", type: .dynamic, targets: ["LRQKLibrary"]),
     .library(name: "LRQKModule", targets: ["LRQK"]),
     .library(name: "Replay", targets: ["Replay"]),
+    .library(name: "Tokenizers", targets: ["Tokenizers"]),
     .library(name: "Transformers", targets: ["Transformers"]),
     .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
     .library(name: "CacheMethods", targets: ["CacheMethods"]),
@@ -50,30 +51,35 @@ let package = Package(
     .target(name: "CMappedFiles"),
     .target(
       name: "Tensors", dependencies: ["CLinearAlgebra", "CFusedChains", "CMappedFiles"],
-      swiftSettings: strict),
+      exclude: ["README.md"], swiftSettings: strict),
     .target(name: "TieredMemory", dependencies: ["Tensors"], swiftSettings: strict),
     .target(name: "LRQK", dependencies: ["Tensors", "TieredMemory"], swiftSettings: strict),
     .target(
       name: "Replay", dependencies: ["Tensors", "TieredMemory", "LRQK"], swiftSettings: strict),
     .target(
+      name: "Tokenizers", dependencies: ["Tensors"], exclude: ["README.md"],
+      swiftSettings: strict),
+    .target(
       name: "Transformers",
       dependencies: [
-        "Tensors", "TieredMemory", "LRQK",
+        "Tensors", "TieredMemory",
         .product(name: "RealModule", package: "swift-numerics"),
       ],
-      swiftSettings: strict),
+      exclude: ["README.md"], swiftSettings: strict),
     .target(name: "ChatTemplates", dependencies: ["Tensors"], swiftSettings: strict),
     .target(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
       swiftSettings: strict),
     .target(
       name: "Evaluation",
-      dependencies: ["Tensors", "TieredMemory", "Transformers", "ChatTemplates", "CacheMethods"],
+      dependencies: [
+        "Tensors", "TieredMemory", "Tokenizers", "Transformers", "ChatTemplates", "CacheMethods",
+      ],
       swiftSettings: strict),
     .target(
       name: "Training",
       dependencies: [
-        "Tensors", "Transformers", "Evaluation",
+        "Tensors", "Tokenizers", "Transformers", "Evaluation",
         .product(name: "RealModule", package: "swift-numerics"),
       ],
       swiftSettings: strict),
@@ -103,8 +109,8 @@ let package = Package(
     .executableTarget(
       name: "LRQKTool",
       dependencies: [
-        "Tensors", "TieredMemory", "LRQK", "Replay", "Transformers", "ChatTemplates",
-        "CacheMethods", "Evaluation", "Training", "Conformance",
+        "Tensors", "TieredMemory", "LRQK", "Replay", "Tokenizers", "Transformers",
+        "ChatTemplates", "CacheMethods", "Evaluation", "Training", "Conformance",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -133,9 +139,12 @@ let package = Package(
       resources: [.copy("Golden"), .copy("Captures")],
       swiftSettings: strict),
     .testTarget(
+      name: "TokenizersTests", dependencies: ["TestSupport", "Tokenizers", "Tensors"],
+      exclude: ["make_tokenizers.py"], resources: [.copy("Fixtures")], swiftSettings: strict),
+    .testTarget(
       name: "TransformersTests",
       dependencies: ["TestSupport", "Transformers", "LRQK", "Tensors", "TieredMemory"],
-      exclude: ["make_checkpoints.py", "make_tokenizers.py"], resources: [.copy("Fixtures")],
+      exclude: ["make_checkpoints.py"], resources: [.copy("Fixtures")],
       swiftSettings: strict),
     .testTarget(
       name: "ChatTemplatesTests", dependencies: ["TestSupport", "ChatTemplates", "Tensors"],
@@ -147,7 +156,8 @@ let package = Package(
     .testTarget(
       name: "EvaluationTests",
       dependencies: [
-        "Evaluation", "CacheMethods", "ChatTemplates", "Transformers", "Tensors", "TieredMemory",
+        "Evaluation", "CacheMethods", "ChatTemplates", "Tokenizers", "Transformers", "Tensors",
+        "TieredMemory",
       ],
       exclude: ["make_needles_logits.py", "make_tiny.py"], resources: [.copy("Fixtures")],
       swiftSettings: strict),
@@ -156,7 +166,9 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "TrainingTests",
-      dependencies: ["TestSupport", "Training", "Evaluation", "Transformers", "Tensors"],
+      dependencies: [
+        "TestSupport", "Training", "Evaluation", "Tokenizers", "Transformers", "Tensors",
+      ],
       swiftSettings: strict),
     // The GPU backend against the CPU reference; empty without a trait. GPUChecks is what the tests
     // and the program gpu-check, which runs on machines without Swift, have in common.

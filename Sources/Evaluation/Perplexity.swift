@@ -19,6 +19,7 @@ public import CacheMethods
 import Foundation
 import Tensors
 import TieredMemory
+public import Tokenizers
 public import Transformers
 
 /// Which stretches of a text are scored.

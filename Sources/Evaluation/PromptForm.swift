@@ -4,7 +4,7 @@
 // Out: framed texts, token ids, and which tokens cover which bytes of a prompt.
 
 public import ChatTemplates
-public import Transformers
+public import Tokenizers
 
 /// Frame and tokenizer of one model.
 public struct PromptForm: Sendable {

@@ -15,6 +15,7 @@
 // the question, and the method answers for itself.
 
 public import CacheMethods
+public import Tokenizers
 public import Transformers
 
 /// Runs tasks.

@@ -73,7 +73,7 @@ public struct ModelShape: Sendable, Equatable {
     }
   }
 
-  /// RoPE of the keys that turn: whole heads, or MLA's rotary part.
+  /// RoPE of the rotated keys: whole heads, or MLA's rotary part.
   public var rotary: RotaryEmbedding {
     switch attention {
     case .grouped, .lowRank: RotaryEmbedding(rotatedWidth: headWidth, base: rotaryBase)

@@ -11,7 +11,7 @@
 // variables are spelled, a space before the first letter.
 
 import Evaluation
-public import Transformers
+public import Tokenizers
 
 /// The files of a tokenizer for models trained here.
 public struct ModelTokenizer: Sendable {

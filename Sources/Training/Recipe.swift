@@ -21,6 +21,7 @@
 // known is an error.
 
 public import Tensors
+import Tokenizers
 import Transformers
 
 /// What recipe.json says.

@@ -1,42 +1,42 @@
 // RoPE, and its way back.
 //
 // In:  x (n, heads · d): n rows of several heads side by side; the angles of L rows, n a multiple of L.
-// Out: every head of row i turned by the angles of row i mod L; back: turned by the same angles the
+// Out: every head of row i rotated by the angles of row i mod L; back: rotated by the same angles the
 //      other way round, because a rotation's transpose is its inverse.
 //
-// A head's first R elements turn in pairs (j, j + R/2), as in Transformers' RotaryEmbedding, whose
+// A head's first R elements are rotated in pairs (j, j + R/2), as in Transformers' RotaryEmbedding, whose
 // cosines and sines these are.
 
 import Tensors
 public import Transformers
 
 extension Tape {
-  /// Turns every head of every row, (n, heads · d), by the angles of its row or its row in a sequence.
+  /// Rotates every head of every row, (n, heads · d), by the angles of its row or its row in a sequence.
   public func rotated(
-    _ x: Variable<E>, by turns: RotaryTurns<E>, headWidth d: Int
+    _ x: Variable<E>, by rotations: Rotations<E>, headWidth d: Int
   ) -> Variable<E> {
-    let (half, L) = (turns.cosines.columns, turns.cosines.rows)
+    let (half, L) = (rotations.cosines.columns, rotations.cosines.rows)
     precondition(
       x.value.columns % d == 0 && x.value.rows % L == 0 && 2 * half <= d,
       "rows \(x.value.shape) of heads of width \(d), angles of \(L) rows")
-    let (cosines, sines) = (turns.cosines.elements, turns.sines.elements)
-    func turned(_ rows: Tensor<E>, direction: E) -> Tensor<E> {
+    let (cosines, sines) = (rotations.cosines.elements, rotations.sines.elements)
+    func rotated(_ rows: Tensor<E>, direction: E) -> Tensor<E> {
       var elements = rows.elements
       do {
         var out = elements.mutableSpan
-        turn(
+        rotate(
           &out, cosines.span, sines.span, half: half, d, rows.columns / d, L,
           direction)
       }
       return Tensor(shape: rows.shape, elements: elements)
     }
-    return record(turned(x.value, direction: 1)) { x.accumulate(turned($0, direction: -1)) }
+    return record(rotated(x.value, direction: 1)) { x.accumulate(rotated($0, direction: -1)) }
   }
 }
 
 @specialized(where E == Float)
 @specialized(where E == Double)
-private func turn<E: Scalar>(
+private func rotate<E: Scalar>(
   _ x: inout MutableSpan<E>, _ cosines: Span<E>, _ sines: Span<E>, half: Int, _ d: Int,
   _ heads: Int, _ L: Int, _ direction: E
 ) {

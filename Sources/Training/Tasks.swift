@@ -28,7 +28,7 @@
 
 import Evaluation
 import Tensors
-public import Transformers
+public import Tokenizers
 
 /// The first seed of samples that are trained on.
 public let trainingSeeds: UInt64 = 1 << 40

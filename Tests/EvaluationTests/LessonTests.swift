@@ -2,7 +2,7 @@
 
 import Evaluation
 import Testing
-import Transformers
+import Tokenizers
 
 @Suite struct LessonTests {
   private static let kinds: [(name: String, kind: LessonKind, length: Int)] = [

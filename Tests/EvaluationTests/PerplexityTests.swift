@@ -5,6 +5,7 @@ import Evaluation
 import Foundation
 import Tensors
 import Testing
+import Tokenizers
 import Transformers
 
 @Suite struct PerplexityTests {

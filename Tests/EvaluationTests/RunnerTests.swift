@@ -6,6 +6,7 @@ import Evaluation
 import Foundation
 import TieredMemory
 import Testing
+import Tokenizers
 import Transformers
 
 /// The methods that the tests compare.

@@ -5,6 +5,7 @@ import CacheMethods
 import Evaluation
 import Foundation
 import Tensors
+import Tokenizers
 import Transformers
 
 struct GenerateCommand: ParsableCommand {

@@ -8,6 +8,7 @@ import CacheMethods
 import Evaluation
 import Foundation
 import TieredMemory
+import Tokenizers
 import Transformers
 
 /// One answer as a JSON object; its keys are a contract with scripts (Docs/models.md).

@@ -152,10 +152,11 @@ struct InspectReport: Encodable {
 }
 
 extension RotaryEmbedding {
-  /// "θ = 500000, 64 of 128 elements turn, llama3 scaling by 8".
+  /// "θ = 500000, 64 of 128 elements rotated, llama3 scaling by 8".
   func summary(headWidth: Int) -> String {
     let second = secondWidth > 0 ? " and \(secondWidth)" : ""
-    let turned = "θ = \(base.formatted()), \(rotatedWidth)\(second) of \(headWidth) elements turn"
+    let rotated =
+      "θ = \(base.formatted()), \(rotatedWidth)\(second) of \(headWidth) elements rotated"
     let stretched =
       switch scaling {
       case .none: "no scaling"
@@ -165,6 +166,6 @@ extension RotaryEmbedding {
       case .llama3(let factor, _, _, _): "llama3 scaling by \(factor.formatted())"
       case .longRope(_, _, let trained, _): "short and long factors, long beyond \(trained) tokens"
       }
-    return "\(turned), \(stretched)"
+    return "\(rotated), \(stretched)"
   }
 }

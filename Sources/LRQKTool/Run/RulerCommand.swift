@@ -4,7 +4,7 @@ import ArgumentParser
 import CacheMethods
 import Evaluation
 import Foundation
-import Transformers
+import Tokenizers
 
 struct RulerCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

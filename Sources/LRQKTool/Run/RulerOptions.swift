@@ -6,6 +6,7 @@ import ChatTemplates
 import Evaluation
 import Foundation
 import Tensors
+import Tokenizers
 import Transformers
 
 struct RulerOptions: ParsableArguments {

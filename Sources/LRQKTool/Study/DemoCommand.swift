@@ -11,6 +11,7 @@ import ArgumentParser
 import CacheMethods
 import Evaluation
 import Foundation
+import Tokenizers
 import Transformers
 
 struct DemoCommand: ParsableCommand {
