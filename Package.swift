@@ -24,8 +24,6 @@ let package = Package(
     .library(name: "Transformers", targets: ["Transformers"]),
     .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
     .library(name: "CacheMethods", targets: ["CacheMethods"]),
-    .library(name: "Evaluation", targets: ["Evaluation"]),
-    .library(name: "Training", targets: ["Training"]),
     .executable(name: "lrqk", targets: ["LRQKTool"]),
   ],
   // Off unless asked for: swift build --traits OpenCL. Drivers are opened while the program runs.
@@ -51,6 +49,8 @@ let package = Package(
     .target(
       name: "Tensors", dependencies: ["CLinearAlgebra", "CFusedChains", "CMappedFiles"],
       swiftSettings: strict),
+    // How results are written: tables, numbers, JSON, pictures.
+    .target(name: "Reports", swiftSettings: strict),
     .target(name: "TieredMemory", dependencies: ["Tensors"], swiftSettings: strict),
     .target(name: "LRQK", dependencies: ["Tensors", "TieredMemory"], swiftSettings: strict),
     .target(
@@ -67,15 +67,17 @@ let package = Package(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
       swiftSettings: strict),
     .target(
-      name: "Evaluation",
-      dependencies: ["Tensors", "TieredMemory", "Transformers", "ChatTemplates", "CacheMethods"],
-      swiftSettings: strict),
+      name: "Tasks", dependencies: ["Reports", "Tensors", "Transformers"], swiftSettings: strict),
     .target(
       name: "Training",
       dependencies: [
-        "Tensors", "Transformers", "Evaluation",
+        "Tensors", "Transformers", "Tasks",
         .product(name: "RealModule", package: "swift-numerics"),
       ],
+      swiftSettings: strict),
+    .target(
+      name: "Evaluation",
+      dependencies: ["Reports", "Tensors", "TieredMemory", "Transformers", "CacheMethods", "Tasks"],
       swiftSettings: strict),
     .target(
       name: "Conformance", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
@@ -104,7 +106,7 @@ let package = Package(
       name: "LRQKTool",
       dependencies: [
         "Tensors", "TieredMemory", "LRQK", "Replay", "Transformers", "ChatTemplates",
-        "CacheMethods", "Evaluation", "Training", "Conformance",
+        "CacheMethods", "Reports", "Tasks", "Evaluation", "Training", "Conformance",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -145,9 +147,13 @@ let package = Package(
       dependencies: ["CacheMethods", "Transformers", "LRQK", "Tensors", "TieredMemory"],
       swiftSettings: strict),
     .testTarget(
+      name: "TasksTests", dependencies: ["TestSupport", "Tasks", "Transformers"],
+      swiftSettings: strict),
+    .testTarget(
       name: "EvaluationTests",
       dependencies: [
-        "Evaluation", "CacheMethods", "ChatTemplates", "Transformers", "Tensors", "TieredMemory",
+        "TestSupport", "Evaluation", "Tasks", "CacheMethods", "Transformers", "Tensors",
+        "TieredMemory",
       ],
       exclude: ["make_needles_logits.py", "make_tiny.py"], resources: [.copy("Fixtures")],
       swiftSettings: strict),
@@ -156,7 +162,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "TrainingTests",
-      dependencies: ["TestSupport", "Training", "Evaluation", "Transformers", "Tensors"],
+      dependencies: ["TestSupport", "Training", "Tasks", "Transformers", "Tensors"],
       swiftSettings: strict),
     // The GPU backend against the CPU reference; empty without a trait. GPUChecks is what the tests
     // and the program gpu-check, which runs on machines without Swift, have in common.

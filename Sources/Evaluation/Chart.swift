@@ -7,54 +7,55 @@
 // editor shows where every point came from (each has a title).
 
 import Foundation
+import Reports
 
 /// A set of points with one name and one colour.
-public struct ChartSeries: Sendable {
+package struct ChartSeries: Sendable {
   /// One measured choice.
-  public struct Point: Sendable {
+  package struct Point: Sendable {
     /// Bytes, at least 0.
-    public let x: Double
+    package let x: Double
     /// A score from 0 to 100.
-    public let y: Double
+    package let y: Double
     /// Standard error of the score.
-    public let error: Double?
+    package let error: Double?
     /// What it is.
-    public let label: String
+    package let label: String
 
     /// A point.
-    public init(x: Double, y: Double, error: Double?, label: String) {
+    package init(x: Double, y: Double, error: Double?, label: String) {
       (self.x, self.y, self.error, self.label) = (x, y, error, label)
     }
   }
 
   /// What the legend says.
-  public let name: String
+  package let name: String
   /// In the order in which a line joins them.
-  public let points: [Point]
+  package let points: [Point]
 
   /// A series.
-  public init(name: String, points: [Point]) {
+  package init(name: String, points: [Point]) {
     self.name = name
     self.points = points
   }
 }
 
 /// One pair of axes.
-public struct ChartPanel: Sendable {
+package struct ChartPanel: Sendable {
   /// Below the axis of bytes.
-  public let title: String
+  package let title: String
   /// The points.
-  public let series: [ChartSeries]
+  package let series: [ChartSeries]
 
   /// A panel.
-  public init(title: String, series: [ChartSeries]) {
+  package init(title: String, series: [ChartSeries]) {
     self.title = title
     self.series = series
   }
 }
 
 /// The picture of some panels with one legend.
-public func chart(title: String, panels: [ChartPanel]) -> String {
+package func chart(title: String, panels: [ChartPanel]) -> String {
   let (width, height, left, top) = (440.0, 320.0, 64.0, 48.0)
   // Told apart without colour, too: every series has its own mark.
   let colours = ["#0b6e99", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#be123c", "#475569"]
@@ -173,7 +174,7 @@ private func mark(_ series: Int, _ x: Double, _ y: Double, _ colour: String) -> 
 }
 
 /// Text inside of XML.
-public func escapedXML(_ text: String) -> String {
+package func escapedXML(_ text: String) -> String {
   text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
     .replacing("\"", with: "&quot;")
 }

@@ -4,10 +4,12 @@
 // Out: Markdown for people, CSV for spreadsheets, JSON for scripts.
 
 import Foundation
+import Reports
+import Tasks
 import Transformers
 
 /// How a report is printed.
-public enum ReportFormat: String, Sendable, CaseIterable {
+package enum ReportFormat: String, Sendable, CaseIterable {
   /// Markdown tables.
   case md
   /// Comma-separated values with a head line.
@@ -20,7 +22,7 @@ public enum ReportFormat: String, Sendable, CaseIterable {
 
 extension RulerReport {
   /// The report as text, without a line break at its end.
-  public func text(_ format: ReportFormat) throws -> String {
+  package func text(_ format: ReportFormat) throws -> String {
     switch format {
     case .md: return markdown
     case .csv: return csv
@@ -70,7 +72,7 @@ extension RulerReport {
   }
 
   /// What a reader of the scores has to know.
-  public var notes: [String] {
+  package var notes: [String] {
     var notes: [String] = []
     for task in [RulerTask.question1, .question2]
     where results.contains(where: { $0.task == task.rawValue }) {
@@ -125,24 +127,4 @@ extension RulerReport {
     let kib = Double(count) / 1024
     return kib < 1024 ? String(format: "%.1f KiB", kib) : String(format: "%.2f MiB", kib / 1024)
   }
-}
-
-/// `report` as one JSON object with snake_case names in alphabetical order: over many lines for a
-/// person's eyes, or on one.
-package func jsonText(_ report: some Encodable, isPretty: Bool = true) throws -> String {
-  let encoder = JSONEncoder()
-  encoder.keyEncodingStrategy = .convertToSnakeCase
-  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-  if isPretty { encoder.outputFormatting.insert(.prettyPrinted) }
-  return String(decoding: try encoder.encode(report), as: UTF8.self)
-}
-
-/// One object a line.
-func jsonLines(_ rows: [some Encodable]) throws -> String {
-  try rows.map { try jsonText($0, isPretty: false) }.joined(separator: "\n")
-}
-
-/// A number with so many decimals, or a dash.
-func decimals(_ value: Double?, _ places: Int) -> String {
-  value.map { String(format: "%.\(places)f", $0) } ?? "-"
 }

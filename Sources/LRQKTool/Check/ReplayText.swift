@@ -2,6 +2,7 @@
 
 import LRQK
 import Replay
+import Reports
 import Tensors
 import TieredMemory
 

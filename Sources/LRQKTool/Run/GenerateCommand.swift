@@ -2,8 +2,8 @@
 
 import ArgumentParser
 import CacheMethods
-import Evaluation
 import Foundation
+import Reports
 import Tensors
 import Transformers
 

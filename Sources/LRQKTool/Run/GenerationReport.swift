@@ -7,6 +7,7 @@
 import CacheMethods
 import Evaluation
 import Foundation
+import Reports
 import TieredMemory
 import Transformers
 

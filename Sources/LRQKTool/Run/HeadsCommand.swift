@@ -1,8 +1,8 @@
 // lrqk heads: how different the heads of each layer are.
 
 import ArgumentParser
-import Evaluation
 import Foundation
+import Reports
 import Tensors
 import Transformers
 

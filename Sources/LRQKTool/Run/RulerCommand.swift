@@ -4,6 +4,7 @@ import ArgumentParser
 import CacheMethods
 import Evaluation
 import Foundation
+import Tasks
 import Transformers
 
 struct RulerCommand: ParsableCommand {

@@ -5,6 +5,7 @@ import CacheMethods
 import Evaluation
 import Foundation
 import LRQK
+import Reports
 import Tensors
 
 struct SweepCommand: ParsableCommand {
@@ -125,7 +126,7 @@ struct SweepCommand: ParsableCommand {
       // Tasks are independent: errors add in squares.
       let squares = rows.compactMap { $0.stderr.map { $0 * $0 } }
       let error = squares.count == rows.count ? squares.reduce(0, +).squareRoot() / n : nil
-      let label = "\(method.brief): \(number(y, 1)) at \(LRQKTool.bytes(Int(x.rounded())))"
+      let label = "\(method.brief): \(number(y, 1)) at \(Reports.bytes(Int(x.rounded())))"
       return ChartSeries.Point(x: x, y: y, error: error, label: label)
     }
     return ChartSeries(name: line.name, points: points)

@@ -6,6 +6,7 @@
 
 import Evaluation
 import Foundation
+import Reports
 
 /// A step as the log has it.
 struct LoggedStep {

@@ -7,6 +7,7 @@
 // there (LineLog.swift). A file that is no such log is refused, not written over.
 
 import Foundation
+import Reports
 import Tensors
 import Training
 
