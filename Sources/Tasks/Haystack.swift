@@ -21,7 +21,9 @@ struct SampleStream: Sendable {
   init(seed: UInt64, name: String) { (self.seed, self.name) = (seed, name) }
 
   /// The stream for one purpose.
-  func draws(_ purpose: String) -> RandomStream { RandomStream(seed: seed, name: "\(name)/\(purpose)") }
+  func draws(_ purpose: String) -> RandomStream {
+    RandomStream(seed: seed, name: "\(name)/\(purpose)")
+  }
 }
 
 /// Where prose comes from.

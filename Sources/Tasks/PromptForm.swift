@@ -14,7 +14,7 @@ package struct PromptForm: Sendable {
   private let encodeMore: @Sendable (String) -> [Int]
   private let tokenizer: Tokenizer?
 
-  /// The model's tokenizer. Texts stand as they are.
+  /// The model's tokenizer, and texts as they are.
   package init(_ tokenizer: Tokenizer) {
     name = "plain"
     self.tokenizer = tokenizer
@@ -23,7 +23,7 @@ package struct PromptForm: Sendable {
     frameText = { $0 }
   }
 
-  /// The model's tokenizer. `frame` makes a user's message of a text, as a chat template does.
+  /// The model's tokenizer; `frame` makes a user's message of a text, as a chat template does.
   package init(_ tokenizer: Tokenizer, frame: @escaping @Sendable (String) throws -> String) {
     name = "chat"
     self.tokenizer = tokenizer

@@ -7,7 +7,7 @@ public let tinyModel = URL(fileURLWithPath: #filePath)
   .deletingLastPathComponent().deletingLastPathComponent()
   .appendingPathComponent("EvaluationTests/Fixtures/tiny").path
 
-/// A path in the temporary folder. What lies there is removed at the end.
+/// A path in the temporary folder; what lies there is removed at the end.
 public final class TemporaryFile {
   /// The path.
   public let path = FileManager.default.temporaryDirectory
