@@ -54,7 +54,8 @@ let package = Package(
     .target(name: "TieredMemory", dependencies: ["Tensors"], swiftSettings: strict),
     .target(name: "LRQK", dependencies: ["Tensors", "TieredMemory"], swiftSettings: strict),
     .target(
-      name: "Replay", dependencies: ["Tensors", "TieredMemory", "LRQK"], swiftSettings: strict),
+      name: "Replay", dependencies: ["Tensors", "Reports", "TieredMemory", "LRQK"],
+      swiftSettings: strict),
     .target(
       name: "Transformers",
       dependencies: [
@@ -71,7 +72,7 @@ let package = Package(
     .target(
       name: "Training",
       dependencies: [
-        "Tensors", "Transformers", "Tasks",
+        "Reports", "Tensors", "Transformers", "Tasks",
         .product(name: "RealModule", package: "swift-numerics"),
       ],
       swiftSettings: strict),

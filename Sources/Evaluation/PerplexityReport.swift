@@ -49,21 +49,23 @@ package struct PerplexityReport: Encodable {
       }
       return ([head] + lines).joined(separator: "\n")
     case .md:
-      let lines = results.map { row in
-        let cells = [
+      let head = [
+        "cache", "perplexity", "nll", "± se", "bits/byte", "same top", "held, B", "moved, B/token",
+        "hit rate",
+      ]
+      let rows = results.map { row in
+        [
           "`\(row.cache)`", decimals(row.perplexity, 3),
           decimals(row.meanNegativeLogLikelihood, 4), decimals(row.standardError, 4),
           decimals(row.bitsPerByte, 4), decimals(row.sameTopToken, 3), "\(row.residentBytes)",
           decimals(row.movedBytesPerToken, 0), decimals(row.hitRate, 3),
         ]
-        return "| " + cells.joined(separator: " | ") + " |"
       }
-      return
-        ([
-          "\(windows) windows of \(context) tokens and \(stride) scored ones", "",
-          "| cache | perplexity | nll | ± se | bits/byte | same top | held, B | moved, B/token | "
-            + "hit rate |", "| :-- | --: | --: | --: | --: | --: | --: | --: | --: |",
-        ] + lines + notes).joined(separator: "\n")
+      let lines = [
+        "\(windows) windows of \(context) tokens and \(stride) scored ones", "",
+        TextTable([head] + rows).markdown,
+      ]
+      return (lines + notes).joined(separator: "\n")
     }
   }
 }

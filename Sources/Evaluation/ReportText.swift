@@ -46,10 +46,7 @@ extension RulerReport {
     ]
     if hasRecall { columns += ["recall", "mass"] }
     if hasNeedles { columns += ["needles"] }
-    func add(_ cells: [String]) { lines.append("| " + cells.joined(separator: " | ") + " |") }
-    add(columns)
-    add(columns.indices.map { [0, 2].contains($0) ? ":--" : "--:" })
-    for row in results {
+    let table = results.map { row in
       var cells = [
         row.task, String(row.length), "`\(row.cache)`", decimals(row.score, 2),
         decimals(row.stderr, 2), String(row.samples), String(row.nulls),
@@ -59,14 +56,14 @@ extension RulerReport {
       ]
       if hasRecall { cells += [decimals(row.recall, 3), decimals(row.attentionMass, 3)] }
       if hasNeedles { cells += [decimals(row.needleRecall, 3)] }
-      add(cells)
+      return cells
     }
-    lines.append("")
-    add(["length", "cache", "mean score", "tasks"])
-    add(["--:", ":--", "--:", "--:"])
-    for mean in averages {
-      add([String(mean.length), "`\(mean.cache)`", decimals(mean.score, 2), String(mean.tasks)])
+    lines.append(TextTable([columns] + table, alignments: [.left, .right, .left]).markdown)
+    let means = averages.map { mean in
+      [String(mean.length), "`\(mean.cache)`", decimals(mean.score, 2), String(mean.tasks)]
     }
+    let columnsOfMeans = ["length", "cache", "mean score", "tasks"]
+    lines += ["", TextTable([columnsOfMeans] + means, alignments: [.right, .left]).markdown]
     lines += notes
     return lines.joined(separator: "\n")
   }

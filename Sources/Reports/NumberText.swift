@@ -17,6 +17,13 @@ package func decimals(_ value: Double?, _ places: Int) -> String {
   value.map { String(format: "%.\(places)f", $0) } ?? "-"
 }
 
+/// `value` with `places` decimals; never "-0.00".
+package func decimal(_ value: Double, _ places: Int) -> String {
+  let text = String(format: "%.\(places)f", value)
+  return text.hasPrefix("-") && text.allSatisfy({ "-0.".contains($0) })
+    ? String(text.dropFirst()) : text
+}
+
 /// Bytes as people read them: 1,234,567 B is 1.18 MiB.
 package func bytes(_ count: Int) -> String {
   let units = ["B", "KiB", "MiB", "GiB", "TiB"]

@@ -156,8 +156,8 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
       let other = try rewritten(recording, metadata: metadata) { _, _ in false }
       let error = #expect(throws: ReplayError.self) {
         switch other.kind {
-        case .prefill: _ = try SingleCallReplay<Float>.prefill(other, ReplayOptions())
-        case .decodeStep: _ = try SingleCallReplay<Float>.decodeStep(other, ReplayOptions())
+        case .prefill: _ = try RecordedCall<Float>.prefill(other, ReplayOptions())
+        case .decodeStep: _ = try RecordedCall<Float>.decodeStep(other, ReplayOptions())
         case .trajectory, .capture: _ = try TrajectoryReplay<Float>.run(other, ReplayOptions())
         }
       }

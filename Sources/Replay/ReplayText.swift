@@ -1,34 +1,47 @@
-// What `lrqk replay` prints for people.
+// A replay as people read it.
+//
+// In:  a finished replay and its comparison with the recording.
+// Out: lines: choices, the fit of the prompt, decode steps, transfers, bytes, the comparison.
 
 import LRQK
-import Replay
 import Reports
-import Tensors
+package import Tensors
 import TieredMemory
 
-/// Prints a replay, section by section.
-struct ReplayText {
-  let recording: Recording
-  let precision: Precision
+/// The lines of a replay, section by section.
+package struct ReplayText {
+  /// The lines so far, with a line break between two of them.
+  package private(set) var text = ""
+  private let recording: Recording
+  private let precision: String
+  /// Columns of the reader's terminal; nil where tables may have any width.
+  private let width: Int?
 
-  init(_ recording: Recording, _ precision: Precision) {
+  private init(_ recording: Recording, _ precision: String, _ width: Int?) {
     self.recording = recording
     self.precision = precision
+    self.width = width
   }
 
-  func print<E: Scalar>(_ replay: SingleCallReplay<E>, _ plan: ReplayPlan) {
-    header(plan, plan.notes)
-    fit(replay.sweeps, replay.condition, replay.pivoted)
-    comparisons(replay.outputs)
-  }
-
-  func print<E: Scalar>(
-    _ replay: TrajectoryReplay<E>, _ comparison: TrajectoryComparison, everyStep: Bool,
-    leftOut: [String]
+  /// The lines of a recorded call.
+  package init<E: Scalar>(
+    _ recording: Recording, _ call: RecordedCall<E>, _ plan: ReplayPlan, width: Int?
   ) {
+    self.init(recording, E.precisionName, width)
+    header(plan, plan.notes)
+    fit(call.sweeps, call.condition, call.pivoted)
+    comparisons(call.outputs)
+  }
+
+  /// The lines of a trajectory; `leftOut` are lines about what a written file has not.
+  package init<E: Scalar>(
+    _ recording: Recording, _ replay: TrajectoryReplay<E>, _ comparison: TrajectoryComparison,
+    everyStep: Bool, leftOut: [String], width: Int?
+  ) {
+    self.init(recording, E.precisionName, width)
     header(replay.plan, replay.notes)
     let p = replay.plan.parameters
-    show(
+    add(
       "  \(replay.batch) x \(replay.heads.query) query heads, \(replay.heads.keyValue) key/value "
         + "heads; prompt \(replay.promptLength) tokens, \(replay.steps.count) decode steps; "
         + "r = \(p.rank), k = \(p.selected), w = \(p.recent)")
@@ -42,41 +55,41 @@ struct ReplayText {
     comparisons(comparison.outputs)
     if comparison.selectedCompared > 0 {
       let verdict = comparison.selectedCompared == comparison.selectedEqual ? "equal" : "DIFFERENT"
-      show(
+      add(
         "  selected sets: \(comparison.selectedEqual) of \(comparison.selectedCompared) equal"
           + " (\(verdict))")
     }
     if let equal = comparison.promptSelectedEqual {
-      show("  the prompt's selected sets: \(equal ? "all equal" : "DIFFERENT")")
+      add("  the prompt's selected sets: \(equal ? "all equal" : "DIFFERENT")")
     }
     if let equal = comparison.missedRowsEqual {
-      show("  missed rows: \(equal ? "all equal" : "DIFFERENT")")
+      add("  missed rows: \(equal ? "all equal" : "DIFFERENT")")
     }
     if let equal = comparison.attendedEqual {
-      show("  attended tokens: \(equal ? "all equal" : "DIFFERENT")")
+      add("  attended tokens: \(equal ? "all equal" : "DIFFERENT")")
     }
-    for line in comparison.skipped { show("  not compared: \(visible(line))") }
-    for line in leftOut { show("  \(visible(line))") }
+    for line in comparison.skipped { add("  not compared: \(visible(line))") }
+    for line in leftOut { add("  \(visible(line))") }
   }
 
-  private func header(_ plan: ReplayPlan, _ notes: [String]) {
-    show("\(visible(recording.file.path)) (\(recording.kind.rawValue), \(precision.rawValue))")
-    for note in notes { show("  note: \(visible(note))") }
+  private mutating func header(_ plan: ReplayPlan, _ notes: [String]) {
+    add("\(visible(recording.file.path)) (\(recording.kind.rawValue), \(precision))")
+    for note in notes { add("  note: \(visible(note))") }
     var line = "  choices:"
     for (name, value) in plan.parameters.words(for: recording.kind) {
       if line.count + name.count + value.count > 92 {
-        show(line)
+        add(line)
         line = "          "
       }
       line += " \(name)=\(value)"
     }
-    show(line)
+    add(line)
   }
 
-  private func fit(_ sweeps: [SweepReport], _ condition: Double, _ pivoted: Bool) {
+  private mutating func fit(_ sweeps: [SweepReport], _ condition: Double, _ pivoted: Bool) {
     if !sweeps.isEmpty {
-      show("\nFit of the prompt, all heads together")
-      show(
+      add("\nFit of the prompt, all heads together")
+      add(
         table(
           [["", "objective F", "rel. error of QK^T", "optimum at this rank"]]
             + sweeps.map {
@@ -87,12 +100,12 @@ struct ReplayText {
             }))
     }
     if condition == 1 && !pivoted { return }  // no system was solved
-    show(
+    add(
       "  worst condition estimate of the solved systems: \(number(condition, 0))"
         + (pivoted ? " (the pivoted fallback was needed)" : ""))
   }
 
-  private func steps<E: Scalar>(_ replay: TrajectoryReplay<E>, everyStep: Bool) {
+  private mutating func steps<E: Scalar>(_ replay: TrajectoryReplay<E>, everyStep: Bool) {
     // What moved, rows and bytes, by step, from the ledger: misses, reloads, keys read back by a refresh.
     var moved = Array(repeating: (rows: 0, bytes: 0), count: replay.steps.count + 1)
     for event in replay.events where event.direction == .hostToDevice {
@@ -117,7 +130,7 @@ struct ReplayText {
       "step", "recall", "selected", "hit", "missed", "moved", "bytes", "err same rows", "err full",
     ]
     let all = 0..<replay.steps.count
-    show(
+    add(
       "\nDecode steps (rows over all holders; errors relative; recall against the exact top-k)")
     var rows = [head]
     if everyStep || all.count <= 12 {
@@ -126,42 +139,42 @@ struct ReplayText {
       rows += replay.quarters.map { line("\($0.lowerBound + 1)-\($0.upperBound)", $0) }
     }
     rows.append(line("all", all))
-    show(table(rows))
+    add(table(rows))
   }
 
-  private func codes<E: Scalar>(_ replay: TrajectoryReplay<E>) {
+  private mutating func codes<E: Scalar>(_ replay: TrajectoryReplay<E>) {
     if let place = replay.firstNonFinite {
-      show(
+      add(
         "  k_hat is NaN or infinite, first at \(place); largest finite magnitude of the run "
           + number(replay.largestCode))
     } else {
-      show("  largest |k_hat| or |A_K|: \(number(replay.largestCode))")
+      add("  largest |k_hat| or |A_K|: \(number(replay.largestCode))")
     }
   }
 
-  private func ledger<E: Scalar>(_ replay: TrajectoryReplay<E>) {
-    show("\nTransfers")
+  private mutating func ledger<E: Scalar>(_ replay: TrajectoryReplay<E>) {
+    add("\nTransfers")
     var rows = [["direction", "reason", "rows", "bytes"]]
     for (direction, reasons) in replay.ledger.sorted(by: { $0.key < $1.key }) {
       for (reason, line) in reasons.sorted(by: { $0.key < $1.key }) where line.rows > 0 {
         rows.append([direction, reason, "\(line.rows)", bytes(line.bytes)])
       }
     }
-    show(table(rows))
+    add(table(rows))
     let policies = replay.missedRowsByPolicy
-    show(
+    add(
       "  the same sets would miss \(policies.perQueryHead) rows held per query head, "
         + "\(policies.perKeyValueHead) held per key/value head")
     let model = LinkModel.pcie4x16
-    show(
+    add(
       "  link model (a model, PCIe 4.0 x16: 25 GB/s, 10 us a copy, 50 ns a gathered row): "
         + "\(number(model.seconds(for: replay.events) * 1e3)) ms in all")
   }
 
-  private func memory<E: Scalar>(_ replay: TrajectoryReplay<E>) {
+  private mutating func memory<E: Scalar>(_ replay: TrajectoryReplay<E>) {
     let full = Double(max(replay.fullCacheBytes, 1))
-    show("\nBytes at the end")
-    show(
+    add("\nBytes at the end")
+    add(
       table([
         [
           "on the device", bytes(replay.residentBytes),
@@ -173,10 +186,10 @@ struct ReplayText {
       ]))
   }
 
-  private func comparisons(_ outputs: [String: Comparison]) {
+  private mutating func comparisons(_ outputs: [String: Comparison]) {
     if outputs.isEmpty { return }
-    show("\nComparison with the file")
-    show(
+    add("\nComparison with the file")
+    add(
       table(
         [["output", "relative", "limit", "max abs", "at", "verdict", "limit from"]]
           + outputs.sorted { $0.key < $1.key }.map { name, c in
@@ -186,4 +199,11 @@ struct ReplayText {
             ]
           }))
   }
+
+  /// Adds a line.
+  private mutating func add(_ line: String) {
+    text += (text.isEmpty ? "" : "\n") + line
+  }
+
+  private func table(_ rows: [[String]]) -> String { TextTable(rows).text(width: width) }
 }

@@ -1,20 +1,20 @@
-// What lrqk generate says about an answer: the JSON object, and the lines on standard error.
+// What is said about generated answers: a JSON object each, and a summary in lines.
 //
 // In:  finished generations, with the ledgers and devices of their states.
 // Out: counts. Bytes moved per token are those of decode steps alone; the prompt's own are in the
 //      ledger.
 
-import CacheMethods
-import Evaluation
+package import CacheMethods
 import Foundation
 import Reports
 import TieredMemory
-import Transformers
+package import Transformers
 
 /// One answer as a JSON object; its keys are a contract with scripts (Docs/models.md).
-struct GenerationReport: Encodable {
+package struct GenerationReport: Encodable {
   let tokens: [Int]
-  let text: String?
+  /// The answer, special tokens left out; nil without a tokenizer.
+  package let text: String?
   let promptTokens: Int
   /// "end-of-text" or "limit".
   let finished: String
@@ -39,7 +39,8 @@ struct GenerationReport: Encodable {
     let decodeTokensPerSecond: Double
   }
 
-  init(
+  /// The report of one answer.
+  package init(
     _ answer: Generation, _ method: any CacheMethod, _ tokenizer: Tokenizer?,
     layers: [LayerShape], times: Generator.Times, loadSeconds: Double
   ) {
@@ -66,23 +67,24 @@ struct GenerationReport: Encodable {
       decodeTokensPerSecond: times.decode.tokens == 0
         ? 0 : Double(times.decode.tokens) / times.decode.seconds)
   }
-
 }
 
 extension Generation {
   /// What is said where the method attended to every token in every step; nil without steps.
-  func nothingLeftOut(by method: any CacheMethod, _ layers: [LayerShape]) -> String? {
+  package func nothingLeftOut(by method: any CacheMethod, _ layers: [LayerShape]) -> String? {
     // The answer's last token is never fed back.
     let length = prompt.count + given.count + tokens.count - 1
     return steps == 0 ? nil : method.nothingLeftOut(length: length, layers: layers)
   }
 }
 
-/// The lines on standard error.
-struct GenerationSummary {
-  private let lines: [String]
+/// Answers in a few lines: speed, bytes, rates.
+package struct GenerationSummary {
+  /// A label and what it stands for, in two columns.
+  package let lines: [String]
 
-  init(
+  /// The summary of at least one answer.
+  package init(
     _ answers: [Generation], _ method: any CacheMethod, layers: [LayerShape],
     _ times: Generator.Times, loadSeconds: Double
   ) {
@@ -121,9 +123,5 @@ struct GenerationSummary {
       rows.append(["note", note])
     }
     lines = labelled(rows)
-  }
-
-  func print() {
-    for line in lines { say(line) }
   }
 }

@@ -7,7 +7,7 @@ import LRQK
 public import Tensors
 
 /// The result of replaying one call.
-public struct SingleCallReplay<E: Scalar>: Sendable {
+public struct RecordedCall<E: Scalar>: Sendable {
   /// What was computed, by base name ("A_K"), each (batch, head, ..., ...).
   public let computed: [(name: String, tensor: Tensor<E>)]
   /// The comparison of every output that the file holds.
@@ -20,11 +20,11 @@ public struct SingleCallReplay<E: Scalar>: Sendable {
   public let pivoted: Bool
 }
 
-extension SingleCallReplay {
+extension RecordedCall {
   /// Factorises the prompt of a `prefill` recording.
   public static func prefill(
     _ recording: Recording, _ options: ReplayOptions
-  ) throws -> (replay: SingleCallReplay, plan: ReplayPlan) {
+  ) throws -> (replay: RecordedCall, plan: ReplayPlan) {
     let Q: Tensor<E> = try recording.tensor("Q", rank: 4)
     let K: Tensor<E> = try recording.tensor("K", rank: 4)
     let groupSize = Q.shape[1] / K.shape[1]
@@ -56,7 +56,7 @@ extension SingleCallReplay {
     let sweeps = try sweepReports(
       trace, queries: Q.matrices(), keys: keys, parameters: plan.parameters)
     return (
-      SingleCallReplay(
+      RecordedCall(
         computed: computed,
         outputs: try compare(
           recording, computed,
@@ -70,7 +70,7 @@ extension SingleCallReplay {
   /// Runs the decode solver of a `decode_step` recording.
   public static func decodeStep(
     _ recording: Recording, _ options: ReplayOptions
-  ) throws -> (replay: SingleCallReplay, plan: ReplayPlan) {
+  ) throws -> (replay: RecordedCall, plan: ReplayPlan) {
     func heads(_ name: String) throws -> [Tensor<E>] {
       try recording.tensor(name, rank: 4).matrices()
     }
@@ -125,7 +125,7 @@ extension SingleCallReplay {
       ("B_K_new", Tensor(batch: batch, heads: basis(B_K, \.keyCode, k))),
     ]
     return (
-      SingleCallReplay(
+      RecordedCall(
         computed: computed,
         outputs: try compare(
           recording, computed, jacobi: false,

@@ -6,23 +6,21 @@
 // Nothing that stands in the log is written again: what goes is cut off at the end, what comes is added
 // there (LineLog.swift). A file that is no such log is refused, not written over.
 
-import Foundation
 import Reports
 import Tensors
-import Training
 
 /// The log of a run that is under way.
-struct TrainingLog {
+package struct TrainingLog {
   private static let header =
     "step,stage,length,sequences,loss,accuracy,gradient_norm,rate,tokens,seconds"
   private static let limit = 1 << 32
   private let lines: LineLog
 
   /// Opens the log and cuts off what stands in it after `step`.
-  init(path: String, after step: Int) throws {
+  package init(path: String, after step: Int) throws {
     lines = try LineLog(path: path, limit: Self.limit)
-    func fault(_ reason: String) -> InputError {
-      InputError("\(path): \(reason); move the file away, and a new one is begun")
+    func fault(_ reason: String) -> FileError {
+      FileError(path: path, reason: "\(reason); move the file away, and a new one is begun")
     }
     guard let text = String(validating: lines.text, as: UTF8.self) else {
       throw fault("not UTF-8 text, so it is not a log of lrqk train")
@@ -52,12 +50,13 @@ struct TrainingLog {
   }
 
   /// Every step in the log.
-  func steps() throws -> [LoggedStep] {
+  package func steps() throws -> [LoggedStep] {
     LoggedStep.rows(
       String(decoding: try readFile(at: lines.path, limit: Self.limit), as: UTF8.self))
   }
 
-  func append(_ r: StepReport, tokens: Int) throws {
+  /// Adds the line of a step; `tokens` are those of all steps so far.
+  package func append(_ r: StepReport, tokens: Int) throws {
     let fields = [
       "\(r.step)", r.stage, "\(r.size.length)", "\(r.size.count)",
       r.loss.map { number($0, 6) } ?? "", r.accuracy.map { number($0, 4) } ?? "",
@@ -67,5 +66,5 @@ struct TrainingLog {
   }
 
   /// Returns when all steps so far are on disk.
-  func synchronize() throws { try lines.synchronize() }
+  package func synchronize() throws { try lines.synchronize() }
 }
