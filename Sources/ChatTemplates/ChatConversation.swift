@@ -4,8 +4,8 @@
 // Out: the messages and the tools as values; all members of a message are kept, whatever they are.
 //
 // Two things are done to messages, as transformers' apply_chat_template does them: members that are
-// null are left out, and reasoning is passed on under each of its names, reasoning_content, thinking
-// and reasoning (the last one only where it was given).
+// null are left out, and reasoning is passed on under each of its names, reasoning_content,
+// thinking and reasoning (the last one only where it was given).
 
 package import Tensors
 

@@ -1,7 +1,8 @@
 // What a caller can tell a chat template: values, messages, the date.
 //
 // In:  the caller's Swift values.
-// Out: the same in the shape of Jinja's, which are Python's: None, bool, int, float, str, list, dict.
+// Out: the same in the shape of Jinja's, which are Python's: None, bool, int, float, str, list,
+//      dict.
 //
 // The date is an argument wherever it is used, so that a rendered prompt can be repeated; only
 // `ChatDate.now()` looks at the clock.
@@ -51,7 +52,8 @@ extension ChatValue {
     case .bool(let value): self = .bool(value)
     case .integer(let value): self = .integer(value)
     case .number(let text):
-      // Without a point and an exponent it is an int in Python: -0, or one that 64 bits cannot hold.
+      // Without a point and an exponent it is an int in Python: -0, or one that 64 bits cannot
+      // hold.
       if text.utf8.allSatisfy({ $0 == UInt8(ascii: "-") || (0x30...0x39).contains($0) }) {
         guard text.utf8.allSatisfy({ $0 == UInt8(ascii: "-") || $0 == 0x30 }) else { return nil }
         self = .integer(0)

@@ -8,7 +8,8 @@
 //              logits score token t + 1
 //
 //   nll = - log softmax(logits)[t + 1]       perplexity = exp(mean nll)
-//   bits per byte = Σ nll / log 2 / bytes of the scored tokens     compares models of any vocabulary
+//   bits per byte = Σ nll / log 2 / bytes of the scored tokens     compares models of any
+//                                                                  vocabulary
 //   standard error = s / sqrt(n), as if tokens were independent
 //
 // Every scored token has at least C tokens before it and is predicted through the cache; no logits

@@ -4,8 +4,8 @@
 // Out: a row for every task, length and method; means over tasks; text.
 //
 // Bytes held are the mean over the samples of what the device holds at an answer's end; bytes moved
-// per token are all bytes of all decode steps, both ways, divided by all steps. A row without a score
-// says why in its note.
+// per token are all bytes of all decode steps, both ways, divided by all steps. A row without a
+// score says why in its note.
 
 import CacheMethods
 import Foundation

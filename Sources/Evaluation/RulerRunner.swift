@@ -11,8 +11,8 @@
 //     4. score, log
 //
 // The first token of an answer comes out of the prompt's own pass, which attends in full whatever
-// the method: a method shows in the tokens after it. Where questions are decoded, the pass ends before
-// the question, and the method answers for itself.
+// the method: a method shows in the tokens after it. Where questions are decoded, the pass ends
+// before the question, and the method answers for itself.
 
 package import CacheMethods
 package import Tasks
@@ -32,7 +32,8 @@ package struct RulerRunner {
   package var onSample: (_ done: Int, _ total: Int) -> Void = { _, _ in }
   /// Whether a task that does not fit a length becomes a row without a score instead of an error.
   package var passesOverMisfits = false
-  /// Looks at every sample in its smallest form before anything runs, and throws where it will not do.
+  /// Looks at every sample in its smallest form before anything runs, and throws where it will not
+  /// do.
   package var checkSample: (RulerSample) throws -> Void = { _ in }
   /// How many of so many tokens the newest one can attend to: fewer where every layer has a window.
   package var inSight: (_ length: Int) -> Int = { $0 }

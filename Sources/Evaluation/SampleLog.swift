@@ -8,8 +8,8 @@
 //
 // A log with another head is refused: its numbers are about something else. Tasks, lengths, methods
 // and the number of samples may differ from run to run, since a sample depends on none of them. A
-// last line without its line break is what a killed run leaves behind; it is cut off (LineLog.swift, which
-// also keeps a second run away from the same file).
+// last line without its line break is what a killed run leaves behind; it is cut off
+// (LineLog.swift, which also keeps a second run away from the same file).
 
 import Foundation
 import Reports
@@ -36,8 +36,8 @@ package struct LogHead: Sendable, Equatable, Codable {
   package let examples: Bool
   /// Most tokens of an answer: a number, or "as the task says".
   package let answerTokens: String
-  /// Whether decode steps take the question, token by token, under each method; if not, it is part of
-  /// the prompt's own pass, which attends in full.
+  /// Whether decode steps take the question, token by token, under each method; if not, it is part
+  /// of the prompt's own pass, which attends in full.
   package let decodedQuestions: Bool
   /// Whether recall is measured.
   package let recall: Bool

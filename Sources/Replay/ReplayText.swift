@@ -106,7 +106,8 @@ package struct ReplayText {
   }
 
   private mutating func steps<E: Scalar>(_ replay: TrajectoryReplay<E>, everyStep: Bool) {
-    // What moved, rows and bytes, by step, from the ledger: misses, reloads, keys read back by a refresh.
+    // What moved, rows and bytes, by step, from the ledger: misses, reloads, keys read back by a
+    // refresh.
     var moved = Array(repeating: (rows: 0, bytes: 0), count: replay.steps.count + 1)
     for event in replay.events where event.direction == .hostToDevice {
       moved[event.step].rows += event.rows

@@ -16,7 +16,8 @@ public struct TrajectoryComparison: Sendable {
   public var selectedCompared = 0
   /// How many of them were equal.
   public var selectedEqual = 0
-  /// Whether all missed-row counts were equal; nil when the file has none, or counts by other holders.
+  /// Whether all missed-row counts were equal; nil when the file has none, or counts by other
+  /// holders.
   public var missedRowsEqual: Bool?
   /// Whether the sets that the prompt chose were equal; nil when they were not compared.
   public var promptSelectedEqual: Bool?
@@ -152,8 +153,8 @@ extension TrajectoryReplay {
   /// Every integer output.
   ///
   /// A set is padded with -1 behind its tokens.
-  /// `selected` is what each head chose itself, k wide (wider only where r exceeds k and more rows are
-  /// kept before the first choice); `attended` is every token that the head attended to, recent
+  /// `selected` is what each head chose itself, k wide (wider only where r exceeds k and more rows
+  /// are kept before the first choice); `attended` is every token that the head attended to, recent
   /// ones included, as wide as the longest of them, with the lengths in `attended_count`.
   public var integers: [(name: String, tensor: Tensor<Int>)] {
     func sets(_ sets: [[Int]], _ axes: [Int], atLeast width: Int) -> Tensor<Int> {

@@ -3,8 +3,8 @@
 // In:  rows, the first of which may be a header; how each column is aligned; the reader's width.
 // Out: lines in which the columns stand below each other, or a Markdown table.
 //
-// A table that is wider than the reader's terminal stands in panels: each has the first column and as
-// many of the others as fit. Files and pipes have no width, and get one table.
+// A table that is wider than the reader's terminal stands in panels: each has the first column and
+// as many of the others as fit. Files and pipes have no width, and get one table.
 //
 // Cells are made safe to look at (VisibleText.swift): names from files stand in them.
 
@@ -25,8 +25,8 @@ package struct TextTable {
 
   /// Rows of cells.
   ///
-  /// Columns beyond those of `alignments` are aligned to the right. A row of one cell has that cell as
-  /// it is, however long.
+  /// Columns beyond those of `alignments` are aligned to the right. A row of one cell has that cell
+  /// as it is, however long.
   package init(_ rows: [[String]], alignments: [Alignment] = [.left], indent: String = "  ") {
     self.rows = rows
     self.alignments = alignments

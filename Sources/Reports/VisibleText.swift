@@ -1,7 +1,8 @@
 // Text from files, names and tokens, made safe to look at.
 //
 // In:  any text.
-// Out: the same text with the characters that steer a terminal or reorder a line as escapes, \u{1B}.
+// Out: the same text with the characters that steer a terminal or reorder a line as escapes,
+//      \u{1B}.
 //
 // A model's answer may hold an escape sequence, a tensor's name a mark that shows a line backwards.
 // Where bytes are the answer (generate, tokenize, prompts that are printed) they go into files and

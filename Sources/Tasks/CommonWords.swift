@@ -3,8 +3,8 @@
 // In:  a length and a stream of choices.
 // Out: a draft for any number W of different words.
 //
-//   W different words; the first ten appear 30 times, the others 3 times (below 4096 tokens: 6 and 1),
-//   shuffled, "1. word 2. word ..."
+//   W different words; the first ten appear 30 times, the others 3 times (below 4096 tokens: 6 and
+//   1), shuffled, "1. word 2. word ..."
 //
 // A worked example of 40 words, 10 and 3 times (below 4096 tokens: 20 words, 3 times and once),
 // precedes the task, with a numbered answer.

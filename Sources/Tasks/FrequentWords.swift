@@ -3,7 +3,8 @@
 // In:  M, the tokens that are left for the coded text, and a stream of choices.
 // Out: a draft for any number N.
 //
-//   vocabulary   max(5, M / 50) different random words of six letters; the first is replaced by "..."
+//   vocabulary   max(5, M / 50) different random words of six letters; the first is replaced by
+//                "..."
 //   counts       rank k appears floor(N k^-α / ζ(α)) times, α = 2: 61 %, 15 %, 6.8 %, 3.8 %, ...
 //   asked for    ranks 2, 3 and 4 (rank 1 is the noise)
 //

@@ -26,8 +26,8 @@ package struct Lesson: Sendable {
     package let given: [Int]
     /// Tokens of the answer, without an end.
     package let answer: [Int]
-    /// The first token of everything that had to be found, as places in `answer`: what follows it can
-    /// be copied, the first one has to be looked up.
+    /// The first token of everything that had to be found, as places in `answer`: what follows it
+    /// can be copied, the first one has to be looked up.
     package let found: [Int]
   }
 
@@ -35,9 +35,11 @@ package struct Lesson: Sendable {
   package let turns: [Turn]
   /// Tokens of all turns and their ends.
   package let size: Int
-  /// The tokens of the first turn that are haystack, ascending; none where all of it may be asked for.
+  /// The tokens of the first turn that are haystack, ascending; none where all of it may be asked
+  /// for.
   ///
-  /// Nil where the tokenizer does not give the text back byte by byte, so that no place can be told.
+  /// Nil where the tokenizer does not give the text back byte by byte, so that no place can be
+  /// told.
   package let haystack: [Int]?
   /// Those of them that are needles.
   package let needles: [Int]

@@ -13,11 +13,11 @@
 //               values round(100 i / 39); one space between sentences
 //
 // Source: RULER's niah.py. Ours: all keys and values of a sample are different from each other; one
-// needle asked for has a wording of its own (upstream replaces "are" by "is" in the whole template); an
-// answer to several queries names each key before its value, and one with several values of a key begins
-// with the latest: a reader that looks back can learn at each value which one came before it, but never
-// which one comes next. A lesson may ask for a survey instead: which value stands nearest to each of
-// some distances.
+// needle asked for has a wording of its own (upstream replaces "are" by "is" in the whole
+// template); an answer to several queries names each key before its value, and one with several
+// values of a key begins with the latest: a reader that looks back can learn at each value which
+// one came before it, but never which one comes next. A lesson may ask for a survey instead: which
+// value stands nearest to each of some distances.
 
 /// What keys, values and question are called.
 package enum NeedleKind: String, Sendable {
@@ -53,7 +53,8 @@ package struct FurtherQuestions: Sendable {
     case asked
     /// A question is nothing but the needle's own beginning.
     case recited
-    /// An answer says, for each of 16 distances back from the question, which value stands nearest to it.
+    /// An answer says, for each of 16 distances back from the question, which value stands nearest
+    /// to it.
     case surveyed
   }
 
@@ -269,8 +270,8 @@ struct NeedleFamily: SampleFamily {
   }
 }
 
-/// `lines` with `more` between them, each before a different random one, in this order, marked; where
-/// there are too few, several stand before the same one.
+/// `lines` with `more` between them, each before a different random one, in this order, marked;
+/// where there are too few, several stand before the same one.
 func hidden(_ more: [String], in lines: [String], _ draws: inout RandomStream) -> MarkedText {
   let places =
     more.count <= lines.count

@@ -8,8 +8,9 @@
 //   instruction  before and after the documents
 //
 // Source: RULER's qa.py. Its data sets (SQuAD 2.0's dev set for qa_1, HotpotQA's distractor dev set
-// for qa_2) are not ours to give away: QuestionFile.swift reads a user's copy. Without one the tasks
-// run on a stand-in of our own, SyntheticQuestions.swift, and everything that is printed says so.
+// for qa_2) are not ours to give away: QuestionFile.swift reads a user's copy. Without one the
+// tasks run on a stand-in of our own, SyntheticQuestions.swift, and everything that is printed says
+// so.
 
 /// A question and where its answer stands.
 struct Question: Sendable {

@@ -1,16 +1,18 @@
 // The thirteen tasks of RULER, by name.
 //
 // In:  a name such as niah_multikey_2.
-// Out: which generator makes it with which sizes, how many tokens an answer may have, how it is scored.
+// Out: which generator makes it with which sizes, how many tokens an answer may have, how it is
+//      scored.
 //
 //   needles         needle(s) in a haystack, asked for by key           Needles.swift
 //   vt              variables that have one value, through a chain      VariableTracking.swift
-//   cwe, fwe        the most frequent words                             CommonWords, FrequentWords.swift
+//   cwe, fwe        the most frequent words                             CommonWords,
+//                   FrequentWords.swift
 //   qa_1, qa_2      questions on documents                              Questions.swift
 //
-// Source: Hsieh et al., RULER (arXiv 2404.06654), and its repository at c3f5e3b4, synthetic.yaml and
-// data/synthetic. The generators are our own, "ruler-like v1": the same definitions, other random
-// numbers, other word lists. Docs/evaluation.md lists every difference.
+// Source: Hsieh et al., RULER (arXiv 2404.06654), and its repository at c3f5e3b4, synthetic.yaml
+// and data/synthetic. The generators are our own, "ruler-like v1": the same definitions, other
+// random numbers, other word lists. Docs/evaluation.md lists every difference.
 
 /// How predictions of a task are scored.
 package enum RulerMetric: String, Sendable, Codable {

@@ -62,7 +62,8 @@ struct Draft: Sendable {
   var text: MarkedText
   /// UTF-8 bytes of `text` that are the question behind the haystack.
   var questionBytes = 0
-  /// UTF-8 bytes of `text` that are the haystack, needles included; none where all of it may be asked for.
+  /// UTF-8 bytes of `text` that are the haystack, needles included; none where all of it may be
+  /// asked for.
   var haystack = 0..<0
   /// What the answer begins with, given to the model.
   var prefix: String
@@ -121,7 +122,8 @@ package struct RulerSample: Sendable {
   package let references: [String]
   /// The answer that a perfect model goes on with, from right after the prompt.
   package let answer: String
-  /// Where question and answer prefix begin, behind the haystack: a place in UTF-8 bytes of the prompt.
+  /// Where question and answer prefix begin, behind the haystack: a place in UTF-8 bytes of the
+  /// prompt.
   package let questionStart: Int
   /// UTF-8 ranges of the prompt: needles, links of the chain, documents with the answer.
   package let needles: [Range<Int>]

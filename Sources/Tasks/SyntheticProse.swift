@@ -4,8 +4,9 @@
 // Out: words, one after another, in sentences of 3 to about 25 words.
 //
 // RULER takes Paul Graham's essays, which are not ours to give away. A grammar of a few dozen
-// sentence forms over our own word lists has no plot, but what matters for a haystack: ordinary words in
-// ordinary order, few repetitions, and no digits or hyphens, so that no needle hides in it by chance.
+// sentence forms over our own word lists has no plot, but what matters for a haystack: ordinary
+// words in ordinary order, few repetitions, and no digits or hyphens, so that no needle hides in it
+// by chance.
 
 /// At least so many words of whole sentences, the same for the same seed.
 package func prose(words count: Int, seed: UInt64) -> String {

@@ -3,15 +3,16 @@
 // In:  a length, a stream of choices, a bound for the worked example.
 // Out: a draft for any number of lines of noise.
 //
-//   VAR A = n            n uniform on 10000 ... 99998; names are five different random capitals' words
+//   VAR A = n            n uniform on 10000 ... 99998; names are five different random capitals'
+//                        words
 //   VAR B = VAR A        and so on, four hops, each line with a space at its end
 //
 // The lines stand in this order at different random places between lines of noise. One worked
 // example with names of three letters, the value 12345 and its answer precedes the task.
 //
 // Source: RULER's variable_tracking.py with one chain and four hops. Ours: the example has at most
-// min(500, length / 4) tokens where upstream has 500, so that short lengths have one, too. Lessons have
-// several chains, and ask for each.
+// min(500, length / 4) tokens where upstream has 500, so that short lengths have one, too. Lessons
+// have several chains, and ask for each.
 
 /// A value and the variables that have it, in their order.
 private typealias Chain = (names: [String], value: Int)
@@ -26,8 +27,8 @@ struct VariableFamily: SampleFamily {
   /// The worked example, a line break at its end; empty for none.
   private let example: String
 
-  /// `count` counts tokens of a text; RULER has one chain, four hops, and a line of noise for each of
-  /// them.
+  /// `count` counts tokens of a text; RULER has one chain, four hops, and a line of noise for each
+  /// of them.
   init(
     length: Int, stream: SampleStream, chains: Int = 1, hops: Int = 4, floor least: Int? = nil,
     hasExample: Bool, count: (String) -> Int

@@ -2,8 +2,8 @@
 //
 // In:  nothing.
 // Out: nouns with a regular plural or none, adjectives, verbs with a regular past that take an
-//      object; no word stands in two lists. SyntheticProse.swift makes sentences of them, the tasks make keys,
-//      values and word lists.
+//      object; no word stands in two lists. SyntheticProse.swift makes sentences of them, the tasks
+//      make keys, values and word lists.
 
 /// Nouns, adjectives and verbs.
 package enum WordLists {

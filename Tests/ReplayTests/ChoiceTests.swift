@@ -1,4 +1,5 @@
-// Which choices a replay takes, refuses or leaves out, and whose they are: the user's or the file's.
+// Which choices a replay takes, refuses or leaves out, and whose they are: the user's or the
+// file's.
 
 import LRQK
 import Replay

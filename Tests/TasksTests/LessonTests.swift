@@ -96,7 +96,8 @@ import Transformers
     }
   }
 
-  // Points are 560 bytes apart, from 280 back on; further back than the text reaches it is the first one.
+  // Points are 560 bytes apart, from 280 back on; further back than the text reaches it is the
+  // first one.
   @Test func `a survey names for each distance the value that stands nearest`() throws {
     let n = try #require(Self.kinds.firstIndex { $0.name == "survey" })
     let (lesson, tokenizer) = try lesson(n)

@@ -7,7 +7,8 @@ import Training
 import Transformers
 
 @Suite struct HaystackThinningTests {
-  /// 120 tokens; the haystack is 10 ..< 90 in sentences of eight, of which the third and the ninth are needles.
+  /// 120 tokens; the haystack is 10 ..< 90 in sentences of eight, of which the third and the ninth
+  /// are needles.
   private let tokens = (0..<120).map { $0 % 8 == 1 ? 7 : 100 + $0 }
   private let haystack = Array(10..<90)
   private let needles = Array(26..<34) + Array(74..<82)

@@ -103,8 +103,9 @@ import Training
   }
 
   @Test func `a head writes what it reads, turned by as many places as it looks back`() throws {
-    // T^−p W_O W_V of a head has a trace of about D/(4G) over the random part: D/(4 d G) tr(W_Vᵀ W_V) with
-    // d rows of squared length 1. Random matrices alone have 0 ± √d / 11 (variance Σ σ² σ'²).
+    // T^−p W_O W_V of a head has a trace of about D/(4G) over the random part: D/(4 d G) tr(W_Vᵀ
+    // W_V) with d rows of squared length 1. Random matrices alone have 0 ± √d / 11 (variance Σ σ²
+    // σ'²).
     let (d, D) = (64, 128)
     for layer in 0..<3 {
       let (o, v) = (
@@ -124,8 +125,8 @@ import Training
   }
 
   @Test func `queries of later layers match the same content, or what stands behind it`() throws {
-    // tr(W_Q W_Kᵀ) of an odd head is 0.7 d, because they share 0.7 W_K; 0 where they are independent. An
-    // even head, from 0 on, shares 0.7 W_K T.
+    // tr(W_Q W_Kᵀ) of an odd head is 0.7 d, because they share 0.7 W_K; 0 where they are
+    // independent. An even head, from 0 on, shares 0.7 W_K T.
     let (q, k) = (
       try parameter("model.layers.2.self_attn.q_proj"),
       try parameter("model.layers.2.self_attn.k_proj")
@@ -142,8 +143,8 @@ import Training
   }
 
   @Test func `values of all kinds are written as they are read`() throws {
-    // W_O W_V of a head of layer 2, tr = D/(4 d G) · d: LRKV's value is shared by four heads, MLA's is a
-    // product of two matrices. Random matrices alone have 0 ± √d / 11.
+    // W_O W_V of a head of layer 2, tr = D/(4 d G) · d: LRKV's value is shared by four heads, MLA's
+    // is a product of two matrices. Random matrices alone have 0 ± √d / 11.
     let (o, v) = (
       try parameter("model.layers.2.self_attn.o_proj", of: 1),
       try parameter("model.layers.2.self_attn.v_shared_proj", of: 1)

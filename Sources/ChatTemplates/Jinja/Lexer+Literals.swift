@@ -12,8 +12,8 @@
 // next file, Syntax.swift, is what the parser makes of the tokens.
 
 extension Lexer {
-  /// An integer, or with a fraction or an exponent a float; after a point always an integer, so that
-  /// `pair.0.1` reads as two items.
+  /// An integer, or with a fraction or an exponent a float; after a point always an integer, so
+  /// that `pair.0.1` reads as two items.
   mutating func readNumber() throws(ChatTemplateError) -> Token.Kind {
     let afterPoint = position > 0 && source[position - 1] == "."
     if let radix = takeRadix() { return try readInteger(radix: radix) }

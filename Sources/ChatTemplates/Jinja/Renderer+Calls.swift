@@ -3,8 +3,8 @@
 // In:  value(arguments), value.name(arguments).
 // Out: what the call gives.
 //
-// A method of Python's goes before a key of the same name: `message.items()` is the dict's. The next
-// file, Renderer+Functions.swift, has what can be called by name.
+// A method of Python's goes before a key of the same name: `message.items()` is the dict's. The
+// next file, Renderer+Functions.swift, has what can be called by name.
 
 extension Renderer {
   /// The value of a call; `caller` is the body of the call block that makes it.
@@ -36,8 +36,8 @@ extension Renderer {
     }
   }
 
-  /// What the method `name` of Python's types gives; nil where there is none of that name: it may be
-  /// a key or an attribute with a macro.
+  /// What the method `name` of Python's types gives; nil where there is none of that name: it may
+  /// be a key or an attribute with a macro.
   private func result(
     ofMethod name: String, of owner: Value, _ arguments: CallArguments,
     _ caller: MacroClosure?, in scope: Scope

@@ -4,8 +4,8 @@
 // Out: the text of its body.
 //
 // Arguments beyond the parameters go into `varargs` and `kwargs`, the body of a call block into
-// `caller`, if the macro's body names them; otherwise they are an error, as in Jinja. The next file,
-// Renderer+Expressions.swift, computes expressions.
+// `caller`, if the macro's body names them; otherwise they are an error, as in Jinja. The next
+// file, Renderer+Expressions.swift, computes expressions.
 
 extension Renderer {
   /// The text that a macro makes of `arguments`.

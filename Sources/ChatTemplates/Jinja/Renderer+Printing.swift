@@ -6,9 +6,9 @@
 //   str    None, True, 1, 0.5, text as it is, [1, 'a'], (1,), {'a': 1}, dict_keys(['a'])
 //   repr   the same, but text in quotes with escapes: what str() does inside lists and dicts
 //
-// Undefined is written as nothing. An iterator, a range, a namespace, a macro, the loop variable and
-// a function are refused: Python would mostly print addresses. The next file, Renderer+JSON.swift,
-// writes JSON.
+// Undefined is written as nothing. An iterator, a range, a namespace, a macro, the loop variable
+// and a function are refused: Python would mostly print addresses. The next file,
+// Renderer+JSON.swift, writes JSON.
 
 extension Renderer {
   /// What Python's `str(value)` gives.

@@ -74,7 +74,8 @@ extension Renderer {
     return best
   }
 
-  /// What `sort` compares: a list of the item, or of one of its attributes, or for 'a,b' of several.
+  /// What `sort` compares: a list of the item, or of one of its attributes, or for 'a,b' of
+  /// several.
   ///
   /// Lists are equal where their items are, so that values without an order, such as None, are no
   /// error as long as they are equal.

@@ -3,8 +3,8 @@
 // In:  a text, the method's name, arguments.
 // Out: a value.
 //
-// Of text that is marked safe (Renderer+Markup.swift) changed copies are marked too, and what is put
-// into them is escaped. The next file, Renderer+Filters.swift, has filters.
+// Of text that is marked safe (Renderer+Markup.swift) changed copies are marked too, and what is
+// put into them is escaped. The next file, Renderer+Filters.swift, has filters.
 
 extension Renderer {
   /// A method of a text: `text.name(arguments)`.

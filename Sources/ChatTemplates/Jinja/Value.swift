@@ -6,9 +6,9 @@
 //      and the variable loop.
 //
 // Lists and dicts cannot hold `loop`, and nothing walks into a namespace or a macro, so a walk over
-// a value ends; and each knows its depth, which is bounded, so that it cannot exhaust the stack. Two
-// strings are equal where their scalars are, as in Python: Swift's == would equate é with e and an
-// accent. The next file, Renderer.swift, makes values and bounds what they cost.
+// a value ends; and each knows its depth, which is bounded, so that it cannot exhaust the stack.
+// Two strings are equal where their scalars are, as in Python: Swift's == would equate é with e and
+// an accent. The next file, Renderer.swift, makes values and bounds what they cost.
 
 /// A value while a template is rendered.
 enum Value {

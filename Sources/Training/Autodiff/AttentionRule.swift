@@ -1,17 +1,17 @@
 // Causal attention of many heads and sequences, and its way back.
 //
-// In:  Q (n, H d), K (n, M d), V (n, M e): n rows are sequences of L tokens one after another, heads
-//      lie side by side, query head h asks key/value head h / G, G = H / M; all after RoPE.
-// Out: O (n, H e): row t of a sequence is softmax(q_t Kᵀ scale) V over the tokens j <= t. Back, with
-//      P the weights and D_t = dO_t · O_t:
+// In:  Q (n, H d), K (n, M d), V (n, M e): n rows are sequences of L tokens one after another,
+//      heads lie side by side, query head h asks key/value head h / G, G = H / M; all after RoPE.
+// Out: O (n, H e): row t of a sequence is softmax(q_t Kᵀ scale) V over the tokens j <= t. Back,
+//      with P the weights and D_t = dO_t · O_t:
 //
 //          dV += Pᵀ dO                dP = dO Vᵀ
 //          dS  = P ⊙ (dP − D) scale   dQ += dS K      dK += dSᵀ Q
 //
-// P is L² numbers a head, more than everything else together. So it is made in blocks of query rows,
-// never kept, and made again on the way back from the logarithm of each row's sum, as FlashAttention
-// does (arXiv 2205.14135 section 3, 2307.08691 section 2.3). Blocks end at the diagonal, so
-// about half of the products of the full square are never computed.
+// P is L² numbers a head, more than everything else together. So it is made in blocks of query
+// rows, never kept, and made again on the way back from the logarithm of each row's sum, as
+// FlashAttention does (arXiv 2205.14135 section 3, 2307.08691 section 2.3). Blocks end at the
+// diagonal, so about half of the products of the full square are never computed.
 
 import RealModule
 import Tensors

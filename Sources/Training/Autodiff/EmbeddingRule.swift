@@ -1,8 +1,8 @@
 // The embedding, and its way back.
 //
 // In:  tokens, and the table W (vocabulary, D).
-// Out: row t is W's row of token t, (n, D); back: dW's row of a token is the sum of the gradients of
-//      all places where the token stands.
+// Out: row t is W's row of token t, (n, D); back: dW's row of a token is the sum of the gradients
+//      of all places where the token stands.
 
 import Tensors
 

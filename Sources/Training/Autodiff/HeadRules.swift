@@ -131,7 +131,8 @@ extension Tape {
   }
 }
 
-/// Every stretch of `width` elements of x: `count` of them, from `from` on, to `at` in a stretch of y.
+/// Every stretch of `width` elements of x: `count` of them, from `from` on, to `at` in a stretch of
+/// y.
 @specialized(where E == Float)
 @specialized(where E == Double)
 private func copyColumns<E: Scalar>(

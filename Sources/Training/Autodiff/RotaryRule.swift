@@ -1,6 +1,7 @@
 // RoPE, and its way back.
 //
-// In:  x (n, heads · d): n rows of several heads side by side; the angles of L rows, n a multiple of L.
+// In:  x (n, heads · d): n rows of several heads side by side; the angles of L rows, n a multiple
+//      of L.
 // Out: every head of row i turned by the angles of row i mod L; back: turned by the same angles the
 //      other way round, because a rotation's transpose is its inverse.
 //
@@ -11,7 +12,8 @@ import Tensors
 package import Transformers
 
 extension Tape {
-  /// Turns every head of every row, (n, heads · d), by the angles of its row or its row in a sequence.
+  /// Turns every head of every row, (n, heads · d), by the angles of its row or its row in a
+  /// sequence.
   package func rotated(
     _ x: Variable<E>, by turns: RotaryTurns<E>, headWidth d: Int
   ) -> Variable<E> {

@@ -4,9 +4,9 @@
 // Out: the gradient of one number with respect to each of them.
 //
 // An operation y = f(x) appends y to the tape together with its rule: given ∂loss/∂y, add
-// ∂loss/∂x = ∂loss/∂y · ∂y/∂x to what x has already. A value can be used several times; its gradient
-// is the sum over its uses. Since a value stands on the tape after everything it was made of, one
-// walk from the end to the beginning finds every gradient complete before it is passed on.
+// ∂loss/∂x = ∂loss/∂y · ∂y/∂x to what x has already. A value can be used several times; its
+// gradient is the sum over its uses. Since a value stands on the tape after everything it was made
+// of, one walk from the end to the beginning finds every gradient complete before it is passed on.
 //
 //   tape:      W ── x ── y = x Wᵀ ── z = silu(y) ── loss
 //   backward:  dW ◄─ dx ◄─ dy ◄──────── dz ◄───────── 1
@@ -37,7 +37,8 @@ package final class Variable<E: Scalar> {
     self.rule = rule
   }
 
-  /// The gradient's elements, row-major, which the variable then gives up; zeros where there is none.
+  /// The gradient's elements, row-major, which the variable then gives up; zeros where there is
+  /// none.
   func takeGradient() -> [E] {
     defer { sum = nil }
     return sum ?? zeros(value.count)
@@ -82,7 +83,8 @@ package final class Tape<E: Scalar> {
     Variable(value, isLeaf: true, rule: nil)
   }
 
-  /// Appends what an operation computed; `rule` gets ∂loss/∂value and adds to its inputs' gradients.
+  /// Appends what an operation computed; `rule` gets ∂loss/∂value and adds to its inputs'
+  /// gradients.
   func record(_ value: Tensor<E>, rule: @escaping (Tensor<E>) -> Void) -> Variable<E> {
     let node = Variable(value, isLeaf: false, rule: rule)
     nodes.append(node)

@@ -4,9 +4,9 @@
 // Out: the places of the tokens that stay: needles, question and answer, and some of the sentences
 //      between them. A token keeps its place in the whole text as its position.
 //
-// What is asked for, and how far back it stands, is as in the whole text; what is left out nobody asks
-// for. So a question about distances costs a sixth of the text, and a step has six times as many.
-// PositionGaps.swift pulls short texts apart instead, where no answer depends on distances.
+// What is asked for, and how far back it stands, is as in the whole text; what is left out nobody
+// asks for. So a question about distances costs a sixth of the text, and a step has six times as
+// many. PositionGaps.swift pulls short texts apart instead, where no answer depends on distances.
 //
 // Source: ours. Positions with gaps: PoSE (Zhu et al., arXiv 2309.10400).
 
@@ -25,9 +25,11 @@ package struct HaystackThinning: Sendable {
     self.borders = borders
   }
 
-  /// The places that stay, ascending, at most `most`; nil where needles, question and answer are more.
+  /// The places that stay, ascending, at most `most`; nil where needles, question and answer are
+  /// more.
   ///
-  /// `haystack` and `needles` are ascending places. Sentences go in random order, until what is left fits.
+  /// `haystack` and `needles` are ascending places. Sentences go in random order, until what is
+  /// left fits.
   package func places(
     of tokens: [Int], haystack: [Int], needles: [Int], most: Int, _ draws: inout RandomStream
   ) -> [Int]? {

@@ -3,22 +3,23 @@
 // In:  a vocabulary, or the words of keys.
 // Out: texts in which things come again.
 //
-//   repeats   random segments of 2 to 16 tokens, half of them seen before; asked for: every token of a
-//             repeat but its first. Position t is to find the earlier place of its own token and say
-//             what followed there (an induction head: one layer looks one token back, the next finds
-//             the match). The second token of a repeat is the one that has to be looked up: only one
-//             token says where. Further on there are more and more to go by.
-//             Half of the texts are groups of digits alone, where the vocabulary has all thousand: one
-//             number has to be told from the others.
+//   repeats   random segments of 2 to 16 tokens, half of them seen before; asked for: every token
+//             of a repeat but its first. Position t is to find the earlier place of its own token
+//             and say what followed there (an induction head: one layer looks one token back, the
+//             next finds the match). The second token of a repeat is the one that has to be looked
+//             up: only one token says where. Further on there are more and more to go by.
+//             Half of the texts are groups of digits alone, where the vocabulary has all thousand:
+//             one number has to be told from the others.
 //   pairs     "brave-river is: 731." again and again with other keys, more than half of them seen
-//             before; asked for: the value. The same circuit, but for its first token what has to match
-//             are the two words of the key, some tokens before the place that asks. Values have one
-//             group of three digits, or seven digits: what comes behind the first group is copied.
-//   updates   "brave-river is: 204. 731": a key that comes again has a new value, and the former one
-//             stands behind it; asked for: the former one. Of all that match, it is the latest.
+//             before; asked for: the value. The same circuit, but for its first token what has to
+//             match are the two words of the key, some tokens before the place that asks. Values
+//             have one group of three digits, or seven digits: what comes behind the first group is
+//             copied.
+//   updates   "brave-river is: 204. 731": a key that comes again has a new value, and the former
+//             one stands behind it; asked for: the former one. Of all that match, it is the latest.
 //
-// Needles hold one such token in fifty. A model that has to learn all of it from needles alone hardly
-// begins; here every seventh token teaches.
+// Needles hold one such token in fifty. A model that has to learn all of it from needles alone
+// hardly begins; here every seventh token teaches.
 
 import Tasks
 import Tensors

@@ -4,11 +4,11 @@
 // Out: tokenizer.json and tokenizer_config.json, trained on the tasks' own texts.
 //
 // Words are cut as Llama 3 cuts them, numbers into groups of three digits; a space before the first
-// group belongs to it. A token that is one of a thousand is found again by what it is, where a single
-// digit occurs a hundred times in a text. Every word of the lists, alone and behind a hyphen, and
-// every group of digits occurs often enough to become one token if the vocabulary has room: 5,120 tokens
-// are enough; 4,096 hold all words and two thirds of the groups, the others have two tokens. Names of
-// variables are spelled, a space before the first letter.
+// group belongs to it. A token that is one of a thousand is found again by what it is, where a
+// single digit occurs a hundred times in a text. Every word of the lists, alone and behind a
+// hyphen, and every group of digits occurs often enough to become one token if the vocabulary has
+// room: 5,120 tokens are enough; 4,096 hold all words and two thirds of the groups, the others have
+// two tokens. Names of variables are spelled, a space before the first letter.
 
 import Tasks
 package import Transformers

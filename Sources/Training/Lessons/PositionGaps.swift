@@ -3,10 +3,10 @@
 // In:  a text of L tokens; a span S ≥ L; the tokens behind which a text may be pulled apart.
 // Out: its positions: 0, 1, 2, ... with jumps behind some of those tokens, the last one below S.
 //
-// Heads that compare contents have to do so at every distance that RoPE will turn them by. Distances
-// are cheap: a text of 256 tokens whose sentences stand up to 2,048 places apart costs an eighth of
-// one that long, and all of it is worth reading. What is left to learn from long texts is to choose
-// among more tokens.
+// Heads that compare contents have to do so at every distance that RoPE will turn them by.
+// Distances are cheap: a text of 256 tokens whose sentences stand up to 2,048 places apart costs an
+// eighth of one that long, and all of it is worth reading. What is left to learn from long texts is
+// to choose among more tokens.
 //
 // Source: positional skip-wise training (PoSE, Zhu et al., arXiv 2309.10400), which pulls a text
 // apart at chance places for language models. Ours: only between sentences, so that heads that look

@@ -8,8 +8,8 @@
 //   recital                      niah_multikey_2 whose questions are the needles' own beginnings
 //   survey                       niah_multivalue whose answers look back distance by distance
 //   chain                        vt as it is scored: one chain
-//   vt                           four hops, below 256 tokens one to four; the longer the text the more
-//                                chains, all asked for; the example from 512 on
+//   vt                           four hops, below 256 tokens one to four; the longer the text the
+//                                more chains, all asked for; the example from 512 on
 //   cwe, fwe, qa_1, qa_2         as they are scored
 //
 // Sizes that do not fit the length are drawn again.
@@ -103,8 +103,8 @@ struct LessonTask: TrainingTask {
     return (tokens, weights)
   }
 
-  /// RandomStream sizes for texts of `length` until a lesson of `whole` tokens, and one more, is one that `make`
-  /// makes something of.
+  /// RandomStream sizes for texts of `length` until a lesson of `whole` tokens, and one more, is
+  /// one that `make` makes something of.
   private func lesson<Result>(
     of whole: Int, length: Int, _ numbers: RandomNumbers, make: (Lesson) throws -> Result?
   ) throws -> Result {
@@ -168,9 +168,9 @@ struct LessonTask: TrainingTask {
           NeedleSizes(.needles, key: .uuids, value: .uuids),
           further: size(0, 30, else: 0...max(0, many)))
       case .niahMultivalue:
-        // As many values as not to tell by its place in the answer which one comes next: so the step from
-        // one to the next is learned. Long texts mostly have RULER's four. No more than 40 needles stand
-        // in prose.
+        // As many values as not to tell by its place in the answer which one comes next: so the
+        // step from one to the next is learned. Long texts mostly have RULER's four. No more than
+        // 40 needles stand in prose.
         let values = size(4, L < 1024 ? 25 : 85, else: 2...9)
         let keys = size(1, 40, else: 1...min(40 / values, max(3, L / 150)))
         return needles(

@@ -10,18 +10,20 @@
 //   survey        several values of a key, by how far back they stand (TaskTexts.swift)
 //   chain         vt as it is scored, one chain (TaskTexts.swift)
 //   niah_..., vt, cwe, fwe, qa_...
-//                 the evaluation's tasks with their answers, and further questions (TaskTexts.swift)
+//                 the evaluation's tasks with their answers, and further questions
+//                 (TaskTexts.swift)
 //
 // Weights, by what a target is:
 //
-//   1      a token that has to be looked up: the first one of a value. A stage's accuracy counts these.
+//   1      a token that has to be looked up: the first one of a value. A stage's accuracy counts
+//          these.
 //   9/10   the rest of an answer, which can be copied once its beginning is found, and its end
 //   b      everything else (the recipe's background); 0 where chance alone decides
 //
 // A curriculum that counts all tokens of answers alike is misled: digits after the first ones are
-// copied from what they follow, so that 85 % can be right where no key was ever found. One that counts
-// only the first ones is misled as well: 97 % of them were right in a model that gave 3 of 24 answers
-// whole. So both are counted, apart (Trainer.swift).
+// copied from what they follow, so that 85 % can be right where no key was ever found. One that
+// counts only the first ones is misled as well: 97 % of them were right in a model that gave 3 of
+// 24 answers whole. So both are counted, apart (Trainer.swift).
 //
 // Samples for training have another seed than those for scoring, which have the seeds that the
 // command line gives: 2^40 and more are reserved for training.
@@ -45,8 +47,8 @@ package func trainingTask(
   let form = PromptForm(tokenizer)
   switch name {
   case "repeats":
-    // All but the special tokens; numbers of up to three digits, where the vocabulary has all thousand: a
-    // token of a few would not say where to look.
+    // All but the special tokens; numbers of up to three digits, where the vocabulary has all
+    // thousand: a token of a few would not say where to look.
     let all = Array(tokenizer.specialIDs.count..<tokenizer.vocabularySize)
     let digits = all.filter {
       let text = tokenizer.decode([$0])

@@ -9,25 +9,27 @@
 //   layers > 0    W_Q = 0.7 W_Q + 0.7 W_K T   every other head, from the first on: a query matches
 //                                             what stands behind the same content;
 //                 W_Q = 0.7 W_Q + 0.7 W_K     the rest: the same content
-//   layer 0       head h looks h tokens back: on the N fastest of RoPE's frequencies θ_n, the part of
+//   layer 0       head h looks h tokens back: on the N fastest of RoPE's frequencies θ_n, the part
+//                 of
 //   and group 0   W_K that reads c gets  a (1, 0)  and that of W_Q  a (cos h θ_n, −sin h θ_n), so
 //   of layer 1    that the scores hold Σ_n a² cos((i − j − h) θ_n), largest for j = i − h;
-//                 it writes Tʰ of what it reads:  W_O + (D/4d) Tʰ W_Vᵀ / G. (Where a layer is one group,
+//                 it writes Tʰ of what it reads:  W_O + (D/4d) Tʰ W_Vᵀ / G. (Where a layer is one
+//                                                 group,
 //                 as in MQA, LRKV and MLA, layer 1 looks for contents alone.)
 //
-// T turns a vector's components in a circle, by D/(H + 1) places. So a place holds its own token x_j
-// and those before it as x_j + T x_{j−1} + T² x_{j−2} + ..., each where it can be told from the others,
-// and T of what a query holds is what stands at the place behind an earlier occurrence of it. Without T
-// they are all added up alike: the model finds a place by the bag of the four tokens before it, and one
-// token alone finds nothing (Docs/training.md).
+// T turns a vector's components in a circle, by D/(H + 1) places. So a place holds its own token
+// x_j and those before it as x_j + T x_{j−1} + T² x_{j−2} + ..., each where it can be told from the
+// others, and T of what a query holds is what stands at the place behind an earlier occurrence of
+// it. Without T they are all added up alike: the model finds a place by the bag of the four tokens
+// before it, and one token alone finds nothing (Docs/training.md).
 //
-// W_K and W_V are those of a head, G heads share one W_V. Of LRKV they are the shared ones of all heads. Of
-// MLA they are products, W_h^UK W^DKV and W_h^UV W^DKV (W^DKV makes the latent, whose norm is near 1 at the
-// start); the part that looks back is the one that turns, k^R of all heads.
+// W_K and W_V are those of a head, G heads share one W_V. Of LRKV they are the shared ones of all
+// heads. Of MLA they are products, W_h^UK W^DKV and W_h^UV W^DKV (W^DKV makes the latent, whose
+// norm is near 1 at the start); the part that looks back is the one that turns, k^R of all heads.
 //
-// Why: to repeat what came before, one layer has to look one token back, the next has to match what it
-// finds with the current token, and both have to copy. Random matrices learn the three only together,
-// so that for hundreds of steps nothing helps.
+// Why: to repeat what came before, one layer has to look one token back, the next has to match what
+// it finds with the current token, and both have to copy. Random matrices learn the three only
+// together, so that for hundreds of steps nothing helps.
 //
 // Source: ours; that products of an attention's matrices begin near the identity is the mimetic
 // initialisation of Trockman and Kolter, arXiv 2305.09828, which has no heads that look back.
@@ -92,7 +94,8 @@ struct AttentionPlaces {
   let values: String?
   /// G: heads that share the part of a key that turns, and heads that share a value.
   let keyGroup: Int, valueGroup: Int
-  /// Rows of a head's query; the first that turns; the first row of `keys` that turns; how many turn.
+  /// Rows of a head's query; the first that turns; the first row of `keys` that turns; how many
+  /// turn.
   let queryRows: Int, turned: Int, turnedKeys: Int, turnedWidth: Int
 }
 

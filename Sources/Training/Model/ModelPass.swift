@@ -39,8 +39,8 @@ package struct ModelPass<E: Scalar> {
     return leaves[place]
   }
 
-  /// Logits (n, vocabulary) of sequences of L tokens, one after another; with `rows`, of those alone,
-  /// (rows, vocabulary): where the vocabulary is large, they are most of the work.
+  /// Logits (n, vocabulary) of sequences of L tokens, one after another; with `rows`, of those
+  /// alone, (rows, vocabulary): where the vocabulary is large, they are most of the work.
   ///
   /// `positions` are those of all n tokens; without them every sequence has 0 ..< L.
   package func logits(

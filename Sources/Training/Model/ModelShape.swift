@@ -10,8 +10,8 @@
 //   LRKV  a shared key/value head plus a rank-r residual of  2 d + 2 H r
 //         every head (arXiv 2601.11471)
 //
-// The rest is a Llama: RMSNorm, RoPE, SwiGLU, tied embeddings, no biases. Names of tensors are those
-// of the checkpoint that Transformers reads.
+// The rest is a Llama: RMSNorm, RoPE, SwiGLU, tied embeddings, no biases. Names of tensors are
+// those of the checkpoint that Transformers reads.
 
 import RealModule
 import Tensors

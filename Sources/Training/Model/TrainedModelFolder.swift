@@ -1,13 +1,13 @@
 // A trained model as a folder in the Hugging Face layout.
 //
 // In:  a shape, its parameters, the tokenizer's files.
-// Out: config.json, model.safetensors, and the files beside them, which Transformers and the transformers
-//      library read.
+// Out: config.json, model.safetensors, and the files beside them, which Transformers and the
+//      transformers library read.
 
 package import Tensors
 
-/// Writes a model's folder: config.json, model.safetensors, and the files beside them; each file is there
-/// completely or not at all.
+/// Writes a model's folder: config.json, model.safetensors, and the files beside them; each file is
+/// there completely or not at all.
 package func writeModel(
   _ shape: ModelShape, _ parameters: [Parameter<Float>], format: StorageFormat,
   companions: [(name: String, bytes: [UInt8])], to folder: String

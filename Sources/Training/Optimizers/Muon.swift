@@ -1,17 +1,17 @@
 // Muon: a step for a matrix whose singular values are all made alike.
 //
 // In:  a matrix W (m, n), its gradient G.
-// Out: W after the step (Keller Jordan, kellerjordan.github.io/posts/muon, 2024; the factor 0.2 √max
-//      of arXiv 2502.16982 section 2.2, which lets AdamW's rates and decay serve for both):
+// Out: W after the step (Keller Jordan, kellerjordan.github.io/posts/muon, 2024; the factor 0.2
+//      √max of arXiv 2502.16982 section 2.2, which lets AdamW's rates and decay serve for both):
 //
 //          M ← μ M + G                        X₀ = (G + μ M) / ‖G + μ M‖_F
 //          X ← a X + (b A + c A²) X, A = X Xᵀ          five times
 //          W ← W − η (0.2 √max(m, n) X + λ W)
 //
 // X₅ is close to U Vᵀ of the momentum's singular value decomposition U S Vᵀ: the polynomial pulls
-// singular values from 0 ... 1 to near 1 without computing one. So directions that a gradient rarely
-// shows get as large a step as the loud ones. It is for matrices between hidden layers; the embedding,
-// which is also the output here, and the factors of norms stay with AdamW.
+// singular values from 0 ... 1 to near 1 without computing one. So directions that a gradient
+// rarely shows get as large a step as the loud ones. It is for matrices between hidden layers; the
+// embedding, which is also the output here, and the factors of norms stay with AdamW.
 
 package import Tensors
 
@@ -32,7 +32,8 @@ package struct Muon: Sendable, Equatable {
   /// a, b and c: the slope at 0 is large, and 1 is nearly fixed.
   private static let coefficients = (3.4445, -4.7750, 2.0315)
 
-  /// Moves every matrix of `parameter` (..., m, n); `factor` is what clipping leaves of its gradient.
+  /// Moves every matrix of `parameter` (..., m, n); `factor` is what clipping leaves of its
+  /// gradient.
   func step(
     _ parameter: inout Parameter<Float>, _ gradient: [Float], factor: Float, rate common: Double
   ) {

@@ -1,9 +1,9 @@
 // AdamW, clipping, and the schedule of the learning rate.
 //
 // In:  parameters, their gradients, the number of the step t from 1.
-// Out: parameters after the step. First g ← g min(1, clip / ‖g‖), ‖g‖ over all gradients together, in
-//      Double; then, for matrices between hidden layers if the recipe says so, Muon (Muon.swift); for
-//      all others AdamW (Loshchilov and Hutter, arXiv 1711.05101):
+// Out: parameters after the step. First g ← g min(1, clip / ‖g‖), ‖g‖ over all gradients together,
+//      in Double; then, for matrices between hidden layers if the recipe says so, Muon
+//      (Muon.swift); for all others AdamW (Loshchilov and Hutter, arXiv 1711.05101):
 //
 //          m ← β₁ m + (1 − β₁) g              v ← β₂ v + (1 − β₂) g²
 //          θ ← θ − η (m̂ / (√v̂ + ε) + λ θ)    m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)

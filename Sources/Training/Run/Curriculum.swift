@@ -1,14 +1,15 @@
 // What is learned, in which order, and when to go on.
 //
 // In:  stages; each mixes tasks and lengths, and has a rate and an end.
-// Out: the batch of every step, a pure function of (seed, stage, step): no state but two numbers has
-//      to be kept to go on where a run stopped.
+// Out: the batch of every step, a pure function of (seed, stage, step): no state but two numbers
+//      has to be kept to go on where a run stopped.
 //
-// A stage ends when answers are right often enough, or after its most steps: as a mean over its tasks,
-// and what can be copied as well.
-// Accuracy, not the step count, should move a curriculum on: a model that is hurried to longer texts
-// before it can find anything in short ones may never learn to. Each task counts alike, however much
-// of its texts is asked for: a task that is easy and dense would hide one that is not learned.
+// A stage ends when answers are right often enough, or after its most steps: as a mean over its
+// tasks, and what can be copied as well.
+// Accuracy, not the step count, should move a curriculum on: a model that is hurried to longer
+// texts before it can find anything in short ones may never learn to. Each task counts alike,
+// however much of its texts is asked for: a task that is easy and dense would hide one that is not
+// learned.
 
 import Tasks
 package import Tensors
@@ -19,8 +20,8 @@ package protocol TrainingTask: Sendable {
   /// as a target (1 for what is asked for, less for the rest, 0 for what cannot be known).
   func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float])
 
-  /// The same of a text of `thinning.length` + 1 tokens that lost haystack, with the places that its tokens
-  /// had; nil where there is no haystack to lose.
+  /// The same of a text of `thinning.length` + 1 tokens that lost haystack, with the places that
+  /// its tokens had; nil where there is no haystack to lose.
   func text(
     length: Int, _ thinning: HaystackThinning, _ numbers: RandomNumbers
   ) throws -> (tokens: [Int], weights: [Float], places: [Int])?
@@ -81,7 +82,8 @@ package struct Stage: Sendable {
   package var schedule: Schedule
   /// The accuracy that ends it, the mean over the tasks; nil: only the number of steps does.
   package var accuracy: Double?
-  /// How many steps a task's accuracy looks back over: a step moves it by 1/window of the difference.
+  /// How many steps a task's accuracy looks back over: a step moves it by 1/window of the
+  /// difference.
   package var window: Int
   /// Most steps.
   package var steps: Int
@@ -105,8 +107,8 @@ package struct Stage: Sendable {
     self.steps = steps
   }
 
-  /// The batch of step t, from 1, of stage number `stage`; a text that cannot be made at this length is
-  /// left out.
+  /// The batch of step t, from 1, of stage number `stage`; a text that cannot be made at this
+  /// length is left out.
   func batch(stage: Int, step t: Int, seed: UInt64) throws -> Batch {
     // One stream chooses, and every sequence has a stream of its own.
     let base = UInt64(stage) << 52 | UInt64(t) << 20
@@ -122,8 +124,8 @@ package struct Stage: Sendable {
     return Batch(size: size, sequences: sequences.compactMap { $0 })
   }
 
-  /// A text of task number `place` of this stage, at the positions that the stage gives it; nil where it
-  /// cannot be made at this length.
+  /// A text of task number `place` of this stage, at the positions that the stage gives it; nil
+  /// where it cannot be made at this length.
   func sequence(
     of place: Int, length: Int, _ numbers: RandomNumbers, jumps: RandomNumbers
   ) throws -> TrainingSequence? {
@@ -161,8 +163,8 @@ struct Batch: Sendable {
   /// At most `size.count` of them.
   let sequences: [TrainingSequence]
 
-  /// Whether it teaches anything: some target has a weight, and their sum is a number that a Float can
-  /// divide by.
+  /// Whether it teaches anything: some target has a weight, and their sum is a number that a Float
+  /// can divide by.
   var hasTargets: Bool {
     Float(sequences.reduce(0.0) { $0 + $1.weights.reduce(0) { $0 + Double($1) } }).isNormal
   }

@@ -13,12 +13,12 @@
 //                "rate": 0.002, "warm_up": 50, "accuracy": 0.9, "window": 50, "steps": 3000}]}
 //
 // start is random (the default) or looking-back. attention is mha, gqa (key_value_heads), mqa, mla
-// (latent, rotary) or lrkv (rank). muon_rate is the rate of Muon's matrices over that of the others.
-// A size is [length, sequences] or [length, sequences, share]. A stage with a span pulls its texts apart, to
-// positions up to there (PositionGaps.swift); one with thin_from writes texts of so many tokens and leaves out
-// haystack (HaystackThinning.swift). With "average": [5000, 6000] the finished model is the mean of the weights after
-// these steps, counted over all stages (WeightAveraging.swift). Tasks are named in Tasks.swift. A key that is not
-// known is an error.
+// (latent, rotary) or lrkv (rank). muon_rate is the rate of Muon's matrices over that of the
+// others. A size is [length, sequences] or [length, sequences, share]. A stage with a span pulls
+// its texts apart, to positions up to there (PositionGaps.swift); one with thin_from writes texts
+// of so many tokens and leaves out haystack (HaystackThinning.swift). With "average": [5000, 6000]
+// the finished model is the mean of the weights after these steps, counted over all stages
+// (WeightAveraging.swift). Tasks are named in Tasks.swift. A key that is not known is an error.
 
 package import Tensors
 import Transformers
@@ -47,7 +47,8 @@ package struct Recipe: Sendable {
   /// Stages, their tasks by name.
   package let stages: [RecipeStage]
 
-  /// Reads the recipe at `path`, a file, a pipe or standard input (`-`); `seed` stands for the one that it names.
+  /// Reads the recipe at `path`, a file, a pipe or standard input (`-`); `seed` stands for the one
+  /// that it names.
   package init(path: String, seed given: UInt64? = nil) throws {
     // Read once: the recipe may come through a pipe.
     let bytes = try readInput(at: path, limit: 4_000_000)

@@ -1,12 +1,12 @@
 // What a recipe cannot do is said before the first step.
 //
 // In:  a trainer, that is a model's shape, stages and their tasks.
-// Out: an error for a task that has no text of a length, or none that asks for anything; how much of the
-//      texts is asked for, and about how much memory a run takes.
+// Out: an error for a task that has no text of a length, or none that asks for anything; how much
+//      of the texts is asked for, and about how much memory a run takes.
 //
-// A text is random, and so is whether it asks for anything: a key may not come again, a segment neither. A
-// task is refused where none of 64 texts does. Where some do, a batch may still be without: then the step
-// is skipped and counted (Trainer.swift).
+// A text is random, and so is whether it asks for anything: a key may not come again, a segment
+// neither. A task is refused where none of 64 texts does. Where some do, a batch may still be
+// without: then the step is skipped and counted (Trainer.swift).
 
 import Tasks
 import Tensors
@@ -15,8 +15,8 @@ extension Trainer {
   /// Texts that are tried until one asks for something.
   static let tries = 64
 
-  /// Makes texts of every task at every length of every stage; returns the share of targets with a weight,
-  /// by stage and size.
+  /// Makes texts of every task at every length of every stage; returns the share of targets with a
+  /// weight, by stage and size.
   ///
   /// Throws where none can be made or none asks for anything: at once, and not after an hour.
   @discardableResult
@@ -60,8 +60,8 @@ extension Trainer {
     return nil
   }
 
-  /// From about how many tokens on the task has such texts; nothing where that is beyond the context and
-  /// beyond 4,096.
+  /// From about how many tokens on the task has such texts; nothing where that is beyond the
+  /// context and beyond 4,096.
   private func hint(stage n: Int, task: Int, from length: Int) -> String {
     func works(_ length: Int) -> Bool {
       ((try? weightedShare(stage: n, task: task, length: length)) ?? nil) != nil
@@ -83,8 +83,8 @@ extension Trainer {
   /// Bytes that a run holds at once, at least.
   ///
   /// Parameters with their moments and the sum of those that are averaged; beside them either the
-  /// gradients of every tape and what the largest batch leaves on the tapes, or the moments twice more,
-  /// as a file that is being written.
+  /// gradients of every tape and what the largest batch leaves on the tapes, or the moments twice
+  /// more, as a file that is being written.
   /// `weighted` is the share of targets with a weight, by stage and size.
   package func memoryNeeded(weighted: [[Double]]) -> Int {
     let parameters = Double(shape.parameterCount)

@@ -3,8 +3,8 @@
 // In:  RUN/step-N of TrainingCheckpoint.swift, the run that is to go on.
 // Out: the state, or an error that says what is wrong and which folder to delete.
 //
-// Everything that the next step takes for granted is checked: numbers that a run can have reached, the
-// shapes of the model, finite parameters and moments.
+// Everything that the next step takes for granted is checked: numbers that a run can have reached,
+// the shapes of the model, finite parameters and moments.
 
 import Tensors
 

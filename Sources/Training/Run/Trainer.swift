@@ -3,9 +3,10 @@
 // In:  a model's shape, stages, a seed; or the state in which an earlier run stopped.
 // Out: the parameters, and a line for every step.
 //
-// The state after a step is everything that the next one and the finished model depend on: parameters
-// with their moments, stage, step, the accuracies of the last steps, and the sum of earlier weights.
-// Saving it and going on gives the same bits as never having stopped (TrainingCheckpoint.swift).
+// The state after a step is everything that the next one and the finished model depend on:
+// parameters with their moments, stage, step, the accuracies of the last steps, and the sum of
+// earlier weights. Saving it and going on gives the same bits as never having stopped
+// (TrainingCheckpoint.swift).
 
 import Tensors
 

@@ -1,18 +1,20 @@
 // A training run on disk: stopped at any moment, it goes on where it was.
 //
 // In:  the state of a run, after some step.
-// Out: RUN/step-00001200/, a model's folder in the Hugging Face layout with two or three files more:
+// Out: RUN/step-00001200/, a model's folder in the Hugging Face layout with two or three files
+//      more:
 //
-//        config.json, model.safetensors     the model, F32; with the tokenizer's files it can be run
+//        config.json, model.safetensors     the model, F32; with the tokenizer's files it can be
+//                                           run
 //        moments.safetensors                the optimiser's two moments of every parameter
 //        sum.safetensors                    of the weights that are averaged, once there are some
 //        training.json                      step, stage, accuracies, and what run it is
 //
 // The folder is written under another name, partial-..., and renamed when it is whole; one that is
-// removed gets such a name first. So a folder of this name is always complete, whenever the process was
-// killed, and what a killed one left is known by its name. The two newest are kept. A state that is
-// read back is the state that was written, to the bit: all numbers are stored as they are, the
-// accuracies too (shortest decimal text that reads back to the same Double).
+// removed gets such a name first. So a folder of this name is always complete, whenever the process
+// was killed, and what a killed one left is known by its name. The two newest are kept. A state
+// that is read back is the state that was written, to the bit: all numbers are stored as they are,
+// the accuracies too (shortest decimal text that reads back to the same Double).
 
 import Foundation
 package import Tensors
@@ -76,8 +78,8 @@ package struct TrainingCheckpoint: Sendable {
 
   /// Writes the finished model to RUN/model.
   ///
-  /// A new folder gets its name when it is complete; in one that is there already each file is replaced
-  /// by its new self, and what else lies there stays.
+  /// A new folder gets its name when it is complete; in one that is there already each file is
+  /// replaced by its new self, and what else lies there stays.
   package func finish(
     _ parameters: [Parameter<Float>], _ shape: ModelShape, format: StorageFormat
   ) throws -> String {

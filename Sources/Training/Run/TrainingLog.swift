@@ -3,8 +3,8 @@
 // In:  the log as it is, the step of the checkpoint that the run goes on from; then steps.
 // Out: the same log without the steps that no checkpoint knows, and every new step behind it.
 //
-// Nothing that stands in the log is written again: what goes is cut off at the end, what comes is added
-// there (LineLog.swift). A file that is no such log is refused, not written over.
+// Nothing that stands in the log is written again: what goes is cut off at the end, what comes is
+// added there (LineLog.swift). A file that is no such log is refused, not written over.
 
 import Reports
 import Tensors

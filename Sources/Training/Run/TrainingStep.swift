@@ -3,8 +3,8 @@
 // In:  parameters; sequences of one length with a target and a weight for every token.
 // Out: the gradient of the weighted cross-entropy; how often the likeliest token was the target.
 //
-// The batch is cut into shards of whole sequences, each on a tape and a thread of its own, and their
-// gradients are added in order. The number of shards is a choice of the recipe and not of the
+// The batch is cut into shards of whole sequences, each on a tape and a thread of its own, and
+// their gradients are added in order. The number of shards is a choice of the recipe and not of the
 // machine: the same recipe gives the same bits on one core and on many of the same kind.
 
 package import Tensors
@@ -38,8 +38,8 @@ package struct BatchResult<E: Scalar>: Sendable {
   package var loss = 0.0
   /// Of each parameter, row-major.
   package var gradients: [[E]] = []
-  /// Of each task: targets of weight 1 or more, which are asked for, and those of them that were the
-  /// likeliest token.
+  /// Of each task: targets of weight 1 or more, which are asked for, and those of them that were
+  /// the likeliest token.
   package var answers: [(asked: Int, right: Int)] = []
   /// The same of targets that can be copied, all tasks together.
   package var copies = (asked: 0, right: 0)
