@@ -50,11 +50,12 @@ let package = Package(
       name: "Tensors", dependencies: ["CLinearAlgebra", "CFusedChains", "CMappedFiles"],
       swiftSettings: strict),
     // How results are written: tables, numbers, JSON, pictures.
-    .target(name: "Reports", swiftSettings: strict),
+    .target(name: "Reports", exclude: ["README.md"], swiftSettings: strict),
     .target(name: "TieredMemory", dependencies: ["Tensors"], swiftSettings: strict),
     .target(name: "LRQK", dependencies: ["Tensors", "TieredMemory"], swiftSettings: strict),
     .target(
       name: "Replay", dependencies: ["Tensors", "Reports", "TieredMemory", "LRQK"],
+      exclude: ["README.md"],
       swiftSettings: strict),
     .target(
       name: "Transformers",
@@ -63,22 +64,29 @@ let package = Package(
         .product(name: "RealModule", package: "swift-numerics"),
       ],
       swiftSettings: strict),
-    .target(name: "ChatTemplates", dependencies: ["Tensors"], swiftSettings: strict),
+    .target(
+      name: "ChatTemplates", dependencies: ["Tensors"], exclude: ["README.md"],
+      swiftSettings: strict),
     .target(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
       swiftSettings: strict),
     .target(
-      name: "Tasks", dependencies: ["Reports", "Tensors", "Transformers"], swiftSettings: strict),
+      name: "Tasks", dependencies: ["Reports", "Tensors", "Transformers"], exclude: ["README.md"],
+      swiftSettings: strict),
     .target(
       name: "Training",
       dependencies: [
         "Reports", "Tensors", "Transformers", "Tasks",
         .product(name: "RealModule", package: "swift-numerics"),
       ],
+      exclude: ["README.md"],
       swiftSettings: strict),
     .target(
       name: "Evaluation",
-      dependencies: ["Reports", "Tensors", "TieredMemory", "Transformers", "CacheMethods", "Tasks"],
+      dependencies: [
+        "Reports", "Tensors", "TieredMemory", "Transformers", "CacheMethods", "Tasks",
+      ],
+      exclude: ["README.md"],
       swiftSettings: strict),
     .target(
       name: "Conformance", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
@@ -125,6 +133,7 @@ let package = Package(
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(
       name: "TensorsTests", dependencies: ["TestSupport", "Tensors"], swiftSettings: strict),
+    .testTarget(name: "ReportsTests", dependencies: ["Reports"], swiftSettings: strict),
     .testTarget(
       name: "TieredMemoryTests", dependencies: ["TestSupport", "TieredMemory", "Tensors"],
       swiftSettings: strict),

@@ -1,14 +1,14 @@
 // Where does a cache look?
 //
 // In:  a cache of any method.
-// Out: the same answers; beside them, for every token, how many looks it got: a look is one query
-//      head's attention in one step, and a token gets it if it is among the attended ones.
+// Out: the same answers; beside them, for every token, how many looks it got. A look is one query
+//      head's attention in one step, and every attended token gets it.
 //
 //   share of tokens N = Σ_{t in N} looks(t) / (|N| · looks of all)        1 under full attention
 //
-// Unlike the recall of RecallProbe.swift this knows no scores: it answers whether the tokens that a
-// reader would want, such as a needle's, were attended to. A head whose business is something else
-// gives them a share near k / l under a method that attends to k tokens.
+// The recall of RecallProbe.swift compares scores. This share does not know them: it answers whether
+// the tokens that a reader would want, such as a needle's, were attended to. A head that does
+// something else gives them a share near k / l under a method that attends to k tokens.
 
 package import TieredMemory
 package import Transformers

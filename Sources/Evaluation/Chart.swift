@@ -21,7 +21,7 @@ package struct ChartSeries: Sendable {
     /// What it is.
     package let label: String
 
-    /// A point.
+    /// A measured choice.
     package init(x: Double, y: Double, error: Double?, label: String) {
       (self.x, self.y, self.error, self.label) = (x, y, error, label)
     }
@@ -32,7 +32,7 @@ package struct ChartSeries: Sendable {
   /// In the order in which a line joins them.
   package let points: [Point]
 
-  /// A series.
+  /// Points of one name.
   package init(name: String, points: [Point]) {
     self.name = name
     self.points = points
@@ -43,10 +43,10 @@ package struct ChartSeries: Sendable {
 package struct ChartPanel: Sendable {
   /// Below the axis of bytes.
   package let title: String
-  /// The points.
+  /// The points, series by series.
   package let series: [ChartSeries]
 
-  /// A panel.
+  /// A panel of these series.
   package init(title: String, series: [ChartSeries]) {
     self.title = title
     self.series = series

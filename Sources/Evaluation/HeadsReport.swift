@@ -9,7 +9,7 @@ package import Transformers
 
 /// The heads of a model's layers.
 package struct HeadsReport: Encodable {
-  /// One layer.
+  /// The measures of one layer.
   package struct Layer: Encodable {
     let layer: Int
     /// Effective rank over H, from 1/H to 1.
@@ -66,8 +66,8 @@ package struct HeadsReport: Encodable {
       ]
     }
     return
-      "\(architecture): \(queryHeads) query heads, \(keyValueHeads) key/value heads; centred, at most "
-      + "\(decimal(100 * centredCeiling, 1)) %\n"
+      "\(architecture): \(queryHeads) query heads, \(keyValueHeads) key/value heads; centred, at "
+      + "most \(decimal(100 * centredCeiling, 1)) %\n"
       + TextTable(
         [
           [

@@ -13,7 +13,7 @@ package import Transformers
 package struct MemoryUse {
   /// Every copy between the tiers.
   package private(set) var events: [TransferEvent] = []
-  /// Decode steps.
+  /// How many decode steps ran.
   package private(set) var steps = 0
   /// Rows that were needed from the host and lay on the device.
   package private(set) var hitRows = 0
@@ -21,12 +21,13 @@ package struct MemoryUse {
   package private(set) var missedRows = 0
   /// Bytes on the device at the end.
   package private(set) var residentBytes = 0
-  /// Of one answer; of several, the largest (their prompts are taken one after another).
+  /// The most that the device held; of several answers the largest, since their prompts run one
+  /// after another.
   package private(set) var peakBytes = 0
   /// Bytes on the host at the end.
   package private(set) var hostBytes = 0
   private var probes: [RecallProbe] = []
-  private var tallies: [AttentionShare] = []
+  private var shares: [AttentionShare] = []
 
   /// Of one answer.
   package init(_ answer: Generation) { self.init([answer]) }
@@ -42,7 +43,7 @@ package struct MemoryUse {
         for cache in state.caches {
           let probe = cache as? RecallProbe
           if let probe { probes.append(probe) }
-          if let tally = (probe?.base ?? cache) as? AttentionShare { tallies.append(tally) }
+          if let share = (probe?.base ?? cache) as? AttentionShare { shares.append(share) }
         }
       }
       // Of several states only the last one is held at the end, and one alone at a time.
@@ -87,10 +88,10 @@ package struct MemoryUse {
 
   /// Mean share of these tokens that a head attended to in a step; nil where nothing was counted.
   package func share(of tokens: [Int]) -> Double? {
-    let looks = tallies.reduce(0) { $0 + $1.looks }
+    let looks = shares.reduce(0) { $0 + $1.looks }
     if looks == 0 || tokens.isEmpty { return nil }
-    let found = tallies.reduce(0) { sum, tally in
-      sum + tokens.reduce(0) { $0 + ($1 < tally.looksAt.count ? tally.looksAt[$1] : 0) }
+    let found = shares.reduce(0) { sum, share in
+      sum + tokens.reduce(0) { $0 + ($1 < share.looksAt.count ? share.looksAt[$1] : 0) }
     }
     return Double(found) / Double(tokens.count * looks)
   }

@@ -4,13 +4,13 @@
 // Out: FNV-1a over names and sizes of its files, the whole of small ones, and 256 evenly spaced
 //      stretches of 4 KiB of large ones.
 //
-// For logs that are to be continued with the model that began them: weights trained further
-// differ in every stretch. It is no signature; who wants to deceive it can.
+// A log is continued with the model that began it, and this hash tells: weights that were trained
+// further differ in every stretch. It is not a signature and gives no protection against intent.
 
 import Foundation
 import Tasks
 
-/// The fingerprint of the model in `folder`, sixteen hexadecimal digits.
+/// The hash of the model in `folder`, sixteen hexadecimal digits.
 package func modelHash(folder: String) throws -> String {
   let (stretch, stretches) = (4096, 256)
   let names: [String]

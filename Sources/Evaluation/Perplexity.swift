@@ -8,12 +8,11 @@
 //              logits score token t + 1
 //
 //   nll = - log softmax(logits)[t + 1]       perplexity = exp(mean nll)
-//   bits per byte = Σ nll / log 2 / bytes of the scored tokens     compares models of any
-//                                                                  vocabulary
+//   bits per byte = Σ nll / log 2 / bytes of the scored tokens    for models of any vocabulary
 //   standard error = s / sqrt(n), as if tokens were independent
 //
 // Every scored token has at least C tokens before it and is predicted through the cache; no logits
-// of a prompt are scored. Windows start anew with fresh caches. A beginning-of-text token, where
+// of a prompt are scored. Every window starts with new caches. A beginning-of-text token, where
 // the tokenizer adds one, stands before the text once, not before every window.
 
 package import CacheMethods
@@ -24,9 +23,9 @@ package import Transformers
 
 /// Which stretches of a text are scored.
 package struct PerplexityWindows: Sendable, Equatable {
-  /// C.
+  /// C, tokens of a window's prompt.
   package let context: Int
-  /// S.
+  /// S, scored tokens of a window.
   package let stride: Int
   /// Number of windows.
   package let count: Int
@@ -52,7 +51,7 @@ package struct PerplexityRow: Sendable, Equatable, Encodable {
   package let cache: String
   /// All options in effect, and the method's name.
   package let options: [String: String]
-  /// Scored tokens.
+  /// How many tokens were scored.
   package let tokens: Int
   /// Mean -log p, natural logarithm.
   package let meanNegativeLogLikelihood: Double
@@ -66,7 +65,7 @@ package struct PerplexityRow: Sendable, Equatable, Encodable {
   package let sameTopToken: Double
   /// Mean over windows, on the device, at their ends.
   package let residentBytes: Int
-  /// Both ways.
+  /// Bytes that a decode step moved, both ways, mean over all steps.
   package let movedBytesPerToken: Double
   /// Share of the rows needed from the host that lay on the device; nil where none was needed.
   package let hitRate: Double?

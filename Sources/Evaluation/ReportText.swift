@@ -1,4 +1,4 @@
-// The four forms of a report.
+// The four forms of a report: Markdown, CSV, JSON, JSON lines.
 //
 // In:  a finished run.
 // Out: Markdown for people, CSV for spreadsheets, JSON for scripts.
@@ -10,13 +10,13 @@ import Transformers
 
 /// How a report is printed.
 package enum ReportFormat: String, Sendable, CaseIterable {
-  /// Markdown tables.
+  /// Markdown tables, for people.
   case md
   /// Comma-separated values with a head line.
   case csv
-  /// One object.
+  /// One JSON object.
   case json
-  /// One object a row.
+  /// One JSON object a row.
   case jsonl
 }
 

@@ -25,23 +25,23 @@ package struct RulerRow: Sendable, Equatable, Encodable {
   package private(set) var score: Double?
   /// Standard error of the score; nil for one sample.
   package private(set) var stderr: Double?
-  /// Samples.
+  /// How many samples were scored.
   package private(set) var samples = 0
-  /// Empty predictions.
+  /// How many predictions were empty.
   package private(set) var nulls = 0
   /// "all" or "part".
   package let metric: String
-  /// Mean.
+  /// Mean tokens of a prompt.
   package private(set) var promptTokens: Double?
-  /// Mean.
+  /// Mean tokens of an answer.
   package private(set) var answerTokens: Double?
-  /// Mean, on the device.
+  /// Mean bytes on the device at an answer's end.
   package private(set) var residentBytes: Int?
-  /// The largest, on the device.
+  /// The most that the device held.
   package private(set) var peakBytes: Int?
-  /// Mean, on the host.
+  /// Mean bytes on the host at an answer's end.
   package private(set) var hostBytes: Int?
-  /// Both ways.
+  /// Bytes that a decode step moved, both ways, mean over all steps.
   package private(set) var movedBytesPerToken: Double?
   /// Share of the rows needed from the host that lay on the device; nil where none was needed.
   package private(set) var hitRate: Double?
@@ -126,7 +126,7 @@ package struct RulerReport: Sendable, Encodable {
   package let head: LogHead
   /// The model's folder, as given.
   package let modelFolder: String
-  /// The longest sequence that the model was made for; nil where nobody says.
+  /// The longest sequence that the model was made for; nil where it is not known.
   package let longestSequence: Int?
   /// Where the answer prefix stands.
   package let answerPrefix = "after the framed text; the model goes on with it"

@@ -18,14 +18,14 @@ package import CacheMethods
 package import Tasks
 package import Transformers
 
-/// Runs tasks.
+/// Runs tasks under cache methods.
 package struct RulerRunner {
   /// One answer for each method; a model, or what a test puts in its place.
   package typealias Answering = (RulerSample, [any CacheMethod]) throws -> [RulerAnswer]
 
   /// Makes the samples.
   package let generator: RulerGenerator
-  /// The methods.
+  /// The cache methods that answer.
   package let methods: [any CacheMethod]
   private let answering: Answering
   /// Hears of every sample that is done: how many, of how many.
@@ -126,8 +126,8 @@ package struct ModelAnswers {
     let vocabulary = decoder.configuration.vocabulary
     if let token = sample.tokens.first(where: { $0 >= vocabulary }) {
       throw EvaluationError(
-        "\(sample.task.rawValue): the tokenizer gives a prompt's token the number \(token), and the "
-          + "model has only \(vocabulary) tokens; take the tokenizer of this model")
+        "\(sample.task.rawValue): the tokenizer gives a prompt's token the number \(token), and "
+          + "the model has only \(vocabulary) tokens; take the tokenizer of this model")
     }
     _ = try needleTokens(sample)
     if decodesQuestions { _ = try firstQuestionToken(sample) }
@@ -163,8 +163,8 @@ package struct ModelAnswers {
       let tokens = form.tokens(covering: sample.needles, of: sample.prompt, ids: sample.tokens)
     else {
       throw EvaluationError(
-        "needle recall: the tokenizer does not give the prompt back byte by byte, which leaves open "
-          + "which tokens the needles are; leave --needle-recall away")
+        "needle recall: the tokenizer does not give the prompt back byte by byte, which leaves "
+          + "open which tokens the needles are; leave --needle-recall away")
     }
     return tokens
   }

@@ -7,7 +7,7 @@
 //   other lines   SampleRecord
 //
 // A log with another head is refused: its numbers are about something else. Tasks, lengths, methods
-// and the number of samples may differ from run to run, since a sample depends on none of them. A
+// and the number of samples may differ from run to run, since no sample depends on them. A
 // last line without its line break is what a killed run leaves behind; it is cut off
 // (LineLog.swift, which also keeps a second run away from the same file).
 
@@ -22,7 +22,7 @@ package struct LogHead: Sendable, Equatable, Codable {
   package var log = "lrqk ruler 1"
   /// The version of the generators.
   package var generator = RulerTask.generator
-  /// modelHash.
+  /// The hash of the model's files (ModelHash.swift).
   package let model: String
   /// The seed of the samples, as text: JSON numbers are no 64-bit integers everywhere.
   package let seed: String

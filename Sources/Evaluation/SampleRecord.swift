@@ -11,13 +11,13 @@ import Tasks
 package struct RulerAnswer: Sendable, Equatable {
   /// The generated text, special tokens left out.
   package var prediction: String
-  /// Generated tokens.
+  /// How many tokens were generated.
   package var tokens: Int
   /// Whether an end-of-text token ended it.
   package var isEnded: Bool
   /// Decode steps: the first token comes out of the prompt's own pass.
   package var steps = 0
-  /// Bytes on the device at the end, at most, and on the host at the end.
+  /// Bytes on the device at the end.
   package var residentBytes = 0
   /// The most that the device held.
   package var peakBytes = 0
@@ -29,14 +29,15 @@ package struct RulerAnswer: Sendable, Equatable {
   package var hitRows = 0
   /// Rows that were copied from the host.
   package var missedRows = 0
-  /// RecallProbe; nil where it was not asked for.
+  /// Mean recall against the exact best tokens (RecallProbe); nil where it was not asked for.
   package var recall: Double?
-  /// RecallProbe; nil where it was not asked for.
+  /// Mean share of exact attention (RecallProbe); nil where it was not asked for.
   package var attentionMass: Double?
-  /// AttentionShare of the needles; nil where it was not asked for, or where there are no needles.
+  /// Share of looks that the needles got (AttentionShare); nil where it was not asked for, or
+  /// where there are no needles.
   package var needleRecall: Double?
 
-  /// An answer of a text; caches are filled in by who has any.
+  /// An answer of a text, without a cache's figures.
   package init(prediction: String, tokens: Int = 0, isEnded: Bool = true) {
     self.prediction = prediction
     self.tokens = tokens
@@ -72,25 +73,25 @@ package struct SampleRecord: Sendable, Equatable, Codable {
   package let score: Double
   /// Whether nothing is left of the prediction after cleaning.
   package let isNull: Bool
-  /// Decode steps.
+  /// How many decode steps ran.
   package let steps: Int
-  /// See RulerAnswer.
+  /// Bytes on the device at the end.
   package let residentBytes: Int
-  /// See RulerAnswer.
+  /// The most that the device held.
   package let peakBytes: Int
-  /// See RulerAnswer.
+  /// Bytes on the host at the end.
   package let hostBytes: Int
-  /// See RulerAnswer.
+  /// Bytes that all decode steps moved, both ways.
   package let movedBytes: Int
-  /// See RulerAnswer.
+  /// Rows that were needed from the host and lay on the device.
   package let hitRows: Int
-  /// See RulerAnswer.
+  /// Rows that were copied from the host.
   package let missedRows: Int
-  /// See RulerAnswer.
+  /// Mean recall against the exact best tokens; nil where it was not asked for.
   package let recall: Double?
-  /// See RulerAnswer.
+  /// Mean share of exact attention; nil where it was not asked for.
   package let attentionMass: Double?
-  /// See RulerAnswer.
+  /// Share of looks that the needles got; nil where it was not asked for.
   package let needleRecall: Double?
 
   /// Scores an answer.

@@ -36,7 +36,7 @@ public struct ReplayError: Error, Equatable, CustomStringConvertible {
 
 /// A recording on disk.
 public struct Recording: Sendable {
-  /// The file.
+  /// The open file.
   public let file: SafetensorsFile
   /// Which computation it records.
   public let kind: RecordingKind
@@ -87,7 +87,8 @@ public struct Recording: Sendable {
     for (key, size) in sizes {
       guard let said: Int = try number(key), said != size else { continue }
       throw ReplayError(
-        "\(file.path): metadata \(key) is \(said), and the tensors have \(size); correct the metadata"
+        "\(file.path): metadata \(key) is \(said), and the tensors have \(size); "
+          + "correct the metadata"
       )
     }
   }

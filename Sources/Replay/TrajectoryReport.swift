@@ -198,8 +198,8 @@ extension TrajectoryReplay {
     var lines: [String] = []
     if prompt.isEmpty {
       lines.append(
-        "prefill.A_K, prefill.\(letter)_Q and prefill.\(letter)_K are not written: \(early), and the "
-          + "prompt has \(promptLength)")
+        "prefill.A_K, prefill.\(letter)_Q and prefill.\(letter)_K are not written: \(early), and "
+          + "the prompt has \(promptLength)")
     }
     if !steps.isEmpty && !names.contains("k_hat") {
       let without = steps.count { $0.keyCodes.isEmpty }

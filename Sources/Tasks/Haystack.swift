@@ -3,8 +3,8 @@
 // In:  nothing, or a text.
 // Out: the first N words of it, cut into sentences.
 //
-// Ours is drawn anew for every sample. A file begins anew for every sample, as upstream's essays
-// do, and is repeated where it is too short.
+// Ours is drawn again for every sample. A file starts from its first word in every sample, as
+// upstream's essays do, and is repeated where it is too short.
 
 import Tensors
 

@@ -12,12 +12,14 @@
 //               floor(S · depth / 100) of its S sentences, the depths different ones of the 40
 //               values round(100 i / 39); one space between sentences
 //
-// Source: RULER's niah.py. Ours: all keys and values of a sample are different from each other; one
-// needle asked for has a wording of its own (upstream replaces "are" by "is" in the whole
-// template); an answer to several queries names each key before its value, and one with several
-// values of a key begins with the latest: a reader that looks back can learn at each value which
-// one came before it, but never which one comes next. A lesson may ask for a survey instead: which
-// value stands nearest to each of some distances.
+// Source: RULER's niah.py. Ours:
+//   - All keys and values of a sample are different from each other.
+//   - One needle asked for has a wording of its own (upstream replaces "are" by "is" in the whole
+//     template).
+//   - An answer to several queries names each key before its value.
+//   - An answer with several values of a key begins with the latest. A reader that looks back can
+//     learn at each value which one came before it, and cannot learn which one comes next.
+//   - A lesson may ask for a survey instead: which value stands nearest to each of some distances.
 
 /// What keys, values and question are called.
 package enum NeedleKind: String, Sendable {

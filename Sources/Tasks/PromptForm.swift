@@ -53,7 +53,7 @@ package struct PromptForm: Sendable {
 
   /// The tokens that cover any of the UTF-8 ranges of `prompt`, ascending.
   ///
-  /// Nil where the tokenizer does not give the prompt back byte by byte, so that nobody can say.
+  /// Nil where the tokenizer does not give the prompt back byte by byte: then they are unknown.
   package func tokens(covering ranges: [Range<Int>], of prompt: String, ids: [Int]) -> [Int]? {
     guard let tokenizer else { return nil }
     var stream = tokenizer.makeStream(skippingSpecialTokens: false)

@@ -3,13 +3,13 @@
 // In:  questions with their documents, and other documents.
 // Out: a draft for any number of documents.
 //
-//   documents    those with the answer; then those that the question brings along; then others by
-//                chance; shuffled; "Document i:\n text", an empty line between them
+//   documents    those with the answer, then those that the question brings along, then random
+//                ones; shuffled; "Document i:\n text", an empty line between them
 //   instruction  before and after the documents
 //
 // Source: RULER's qa.py. Its data sets (SQuAD 2.0's dev set for qa_1, HotpotQA's distractor dev set
 // for qa_2) are not ours to give away: QuestionFile.swift reads a user's copy. Without one the
-// tasks run on a stand-in of our own, SyntheticQuestions.swift, and everything that is printed says
+// tasks run on synthetic questions (SyntheticQuestions.swift), and everything that is printed says
 // so.
 
 /// A question and where its answer stands.

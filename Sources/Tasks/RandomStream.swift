@@ -3,9 +3,9 @@
 // In:  a seed, and a name such as "ruler-like v1/niah_single_1/1024/7/positions".
 // Out: integers, shuffles, samples without repetition: the same whatever else is drawn anywhere.
 //
-// A stream's number is the FNV-1a hash of its name; within it element 0, 1, 2 ... are used up in
-// turn (Tensors' RandomNumbers). So a sample depends on its own name alone: neither on the samples
-// before it, nor on the other tasks of a run.
+// A stream's number is the FNV-1a hash of its name. Its elements 0, 1, 2 ... are used one after
+// another (Tensors' RandomNumbers). So a sample depends on its own name alone, and the samples and
+// tasks before it change nothing.
 
 import Tensors
 

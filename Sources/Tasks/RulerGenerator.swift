@@ -5,12 +5,12 @@
 //
 //        tokens(frame(text) + prefix) + tokens to generate <= L
 //
-// Units grow in the task's steps. The search counts the whole prompt every time, since the pieces'
-// counts need not add up; it looks first where a straight line through two counts says that L is
-// reached, so that it takes about five counts, not one for every step. Where even the least sample
-// does not fit, it is an error (upstream never ends there).
+// Units grow in the task's steps. The search counts the whole prompt every time, since the counts
+// of its pieces need not add up. It looks first where a straight line through two counts reaches L,
+// and so takes about five counts instead of one for every step. It is an error where even the least
+// sample does not fit (upstream loops forever there).
 
-/// Makes samples.
+/// Makes samples of a seed in a model's own tokens.
 package struct RulerGenerator: Sendable {
   /// Chooses the samples.
   package let seed: UInt64

@@ -40,11 +40,11 @@ package enum RulerTask: String, CaseIterable, Sendable, Codable {
   case niahMultivalue = "niah_multivalue"
   /// Four keys asked for at once.
   case niahMultiquery = "niah_multiquery"
-  /// Variable tracking.
+  /// Variables that have one value, through a chain of assignments.
   case variableTracking = "vt"
-  /// Common words extraction.
+  /// The ten most common words of a list.
   case commonWords = "cwe"
-  /// Frequent words extraction.
+  /// The three most frequent words of a coded text.
   case frequentWords = "fwe"
   /// A question on one document.
   case question1 = "qa_1"

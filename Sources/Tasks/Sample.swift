@@ -13,7 +13,7 @@ import Reports
 /// Text that remembers which stretches of it matter.
 struct MarkedText: Sendable, Equatable {
   private(set) var text = ""
-  /// UTF-8 offsets.
+  /// The stretches that matter, as UTF-8 offsets.
   private(set) var marks: [Range<Int>] = []
 
   /// Appends `more`; `isMarked` says that all of it matters.
@@ -104,7 +104,7 @@ extension SampleFamily {
 
 /// One sample of a task at a length.
 package struct RulerSample: Sendable {
-  /// The task.
+  /// The task that it is a sample of.
   package let task: RulerTask
   /// Tokens that prompt and answer may have together.
   package let length: Int

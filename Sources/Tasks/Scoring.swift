@@ -13,7 +13,7 @@
 // accident, which is why every prediction stands in the log. Source: RULER's eval/evaluate.py and
 // eval/synthetic/constants.py.
 
-/// Step 1.
+/// The prediction after the clean-up of step 1.
 package func cleaned(_ prediction: String) -> String {
   func stripped(_ scalars: Substring.UnicodeScalarView) -> Substring.UnicodeScalarView {
     func isSpace(_ scalar: Unicode.Scalar) -> Bool {
@@ -30,7 +30,7 @@ package func cleaned(_ prediction: String) -> String {
   return String(stripped(text[...]))
 }
 
-/// Step 2, from 0 to 1.
+/// The score of step 2, from 0 to 1.
 package func score(_ prediction: String, _ references: [String], _ metric: RulerMetric) -> Double {
   precondition(!references.isEmpty, "an answer is compared with something")
   let text = Array(cleaned(prediction).lowercased().utf8)

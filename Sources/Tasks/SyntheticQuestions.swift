@@ -1,4 +1,4 @@
-// A stand-in for the data sets of the question tasks: documents about invented people and towns.
+// Synthetic questions in the place of a data set: documents about invented people and towns.
 //
 // In:  a stream of choices, a number of documents.
 // Out: documents, a question that one of them answers, a question that needs two of them.

@@ -81,7 +81,7 @@ struct VariableFamily: SampleFamily {
       + "variables are assigned the value \(value), they are:"
   }
 
-  /// Different names.
+  /// `count` different names of so many capital letters.
   private static func names(_ count: Int, letters: Int, _ draws: inout RandomStream) -> [String] {
     var names: [String] = []
     while names.count < count {
@@ -91,7 +91,7 @@ struct VariableFamily: SampleFamily {
     return names
   }
 
-  /// Its lines.
+  /// The lines of a chain, in order.
   private static func lines(_ chain: Chain) -> [String] {
     let names = chain.names
     return ["VAR \(names[0]) = \(chain.value)"]

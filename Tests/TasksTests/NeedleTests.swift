@@ -173,7 +173,7 @@ private let noise =
         seen.formUnion(depths)
       }
     }
-    // 160 draws: every depth turns up but for a few, whatever the seed.
+    // 160 draws: all but a few depths occur, whatever the seed.
     #expect(seen.count > 30)
   }
 

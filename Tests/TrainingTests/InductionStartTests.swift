@@ -7,7 +7,7 @@ import Testing
 import Training
 
 @Suite struct InductionStartTests {
-  /// The rows of a query and of a key that turn, of head h, and their number.
+  /// The rotated rows of a query and of a key, of head h, and their number.
   struct Turning: Sendable {
     let keys: String
     let query: @Sendable (Int) -> Int
@@ -53,8 +53,8 @@ import Training
     return row.map { $0 / size }
   }
 
-  /// d rows of W x from `first` on, turned to their position: pairs (n, n + d/2) by p θ^(−2n/d).
-  private func turned(
+  /// d rows of W x from `first` on, rotated to their position: pairs (n, n + d/2) by p θ^(−2n/d).
+  private func rotated(
     _ W: Tensor<Double>, from first: Int, width d: Int, _ x: [Double], position p: Int
   ) -> [Double] {
     let y = (0..<d).map { i in zip(W.row(first + i), x).reduce(0) { $0 + $1.0 * $1.1 } }
@@ -68,18 +68,18 @@ import Training
     return result
   }
 
-  /// Softmax weights of head h of layer 0 at the last of the tokens, by what turns alone.
+  /// Softmax weights of head h of layer 0 at the last of the tokens, by the rotated part alone.
   private func weights(kind: Int, head h: Int, _ tokens: [Int]) throws -> [Double] {
-    let (heads, turning) = ("model.layers.0.self_attn", Self.kinds[kind].1)
+    let (heads, part) = ("model.layers.0.self_attn", Self.kinds[kind].1)
     let (Q, K) = (
       try parameter("\(heads).q_proj", of: kind),
-      try parameter("\(heads).\(turning.keys)", of: kind)
+      try parameter("\(heads).\(part.keys)", of: kind)
     )
-    let (last, d) = (tokens.count - 1, turning.width)
-    let q = turned(
-      Q, from: turning.query(h), width: d, try input(tokens[last]), position: last)
+    let (last, d) = (tokens.count - 1, part.width)
+    let q = rotated(
+      Q, from: part.query(h), width: d, try input(tokens[last]), position: last)
     let scores = try tokens.enumerated().map { j, token in
-      let k = turned(K, from: turning.key(h), width: d, try input(token), position: j)
+      let k = rotated(K, from: part.key(h), width: d, try input(token), position: j)
       return zip(q, k).reduce(0) { $0 + $1.0 * $1.1 } / Double(Q.rows / 4).squareRoot()
     }
     let most = scores.max() ?? 0
@@ -102,7 +102,7 @@ import Training
     #expect(sum / 10 > 0.4, "\(Self.kinds[kind].0), head \(h): \(sum / 10)")
   }
 
-  @Test func `a head writes what it reads, turned by as many places as it looks back`() throws {
+  @Test func `a head writes what it reads, shifted by as many places as it looks back`() throws {
     // T^−p W_O W_V of a head has a trace of about D/(4G) over the random part: D/(4 d G) tr(W_Vᵀ
     // W_V) with d rows of squared length 1. Random matrices alone have 0 ± √d / 11 (variance Σ σ²
     // σ'²).

@@ -133,7 +133,7 @@ extension Parser {
     return try node(.item(value, item), above: [value, item], line: start)
   }
 
-  /// At `(`.
+  /// A call, from its `(` on.
   mutating func call(
     of callee: Expression
   ) throws(ChatTemplateError) -> Expression {
@@ -186,7 +186,7 @@ extension Parser {
       .filter(value, name, arguments), above: [value] + arguments.all, line: start)
   }
 
-  /// The name of a filter or a test, noted where it is none of `known`.
+  /// The name of a filter or a test, noted where `known` lacks it.
   private mutating func dottedName(
     among known: Set<String>, what: String
   ) throws(ChatTemplateError) -> String {

@@ -4,7 +4,7 @@
 // Out: its parts, as Python's str gives them; places count Unicode scalars.
 //
 // What is done from the right is done from the left on the reversed text. The next file,
-// Renderer+Printing.swift, turns values into text.
+// Renderer+Printing.swift, writes values as text.
 
 extension Renderer {
   /// str.split and str.rsplit; `separator` nil: at white space.

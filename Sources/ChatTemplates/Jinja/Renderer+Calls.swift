@@ -36,7 +36,7 @@ extension Renderer {
     }
   }
 
-  /// What the method `name` of Python's types gives; nil where there is none of that name: it may
+  /// What the method `name` of Python's types gives; nil where no method has that name: it may
   /// be a key or an attribute with a macro.
   private func result(
     ofMethod name: String, of owner: Value, _ arguments: CallArguments,

@@ -195,7 +195,7 @@ final class MacroClosure {
 /// The variable `loop`: one round of a loop.
 final class LoopRound {
   let items: [Value]
-  /// From 0.
+  /// The round's number from 0.
   let index: Int
 
   init(_ items: [Value], index: Int) {

@@ -18,20 +18,20 @@ import Tensors
 
 /// The shapes of one attention.
 package struct AttentionShape: Sendable, Equatable {
-  /// H.
+  /// H, query heads.
   package var queryHeads: Int
-  /// M.
+  /// M, key/value heads.
   package var keyValueHeads: Int
   /// d, of queries and keys.
   package var width: Int
   /// e, of values and answers.
   package var valueWidth: Int
-  /// L.
+  /// L, tokens of a sequence.
   package var sequenceLength: Int
 
   /// 1 / √d.
   func scale<E: Scalar>() -> E { 1 / E(width).squareRoot() }
-  /// G.
+  /// G, query heads per key/value head.
   var groupSize: Int { queryHeads / keyValueHeads }
 
   /// Heads of one width.
@@ -94,7 +94,7 @@ extension Tape {
 private struct HeadOfSequence {
   /// The sequence's first row.
   let row: Int
-  /// h.
+  /// h, the query head.
   let head: Int
 
   static func all(_ shape: AttentionShape, rows: Int) -> [HeadOfSequence] {

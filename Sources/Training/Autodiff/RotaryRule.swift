@@ -2,17 +2,17 @@
 //
 // In:  x (n, heads · d): n rows of several heads side by side; the angles of L rows, n a multiple
 //      of L.
-// Out: every head of row i turned by the angles of row i mod L; back: turned by the same angles the
-//      other way round, because a rotation's transpose is its inverse.
+// Out: every head of row i rotated by the angles of row i mod L; back: rotated by the same angles
+//      in the other direction, because a rotation's transpose is its inverse.
 //
-// A head's first R elements turn in pairs (j, j + R/2), as in Transformers' RotaryEmbedding, whose
+// A head's first R elements are rotated in pairs (j, j + R/2), as in Transformers' RotaryEmbedding, whose
 // cosines and sines these are.
 
 import Tensors
 package import Transformers
 
 extension Tape {
-  /// Turns every head of every row, (n, heads · d), by the angles of its row or its row in a
+  /// Rotates every head of every row, (n, heads · d), by the angles of its row or its row in a
   /// sequence.
   package func rotated(
     _ x: Variable<E>, by turns: RotaryTurns<E>, headWidth d: Int

@@ -11,7 +11,7 @@
 //   tape:      W ── x ── y = x Wᵀ ── z = silu(y) ── loss
 //   backward:  dW ◄─ dx ◄─ dy ◄──────── dz ◄───────── 1
 //
-// One rule a file: LinearRule, HeadRules, NormRule, RotaryRule, AttentionRule, GateRule,
+// Such a rule is also called a vector-Jacobian product (VJP). One rule a file: LinearRule, HeadRules, NormRule, RotaryRule, AttentionRule, GateRule,
 // EmbeddingRule, LossRule. Each is held against finite differences in Double.
 //
 // A tape belongs to one thread. Training puts the halves of a batch on tapes of their own and adds

@@ -4,9 +4,9 @@
 // Out: the places of the tokens that stay: needles, question and answer, and some of the sentences
 //      between them. A token keeps its place in the whole text as its position.
 //
-// What is asked for, and how far back it stands, is as in the whole text; what is left out nobody
-// asks for. So a question about distances costs a sixth of the text, and a step has six times as
-// many. PositionGaps.swift pulls short texts apart instead, where no answer depends on distances.
+// What is asked for, and how far back it stands, is as in the whole text. What is left out is never
+// asked about, so a text costs a sixth as much and a step fits six times as many. PositionGaps.swift
+// pulls short texts apart instead, where no answer depends on distances.
 //
 // Source: ours. Positions with gaps: PoSE (Zhu et al., arXiv 2309.10400).
 

@@ -1,4 +1,4 @@
-// What a model learns first: to look back.
+// What a model learns first: induction, to look back and copy.
 //
 // In:  a vocabulary, or the words of keys.
 // Out: texts in which things come again.
@@ -18,8 +18,8 @@
 //   updates   "brave-river is: 204. 731": a key that comes again has a new value, and the former
 //             one stands behind it; asked for: the former one. Of all that match, it is the latest.
 //
-// Needles hold one such token in fifty. A model that has to learn all of it from needles alone
-// hardly begins; here every seventh token teaches.
+// One token in fifty of a needle text teaches this. A model that has to learn all of it from needles
+// alone hardly begins. Here every seventh token teaches.
 
 import Tasks
 import Tensors
@@ -69,7 +69,7 @@ struct PairsTask: TrainingTask {
     var draws = RandomStream(seed: numbers.bits(0), name: "pairs")
     var (text, weights): ([Int], [Float]) = (form.encode(""), [])
     weights = Array(repeating: 0, count: text.count)
-    /// Appends what nobody asks for, or a value that is asked for.
+    /// Appends a text that is not asked for, or a value that is.
     func append(_ more: String, isAsked: Bool) {
       let tokens = form.encode(more: more)
       text += tokens

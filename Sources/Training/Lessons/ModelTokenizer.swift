@@ -17,7 +17,7 @@ package import Transformers
 package struct ModelTokenizer: Sendable {
   /// Names and bytes.
   package let files: [(name: String, bytes: [UInt8])]
-  /// What encodes.
+  /// The tokenizer of these files.
   package let tokenizer: Tokenizer
   /// The token before every text.
   package static let beginID = 0

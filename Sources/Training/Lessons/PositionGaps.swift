@@ -3,10 +3,10 @@
 // In:  a text of L tokens; a span S ≥ L; the tokens behind which a text may be pulled apart.
 // Out: its positions: 0, 1, 2, ... with jumps behind some of those tokens, the last one below S.
 //
-// Heads that compare contents have to do so at every distance that RoPE will turn them by.
-// Distances are cheap: a text of 256 tokens whose sentences stand up to 2,048 places apart costs an
-// eighth of one that long, and all of it is worth reading. What is left to learn from long texts is
-// to choose among more tokens.
+// Heads that compare contents have to do so at every distance that RoPE will rotate them by.
+// Distances are cheap. A text of 256 tokens whose sentences stand up to 2,048 places apart costs an
+// eighth of one that long, and all of it is worth reading. Long texts then teach the rest: to
+// choose among more tokens.
 //
 // Source: positional skip-wise training (PoSE, Zhu et al., arXiv 2309.10400), which pulls a text
 // apart at chance places for language models. Ours: only between sentences, so that heads that look
@@ -16,7 +16,7 @@ package import Tensors
 
 /// How far texts are pulled apart.
 package struct PositionGaps: Sendable {
-  /// S.
+  /// S, the positions that a text may reach.
   package let span: Int
   /// The last tokens of sentences and lines.
   package let borders: Set<Int>

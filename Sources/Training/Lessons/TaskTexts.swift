@@ -47,7 +47,7 @@ struct LessonTask: TrainingTask {
 
   func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float]) {
     let (tokens, weights) = written(try lesson(of: length, length: length, numbers) { $0 })
-    // What comes before the first token is nobody's target.
+    // The first token is not a target.
     let left = length + 1 - tokens.count
     return (
       tokens + Array(repeating: ModelTokenizer.endID, count: left),
@@ -80,7 +80,7 @@ struct LessonTask: TrainingTask {
     }
   }
 
-  /// Whether there is haystack that nobody asks for.
+  /// Whether there is haystack that is not asked for.
   private var hasHaystack: Bool {
     switch subject {
     case .own(.recital): false

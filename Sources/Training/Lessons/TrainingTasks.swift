@@ -1,6 +1,6 @@
 // The tasks that a recipe can name.
 //
-// In:  a name; the tokenizer; the weight of tokens that nobody asks for.
+// In:  a name; the tokenizer; the weight of tokens that are not asked for.
 // Out: texts of exactly so many tokens, with the weight of each as a target.
 //
 //   repeats       random segments that come again at random distances (InductionTasks.swift)
@@ -40,7 +40,7 @@ let copiedWeight: Float = 0.9
 
 /// The task of this name.
 ///
-/// Throws where there is none.
+/// Throws where there is no task of this name.
 package func trainingTask(
   _ name: String, tokenizer: Tokenizer, background: Double
 ) throws -> any TrainingTask {

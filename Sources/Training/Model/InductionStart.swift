@@ -1,4 +1,5 @@
-// A start from which a model finds things sooner: heads that look back, heads that copy.
+// A start with induction heads, from which a model finds things sooner: heads that look back, heads
+// that copy.
 //
 // In:  parameters of a model before the first step.
 // Out: the same parameters, rearranged: nothing is added that a step could not change.
@@ -10,22 +11,20 @@
 //                                             what stands behind the same content;
 //                 W_Q = 0.7 W_Q + 0.7 W_K     the rest: the same content
 //   layer 0       head h looks h tokens back: on the N fastest of RoPE's frequencies θ_n, the part
-//                 of
-//   and group 0   W_K that reads c gets  a (1, 0)  and that of W_Q  a (cos h θ_n, −sin h θ_n), so
-//   of layer 1    that the scores hold Σ_n a² cos((i − j − h) θ_n), largest for j = i − h;
+//   and group 0   of W_K that reads c gets  a (1, 0)  and that of W_Q  a (cos h θ_n, −sin h θ_n),
+//   of layer 1    so that the scores hold Σ_n a² cos((i − j − h) θ_n), largest for j = i − h;
 //                 it writes Tʰ of what it reads:  W_O + (D/4d) Tʰ W_Vᵀ / G. (Where a layer is one
-//                                                 group,
-//                 as in MQA, LRKV and MLA, layer 1 looks for contents alone.)
+//                 group, as in MQA, LRKV and MLA, layer 1 looks for contents alone.)
 //
-// T turns a vector's components in a circle, by D/(H + 1) places. So a place holds its own token
+// T shifts a vector's components in a circle, by D/(H + 1) places. So a place holds its own token
 // x_j and those before it as x_j + T x_{j−1} + T² x_{j−2} + ..., each where it can be told from the
-// others, and T of what a query holds is what stands at the place behind an earlier occurrence of
+// others. T of what a query holds is then what stands at the place behind an earlier occurrence of
 // it. Without T they are all added up alike: the model finds a place by the bag of the four tokens
 // before it, and one token alone finds nothing (Docs/training.md).
 //
 // W_K and W_V are those of a head, G heads share one W_V. Of LRKV they are the shared ones of all
 // heads. Of MLA they are products, W_h^UK W^DKV and W_h^UV W^DKV (W^DKV makes the latent, whose
-// norm is near 1 at the start); the part that looks back is the one that turns, k^R of all heads.
+// norm is near 1 at the start); the part that looks back is the rotated one, k^R of all heads.
 //
 // Why: to repeat what came before, one layer has to look one token back, the next has to match what
 // it finds with the current token, and both have to copy. Random matrices learn the three only
@@ -45,7 +44,7 @@ enum InductionSizes {
   static let embeddingDeviation = 0.06
   /// The score that a head of layer 0 gives to the token that it looks for.
   static let score = 60.0
-  /// N.
+  /// N, frequencies of RoPE that a head looks back by.
   static let frequencies = 10
 }
 
@@ -73,35 +72,35 @@ extension ModelShape {
     case .grouped(let M):
       return AttentionPlaces(
         keys: "k_proj", values: "v_proj", keyGroup: H / M, valueGroup: H / M, queryRows: d,
-        turned: 0, turnedKeys: 0, turnedWidth: d)
+        rotated: 0, rotatedKeys: 0, rotatedWidth: d)
     case .lowRank:
       return AttentionPlaces(
         keys: "k_shared_proj", values: "v_shared_proj", keyGroup: H, valueGroup: H, queryRows: d,
-        turned: 0, turnedKeys: 0, turnedWidth: d)
+        rotated: 0, rotatedKeys: 0, rotatedWidth: d)
     case .latent(let latent, let rotary):
       return AttentionPlaces(
         keys: "kv_a_proj_with_mqa", values: nil, keyGroup: H, valueGroup: 1,
-        queryRows: d + rotary, turned: d, turnedKeys: latent, turnedWidth: rotary)
+        queryRows: d + rotary, rotated: d, rotatedKeys: latent, rotatedWidth: rotary)
     }
   }
 }
 
 /// Names and rows of attention's matrices.
 struct AttentionPlaces {
-  /// The matrix whose rows make the part of a key that turns.
+  /// The matrix whose rows make the rotated part of a key.
   let keys: String
   /// The matrix that makes values; nil for MLA, whose values come from the latent.
   let values: String?
-  /// G: heads that share the part of a key that turns, and heads that share a value.
+  /// G: heads that share the rotated part of a key, and heads that share a value.
   let keyGroup: Int, valueGroup: Int
-  /// Rows of a head's query; the first that turns; the first row of `keys` that turns; how many
-  /// turn.
-  let queryRows: Int, turned: Int, turnedKeys: Int, turnedWidth: Int
+  /// Rows of a head's query; the first rotated one; the first rotated row of `keys`; how many are
+  /// rotated.
+  let queryRows: Int, rotated: Int, rotatedKeys: Int, rotatedWidth: Int
 }
 
 /// A layer's heads as the start finds them.
 struct LayerHeads<E: Scalar> {
-  /// "model.layers.0.self_attn".
+  /// The attention's name in the checkpoint, such as "model.layers.0.self_attn".
   let name: String
   /// W_K and W_V of every head, (d, D) each.
   let keys: [[E]], values: [[E]]
@@ -135,7 +134,7 @@ private struct InductionStart<E: Scalar> {
   }
 
   /// Where T^power puts component x.
-  private func turned(_ x: Int, _ power: Int) -> Int {
+  private func shifted(_ x: Int, _ power: Int) -> Int {
     (x + power * (shape.hiddenSize / (shape.queryHeads + 1))) % shape.hiddenSize
   }
 
@@ -161,8 +160,8 @@ private struct InductionStart<E: Scalar> {
         name: name, keys: (0..<H).map { block(k, $0 / places.keyGroup) },
         values: (0..<H).map { block(v, $0 / places.valueGroup) })
     }
-    // MLA: rows of W^UK and W^UV by turns, d of each a head, times W^DKV.
-    let latent = places.turnedKeys
+    // MLA: rows of W^UK and W^UV, d of each for every head, times W^DKV.
+    let latent = places.rotatedKeys
     let up = Tensor(shape: [2 * H * d, latent], elements: matrix("kv_b_proj"))
     let down = Tensor(
       shape: [latent, D], elements: Array(matrix(places.keys).prefix(latent * D)))
@@ -180,7 +179,7 @@ private struct InductionStart<E: Scalar> {
       let power = h < count ? h + 1 : 0
       for i in 0..<d {
         for x in 0..<D {
-          W[turned(x, power) * H * d + h * d + i] +=
+          W[shifted(x, power) * H * d + h * d + i] +=
             heads.values[h][i * D + x] * E(D) / E(4 * d * G)
         }
       }
@@ -196,7 +195,7 @@ private struct InductionStart<E: Scalar> {
       for i in 0..<d {
         let row = (h * places.queryRows + i) * D
         for x in 0..<D {
-          let k = heads.keys[h][i * D + turned(x, h % 2 == 0 ? 1 : 0)]
+          let k = heads.keys[h][i * D + shifted(x, h % 2 == 0 ? 1 : 0)]
           W[row + x] = E(0.7) * (W[row + x] + k)
         }
       }
@@ -208,7 +207,7 @@ private struct InductionStart<E: Scalar> {
   mutating func lookBack(_ heads: LayerHeads<E>, count: Int) {
     if count == 0 { return }
     let (d, D) = (shape.headWidth, shape.hiddenSize)
-    let (rows, width) = (places.queryRows, places.turnedWidth)
+    let (rows, width) = (places.queryRows, places.rotatedWidth)
     // What the norm of layer 0 leaves of the common part, along its direction: a row has about the
     // squared length D σ² + 16 · 0.15², and the norm makes it D.
     let columns = min(InductionSizes.common.columns, D)
@@ -221,7 +220,7 @@ private struct InductionStart<E: Scalar> {
     let a = (InductionSizes.score * Double(rows).squareRoot() / Double(N)).squareRoot() / common
     var K = self["\(heads.name).\(places.keys)"]
     for g in 0..<count / places.keyGroup {
-      let first = places.turnedKeys + g * d
+      let first = places.rotatedKeys + g * d
       for i in first * D..<(first + width) * D { K[i] /= 2 }
       for n in 0..<N {
         for x in 0..<columns { K[(first + n) * D + x] += E(a * direction) }
@@ -231,7 +230,7 @@ private struct InductionStart<E: Scalar> {
     var Q = self["\(heads.name).q_proj"]
     for i in 0..<count * rows * D { Q[i] /= 2 }
     for h in 0..<count {
-      let first = h * rows + places.turned
+      let first = h * rows + places.rotated
       for n in 0..<N {
         let angle =
           Double(h + 1) * Double.pow(shape.rotaryBase, -Double(2 * n) / Double(width))

@@ -102,7 +102,7 @@ package struct ModelPass<E: Scalar> {
           queryHeads: H, keyValueHeads: r == 0 ? 1 : H, width: d, sequenceLength: L))
 
     case .latent(let latent, let rotary):
-      // q_h = [q_h^C, turned q_h^R]; k_h = [k_h^C, turned k^R], k^C and v from the normed latent.
+      // q_h = [q_h^C, rotated q_h^R]; k_h = [k_h^C, rotated k^R], k^C and v from the normed latent.
       let q = project("q_proj", x)
       let whole = d + rotary
       let queries = tape.joinHeads(

@@ -31,15 +31,15 @@ package enum AttentionKind: Sendable, Equatable {
 package struct ModelShape: Sendable, Equatable {
   /// Tokens of the vocabulary.
   package var vocabulary: Int
-  /// N.
+  /// N, blocks.
   package var layers: Int
-  /// D.
+  /// D, width of the residual stream.
   package var hiddenSize: Int
-  /// H.
+  /// H, query heads.
   package var queryHeads: Int
-  /// d.
+  /// d, width of a head.
   package var headWidth: Int
-  /// F.
+  /// F, width within the feed-forward.
   package var intermediateSize: Int
   /// How keys and values are made.
   package var attention: AttentionKind
@@ -73,7 +73,7 @@ package struct ModelShape: Sendable, Equatable {
     }
   }
 
-  /// RoPE of the keys that turn: whole heads, or MLA's rotary part.
+  /// RoPE of the keys that are rotated: whole heads, or MLA's rotary part.
   package var rotary: RotaryEmbedding {
     switch attention {
     case .grouped, .lowRank: RotaryEmbedding(rotatedWidth: headWidth, base: rotaryBase)

@@ -15,11 +15,11 @@
 
 package import Tensors
 
-/// Muon's choices.
+/// How Muon moves a matrix.
 package struct Muon: Sendable, Equatable {
-  /// μ.
+  /// μ, how much of the momentum a step keeps.
   package var momentum = 0.95
-  /// λ.
+  /// λ, by which matrices decay.
   package var weightDecay = 0.05
   /// η of a matrix over AdamW's.
   package var rateFactor = 1.0

@@ -25,7 +25,7 @@ package struct Schedule: Sendable, Equatable {
   /// Steps in all; the last rate holds beyond.
   package var steps: Int
 
-  /// A schedule.
+  /// A warm-up, then half a cosine.
   package init(rate: Double, lastRate: Double, warmUp: Int, steps: Int) {
     self.rate = rate
     self.lastRate = lastRate
@@ -43,13 +43,13 @@ package struct Schedule: Sendable, Equatable {
 
 /// How a step changes parameters.
 package struct Optimizer: Sendable, Equatable {
-  /// β₁.
+  /// β₁, how much of the mean a step keeps.
   package var meanDecay = 0.9
-  /// β₂.
+  /// β₂, how much of the mean square a step keeps.
   package var squareDecay = 0.95
-  /// ε.
+  /// ε, added to the root of the mean square.
   package var epsilon = 1e-8
-  /// λ.
+  /// λ, by which matrices decay.
   package var weightDecay = 0.1
   /// The largest norm of all gradients together.
   package var clip = 1.0

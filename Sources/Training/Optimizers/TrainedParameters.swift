@@ -8,7 +8,7 @@ package struct Parameter<E: Scalar>: Sendable {
   package let name: String
   /// (outputs, inputs), or (width) for a norm's factors.
   package let shape: [Int]
-  /// Row-major.
+  /// Its numbers, row-major.
   package internal(set) var values: [E]
   /// AdamW's running mean of the gradient; Muon's momentum.
   package internal(set) var mean: [E]

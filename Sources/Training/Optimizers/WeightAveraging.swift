@@ -3,13 +3,13 @@
 // In:  the weights W_t after the steps that a recipe averages.
 // Out: their mean, (W_1 + ... + W_n) / n, in Float, added in that order.
 //
-// What a stage gains the next one loses in part; the mean keeps most of both (figures:
+// Each stage loses a part of what the one before gained. The mean keeps most of both (figures:
 // Docs/training.md). It is one model of the same size: nothing is added to what is held or
 // computed. The run itself goes on from its own weights, not from the mean.
 //
 // Source: stochastic weight averaging (Izmailov et al., arXiv 1803.05407, section 3), there at
 // equal distances of a cyclic or constant rate. Ours: any steps, of stages that differ in what they
-// mix. There are no batch norms here, whose statistics the paper has to take anew.
+// mix. The paper takes the statistics of batch norms again; there are no batch norms here.
 
 import Tensors
 

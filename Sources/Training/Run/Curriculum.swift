@@ -4,12 +4,11 @@
 // Out: the batch of every step, a pure function of (seed, stage, step): no state but two numbers
 //      has to be kept to go on where a run stopped.
 //
-// A stage ends when answers are right often enough, or after its most steps: as a mean over its
-// tasks, and what can be copied as well.
-// Accuracy, not the step count, should move a curriculum on: a model that is hurried to longer
-// texts before it can find anything in short ones may never learn to. Each task counts alike,
-// however much of its texts is asked for: a task that is easy and dense would hide one that is not
-// learned.
+// A stage ends when answers are right often enough, as a mean over its tasks, and what can be
+// copied as well; or after its most steps. Accuracy should move a curriculum on, not the step
+// count: a model that gets longer texts before it can find anything in short ones may never learn
+// to. Each task counts alike, however much of its texts is asked for. Otherwise an easy and dense
+// task would hide one that is not learned.
 
 import Tasks
 package import Tensors
@@ -28,7 +27,7 @@ package protocol TrainingTask: Sendable {
 }
 
 extension TrainingTask {
-  /// No haystack.
+  /// A task without haystack has no such text.
   package func text(
     length: Int, _ thinning: HaystackThinning, _ numbers: RandomNumbers
   ) throws -> (tokens: [Int], weights: [Float], places: [Int])? { nil }
@@ -40,7 +39,7 @@ package struct TaskShare: Sendable {
   package let name: String
   /// Its part of the batch's sequences, relative to the others.
   package let share: Double
-  /// The task.
+  /// What makes the texts.
   package let task: any TrainingTask
 
   /// A share of a mixture.
@@ -54,9 +53,9 @@ package struct TaskShare: Sendable {
 
 /// Sequences of one length.
 package struct BatchSize: Sendable, Equatable {
-  /// L, tokens.
+  /// L, tokens of a sequence.
   package let length: Int
-  /// Sequences.
+  /// How many sequences a batch has.
   package let count: Int
   /// Its part of the steps, relative to the others.
   package let share: Double
@@ -85,7 +84,7 @@ package struct Stage: Sendable {
   /// How many steps a task's accuracy looks back over: a step moves it by 1/window of the
   /// difference.
   package var window: Int
-  /// Most steps.
+  /// The most steps that it takes.
   package var steps: Int
   /// How far texts are pulled apart; nil: not at all.
   package var stretching: PositionGaps?

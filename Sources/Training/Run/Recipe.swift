@@ -18,7 +18,7 @@
 // its texts apart, to positions up to there (PositionGaps.swift); one with thin_from writes texts
 // of so many tokens and leaves out haystack (HaystackThinning.swift). With "average": [5000, 6000]
 // the finished model is the mean of the weights after these steps, counted over all stages
-// (WeightAveraging.swift). Tasks are named in Tasks.swift. A key that is not known is an error.
+// (WeightAveraging.swift). Tasks are named in TrainingTasks.swift. A key that is not known is an error.
 
 package import Tensors
 import Transformers
@@ -38,7 +38,7 @@ package struct Recipe: Sendable {
   package let start: ModelStart
   /// How a step changes parameters.
   package let optimizer: Optimizer
-  /// The weight of tokens that nobody asks for.
+  /// The weight of tokens that are not asked for.
   package let background: Double
   /// How the finished model's weights are stored.
   package let format: StorageFormat
@@ -201,7 +201,7 @@ package struct RecipeStage: Sendable {
   package let accuracy: Double?
   /// How many steps a task's accuracy looks back over.
   package let window: Int
-  /// Most steps.
+  /// The most steps that it takes.
   package let steps: Int
   /// The positions that texts are pulled apart to; nil: they stay as they are.
   package let span: Int?

@@ -4,9 +4,9 @@
 // Out: an error for a task that has no text of a length, or none that asks for anything; how much
 //      of the texts is asked for, and about how much memory a run takes.
 //
-// A text is random, and so is whether it asks for anything: a key may not come again, a segment
-// neither. A task is refused where none of 64 texts does. Where some do, a batch may still be
-// without: then the step is skipped and counted (Trainer.swift).
+// A text is random, and so is whether it asks for anything: it may be that no key and no segment
+// comes again. A task is refused where all of 64 texts ask for nothing. Where some ask, a batch may
+// still ask for nothing. Then the step is skipped and counted (Trainer.swift).
 
 import Tasks
 import Tensors

@@ -48,7 +48,7 @@ package struct TrainingState: Sendable {
 
 /// What a step did.
 package struct StepReport: Sendable {
-  /// From 1, over all stages.
+  /// The step's number from 1, over all stages.
   package let step: Int
   /// The stage's name.
   package let stage: String
@@ -64,13 +64,13 @@ package struct StepReport: Sendable {
   package let copied: Double?
   /// Of all gradients together, before clipping; 0 without a loss.
   package let gradientNorm: Double
-  /// η.
+  /// η, the learning rate.
   package let rate: Double
-  /// What it took.
+  /// Seconds that the step took.
   package let seconds: Double
 }
 
-/// Runs stages.
+/// Runs the stages of a curriculum.
 package struct Trainer: Sendable {
   /// What is trained.
   package let shape: ModelShape
@@ -191,8 +191,8 @@ package enum TrainingError: Error, Equatable, CustomStringConvertible {
     case .text(let stage, let task, let length, let reason):
       "stage '\(stage)', \(task), \(length) tokens: \(reason); take the task or the length out"
     case .average(let step, let last):
-      "average: the run ended after step \(last), before step \(step); the last checkpoint is the model "
-        + "without the mean; for the mean, train again without this step"
+      "average: the run ended after step \(last), before step \(step); the last checkpoint is the "
+        + "model without the mean; for the mean, train again without this step"
     case .memory(let needed, let available, let what):
       "\(what) take at least \(gibibytes(needed)) GiB, and \(gibibytes(available)) are free (an "
         + "estimate); take a smaller model, shorter texts or fewer sequences"

@@ -15,7 +15,7 @@ package struct LoggedStep {
   /// Share of the tokens asked for that were right; nil where none was.
   let accuracy: Double?
 
-  /// A row of a log; nil where it is none.
+  /// A row of a log; nil where it is not one.
   init?(_ row: Substring) {
     let cells = row.split(separator: ",", omittingEmptySubsequences: false)
     guard cells.count == 10, Int(cells[0]) != nil, cells[4].isEmpty || Double(cells[4]) != nil

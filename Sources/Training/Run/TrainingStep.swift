@@ -11,13 +11,13 @@ package import Tensors
 
 /// A sequence to learn from: position t sees tokens up to t and is to say `targets[t]`.
 package struct TrainingSequence: Sendable, Equatable {
-  /// (L).
+  /// Token ids, (L).
   package var tokens: [Int]
-  /// (L).
+  /// The token that each is to say, (L).
   package var targets: [Int]
-  /// (L); 0 where nothing is to be learned.
+  /// How much each target counts, (L); 0 where nothing is to be learned.
   package var weights: [Float]
-  /// (L), increasing.
+  /// The position of each token, (L), increasing.
   package var positions: [Int]
   /// Which of the stage's tasks it is of.
   package var task = 0
