@@ -98,7 +98,7 @@ package func chart(title: String, panels: [ChartPanel]) -> String {
     width: Int(left + Double(panels.count) * (width + left)), height: Int(row + 8))
 }
 
-/// A logarithmic axis over powers of 2; no bytes at all have a place of their own at its left end.
+/// A logarithmic axis over powers of 2; 0 bytes stand at a place of their own at its left end.
 private struct ByteAxis {
   private let low: Double
   private let high: Double

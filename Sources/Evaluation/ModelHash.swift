@@ -24,7 +24,7 @@ package func modelHash(folder: String) throws -> String {
   var hash = fnv1a("lrqk model 1")
   for name in names {
     let path = "\(folder)/\(name)"
-    // A folder or a pipe of such a name is no file of the model.
+    // A folder or a pipe of such a name does not belong to the model.
     let file = URL(fileURLWithPath: path).resolvingSymlinksInPath()
     let kind = try? FileManager.default.attributesOfItem(atPath: file.path)[.type]
     if kind as? FileAttributeType != .typeRegular { continue }

@@ -88,7 +88,7 @@ package final class SampleLog {
 
   /// Opens the log at `path`, or begins it.
   ///
-  /// Throws where it is no log of this run, cannot be written, or another process writes to it.
+  /// Throws where it is not a log of this run, cannot be written, or another process writes to it.
   package init(path: String, head: LogHead) throws {
     let log: LineLog
     do {

@@ -1,7 +1,7 @@
 // What is replayed: recorded queries, keys and values, and how they were recorded.
 //
 // In:  a safetensors file; its metadata holds the sizes as strings.
-// Out: tensors by name, and the sizes, with a clear error for whatever is missing or contradicts.
+// Out: tensors by name, and the sizes; a clear error for what is missing or contradicts.
 //
 // Axis order is (batch, head, token, width). Three kinds of files:
 //   prefill       Q, K, A_Q_init, A_K_init        → A_Q, B_Q, A_K, B_K

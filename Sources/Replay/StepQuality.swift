@@ -6,7 +6,7 @@
 //
 // The exact top-k are the k tokens older than the recent window with the largest q · k, by the same
 // tie rule; the released window cannot reach one of those tokens (quirk Q1), which costs it a
-// little recall. Everything is in Double, whatever the precision of the replay.
+// little recall. Everything is in Double, also for a replay in Float.
 
 import LRQK
 import Tensors

@@ -37,7 +37,7 @@ public struct TrajectoryComparison: Sendable {
 }
 
 extension TrajectoryReplay {
-  /// Compares with whatever the recording expects.
+  /// Compares with everything that the recording expects.
   public func compare(with recording: Recording) throws -> TrajectoryComparison {
     var result = TrajectoryComparison()
     let file = recording.file

@@ -15,7 +15,7 @@
 /// A question and where its answer stands.
 struct Question: Sendable {
   let text: String
-  /// Accepted answers; none is empty.
+  /// Accepted answers, each with at least one character.
   let answers: [String]
   /// Documents with the answer, by number.
   let gold: [Int]

@@ -1,7 +1,7 @@
 // Random choices, one after another, from a named stream.
 //
 // In:  a seed, and a name such as "ruler-like v1/niah_single_1/1024/7/positions".
-// Out: integers, shuffles, samples without repetition: the same whatever else is drawn anywhere.
+// Out: integers, shuffles, samples without repetition. Other streams do not change them.
 //
 // A stream's number is the FNV-1a hash of its name. Its elements 0, 1, 2 ... are used one after
 // another (Tensors' RandomNumbers). So a sample depends on its own name alone, and the samples and

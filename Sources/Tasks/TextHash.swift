@@ -3,8 +3,8 @@
 // In:  a text or bytes.
 // Out: a number, or its sixteen hexadecimal digits.
 //
-// It names streams of random numbers and recognises prompts, files and models. It is no protection
-// against intent.
+// It names streams of random numbers and recognises prompts, files and models. It gives no
+// protection against intent.
 
 /// FNV-1a with 64 bits over the UTF-8 of a text; the hash of prompts, and of the names of streams.
 ///

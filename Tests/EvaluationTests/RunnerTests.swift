@@ -224,7 +224,7 @@ private struct TinyRun {
     try refuses(other, "recall \"false\", here \"true\"")
     #expect(try log.text() == before)
 
-    // A record about another prompt, a line that is no record, files of other kinds.
+    // A record about another prompt, a line that is not a record, files of other kinds.
     let hash = try #require(before.firstMatch(of: #/"prompt_hash":"([0-9a-f]{16})"/#)).1
     try log.write(before.replacing(hash, with: "0123456789abcdef"))
     try refuses(TinyRun(), "was another prompt")

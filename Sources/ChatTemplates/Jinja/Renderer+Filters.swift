@@ -118,7 +118,8 @@ extension Renderer {
     }
   }
 
-  /// Jinja's filter, other than Python's method: only blanks, hyphens and brackets end a word.
+  /// Jinja's filter, which differs from Python's method: only blanks, hyphens and brackets end a
+  /// word.
   private func titledWords(_ text: String) -> String {
     var result = ""
     var atStart = true

@@ -36,7 +36,7 @@ extension Renderer {
     }
   }
 
-  /// int(value), with `otherwise` for what is no number.
+  /// int(value), with `otherwise` where `value` is not a number.
   private func readInteger(
     _ value: Value, otherwise: Value
   ) throws(ChatTemplateError) -> Value {
@@ -60,7 +60,7 @@ extension Renderer {
     return .integer(integer)
   }
 
-  /// float(value); nil for what is no number.
+  /// float(value); nil where `value` is not a number.
   private func readNumber(_ value: Value) throws(ChatTemplateError) -> Double? {
     if case .undefined(let why) = value { throw fault(.evaluation(why)) }
     guard let text = value.text else { return value.number }

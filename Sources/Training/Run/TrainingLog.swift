@@ -4,7 +4,7 @@
 // Out: the same log without the steps that no checkpoint knows, and every new step behind it.
 //
 // Nothing that stands in the log is written again: what goes is cut off at the end, what comes is
-// added there (LineLog.swift). A file that is no such log is refused, not written over.
+// added there (LineLog.swift). A file of another kind is refused, and stays as it is.
 
 import Reports
 import Tensors
