@@ -16,8 +16,7 @@ private func times(_ count: Int, _ text: String) -> String {
   String(repeating: text, count: count)
 }
 
-@Suite("Hostile chat templates")
-struct ChatHostileTests {
+@Suite struct ChatHostileTests {
   @Test(
     "deep nesting of every kind meets a limit",
     arguments: [
