@@ -25,8 +25,6 @@ let package = Package(
     .library(name: "Transformers", targets: ["Transformers"]),
     .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
     .library(name: "CacheMethods", targets: ["CacheMethods"]),
-    .library(name: "Evaluation", targets: ["Evaluation"]),
-    .library(name: "Training", targets: ["Training"]),
     .executable(name: "lrqk", targets: ["LRQKTool"]),
   ],
   // Off unless asked for: swift build --traits OpenCL. Drivers are opened while the program runs.
@@ -52,10 +50,14 @@ let package = Package(
     .target(
       name: "Tensors", dependencies: ["CLinearAlgebra", "CFusedChains", "CMappedFiles"],
       exclude: ["README.md"], swiftSettings: strict),
+    // How results are written: tables, numbers, JSON, pictures.
+    .target(name: "Reports", exclude: ["README.md"], swiftSettings: strict),
     .target(name: "TieredMemory", dependencies: ["Tensors"], swiftSettings: strict),
     .target(name: "LRQK", dependencies: ["Tensors", "TieredMemory"], swiftSettings: strict),
     .target(
-      name: "Replay", dependencies: ["Tensors", "TieredMemory", "LRQK"], swiftSettings: strict),
+      name: "Replay", dependencies: ["Tensors", "Reports", "TieredMemory", "LRQK"],
+      exclude: ["README.md"],
+      swiftSettings: strict),
     .target(
       name: "Tokenizers", dependencies: ["Tensors"], exclude: ["README.md"],
       swiftSettings: strict),
@@ -66,22 +68,31 @@ let package = Package(
         .product(name: "RealModule", package: "swift-numerics"),
       ],
       exclude: ["README.md"], swiftSettings: strict),
-    .target(name: "ChatTemplates", dependencies: ["Tensors"], swiftSettings: strict),
+    .target(
+      name: "ChatTemplates", dependencies: ["Tensors"], exclude: ["README.md"],
+      swiftSettings: strict),
     .target(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
       swiftSettings: strict),
     .target(
-      name: "Evaluation",
-      dependencies: [
-        "Tensors", "TieredMemory", "Tokenizers", "Transformers", "ChatTemplates", "CacheMethods",
-      ],
+      name: "Tasks", dependencies: ["Reports", "Tensors", "Tokenizers", "Transformers"],
+      exclude: ["README.md"],
       swiftSettings: strict),
     .target(
       name: "Training",
       dependencies: [
-        "Tensors", "Tokenizers", "Transformers", "Evaluation",
+        "Reports", "Tensors", "Tokenizers", "Transformers", "Tasks",
         .product(name: "RealModule", package: "swift-numerics"),
       ],
+      exclude: ["README.md"],
+      swiftSettings: strict),
+    .target(
+      name: "Evaluation",
+      dependencies: [
+        "Reports", "Tensors", "TieredMemory", "Tokenizers", "Transformers", "CacheMethods",
+        "Tasks",
+      ],
+      exclude: ["README.md"],
       swiftSettings: strict),
     .target(
       name: "Conformance", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
@@ -110,7 +121,8 @@ let package = Package(
       name: "LRQKTool",
       dependencies: [
         "Tensors", "TieredMemory", "LRQK", "Replay", "Tokenizers", "Transformers",
-        "ChatTemplates", "CacheMethods", "Evaluation", "Training", "Conformance",
+        "ChatTemplates", "CacheMethods", "Reports", "Tasks", "Evaluation", "Training",
+        "Conformance",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -128,6 +140,7 @@ let package = Package(
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(
       name: "TensorsTests", dependencies: ["TestSupport", "Tensors"], swiftSettings: strict),
+    .testTarget(name: "ReportsTests", dependencies: ["Reports"], swiftSettings: strict),
     .testTarget(
       name: "TieredMemoryTests", dependencies: ["TestSupport", "TieredMemory", "Tensors"],
       swiftSettings: strict),
@@ -154,9 +167,13 @@ let package = Package(
       dependencies: ["CacheMethods", "Transformers", "LRQK", "Tensors", "TieredMemory"],
       swiftSettings: strict),
     .testTarget(
+      name: "TasksTests", dependencies: ["TestSupport", "Tasks", "Transformers"],
+      swiftSettings: strict),
+    .testTarget(
       name: "EvaluationTests",
       dependencies: [
-        "Evaluation", "CacheMethods", "ChatTemplates", "Tokenizers", "Transformers", "Tensors",
+        "TestSupport", "Evaluation", "Tasks", "CacheMethods", "Tokenizers", "Transformers",
+        "Tensors",
         "TieredMemory",
       ],
       exclude: ["make_needles_logits.py", "make_tiny.py"], resources: [.copy("Fixtures")],
@@ -167,7 +184,7 @@ let package = Package(
     .testTarget(
       name: "TrainingTests",
       dependencies: [
-        "TestSupport", "Training", "Evaluation", "Tokenizers", "Transformers", "Tensors",
+        "TestSupport", "Training", "Tasks", "Tokenizers", "Transformers", "Tensors",
       ],
       swiftSettings: strict),
     // The GPU backend against the CPU reference; empty without a trait. GPUChecks is what the tests

@@ -1,15 +1,15 @@
 // A conversation from a JSON file, as a chat template gets to see it.
 //
 // In:  a list of messages, or an object with "messages" and "tools".
-// Out: the messages and the tools as values; all members of a message are kept, whatever they are.
+// Out: the messages and the tools as values; all members of a message are kept.
 //
 // Two things are done to messages, as transformers' apply_chat_template does them: members that are
-// null are left out, and reasoning is passed on under each of its names, reasoning_content, thinking
-// and reasoning (the last one only where it was given).
+// null are left out, and reasoning is passed on under each of its names, reasoning_content,
+// thinking and reasoning (the last one only where it was given).
 
 package import Tensors
 
-/// Why a JSON value is no conversation, in one line.
+/// Why a JSON value is not a conversation, in one line.
 package struct ChatConversationError: Error, CustomStringConvertible {
   /// What is wrong and what is needed.
   package let description: String

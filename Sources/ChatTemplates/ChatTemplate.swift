@@ -5,9 +5,8 @@
 //
 // A template is a program in Jinja. We run a subset of Jinja that covers the templates of Llama,
 // Mistral, Qwen and Phi (Docs/chat-templates.md), in the way that transformers sets Jinja up, and
-// within bounds: whatever the template says, rendering ends, with a text or an error.
-//
-//   source --TemplateLexer--> tokens --TemplateParser--> statements --TemplateRenderer--> text
+// within bounds: whatever the template says, rendering ends, with a text or an error. The engine is
+// Jinja/, behind JinjaTemplate.swift.
 //
 // The text holds the special tokens, <s> too where the template writes it: tokenise it without
 // adding any. The next file, ChatCheckpoint.swift, finds the template in a checkpoint folder.
@@ -16,7 +15,7 @@
 public struct ChatTemplate: Sendable {
   /// For error messages.
   public let name: String
-  private let statements: [TemplateStatement]
+  private let template: JinjaTemplate
   private let variables: [String: ChatValue]
 
   /// Longest source in bytes; known templates have less than 20,000.
@@ -35,7 +34,7 @@ public struct ChatTemplate: Sendable {
     }
     self.name = name
     self.variables = variables
-    statements = try TemplateParser.statements(of: source, template: name)
+    template = try JinjaTemplate(parsing: source, name: name)
   }
 
   /// Lays out `messages`, the oldest first.
@@ -58,7 +57,6 @@ public struct ChatTemplate: Sendable {
     conversation messages: [ChatValue], addingGenerationPrompt: Bool, date: ChatDate = .now(),
     extra: [String: ChatValue] = [:]
   ) throws(ChatTemplateError) -> String {
-    let renderer = TemplateRenderer(template: name, date: date)
     if messages.isEmpty {
       throw ChatTemplateError(
         template: name, .evaluation("the conversation is empty; give at least one message"))
@@ -75,8 +73,6 @@ public struct ChatTemplate: Sendable {
       throw ChatTemplateError(
         template: name, .evaluation("the variable '\(key)' is set by the call; rename yours"))
     }
-    let scope = TemplateScope()
-    for (key, value) in given { scope.variables[key] = try renderer.value(value) }
-    return try renderer.render(statements, in: scope)
+    return try template.render(given, date: date)
   }
 }

@@ -1,6 +1,6 @@
 // Why a chat template cannot be used.
 //
-// In:  a template that anybody may have written, and the conversation it is to lay out.
+// In:  a template from anywhere, and the conversation it is to lay out.
 // Out: one line: which template, which line of it, what is wrong, what to do.
 //
 // The kinds are kept apart because they are mended in different places: a syntax error in the file,

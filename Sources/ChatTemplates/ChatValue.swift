@@ -1,7 +1,8 @@
 // What a caller can tell a chat template: values, messages, the date.
 //
 // In:  the caller's Swift values.
-// Out: the same in the shape of Jinja's, which are Python's: None, bool, int, float, str, list, dict.
+// Out: the same in the shape of Jinja's, which are Python's: None, bool, int, float, str, list,
+//      dict.
 //
 // The date is an argument wherever it is used, so that a rendered prompt can be repeated; only
 // `ChatDate.now()` looks at the clock.
@@ -11,26 +12,26 @@ public import Tensors
 
 /// A value that a chat template can read.
 public indirect enum ChatValue: Sendable, Equatable {
-  /// Python's None.
+  /// Python's None, of the type NoneType.
   case none
   /// True or False.
   case bool(Bool)
   /// An int; Python's have no limit, ours 64 bits, and more is an error.
   case integer(Int)
-  /// A float.
+  /// A float of Python's, 64 bits.
   case number(Double)
   /// A str: a sequence of Unicode scalars.
   case text(String)
-  /// A list.
+  /// A list of any values.
   case list([ChatValue])
   /// A dict with str keys, in order; of equal keys the last one holds.
   case mapping([Member])
 
   /// One `key: value` of a mapping.
   public struct Member: Sendable, Equatable {
-    /// The key.
+    /// The member's name.
     public let key: String
-    /// Its value.
+    /// What the name stands for.
     public let value: ChatValue
 
     /// Pairs a key with its value.
@@ -51,7 +52,8 @@ extension ChatValue {
     case .bool(let value): self = .bool(value)
     case .integer(let value): self = .integer(value)
     case .number(let text):
-      // Without a point and an exponent it is an int in Python: -0, or one that 64 bits cannot hold.
+      // Without a point and an exponent it is an int in Python: -0, or one that 64 bits cannot
+      // hold.
       if text.utf8.allSatisfy({ $0 == UInt8(ascii: "-") || (0x30...0x39).contains($0) }) {
         guard text.utf8.allSatisfy({ $0 == UInt8(ascii: "-") || $0 == 0x30 }) else { return nil }
         self = .integer(0)
@@ -81,7 +83,7 @@ public struct ChatMessage: Sendable, Equatable {
   /// What is said.
   public let content: String
 
-  /// A message.
+  /// What `role` says.
   public init(role: String, content: String) {
     self.role = role
     self.content = content
@@ -95,17 +97,17 @@ public struct ChatMessage: Sendable, Equatable {
 
 /// A local date and time of the Gregorian calendar, for templates that print today's.
 public struct ChatDate: Sendable, Equatable {
-  /// 1...9999.
+  /// The year, 1...9999.
   public let year: Int
-  /// 1...12.
+  /// The month, 1...12.
   public let month: Int
-  /// 1...31.
+  /// The day of the month, 1...31.
   public let day: Int
-  /// 0...23.
+  /// The hour, 0...23.
   public let hour: Int
-  /// 0...59.
+  /// The minute, 0...59.
   public let minute: Int
-  /// 0...59.
+  /// The second, 0...59.
   public let second: Int
 
   /// A date that exists.

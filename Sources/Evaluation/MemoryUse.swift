@@ -4,35 +4,36 @@
 // Out: bytes, rates, means; sums over events, no estimates.
 
 import CacheMethods
-public import TieredMemory
-public import Transformers
+package import TieredMemory
+package import Transformers
 
 /// What the caches of one or more answers held and moved.
 ///
 /// Bytes moved per token are those of decode steps alone; the prompt's own are in the ledger.
-public struct MemoryUse {
+package struct MemoryUse {
   /// Every copy between the tiers.
-  public private(set) var events: [TransferEvent] = []
-  /// Decode steps.
-  public private(set) var steps = 0
+  package private(set) var events: [TransferEvent] = []
+  /// How many decode steps ran.
+  package private(set) var steps = 0
   /// Rows that were needed from the host and lay on the device.
-  public private(set) var hitRows = 0
+  package private(set) var hitRows = 0
   /// Rows that were copied from the host.
-  public private(set) var missedRows = 0
+  package private(set) var missedRows = 0
   /// Bytes on the device at the end.
-  public private(set) var residentBytes = 0
-  /// Of one answer; of several, the largest (their prompts are taken one after another).
-  public private(set) var peakBytes = 0
+  package private(set) var residentBytes = 0
+  /// The most that the device held; of several answers the largest, since their prompts run one
+  /// after another.
+  package private(set) var peakBytes = 0
   /// Bytes on the host at the end.
-  public private(set) var hostBytes = 0
+  package private(set) var hostBytes = 0
   private var probes: [RecallProbe] = []
-  private var tallies: [AttentionTally] = []
+  private var shares: [AttentionShare] = []
 
   /// Of one answer.
-  public init(_ answer: Generation) { self.init([answer]) }
+  package init(_ answer: Generation) { self.init([answer]) }
 
   /// Of several answers together.
-  public init(_ answers: [Generation]) {
+  package init(_ answers: [Generation]) {
     for answer in answers {
       steps += answer.steps
       hitRows += answer.needed.hits
@@ -42,7 +43,7 @@ public struct MemoryUse {
         for cache in state.caches {
           let probe = cache as? RecallProbe
           if let probe { probes.append(probe) }
-          if let tally = (probe?.base ?? cache) as? AttentionTally { tallies.append(tally) }
+          if let share = (probe?.base ?? cache) as? AttentionShare { shares.append(share) }
         }
       }
       // Of several states only the last one is held at the end, and one alone at a time.
@@ -54,43 +55,43 @@ public struct MemoryUse {
   }
 
   /// Bytes that decode steps moved, both ways, per token.
-  public var movedBytesPerToken: Double { perToken(nil) }
+  package var movedBytesPerToken: Double { perToken(nil) }
 
   /// Bytes that decode steps moved one way (nil: both), per token.
-  public func perToken(_ direction: TransferDirection?) -> Double {
+  package func perToken(_ direction: TransferDirection?) -> Double {
     steps == 0 ? 0 : Double(movedBytes(direction)) / Double(steps)
   }
 
   /// Bytes that decode steps moved one way (nil: both).
-  public func movedBytes(_ direction: TransferDirection? = nil) -> Int {
+  package func movedBytes(_ direction: TransferDirection? = nil) -> Int {
     events.reduce(0) { sum, event in
       sum + (event.step > 0 && direction ?? event.direction == event.direction ? event.bytes : 0)
     }
   }
 
   /// Share of the rows needed from the host that lay on the device; nil where none was needed.
-  public var hitRate: Double? {
+  package var hitRate: Double? {
     hitRows + missedRows == 0 ? nil : Double(hitRows) / Double(hitRows + missedRows)
   }
 
   /// Mean over layers, heads and steps that chose anything; nil where none did.
-  public var recall: Double? {
+  package var recall: Double? {
     let count = probes.reduce(0) { $0 + $1.recallCount }
     return count == 0 ? nil : probes.reduce(0) { $0 + $1.recallSum } / Double(count)
   }
 
   /// Mean over layers, heads and steps; nil where nothing was measured.
-  public var mass: Double? {
+  package var mass: Double? {
     let count = probes.reduce(0) { $0 + $1.count }
     return count == 0 ? nil : probes.reduce(0) { $0 + $1.massSum } / Double(count)
   }
 
   /// Mean share of these tokens that a head attended to in a step; nil where nothing was counted.
-  public func share(of tokens: [Int]) -> Double? {
-    let looks = tallies.reduce(0) { $0 + $1.looks }
+  package func share(of tokens: [Int]) -> Double? {
+    let looks = shares.reduce(0) { $0 + $1.looks }
     if looks == 0 || tokens.isEmpty { return nil }
-    let found = tallies.reduce(0) { sum, tally in
-      sum + tokens.reduce(0) { $0 + ($1 < tally.looksAt.count ? tally.looksAt[$1] : 0) }
+    let found = shares.reduce(0) { sum, share in
+      sum + tokens.reduce(0) { $0 + ($1 < share.looksAt.count ? share.looksAt[$1] : 0) }
     }
     return Double(found) / Double(tokens.count * looks)
   }

@@ -8,31 +8,30 @@
 //              logits score token t + 1
 //
 //   nll = - log softmax(logits)[t + 1]       perplexity = exp(mean nll)
-//   bits per byte = Σ nll / log 2 / bytes of the scored tokens     compares models of any vocabulary
+//   bits per byte = Σ nll / log 2 / bytes of the scored tokens    for models of any vocabulary
 //   standard error = s / sqrt(n), as if tokens were independent
 //
 // Every scored token has at least C tokens before it and is predicted through the cache; no logits
-// of a prompt are scored. Windows start anew with fresh caches. A beginning-of-text token, where
+// of a prompt are scored. Every window starts with new caches. A beginning-of-text token, where
 // the tokenizer adds one, stands before the text once, not before every window.
 
-public import CacheMethods
+package import CacheMethods
 import Foundation
 import Tensors
 import TieredMemory
-public import Tokenizers
-public import Transformers
+package import Transformers
 
 /// Which stretches of a text are scored.
-public struct PerplexityWindows: Sendable, Equatable {
-  /// C.
-  public let context: Int
-  /// S.
-  public let stride: Int
+package struct PerplexityWindows: Sendable, Equatable {
+  /// C, tokens of a window's prompt.
+  package let context: Int
+  /// S, scored tokens of a window.
+  package let stride: Int
   /// Number of windows.
-  public let count: Int
+  package let count: Int
 
   /// As many windows as a text of `tokens` tokens has, at most `limit`.
-  public init(tokens: Int, context: Int, stride: Int, limit: Int?) throws(EvaluationError) {
+  package init(tokens: Int, context: Int, stride: Int, limit: Int?) throws(EvaluationError) {
     precondition(context >= 1 && stride >= 1 && limit ?? 1 >= 1, "windows of at least one token")
     self.context = context
     self.stride = stride
@@ -47,43 +46,43 @@ public struct PerplexityWindows: Sendable, Equatable {
 }
 
 /// One method's result.
-public struct PerplexityRow: Sendable, Equatable, Encodable {
+package struct PerplexityRow: Sendable, Equatable, Encodable {
   /// The method's brief text.
-  public let cache: String
+  package let cache: String
   /// All options in effect, and the method's name.
-  public let options: [String: String]
-  /// Scored tokens.
-  public let tokens: Int
+  package let options: [String: String]
+  /// How many tokens were scored.
+  package let tokens: Int
   /// Mean -log p, natural logarithm.
-  public let meanNegativeLogLikelihood: Double
+  package let meanNegativeLogLikelihood: Double
   /// Its standard error, as if tokens were independent; nil for one token.
-  public let standardError: Double?
+  package let standardError: Double?
   /// exp of the mean.
-  public let perplexity: Double
+  package let perplexity: Double
   /// Σ -log₂ p over the bytes of the scored tokens.
-  public let bitsPerByte: Double
+  package let bitsPerByte: Double
   /// Share of steps whose likeliest token is the first method's.
-  public let sameTopToken: Double
+  package let sameTopToken: Double
   /// Mean over windows, on the device, at their ends.
-  public let residentBytes: Int
-  /// Both ways.
-  public let movedBytesPerToken: Double
+  package let residentBytes: Int
+  /// Bytes that a decode step moved, both ways, mean over all steps.
+  package let movedBytesPerToken: Double
   /// Share of the rows needed from the host that lay on the device; nil where none was needed.
-  public let hitRate: Double?
+  package let hitRate: Double?
   /// Where the method attended to everything: what would make it leave tokens out.
-  public let note: String?
+  package let note: String?
 }
 
 /// Scores a text.
-public struct Perplexity {
+package struct Perplexity {
   private let decoder: Decoder
   private let tokenizer: Tokenizer
   private let methods: [any CacheMethod]
   /// Hears of every scored token: how many, of how many.
-  public var onToken: (_ done: Int, _ total: Int) -> Void = { _, _ in }
+  package var onToken: (_ done: Int, _ total: Int) -> Void = { _, _ in }
 
   /// Scores with a model under several methods.
-  public init(_ decoder: Decoder, _ tokenizer: Tokenizer, methods: [any CacheMethod]) {
+  package init(_ decoder: Decoder, _ tokenizer: Tokenizer, methods: [any CacheMethod]) {
     precondition(!methods.isEmpty, "at least one method")
     self.decoder = decoder
     self.tokenizer = tokenizer
@@ -100,7 +99,7 @@ public struct Perplexity {
   }
 
   /// One row for each method.
-  public func run(_ tokens: [Int], _ windows: PerplexityWindows) throws -> [PerplexityRow] {
+  package func run(_ tokens: [Int], _ windows: PerplexityWindows) throws -> [PerplexityRow] {
     var sums = Array(repeating: Sums(), count: methods.count)
     var bytes = 0
     let ends = byteEnds(tokens)

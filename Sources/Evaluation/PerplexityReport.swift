@@ -4,20 +4,21 @@
 // Out: Markdown, CSV, JSON, or one JSON object a row.
 
 import Foundation
+import Reports
 
 /// A finished run of Perplexity.
-public struct PerplexityReport: Encodable {
+package struct PerplexityReport: Encodable {
   /// C, tokens of a window's prompt.
-  public let context: Int
+  package let context: Int
   /// S, scored tokens of a window.
-  public let stride: Int
+  package let stride: Int
   /// Number of windows.
-  public let windows: Int
+  package let windows: Int
   /// One for each method.
-  public let results: [PerplexityRow]
+  package let results: [PerplexityRow]
 
   /// Rows with what they are about.
-  public init(_ rows: [PerplexityRow], _ plan: PerplexityWindows) {
+  package init(_ rows: [PerplexityRow], _ plan: PerplexityWindows) {
     context = plan.context
     stride = plan.stride
     windows = plan.count
@@ -30,7 +31,7 @@ public struct PerplexityReport: Encodable {
   }
 
   /// The report as text, without a line break at its end.
-  public func text(_ format: ReportFormat) throws -> String {
+  package func text(_ format: ReportFormat) throws -> String {
     switch format {
     case .jsonl: return try jsonLines(results)
     case .json: return try jsonText(self)
@@ -48,21 +49,23 @@ public struct PerplexityReport: Encodable {
       }
       return ([head] + lines).joined(separator: "\n")
     case .md:
-      let lines = results.map { row in
-        let cells = [
+      let head = [
+        "cache", "perplexity", "nll", "± se", "bits/byte", "same top", "held, B", "moved, B/token",
+        "hit rate",
+      ]
+      let rows = results.map { row in
+        [
           "`\(row.cache)`", decimals(row.perplexity, 3),
           decimals(row.meanNegativeLogLikelihood, 4), decimals(row.standardError, 4),
           decimals(row.bitsPerByte, 4), decimals(row.sameTopToken, 3), "\(row.residentBytes)",
           decimals(row.movedBytesPerToken, 0), decimals(row.hitRate, 3),
         ]
-        return "| " + cells.joined(separator: " | ") + " |"
       }
-      return
-        ([
-          "\(windows) windows of \(context) tokens and \(stride) scored ones", "",
-          "| cache | perplexity | nll | ± se | bits/byte | same top | held, B | moved, B/token | "
-            + "hit rate |", "| :-- | --: | --: | --: | --: | --: | --: | --: | --: |",
-        ] + lines + notes).joined(separator: "\n")
+      let lines = [
+        "\(windows) windows of \(context) tokens and \(stride) scored ones", "",
+        TextTable([head] + rows).markdown,
+      ]
+      return (lines + notes).joined(separator: "\n")
     }
   }
 }

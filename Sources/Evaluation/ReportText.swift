@@ -1,26 +1,28 @@
-// The four forms of a report.
+// The four forms of a report: Markdown, CSV, JSON, JSON lines.
 //
 // In:  a finished run.
 // Out: Markdown for people, CSV for spreadsheets, JSON for scripts.
 
 import Foundation
+import Reports
+import Tasks
 import Transformers
 
 /// How a report is printed.
-public enum ReportFormat: String, Sendable, CaseIterable {
-  /// Markdown tables.
+package enum ReportFormat: String, Sendable, CaseIterable {
+  /// Markdown tables, for people.
   case md
   /// Comma-separated values with a head line.
   case csv
-  /// One object.
+  /// One JSON object.
   case json
-  /// One object a row.
+  /// One JSON object a row.
   case jsonl
 }
 
 extension RulerReport {
   /// The report as text, without a line break at its end.
-  public func text(_ format: ReportFormat) throws -> String {
+  package func text(_ format: ReportFormat) throws -> String {
     switch format {
     case .md: return markdown
     case .csv: return csv
@@ -44,10 +46,7 @@ extension RulerReport {
     ]
     if hasRecall { columns += ["recall", "mass"] }
     if hasNeedles { columns += ["needles"] }
-    func add(_ cells: [String]) { lines.append("| " + cells.joined(separator: " | ") + " |") }
-    add(columns)
-    add(columns.indices.map { [0, 2].contains($0) ? ":--" : "--:" })
-    for row in results {
+    let table = results.map { row in
       var cells = [
         row.task, String(row.length), "`\(row.cache)`", decimals(row.score, 2),
         decimals(row.stderr, 2), String(row.samples), String(row.nulls),
@@ -57,20 +56,20 @@ extension RulerReport {
       ]
       if hasRecall { cells += [decimals(row.recall, 3), decimals(row.attentionMass, 3)] }
       if hasNeedles { cells += [decimals(row.needleRecall, 3)] }
-      add(cells)
+      return cells
     }
-    lines.append("")
-    add(["length", "cache", "mean score", "tasks"])
-    add(["--:", ":--", "--:", "--:"])
-    for mean in averages {
-      add([String(mean.length), "`\(mean.cache)`", decimals(mean.score, 2), String(mean.tasks)])
+    lines.append(TextTable([columns] + table, alignments: [.left, .right, .left]).markdown)
+    let means = averages.map { mean in
+      [String(mean.length), "`\(mean.cache)`", decimals(mean.score, 2), String(mean.tasks)]
     }
+    let columnsOfMeans = ["length", "cache", "mean score", "tasks"]
+    lines += ["", TextTable([columnsOfMeans] + means, alignments: [.right, .left]).markdown]
     lines += notes
     return lines.joined(separator: "\n")
   }
 
   /// What a reader of the scores has to know.
-  public var notes: [String] {
+  package var notes: [String] {
     var notes: [String] = []
     for task in [RulerTask.question1, .question2]
     where results.contains(where: { $0.task == task.rawValue }) {
@@ -125,24 +124,4 @@ extension RulerReport {
     let kib = Double(count) / 1024
     return kib < 1024 ? String(format: "%.1f KiB", kib) : String(format: "%.2f MiB", kib / 1024)
   }
-}
-
-/// `report` as one JSON object with snake_case names in alphabetical order: over many lines for a
-/// person's eyes, or on one.
-package func jsonText(_ report: some Encodable, isPretty: Bool = true) throws -> String {
-  let encoder = JSONEncoder()
-  encoder.keyEncodingStrategy = .convertToSnakeCase
-  encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-  if isPretty { encoder.outputFormatting.insert(.prettyPrinted) }
-  return String(decoding: try encoder.encode(report), as: UTF8.self)
-}
-
-/// One object a line.
-func jsonLines(_ rows: [some Encodable]) throws -> String {
-  try rows.map { try jsonText($0, isPretty: false) }.joined(separator: "\n")
-}
-
-/// A number with so many decimals, or a dash.
-func decimals(_ value: Double?, _ places: Int) -> String {
-  value.map { String(format: "%.\(places)f", $0) } ?? "-"
 }

@@ -4,54 +4,55 @@
 // Out: a row for every task, length and method; means over tasks; text.
 //
 // Bytes held are the mean over the samples of what the device holds at an answer's end; bytes moved
-// per token are all bytes of all decode steps, both ways, divided by all steps. A row without a score
-// says why in its note.
+// per token are all bytes of all decode steps, both ways, divided by all steps. A row without a
+// score says why in its note.
 
 import CacheMethods
 import Foundation
+import Tasks
 
 /// One task at one length under one method.
-public struct RulerRow: Sendable, Equatable, Encodable {
+package struct RulerRow: Sendable, Equatable, Encodable {
   /// The task's name.
-  public let task: String
+  package let task: String
   /// Tokens of prompt and answer together, at most.
-  public let length: Int
+  package let length: Int
   /// The method's brief text.
-  public let cache: String
+  package let cache: String
   /// All options in effect, and the method's name.
-  public let options: [String: String]
+  package let options: [String: String]
   /// 0 to 100; nil where the task does not fit.
-  public private(set) var score: Double?
+  package private(set) var score: Double?
   /// Standard error of the score; nil for one sample.
-  public private(set) var stderr: Double?
-  /// Samples.
-  public private(set) var samples = 0
-  /// Empty predictions.
-  public private(set) var nulls = 0
+  package private(set) var stderr: Double?
+  /// How many samples were scored.
+  package private(set) var samples = 0
+  /// How many predictions were empty.
+  package private(set) var nulls = 0
   /// "all" or "part".
-  public let metric: String
-  /// Mean.
-  public private(set) var promptTokens: Double?
-  /// Mean.
-  public private(set) var answerTokens: Double?
-  /// Mean, on the device.
-  public private(set) var residentBytes: Int?
-  /// The largest, on the device.
-  public private(set) var peakBytes: Int?
-  /// Mean, on the host.
-  public private(set) var hostBytes: Int?
-  /// Both ways.
-  public private(set) var movedBytesPerToken: Double?
+  package let metric: String
+  /// Mean tokens of a prompt.
+  package private(set) var promptTokens: Double?
+  /// Mean tokens of an answer.
+  package private(set) var answerTokens: Double?
+  /// Mean bytes on the device at an answer's end.
+  package private(set) var residentBytes: Int?
+  /// The most that the device held.
+  package private(set) var peakBytes: Int?
+  /// Mean bytes on the host at an answer's end.
+  package private(set) var hostBytes: Int?
+  /// Bytes that a decode step moved, both ways, mean over all steps.
+  package private(set) var movedBytesPerToken: Double?
   /// Share of the rows needed from the host that lay on the device; nil where none was needed.
-  public private(set) var hitRate: Double?
+  package private(set) var hitRate: Double?
   /// Mean over samples; nil where it was not measured.
-  public private(set) var recall: Double?
+  package private(set) var recall: Double?
   /// Mean over samples; nil where it was not measured.
-  public private(set) var attentionMass: Double?
+  package private(set) var attentionMass: Double?
   /// Mean over samples; nil where it was not measured.
-  public private(set) var needleRecall: Double?
+  package private(set) var needleRecall: Double?
   /// Why there is no score, or that the method attended to everything.
-  public private(set) var note: String?
+  package private(set) var note: String?
 
   private init(_ task: RulerTask, _ length: Int, _ method: any CacheMethod) {
     self.task = task.rawValue
@@ -108,38 +109,38 @@ public struct RulerRow: Sendable, Equatable, Encodable {
 }
 
 /// The plain mean over the tasks that have a score.
-public struct RulerAverage: Sendable, Equatable, Encodable {
+package struct RulerAverage: Sendable, Equatable, Encodable {
   /// Tokens of prompt and answer together, at most.
-  public let length: Int
+  package let length: Int
   /// The method's brief text.
-  public let cache: String
+  package let cache: String
   /// 0 to 100, two decimals.
-  public let score: Double
+  package let score: Double
   /// How many tasks have one.
-  public let tasks: Int
+  package let tasks: Int
 }
 
 /// A finished run.
-public struct RulerReport: Sendable, Encodable {
+package struct RulerReport: Sendable, Encodable {
   /// What the samples depend on.
-  public let head: LogHead
+  package let head: LogHead
   /// The model's folder, as given.
-  public let modelFolder: String
-  /// The longest sequence that the model was made for; nil where nobody says.
-  public let longestSequence: Int?
+  package let modelFolder: String
+  /// The longest sequence that the model was made for; nil where it is not known.
+  package let longestSequence: Int?
   /// Where the answer prefix stands.
-  public let answerPrefix = "after the framed text; the model goes on with it"
+  package let answerPrefix = "after the framed text; the model goes on with it"
   /// What scores mean.
-  public let scale = "0 to 100, mean over samples"
+  package let scale = "0 to 100, mean over samples"
   /// How answers are made.
-  public let decoding = "greedy; an answer's first token comes out of the prompt's full attention"
+  package let decoding = "greedy; an answer's first token comes out of the prompt's full attention"
   /// Tasks by lengths by methods.
-  public let results: [RulerRow]
+  package let results: [RulerRow]
   /// Lengths by methods.
-  public let averages: [RulerAverage]
+  package let averages: [RulerAverage]
 
   /// A run's rows with what they are about.
-  public init(
+  package init(
     _ rows: [RulerRow], head: LogHead, modelFolder: String, longestSequence: Int? = nil
   ) {
     self.longestSequence = longestSequence

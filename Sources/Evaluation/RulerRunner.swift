@@ -11,34 +11,35 @@
 //     4. score, log
 //
 // The first token of an answer comes out of the prompt's own pass, which attends in full whatever
-// the method: a method shows in the tokens after it. Where questions are decoded, the pass ends before
-// the question, and the method answers for itself.
+// the method: a method shows in the tokens after it. Where questions are decoded, the pass ends
+// before the question, and the method answers for itself.
 
-public import CacheMethods
-public import Tokenizers
-public import Transformers
+package import CacheMethods
+package import Tasks
+package import Transformers
 
-/// Runs tasks.
-public struct RulerRunner {
+/// Runs tasks under cache methods.
+package struct RulerRunner {
   /// One answer for each method; a model, or what a test puts in its place.
-  public typealias Answering = (RulerSample, [any CacheMethod]) throws -> [RulerAnswer]
+  package typealias Answering = (RulerSample, [any CacheMethod]) throws -> [RulerAnswer]
 
   /// Makes the samples.
-  public let generator: RulerGenerator
-  /// The methods.
-  public let methods: [any CacheMethod]
+  package let generator: RulerGenerator
+  /// The cache methods that answer.
+  package let methods: [any CacheMethod]
   private let answering: Answering
   /// Hears of every sample that is done: how many, of how many.
-  public var onSample: (_ done: Int, _ total: Int) -> Void = { _, _ in }
+  package var onSample: (_ done: Int, _ total: Int) -> Void = { _, _ in }
   /// Whether a task that does not fit a length becomes a row without a score instead of an error.
-  public var passesOverMisfits = false
-  /// Looks at every sample in its smallest form before anything runs, and throws where it will not do.
-  public var checkSample: (RulerSample) throws -> Void = { _ in }
+  package var passesOverMisfits = false
+  /// Looks at every sample in its smallest form before anything runs, and throws where it will not
+  /// do.
+  package var checkSample: (RulerSample) throws -> Void = { _ in }
   /// How many of so many tokens the newest one can attend to: fewer where every layer has a window.
-  public var inSight: (_ length: Int) -> Int = { $0 }
+  package var inSight: (_ length: Int) -> Int = { $0 }
 
   /// Runs `methods` on the samples of `generator`.
-  public init(
+  package init(
     _ generator: RulerGenerator, methods: [any CacheMethod], answering: @escaping Answering
   ) {
     self.generator = generator
@@ -47,7 +48,7 @@ public struct RulerRunner {
   }
 
   /// The rows, tasks first, then lengths, then methods; the log is opened when everything fits.
-  public func run(
+  package func run(
     _ tasks: [RulerTask], lengths: [Int], samples: Int,
     log openLog: @autoclosure () throws -> SampleLog = SampleLog()
   ) throws -> [RulerRow] {
@@ -102,45 +103,45 @@ public struct RulerRunner {
 }
 
 /// A model that answers samples.
-public struct ModelAnswers {
+package struct ModelAnswers {
   private let decoder: Decoder
   private let tokenizer: Tokenizer
   private let form: PromptForm
   /// Whether decode steps take the question, under each method.
-  public var decodesQuestions = false
+  package var decodesQuestions = false
   /// Whether attended tokens are compared with the exact best ones.
-  public var measuresRecall = false
+  package var measuresRecall = false
   /// Whether attended tokens are compared with the needles.
-  public var measuresNeedles = false
+  package var measuresNeedles = false
 
   /// Answers with a decoder; `form` is the generator's.
-  public init(_ decoder: Decoder, _ tokenizer: Tokenizer, form: PromptForm) {
+  package init(_ decoder: Decoder, _ tokenizer: Tokenizer, form: PromptForm) {
     self.decoder = decoder
     self.tokenizer = tokenizer
     self.form = form
   }
 
   /// Step 0: whether this model can be asked for such a sample; throws where it cannot.
-  public func check(_ sample: RulerSample) throws {
+  package func check(_ sample: RulerSample) throws {
     let vocabulary = decoder.configuration.vocabulary
     if let token = sample.tokens.first(where: { $0 >= vocabulary }) {
       throw EvaluationError(
-        "\(sample.task.rawValue): the tokenizer gives a prompt's token the number \(token), and the "
-          + "model has only \(vocabulary) tokens; take the tokenizer of this model")
+        "\(sample.task.rawValue): the tokenizer gives a prompt's token the number \(token), and "
+          + "the model has only \(vocabulary) tokens; take the tokenizer of this model")
     }
     _ = try needleTokens(sample)
     if decodesQuestions { _ = try firstQuestionToken(sample) }
   }
 
   /// Steps 2 and 3: greedy answers, one for each method.
-  public func answers(
+  package func answers(
     _ sample: RulerSample, _ methods: [any CacheMethod]
   ) throws -> [RulerAnswer] {
     let needles = try needleTokens(sample)
     var generator = Generator(decoder, limit: sample.tokensToGenerate) { n, layer in
       let method = methods[n]
       var cache = try method.makeCache(for: layer)
-      if !needles.isEmpty { cache = AttentionTally(cache) }
+      if !needles.isEmpty { cache = AttentionShare(cache) }
       return measuresRecall
         ? RecallProbe(cache, layer: layer, recent: method.recentTokens) : cache
     }
@@ -162,8 +163,8 @@ public struct ModelAnswers {
       let tokens = form.tokens(covering: sample.needles, of: sample.prompt, ids: sample.tokens)
     else {
       throw EvaluationError(
-        "needle recall: the tokenizer does not give the prompt back byte by byte, which leaves open "
-          + "which tokens the needles are; leave --needle-recall away")
+        "needle recall: the tokenizer does not give the prompt back byte by byte, which leaves "
+          + "open which tokens the needles are; leave --needle-recall away")
     }
     return tokens
   }

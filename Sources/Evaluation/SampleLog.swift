@@ -7,43 +7,45 @@
 //   other lines   SampleRecord
 //
 // A log with another head is refused: its numbers are about something else. Tasks, lengths, methods
-// and the number of samples may differ from run to run, since a sample depends on none of them. A
-// last line without its line break is what a killed run leaves behind; it is cut off (LineLog.swift, which
-// also keeps a second run away from the same file).
+// and the number of samples may differ from run to run, since no sample depends on them. A
+// last line without its line break is what a killed run leaves behind; it is cut off
+// (LineLog.swift, which also keeps a second run away from the same file).
 
 import Foundation
+import Reports
+package import Tasks
 import Tensors
 
 /// What all records of a log have in common.
-public struct LogHead: Sendable, Equatable, Codable {
+package struct LogHead: Sendable, Equatable, Codable {
   /// The kind of file.
-  public var log = "lrqk ruler 1"
+  package var log = "lrqk ruler 1"
   /// The version of the generators.
-  public var generator = RulerTask.generator
-  /// modelFingerprint.
-  public let model: String
+  package var generator = RulerTask.generator
+  /// The hash of the model's files (ModelHash.swift).
+  package let model: String
   /// The seed of the samples, as text: JSON numbers are no 64-bit integers everywhere.
-  public let seed: String
+  package let seed: String
   /// "plain" or "chat".
-  public let form: String
+  package let form: String
   /// Where prose comes from.
-  public let haystack: String
+  package let haystack: String
   /// Where the questions come from, by task.
-  public let questions: [String: String]
+  package let questions: [String: String]
   /// Whether vt and cwe begin with an example.
-  public let examples: Bool
+  package let examples: Bool
   /// Most tokens of an answer: a number, or "as the task says".
-  public let answerTokens: String
-  /// Whether decode steps take the question, token by token, under each method; if not, it is part of
-  /// the prompt's own pass, which attends in full.
-  public let decodedQuestions: Bool
+  package let answerTokens: String
+  /// Whether decode steps take the question, token by token, under each method; if not, it is part
+  /// of the prompt's own pass, which attends in full.
+  package let decodedQuestions: Bool
   /// Whether recall is measured.
-  public let recall: Bool
+  package let recall: Bool
   /// Whether needle recall is measured.
-  public let needleRecall: Bool
+  package let needleRecall: Bool
 
   /// The head of a run.
-  public init(
+  package init(
     _ generator: RulerGenerator, model: String, decodedQuestions: Bool = false, recall: Bool,
     needleRecall: Bool
   ) {
@@ -64,7 +66,7 @@ public struct LogHead: Sendable, Equatable, Codable {
 }
 
 /// A log that is written to.
-public final class SampleLog {
+package final class SampleLog {
   private struct Key: Hashable {
     let task: String
     let length: Int
@@ -82,12 +84,12 @@ public final class SampleLog {
   private static let mostAtRisk = Duration.seconds(5)
 
   /// Records in memory alone.
-  public init() { log = nil }
+  package init() { log = nil }
 
   /// Opens the log at `path`, or begins it.
   ///
-  /// Throws where it is no log of this run, cannot be written, or another process writes to it.
-  public init(path: String, head: LogHead) throws {
+  /// Throws where it is not a log of this run, cannot be written, or another process writes to it.
+  package init(path: String, head: LogHead) throws {
     let log: LineLog
     do {
       log = try LineLog(path: path, limit: Self.fileLimit)

@@ -5,38 +5,40 @@
 
 import CacheMethods
 import Foundation
+import Tasks
 
 /// An answer, and what its cache held and moved.
-public struct RulerAnswer: Sendable, Equatable {
+package struct RulerAnswer: Sendable, Equatable {
   /// The generated text, special tokens left out.
-  public var prediction: String
-  /// Generated tokens.
-  public var tokens: Int
+  package var prediction: String
+  /// How many tokens were generated.
+  package var tokens: Int
   /// Whether an end-of-text token ended it.
-  public var isEnded: Bool
+  package var isEnded: Bool
   /// Decode steps: the first token comes out of the prompt's own pass.
-  public var steps = 0
-  /// Bytes on the device at the end, at most, and on the host at the end.
-  public var residentBytes = 0
+  package var steps = 0
+  /// Bytes on the device at the end.
+  package var residentBytes = 0
   /// The most that the device held.
-  public var peakBytes = 0
+  package var peakBytes = 0
   /// Bytes on the host at the end.
-  public var hostBytes = 0
+  package var hostBytes = 0
   /// Bytes that all decode steps moved, both ways.
-  public var movedBytes = 0
+  package var movedBytes = 0
   /// Rows that were needed from the host and lay on the device.
-  public var hitRows = 0
+  package var hitRows = 0
   /// Rows that were copied from the host.
-  public var missedRows = 0
-  /// RecallProbe; nil where it was not asked for.
-  public var recall: Double?
-  /// RecallProbe; nil where it was not asked for.
-  public var attentionMass: Double?
-  /// AttentionTally of the needles; nil where it was not asked for, or where there are no needles.
-  public var needleRecall: Double?
+  package var missedRows = 0
+  /// Mean recall against the exact best tokens (RecallProbe); nil where it was not asked for.
+  package var recall: Double?
+  /// Mean share of exact attention (RecallProbe); nil where it was not asked for.
+  package var attentionMass: Double?
+  /// Share of looks that the needles got (AttentionShare); nil where it was not asked for, or
+  /// where there are no needles.
+  package var needleRecall: Double?
 
-  /// An answer of a text; caches are filled in by who has any.
-  public init(prediction: String, tokens: Int = 0, isEnded: Bool = true) {
+  /// An answer of a text, without a cache's figures.
+  package init(prediction: String, tokens: Int = 0, isEnded: Bool = true) {
     self.prediction = prediction
     self.tokens = tokens
     self.isEnded = isEnded
@@ -44,53 +46,53 @@ public struct RulerAnswer: Sendable, Equatable {
 }
 
 /// A line of the log.
-public struct SampleRecord: Sendable, Equatable, Codable {
+package struct SampleRecord: Sendable, Equatable, Codable {
   /// The task's name.
-  public let task: String
+  package let task: String
   /// Tokens of prompt and answer together, at most.
-  public let length: Int
+  package let length: Int
   /// Number of the sample.
-  public let sample: Int
+  package let sample: Int
   /// The method with all its options.
-  public let cache: String
+  package let cache: String
   /// FNV-1a of the prompt.
-  public let promptHash: String
+  package let promptHash: String
   /// Tokens of the prompt.
-  public let promptTokens: Int
+  package let promptTokens: Int
   /// Units of haystack.
-  public let units: Int
+  package let units: Int
   /// What had to be found.
-  public let references: [String]
+  package let references: [String]
   /// What was generated.
-  public let prediction: String
+  package let prediction: String
   /// Tokens of the answer.
-  public let answerTokens: Int
+  package let answerTokens: Int
   /// "end-of-text" or "limit".
-  public let finished: String
+  package let finished: String
   /// From 0 to 1.
-  public let score: Double
+  package let score: Double
   /// Whether nothing is left of the prediction after cleaning.
-  public let isNull: Bool
-  /// Decode steps.
-  public let steps: Int
-  /// See RulerAnswer.
-  public let residentBytes: Int
-  /// See RulerAnswer.
-  public let peakBytes: Int
-  /// See RulerAnswer.
-  public let hostBytes: Int
-  /// See RulerAnswer.
-  public let movedBytes: Int
-  /// See RulerAnswer.
-  public let hitRows: Int
-  /// See RulerAnswer.
-  public let missedRows: Int
-  /// See RulerAnswer.
-  public let recall: Double?
-  /// See RulerAnswer.
-  public let attentionMass: Double?
-  /// See RulerAnswer.
-  public let needleRecall: Double?
+  package let isNull: Bool
+  /// How many decode steps ran.
+  package let steps: Int
+  /// Bytes on the device at the end.
+  package let residentBytes: Int
+  /// The most that the device held.
+  package let peakBytes: Int
+  /// Bytes on the host at the end.
+  package let hostBytes: Int
+  /// Bytes that all decode steps moved, both ways.
+  package let movedBytes: Int
+  /// Rows that were needed from the host and lay on the device.
+  package let hitRows: Int
+  /// Rows that were copied from the host.
+  package let missedRows: Int
+  /// Mean recall against the exact best tokens; nil where it was not asked for.
+  package let recall: Double?
+  /// Mean share of exact attention; nil where it was not asked for.
+  package let attentionMass: Double?
+  /// Share of looks that the needles got; nil where it was not asked for.
+  package let needleRecall: Double?
 
   /// Scores an answer.
   init(_ sample: RulerSample, _ method: any CacheMethod, _ answer: RulerAnswer) {
@@ -105,7 +107,7 @@ public struct SampleRecord: Sendable, Equatable, Codable {
     prediction = answer.prediction
     answerTokens = answer.tokens
     finished = answer.isEnded ? "end-of-text" : "limit"
-    score = Evaluation.score(answer.prediction, sample.references, sample.task.metric)
+    score = Tasks.score(answer.prediction, sample.references, sample.task.metric)
     isNull = cleaned(answer.prediction).isEmpty
     steps = answer.steps
     residentBytes = answer.residentBytes

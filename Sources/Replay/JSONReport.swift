@@ -42,7 +42,7 @@ public struct JSONReport: Encodable {
 
   /// The object of a single call.
   public init<E: Scalar>(
-    _ recording: Recording, _ plan: ReplayPlan, _ replay: SingleCallReplay<E>
+    _ recording: Recording, _ plan: ReplayPlan, _ replay: RecordedCall<E>
   ) {
     file = recording.file.path
     kind = recording.kind.rawValue

@@ -1,7 +1,7 @@
 // What is replayed: recorded queries, keys and values, and how they were recorded.
 //
 // In:  a safetensors file; its metadata holds the sizes as strings.
-// Out: tensors by name, and the sizes, with a clear error for whatever is missing or contradicts.
+// Out: tensors by name, and the sizes; a clear error for what is missing or contradicts.
 //
 // Axis order is (batch, head, token, width). Three kinds of files:
 //   prefill       Q, K, A_Q_init, A_K_init        → A_Q, B_Q, A_K, B_K
@@ -36,7 +36,7 @@ public struct ReplayError: Error, Equatable, CustomStringConvertible {
 
 /// A recording on disk.
 public struct Recording: Sendable {
-  /// The file.
+  /// The open file.
   public let file: SafetensorsFile
   /// Which computation it records.
   public let kind: RecordingKind
@@ -87,7 +87,8 @@ public struct Recording: Sendable {
     for (key, size) in sizes {
       guard let said: Int = try number(key), said != size else { continue }
       throw ReplayError(
-        "\(file.path): metadata \(key) is \(said), and the tensors have \(size); correct the metadata"
+        "\(file.path): metadata \(key) is \(said), and the tensors have \(size); "
+          + "correct the metadata"
       )
     }
   }

@@ -17,7 +17,7 @@ public import TieredMemory
 public struct TrajectoryReplay<E: Scalar>: Sendable {
   /// Sizes and choices that ran.
   public let plan: ReplayPlan
-  /// Sequences.
+  /// Sequences that were recorded together.
   public let batch: Int
   /// Query and key/value heads of one sequence.
   public let heads: (query: Int, keyValue: Int)
@@ -39,7 +39,7 @@ public struct TrajectoryReplay<E: Scalar>: Sendable {
   public internal(set) var final: [(name: String, tensor: Tensor<E>)] = []
   /// Fit of the prompt after each sweep.
   public internal(set) var sweeps: [SweepReport] = []
-  /// Every copy.
+  /// Every copy between the tiers.
   public internal(set) var events: [TransferEvent] = []
   /// Live device buffers at the end.
   public internal(set) var buffers: [DeviceTier.LiveBuffer] = []
@@ -49,8 +49,8 @@ public struct TrajectoryReplay<E: Scalar>: Sendable {
   public internal(set) var hostBytes = 0
   /// Bytes of all keys and values at the end, as full attention would hold them.
   public internal(set) var fullCacheBytes = 0
-  /// Largest finite |A_K| of the whole run, the prompt's codes included; with a map refresh, since the
-  /// last one.
+  /// Largest finite |A_K| of the whole run, the prompt's codes included; with a map refresh, since
+  /// the last one.
   public internal(set) var largestCode = 0.0
   /// The first code that was not finite, if the replay went on.
   public internal(set) var firstNonFinite: Place?
@@ -207,8 +207,8 @@ extension TrajectoryReplay {
 
   /// Missed rows under either transfer policy, recounted from the selected sets alone.
   ///
-  /// A dense step misses nothing, but its sets are what the first sparse step finds on the device: a
-  /// prompt shorter than k is factorised during the answer.
+  /// A dense step misses nothing, but its sets are what the first sparse step finds on the device:
+  /// a prompt shorter than k is factorised during the answer.
   public var missedRowsByPolicy: (perQueryHead: Int, perKeyValueHead: Int) {
     let group = heads.query / heads.keyValue
     func misses(_ share: Int) -> Int {

@@ -16,7 +16,8 @@ public struct TrajectoryComparison: Sendable {
   public var selectedCompared = 0
   /// How many of them were equal.
   public var selectedEqual = 0
-  /// Whether all missed-row counts were equal; nil when the file has none, or counts by other holders.
+  /// Whether all missed-row counts were equal; nil when the file has none, or counts by other
+  /// holders.
   public var missedRowsEqual: Bool?
   /// Whether the sets that the prompt chose were equal; nil when they were not compared.
   public var promptSelectedEqual: Bool?
@@ -36,7 +37,7 @@ public struct TrajectoryComparison: Sendable {
 }
 
 extension TrajectoryReplay {
-  /// Compares with whatever the recording expects.
+  /// Compares with everything that the recording expects.
   public func compare(with recording: Recording) throws -> TrajectoryComparison {
     var result = TrajectoryComparison()
     let file = recording.file
@@ -152,8 +153,8 @@ extension TrajectoryReplay {
   /// Every integer output.
   ///
   /// A set is padded with -1 behind its tokens.
-  /// `selected` is what each head chose itself, k wide (wider only where r exceeds k and more rows are
-  /// kept before the first choice); `attended` is every token that the head attended to, recent
+  /// `selected` is what each head chose itself, k wide (wider only where r exceeds k and more rows
+  /// are kept before the first choice); `attended` is every token that the head attended to, recent
   /// ones included, as wide as the longest of them, with the lengths in `attended_count`.
   public var integers: [(name: String, tensor: Tensor<Int>)] {
     func sets(_ sets: [[Int]], _ axes: [Int], atLeast width: Int) -> Tensor<Int> {
@@ -197,8 +198,8 @@ extension TrajectoryReplay {
     var lines: [String] = []
     if prompt.isEmpty {
       lines.append(
-        "prefill.A_K, prefill.\(letter)_Q and prefill.\(letter)_K are not written: \(early), and the "
-          + "prompt has \(promptLength)")
+        "prefill.A_K, prefill.\(letter)_Q and prefill.\(letter)_K are not written: \(early), and "
+          + "the prompt has \(promptLength)")
     }
     if !steps.isEmpty && !names.contains("k_hat") {
       let without = steps.count { $0.keyCodes.isEmpty }

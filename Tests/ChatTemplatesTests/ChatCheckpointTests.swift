@@ -28,8 +28,7 @@ private func text(of files: [String: String]) throws -> String? {
 
 private let config = "tokenizer_config.json"
 
-@Suite("Chat templates of checkpoints")
-struct ChatCheckpointTests {
+@Suite struct ChatCheckpointTests {
   @Test("a text in tokenizer_config.json, with special tokens in both of their forms")
   func textInConfig() throws {
     let json = #"""

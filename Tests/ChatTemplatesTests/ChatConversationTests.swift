@@ -8,8 +8,7 @@ private func conversation(_ text: String) throws -> ChatConversation {
   try ChatConversation(try JSONValue(parsing: Array(text.utf8), depthLimit: 32))
 }
 
-@Suite("Conversations from JSON files")
-struct ChatConversationTests {
+@Suite struct ChatConversationTests {
   @Test("turns, tools, calls and reasoning have the text that apply_chat_template gives them")
   func dialogues() throws {
     let fixture = try chatFixtureJSON("dialogues.json")

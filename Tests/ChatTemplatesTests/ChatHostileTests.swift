@@ -16,8 +16,7 @@ private func times(_ count: Int, _ text: String) -> String {
   String(repeating: text, count: count)
 }
 
-@Suite("Hostile chat templates")
-struct ChatHostileTests {
+@Suite struct ChatHostileTests {
   @Test(
     "deep nesting of every kind meets a limit",
     arguments: [
@@ -117,7 +116,8 @@ struct ChatHostileTests {
       "{{ '{:09223372036854775807d}'.format(1) }}",
       "{{ [] | slice(9223372036854775807) | list }}",
       "{{ [1] | batch(9223372036854775807, 0) | list }}",
-      "{% set n = namespace(s='<') %}{% for a in range(99) %}{% set n.s = (n.s ~ n.s) | forceescape %}"
+      "{% set n = namespace(s='<') %}{% for a in range(99) %}"
+        + "{% set n.s = (n.s ~ n.s) | forceescape %}"
         + "{% endfor %}",
       "{% set n = namespace(s='x') %}{% for a in range(99) %}{% set n.s = n.s.replace('', n.s) %}"
         + "{% endfor %}",

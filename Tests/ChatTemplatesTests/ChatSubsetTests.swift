@@ -13,8 +13,7 @@ private func outcome(_ source: String, _ extra: [String: ChatValue] = [:]) -> Ch
   }
 }
 
-@Suite("The subset of Jinja")
-struct ChatSubsetTests {
+@Suite struct ChatSubsetTests {
   @Test("every snippet has the text, the refusal or the kind of error that Jinja gives it")
   func snippets() throws {
     let fixture = try chatFixtureJSON("snippets.json")

@@ -16,8 +16,7 @@ private func days(in month: Int, of year: Int) -> Int {
   [31, isLeap(year) ? 29 : 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31][month - 1]
 }
 
-@Suite("Chat templates")
-struct ChatTemplateTests {
+@Suite struct ChatTemplateTests {
   @Test("every conversation has the text that transformers gives it", arguments: families)
   func conversations(family: String) throws {
     let fixture = try chatFixtureJSON("conversations.json")

@@ -3,6 +3,7 @@
 import CacheMethods
 import Evaluation
 import Foundation
+import Tasks
 import Tensors
 import Testing
 import Tokenizers

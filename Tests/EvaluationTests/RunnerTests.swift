@@ -1,12 +1,12 @@
 // The runner: oracles, one pass for all methods, logs, reports.
 
 import CacheMethods
-import ChatTemplates
 import Evaluation
 import Foundation
-import TieredMemory
+import Tasks
+import TestSupport
 import Testing
-import Tokenizers
+import TieredMemory
 import Transformers
 
 /// The methods that the tests compare.
@@ -27,7 +27,7 @@ private struct TinyRun {
 
   func head(_ generator: RulerGenerator) throws -> LogHead {
     LogHead(
-      generator, model: try modelFingerprint(folder: Tiny.folder), recall: recall,
+      generator, model: try modelHash(folder: Tiny.folder), recall: recall,
       needleRecall: needles)
   }
 
@@ -54,14 +54,14 @@ private struct TinyRun {
 @Suite struct RunnerTests {
   @Test func `a perfect reader scores 100 on every task, an empty one 0`() throws {
     let methods = try methods()
-    let perfect = RulerRunner(generator(), methods: methods) { sample, methods in
+    let perfect = RulerRunner(wordGenerator(), methods: methods) { sample, methods in
       methods.map { _ in RulerAnswer(prediction: sample.answer) }
     }
     let rows = try perfect.run(RulerTask.allCases, lengths: [900], samples: 4)
     #expect(rows.count == 13 * 3)
     #expect(rows.allSatisfy { $0.score == 100 && $0.stderr == 0 && $0.nulls == 0 })
     #expect(rows.allSatisfy { $0.samples == 4 && $0.length == 900 })
-    let silent = RulerRunner(generator(), methods: methods) { _, methods in
+    let silent = RulerRunner(wordGenerator(), methods: methods) { _, methods in
       methods.map { _ in RulerAnswer(prediction: " \u{1} ") }
     }
     for row in try silent.run(RulerTask.allCases, lengths: [900], samples: 2) {
@@ -183,53 +183,6 @@ private struct TinyRun {
     }
   }
 
-  @Test func `a needle's tokens cover its bytes and no others`() throws {
-    let form = PromptForm(try Tiny.load().tokenizer)
-    let tokenizer = try Tiny.load().tokenizer
-    for task in [RulerTask.niahMultikey1, .niahMultikey2] {
-      let sample = try RulerGenerator(seed: 2, form: form).sample(task, length: 600, index: 0)
-      for (range, text) in zip(sample.needles, sample.needleTexts) {
-        let tokens = try #require(
-          form.tokens(covering: [range], of: sample.prompt, ids: sample.tokens))
-        #expect(tokens == Array(tokens[0]...tokens[tokens.count - 1]))
-        let covered = tokenizer.decode(tokens.map { sample.tokens[$0] })
-        // A space before a needle belongs to its first token; a line break does not.
-        let before = Array(sample.prompt.utf8)[range.lowerBound - 1]
-        #expect(covered == (before == UInt8(ascii: " ") ? " " : "") + text)
-      }
-    }
-    #expect(countingForm.tokens(covering: [0..<1], of: "a", ids: [1]) == nil)
-  }
-
-  @Test func `a chat template frames the task, and the answer's prefix follows its header`() throws
-  {
-    let tokenizer = try Tiny.load().tokenizer
-    let template = try ChatTemplate(
-      source:
-        "<user>{{ messages[0]['content'] }}</user>{% if add_generation_prompt %}<model>{% endif %}",
-      name: "test", variables: [:])
-    let form = PromptForm(tokenizer, template: template)
-    #expect(form.name == "chat")
-    for task in [RulerTask.niahMultikey2, .question1, .variableTracking] {
-      let sample = try RulerGenerator(seed: 7, form: form).sample(task, length: 900, index: 0)
-      #expect(sample.prompt == "<user>\(sample.text)</user><model>\(sample.prefix)")
-      #expect(sample.tokens == tokenizer.encode(sample.prompt, addingSpecialTokens: false))
-      #expect(sample.tokens.count + task.tokensToGenerate <= 900)
-      // The same needles as without the frame, where they stand now.
-      #expect(!sample.needles.isEmpty)
-      for text in sample.needleTexts {
-        let isNeedle =
-          text.hasPrefix("One of the special") && text.hasSuffix(".") || text.hasPrefix("Document ")
-          || text.wholeMatch(of: #/VAR [A-Z]{5} = ([0-9]{5}|VAR [A-Z]{5} )/#) != nil
-        #expect(isNeedle, "\(text)")
-      }
-    }
-    let short = RulerGenerator(seed: 7, form: form, answerLimit: 16)
-    let sample = try short.sample(.niahMultikey2, length: 900, index: 0)
-    #expect(sample.tokensToGenerate == 16 && sample.tokens.count > 900 - 128)
-    #expect(sample.tokens.count <= 900 - 16)
-  }
-
   @Test func `a run that was killed goes on to the same report`() throws {
     let whole = try TinyRun().run(samples: 3, log: nil)
     let log = TemporaryFile()
@@ -271,7 +224,7 @@ private struct TinyRun {
     try refuses(other, "recall \"false\", here \"true\"")
     #expect(try log.text() == before)
 
-    // A record about another prompt, a line that is no record, files of other kinds.
+    // A record about another prompt, a line that is not a record, files of other kinds.
     let hash = try #require(before.firstMatch(of: #/"prompt_hash":"([0-9a-f]{16})"/#)).1
     try log.write(before.replacing(hash, with: "0123456789abcdef"))
     try refuses(TinyRun(), "was another prompt")
@@ -285,7 +238,7 @@ private struct TinyRun {
   }
 
   @Test func `of all tasks, those that do not fit have rows that say why`() throws {
-    var runner = RulerRunner(generator(), methods: try methods()) { sample, methods in
+    var runner = RulerRunner(wordGenerator(), methods: try methods()) { sample, methods in
       methods.map { _ in RulerAnswer(prediction: sample.answer) }
     }
     #expect(throws: MisfitError.self) {
@@ -300,7 +253,7 @@ private struct TinyRun {
     }
     #expect(rows.suffix(3).allSatisfy { $0.score == 100 && $0.note == nil })
     let report = RulerReport(
-      rows, head: LogHead(generator(), model: "m", recall: false, needleRecall: false),
+      rows, head: LogHead(wordGenerator(), model: "m", recall: false, needleRecall: false),
       modelFolder: "tiny", longestSequence: 100)
     #expect(try report.text(.md).contains("lengths above 100 are longer"))
     #expect(report.averages.map(\.tasks) == [1, 1, 1])

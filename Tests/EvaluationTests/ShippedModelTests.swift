@@ -1,8 +1,10 @@
-// The model that comes with the package: the same numbers as elsewhere, and it finds what is hidden.
+// The model that comes with the package: the same numbers as elsewhere, and it finds what is
+// hidden.
 
 import CacheMethods
 import Evaluation
 import Foundation
+import Tasks
 import Tensors
 import Testing
 import Tokenizers
@@ -54,9 +56,10 @@ import Transformers
       let scores = stride(from: n, to: rows.count, by: methods.count).compactMap { rows[$0].score }
       return scores.reduce(0, +) / Double(scores.count)
     }
-    // 20 samples whose means were 100, 94, 100 and 1 when the model was new; its card has more. With an
-    // eighth of the rows the recommended preset follows full attention; the released one drifts where
-    // answers are long. A window of the newest 124 tokens holds a needle by chance alone.
+    // 20 samples whose means were 100, 94, 100 and 1 when the model was new; its card has more.
+    // With an eighth of the rows the recommended preset follows full attention; the released one
+    // drifts where answers are long. A window of the newest 124 tokens holds a needle by chance
+    // alone.
     #expect(mean(0) >= 90, "full: \(mean(0))")
     #expect(mean(1) >= 60 && mean(2) >= 80, "lrqk: \(mean(1)), \(mean(2))")
     #expect(mean(3) <= 20, "streaming: \(mean(3))")

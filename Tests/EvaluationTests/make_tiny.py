@@ -2,7 +2,7 @@
 """Writes Fixtures/tiny: a random Qwen 3 of 2 layers and a byte-level BPE tokenizer of 512 tokens.
 
 Needs torch, transformers 5 and tokenizers. The tokenizer is trained on the words of
-Sources/Evaluation/WordLists.swift and the tasks' sentences. The model knows nothing; what matters is
+Sources/Tasks/WordLists.swift and the tasks' sentences. The model knows nothing; what matters is
 that it is a complete checkpoint whose attention is spread out enough for cache methods to differ.
 """
 

@@ -1,4 +1,5 @@
-// Which choices a replay takes, refuses or leaves out, and whose they are: the user's or the file's.
+// Which choices a replay takes, refuses or leaves out, and whose they are: the user's or the
+// file's.
 
 import LRQK
 import Replay
@@ -156,8 +157,8 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
       let other = try rewritten(recording, metadata: metadata) { _, _ in false }
       let error = #expect(throws: ReplayError.self) {
         switch other.kind {
-        case .prefill: _ = try SingleCallReplay<Float>.prefill(other, ReplayOptions())
-        case .decodeStep: _ = try SingleCallReplay<Float>.decodeStep(other, ReplayOptions())
+        case .prefill: _ = try RecordedCall<Float>.prefill(other, ReplayOptions())
+        case .decodeStep: _ = try RecordedCall<Float>.decodeStep(other, ReplayOptions())
         case .trajectory, .capture: _ = try TrajectoryReplay<Float>.run(other, ReplayOptions())
         }
       }

@@ -32,7 +32,7 @@ struct GoldenRun: CustomTestStringConvertible, Sendable {
   @Test(arguments: GoldenRun.all(Recordings.prefills))
   func `a prompt's factors are those of the authors' functions`(run: GoldenRun) throws {
     func check<E: Scalar>(_: E.Type) throws {
-      let replay = try SingleCallReplay<E>.prefill(Recordings.golden(run.name), run.options).replay
+      let replay = try RecordedCall<E>.prefill(Recordings.golden(run.name), run.options).replay
       #expect(Set(replay.outputs.keys) == ["A_Q", "B_Q", "A_K", "B_K"])
       for (name, c) in replay.outputs {
         #expect(c.within, "\(name): relative \(c.relative), limit \(c.limit) at \(c.worst)")
@@ -46,7 +46,7 @@ struct GoldenRun: CustomTestStringConvertible, Sendable {
     name: String, isDouble: Bool
   ) throws {
     func check<E: Scalar>(_: E.Type) throws {
-      let replay = try SingleCallReplay<E>.decodeStep(
+      let replay = try RecordedCall<E>.decodeStep(
         Recordings.golden(name), ReplayOptions()
       ).replay
       #expect(Set(replay.outputs.keys) == ["q_hat", "k_hat", "B_Q_new", "B_K_new"])
@@ -90,7 +90,7 @@ struct GoldenRun: CustomTestStringConvertible, Sendable {
       var options = ReplayOptions()
       options.initialization = start
       options.solver = .gram
-      let replay = try SingleCallReplay<Double>.prefill(Recordings.golden(name), options).replay
+      let replay = try RecordedCall<Double>.prefill(Recordings.golden(name), options).replay
       for (output, c) in replay.outputs {
         #expect(c.within, "\(name) \(output): \(c.relative), limit \(c.limit)")
       }
@@ -114,7 +114,7 @@ struct GoldenRun: CustomTestStringConvertible, Sendable {
         elements: tensor.elements.enumerated().map { $0 == 77 ? $1 + 0.01 : $1 })
     }
     let c = try #require(
-      SingleCallReplay<Double>.prefill(wrong, ReplayOptions()).replay.outputs["A_K"])
+      RecordedCall<Double>.prefill(wrong, ReplayOptions()).replay.outputs["A_K"])
     #expect(!c.within)
     #expect(c.worst == [0, 0, 9, 5])
     #expect(abs(c.maxAbs - 0.01) < 1e-9)

@@ -15,9 +15,9 @@ func random(_ shape: [Int], _ numbers: inout SeededNumbers) -> Tensor<Double> {
 
 /// Checks every gradient of `loss`, a number made of `leaves`, element by element.
 ///
-/// The central difference at ±h is off by h² f‴ / 6 and by rounding of about ε f / h: with h = 1e-4 and
-/// the extrapolation (4 D(h/2) − D(h)) / 3, which cancels h², both are below 1e-11 for functions of
-/// size 1. The bound is 1e-6 of the largest gradient of the leaf.
+/// The central difference at ±h is off by h² f‴ / 6 and by rounding of about ε f / h: with h = 1e-4
+/// and the extrapolation (4 D(h/2) − D(h)) / 3, which cancels h², both are below 1e-11 for
+/// functions of size 1. The bound is 1e-6 of the largest gradient of the leaf.
 func checkGradients(
   _ shapes: [[Int]], seed: UInt64 = 1, sourceLocation: SourceLocation = #_sourceLocation,
   of loss: (Tape<Double>, [Variable<Double>]) -> Variable<Double>

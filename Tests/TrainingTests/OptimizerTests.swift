@@ -52,8 +52,8 @@ import Training
     let (ab, ba) = (matmul(a, b, in: .library), matmul(b, a, in: .library))
     for (x, y) in zip(ab.elements, ba.elements) { #expect(abs(x - y) < 1e-4) }
     #expect(zip(X.elements, G.elements).reduce(0) { $0 + $1.0 * $1.1 } > 0)
-    // Five rounds take singular values of 0.01 ... 1 to 0.68 ... 1.21 (computed from the polynomial);
-    // their squares' sum is the trace.
+    // Five rounds take singular values of 0.01 ... 1 to 0.68 ... 1.21 (computed from the
+    // polynomial); their squares' sum is the trace.
     let rank = Float(min(shape[0], shape[1]))
     let trace = (0..<a.rows).reduce(Float(0)) { $0 + a[$1, $1] }
     #expect(trace > 0.46 * rank && trace < 1.47 * rank)
@@ -72,8 +72,8 @@ import Training
     for (before, after) in zip(start, parameters) { #expect(before.values != after.values) }
     #expect(parameters[0].square.allSatisfy { $0 == 0 })
     #expect(parameters[1].square.allSatisfy { $0 > 0 })
-    // Muon's step has the norm 0.2 √4 η √3 √(mean square of singular values), whatever the gradient's
-    // size: between 0.68 and 1.21 of 0.2 · 2 · 0.01 · √3, but for the decay of 0.05 η.
+    // Muon's step has the norm 0.2 √4 η √3 √(mean square of singular values), whatever the
+    // gradient's size: between 0.68 and 1.21 of 0.2 · 2 · 0.01 · √3, but for the decay of 0.05 η.
     let moved = zip(start[0].values, parameters[0].values).map { $0 * (1 - 0.0005) - $1 }
     let size = moved.reduce(0) { $0 + $1 * $1 }.squareRoot() / (0.004 * Float(3).squareRoot())
     #expect(size > 0.67 && size < 1.22)

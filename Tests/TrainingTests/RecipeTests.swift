@@ -1,6 +1,6 @@
 // Recipes, tasks and the tokenizer they are made in.
 
-import Evaluation
+import Tasks
 import Foundation
 import Tensors
 import Testing
@@ -58,7 +58,7 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
   func `every kind of attention can begin by looking back`(_ kind: String) throws {
     let text = good.replacing("\"seed\": 5", with: "\"seed\": 5, \"start\": \"looking-back\"")
       .replacing("\"mqa\"", with: kind)
-    #expect(try read(text).start == .lookingBack)
+    #expect(try read(text).start == .induction)
   }
 
   @Test(
@@ -161,8 +161,8 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
       #expect(weights.contains(1))
       #expect(try task.text(length: 500, numbers).tokens == tokens)
       if name == "repeats" {
-        // After the first token of a repeat, what has to be looked up stands behind an earlier place
-        // of that token; what follows weighs a little less.
+        // After the first token of a repeat, what has to be looked up stands behind an earlier
+        // place of that token; what follows weighs a little less.
         for t in tokens.indices.dropFirst() where weights[t] > 0 {
           #expect(weights[t] == (weights[t - 1] == 0 ? 1 : 0.9))
           let isSeen = (1..<t).contains {
@@ -184,8 +184,8 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
         #expect(weights[(first + 1)...].prefix(rest.count + 1).allSatisfy { $0 == 0.9 })
       }
       if name == "pairs" {
-        // A value that is asked for follows the same key as before; what is behind its first token is
-        // copied.
+        // A value that is asked for follows the same key as before; what is behind its first token
+        // is copied.
         let text = made.tokenizer.decode(tokens)
         #expect(weights.contains(0.9))
         for t in tokens.indices where weights[t] == 1 {

@@ -1,6 +1,6 @@
 // Recipes that cannot be followed: refused before the first step, or skipped and counted.
 
-import Evaluation
+import Tasks
 import Tensors
 import Testing
 import Training

@@ -116,7 +116,7 @@ import Training
         try makeFolder("\(files.run)/\(name)")
         try Data().write(to: URL(fileURLWithPath: "\(files.run)/\(name)/config.json"))
       }
-      #expect(try files.all().count == 2)  // "step-3" is no name of ours
+      #expect(try files.all().count == 2)  // "step-3" is not a name of ours
       try files.removeLeftovers()
       let names = try FileManager.default.contentsOfDirectory(atPath: files.run)
       #expect(Set(names) == Set(others + ["step-00000002", "step-00000003"]))

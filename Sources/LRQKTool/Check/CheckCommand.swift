@@ -2,8 +2,8 @@
 
 import ArgumentParser
 import Conformance
-import Evaluation
 import Foundation
+import Reports
 
 #if OpenCL || CUDA
   import GPUBackend

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Conformance
 import Foundation
+import Reports
 import Tensors
 
 struct GoldenCommand: ParsableCommand {

@@ -91,8 +91,8 @@ struct ReplayCommand: ParsableCommand {
     case .prefill, .decodeStep:
       let (single, plan) =
         recording.kind == .prefill
-        ? try SingleCallReplay<E>.prefill(recording, options)
-        : try SingleCallReplay<E>.decodeStep(recording, options)
+        ? try RecordedCall<E>.prefill(recording, options)
+        : try RecordedCall<E>.decodeStep(recording, options)
       let suffix = E.self == Double.self ? "f64" : "f32"
       for (name, tensor) in single.computed {
         try writer.add("\(name).\(suffix)", tensor, as: storage)
@@ -100,7 +100,7 @@ struct ReplayCommand: ParsableCommand {
       isWithin = single.outputs.values.allSatisfy(\.within)
       report = JSONReport(recording, plan, single)
       showText = {
-        ReplayText(recording, precision).print(single, plan)
+        show(ReplayText(recording, single, plan, width: terminalWidth).text)
         if perStep {
           show("  note: --per-step has no part in a \(recording.kind.rawValue) recording")
         }
@@ -121,8 +121,11 @@ struct ReplayCommand: ParsableCommand {
       let leftOut = output == nil ? [] : trajectory.leftOut
       report = JSONReport(recording, trajectory, comparison, leftOut: leftOut)
       showText = {
-        ReplayText(recording, precision).print(
-          trajectory, comparison, everyStep: perStep, leftOut: leftOut)
+        show(
+          ReplayText(
+            recording, trajectory, comparison, everyStep: perStep, leftOut: leftOut,
+            width: terminalWidth
+          ).text)
       }
     }
     if let output { try writer.write(to: output) }  // first: a report is printed of a whole success

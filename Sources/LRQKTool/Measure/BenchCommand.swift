@@ -7,6 +7,7 @@ import ArgumentParser
 import Foundation
 import LRQK
 import Replay
+import Reports
 import Tensors
 import TieredMemory
 
@@ -271,7 +272,7 @@ struct BenchReport {
             "\(number(gflops / limits.gflops, 2)) of sgemm's \(number(limits.gflops, 1)) GFLOP/s",
           ],
           [
-            "bytes touched", LRQKTool.bytes(Int(bytes)),
+            "bytes touched", Reports.bytes(Int(bytes)),
             "\(number(bandwidth, 1)) GB/s, \(number(bandwidth / limits.bandwidth, 2)) of memory "
               + "reads at \(number(limits.bandwidth, 1)) GB/s",
           ],

@@ -10,6 +10,7 @@
 import ArgumentParser
 import CacheMethods
 import Foundation
+import Reports
 import Tensors
 import TieredMemory
 import Transformers

@@ -9,6 +9,7 @@
 
 import ArgumentParser
 import Foundation
+import Reports
 import Tensors
 import Training
 

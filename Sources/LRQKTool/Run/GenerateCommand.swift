@@ -4,6 +4,7 @@ import ArgumentParser
 import CacheMethods
 import Evaluation
 import Foundation
+import Reports
 import Tensors
 import Tokenizers
 import Transformers
@@ -122,8 +123,8 @@ struct GenerateCommand: ParsableCommand {
         show(report.text ?? answer.tokens.map(String.init).joined(separator: " "))
       }
     }
-    GenerationSummary(
-      answers, method, layers: decoder.layerShapes, generator.times, loadSeconds: loadSeconds
-    ).print()
+    let summary = GenerationSummary(
+      answers, method, layers: decoder.layerShapes, generator.times, loadSeconds: loadSeconds)
+    for line in summary.lines { say(line) }
   }
 }

@@ -4,6 +4,7 @@ import ArgumentParser
 import CacheMethods
 import Evaluation
 import Foundation
+import Reports
 import Tensors
 import Transformers
 
@@ -57,115 +58,9 @@ struct InspectCommand: ParsableCommand {
       // A method that this model cannot have is an error here, not a figure.
       for method in methods { _ = try method.makeCache(for: layer) }
       let report = InspectReport(decoder, methods, tokens: tokens)
-      show(json ? try jsonText(report) : report.text)
+      show(json ? try jsonText(report) : report.text(width: terminalWidth))
     } catch {
       fail(error, model.model)
     }
-  }
-}
-
-struct InspectReport: Encodable {
-  struct MethodBytes: Encodable {
-    let cache: String
-    let deviceBytesPerToken: Double
-    let hostBytesPerToken: Double
-    let deviceBytes: Int
-    let hostBytes: Int
-    /// True where the device may hold less: heads that share rows may want the same ones.
-    let isUpperBound: Bool
-  }
-
-  let architecture: String
-  let parameters: Int
-  let weightBytes: Int
-  let formats: [String]
-  let layers: Int
-  let hiddenSize: Int
-  let intermediateSize: Int
-  let queryHeads: Int
-  let keyValueHeads: Int
-  let headWidth: Int
-  /// What `factored` keeps of a token in one layer; nil for ordinary heads.
-  let factors: String?
-  let vocabulary: Int
-  let window: Int?
-  let windowLayers: Int
-  let rotary: String
-  let tokens: Int
-  let caches: [MethodBytes]
-
-  init(_ decoder: Decoder, _ methods: [any CacheMethod], tokens: Int) {
-    let c = decoder.configuration
-    architecture = c.architecture
-    parameters = decoder.weightSize.parameters
-    weightBytes = decoder.weightSize.bytes
-    formats = decoder.weightSize.formats.map(\.rawValue).sorted()
-    layers = c.layers
-    hiddenSize = c.hiddenSize
-    intermediateSize = c.intermediateSize
-    queryHeads = c.queryHeads
-    keyValueHeads = c.keyValueHeads
-    headWidth = c.headWidth
-    factors = decoder.layerShapes[0].factors?.summary
-    vocabulary = c.vocabulary
-    window = c.window
-    windowLayers = c.windows.count { $0 != nil }
-    rotary = c.rotary.summary(headWidth: c.headWidth)
-    self.tokens = tokens
-    let shapes = decoder.layerShapes
-    caches = methods.map { method in
-      let total = shapes.map { method.bytes(tokens: tokens, layer: $0) }
-      let device = total.reduce(0) { $0 + $1.device }
-      let host = total.reduce(0) { $0 + $1.host }
-      return MethodBytes(
-        cache: method.brief, deviceBytesPerToken: Double(device) / Double(tokens),
-        hostBytesPerToken: Double(host) / Double(tokens), deviceBytes: device, hostBytes: host,
-        isUpperBound: total.contains { $0.isUpperBound })
-    }
-  }
-
-  var text: String {
-    var sizes = [
-      ["architecture", architecture], ["parameters", "\(parameters)"],
-      ["weights", "\(bytes(weightBytes)) in \(formats.joined(separator: ", "))"],
-      ["layers", "\(layers)"], ["hidden", "\(hiddenSize)"],
-      ["feed-forward", "\(intermediateSize)"],
-      ["heads", "\(queryHeads) query, \(keyValueHeads) key/value, width \(headWidth)"],
-    ]
-    if let factors { sizes.append(["factors", factors]) }
-    sizes += [
-      ["vocabulary", "\(vocabulary)"],
-      ["window", window.map { "\($0) tokens in \(windowLayers) of \(layers) layers" } ?? "none"],
-      ["rotary", rotary],
-    ]
-    let rows = caches.map {
-      [
-        $0.cache, number($0.deviceBytesPerToken, 1), number($0.hostBytesPerToken, 1),
-        ($0.isUpperBound ? "at most " : "") + bytes($0.deviceBytes), bytes($0.hostBytes),
-      ]
-    }
-    return labelled(sizes).joined(separator: "\n")
-      + "\n\ncache bytes, float32, after a prompt of \(tokens) tokens, before its first step\n"
-      + table(
-        [["", "device B/token", "host B/token", "device", "host"]] + rows)
-  }
-}
-
-extension RotaryEmbedding {
-  /// "θ = 500000, 64 of 128 elements rotated, llama3 scaling by 8".
-  func summary(headWidth: Int) -> String {
-    let second = secondWidth > 0 ? " and \(secondWidth)" : ""
-    let rotated =
-      "θ = \(base.formatted()), \(rotatedWidth)\(second) of \(headWidth) elements rotated"
-    let stretched =
-      switch scaling {
-      case .none: "no scaling"
-      case .linear(let factor): "linear scaling by \(factor.formatted())"
-      case .dynamic(let factor, _): "dynamic scaling by \(factor.formatted())"
-      case .yarn(let yarn): "YaRN scaling by \(yarn.factor.formatted())"
-      case .llama3(let factor, _, _, _): "llama3 scaling by \(factor.formatted())"
-      case .longRope(_, _, let trained, _): "short and long factors, long beyond \(trained) tokens"
-      }
-    return "\(rotated), \(stretched)"
   }
 }

@@ -4,7 +4,8 @@ import ArgumentParser
 import CacheMethods
 import Evaluation
 import Foundation
-import Tokenizers
+import Tasks
+import Transformers
 
 struct RulerCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

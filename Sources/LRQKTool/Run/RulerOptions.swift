@@ -5,6 +5,7 @@ import CacheMethods
 import ChatTemplates
 import Evaluation
 import Foundation
+import Tasks
 import Tensors
 import Tokenizers
 import Transformers
@@ -91,11 +92,14 @@ struct RulerOptions: ParsableArguments {
 
   /// The generator of the samples in the model's tokens.
   func generator(_ folder: String, _ tokenizer: Tokenizer) throws -> RulerGenerator {
-    var template: ChatTemplate?
+    var form = PromptForm(tokenizer)
     if chat {
-      template = try ChatTemplate(folder: folder)
-      if template == nil {
+      guard let template = try ChatTemplate(folder: folder) else {
         throw InputError("\(folder): the checkpoint has no chat template; leave --chat away")
+      }
+      form = PromptForm(tokenizer) { text in
+        try template.render(
+          [ChatMessage(role: "user", content: text)], addingGenerationPrompt: true)
       }
     }
     let tasks = try taskList()
@@ -111,7 +115,7 @@ struct RulerOptions: ParsableArguments {
       sets.append(set)
     }
     return RulerGenerator(
-      seed: seed, form: PromptForm(tokenizer, template: template),
+      seed: seed, form: form,
       haystack: try haystack.map { try Haystack(file: $0) } ?? Haystack(), questions: sets,
       hasExamples: !noExamples, answerLimit: answerTokens)
   }
@@ -134,7 +138,7 @@ struct RulerOptions: ParsableArguments {
     let tokenizer = try requiredTokenizer(folder)
     let generator = try generator(folder, tokenizer)
     let head = LogHead(
-      generator, model: try modelFingerprint(folder: folder), decodedQuestions: decodeQuestions,
+      generator, model: try modelHash(folder: folder), decodedQuestions: decodeQuestions,
       recall: recall, needleRecall: needleRecall)
     var answers = ModelAnswers(decoder, tokenizer, form: generator.form)
     answers.decodesQuestions = decodeQuestions

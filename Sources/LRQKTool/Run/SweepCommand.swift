@@ -45,12 +45,12 @@ struct SweepCommand: ParsableCommand {
 
   /// A preset with a rank and a number of recent tokens is one line of the picture; so are other methods
   /// that differ only in k.
-  private func lines() throws -> [(name: String, methods: [any CacheMethod])] {
+  private func lines() throws -> [SweepLine] {
     let (ranks, budgets, recents) = (
       try numbers(r, "--r", in: 1...1 << 20), try numbers(k, "--k", in: 1...1 << 20),
       try numbers(w, "--w", in: 1...1 << 20)
     )
-    var lines: [(name: String, methods: [any CacheMethod])] = []
+    var lines: [SweepLine] = []
     for name in preset.isEmpty ? ["paper"] : preset {
       for r in ranks {
         for w in recents {
@@ -92,16 +92,8 @@ struct SweepCommand: ParsableCommand {
       let lines = try lines()
       let report = try ruler.report(
         model, lengths: [length], methods: lines.flatMap { $0.methods })
-      let picture = chart(
-        title: "\(ruler.tasks), \(length) tokens, \(ruler.samples) samples each",
-        panels: [
-          ChartPanel(
-            title: "bytes held on the device",
-            series: lines.map { series($0, report) { $0.residentBytes.map(Double.init) } }),
-          ChartPanel(
-            title: "bytes moved per token",
-            series: lines.map { series($0, report) { $0.movedBytesPerToken } }),
-        ])
+      let picture = sweepChart(
+        title: "\(ruler.tasks), \(length) tokens, \(ruler.samples) samples each", lines, report)
       show(try report.text(ruler.format))  // first: the numbers are there if the picture fails
       do {
         try writeFile(picture.utf8, to: svg)
@@ -109,25 +101,5 @@ struct SweepCommand: ParsableCommand {
         throw InputError("--svg \(error)")
       }
     } catch { fail(error, model.model, goingOn: cacheGoesOn) }
-  }
-
-  /// The mean over tasks of score and bytes, for every method of a line.
-  private func series(
-    _ line: (name: String, methods: [any CacheMethod]), _ report: RulerReport,
-    _ bytes: (RulerRow) -> Double?
-  ) -> ChartSeries {
-    let points = line.methods.compactMap { method -> ChartSeries.Point? in
-      let rows = report.results.filter { $0.cache == method.brief && $0.score != nil }
-      if rows.isEmpty { return nil }
-      let n = Double(rows.count)
-      let x = rows.reduce(0) { $0 + (bytes($1) ?? 0) } / n
-      let y = rows.reduce(0) { $0 + ($1.score ?? 0) } / n
-      // Tasks are independent: errors add in squares.
-      let squares = rows.compactMap { $0.stderr.map { $0 * $0 } }
-      let error = squares.count == rows.count ? squares.reduce(0, +).squareRoot() / n : nil
-      let label = "\(method.brief): \(number(y, 1)) at \(LRQKTool.bytes(Int(x.rounded())))"
-      return ChartSeries.Point(x: x, y: y, error: error, label: label)
-    }
-    return ChartSeries(name: line.name, points: points)
   }
 }

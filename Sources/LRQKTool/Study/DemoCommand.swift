@@ -11,7 +11,8 @@ import ArgumentParser
 import CacheMethods
 import Evaluation
 import Foundation
-import Tokenizers
+import Reports
+import Tasks
 import Transformers
 
 struct DemoCommand: ParsableCommand {
@@ -143,7 +144,7 @@ struct DemoRun {
     questionStart =
       try tokens([sample.questionStart..<sample.prompt.utf8.count]).first ?? sample.tokens.count
     var generator = Generator(decoder, limit: sample.tokensToGenerate) { n, layer in
-      AttentionTally(try methods[n].makeCache(for: layer))
+      AttentionShare(try methods[n].makeCache(for: layer))
     }
     generator.given = Array(sample.tokens[questionStart...])
     let bar = ProgressBar(label: "tokens at most", isWanted: nil)

@@ -7,6 +7,7 @@
 // matrix that is too wide by itself is printed in panels of columns.
 
 import Foundation
+import Reports
 import Tensors
 
 /// A number with so many decimals; never "-0.00".

@@ -5,6 +5,7 @@
 //      and a limit of the address space leave.
 
 import Foundation
+import Reports
 
 /// Bytes that are to be had; nil where the system does not say.
 func availableMemory() -> Int? {

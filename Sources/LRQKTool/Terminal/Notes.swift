@@ -9,6 +9,7 @@
 // Notes wait for the first word of the result, or of progress. Where the input turns out to be of no
 // use, its one line stands alone.
 
+import Reports
 import Synchronization
 import Transformers
 

@@ -6,6 +6,8 @@ import Evaluation
 import Foundation
 import LRQK
 import Replay
+import Reports
+import Tasks
 import Tensors
 import TieredMemory
 import Transformers
@@ -33,7 +35,8 @@ func fail(
     case is StreamError: ("\(error)", EX_IOERR)
     case let error as FileError where error.isOfStandardInput: ("\(error)", EX_IOERR)
     case is MisfitError: ("\(error)", 64)
-    case is ReplayError, is SafetensorsError, is InputError, is EvaluationError, is FileError:
+    case is ReplayError, is SafetensorsError, is InputError, is EvaluationError, is TaskError,
+      is FileError:
       ("\(error)", 65)
     default:
       if let line = systemLine(error, path) {
@@ -145,48 +148,16 @@ final class ProgressBar {
   }
 }
 
-/// `value` with `digits` behind the point, or in scientific form when it is tiny or huge.
-func number(_ value: Double, _ digits: Int = 3) -> String {
-  let size = abs(value)
-  if value == 0 || (size >= 0.001 && size < 1e6) { return String(format: "%.\(digits)f", value) }
-  return String(format: "%.2e", value)
-}
-
-/// Bytes as people read them: 1,234,567 B is 1.18 MiB.
-func bytes(_ count: Int) -> String {
-  let units = ["B", "KiB", "MiB", "GiB", "TiB"]
-  var value = Double(count)
-  var unit = 0
-  while value >= 1024 && unit < units.count - 1 {
-    value /= 1024
-    unit += 1
+/// Columns of the terminal that standard output is; nil where it is a file or a pipe, or does not say.
+var terminalWidth: Int? {
+  var size = winsize()
+  guard isatty(1) == 1, unsafe ioctl(1, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else {
+    return nil
   }
-  return unit == 0 ? "\(count) B" : String(format: "%.2f %@", value, units[unit])
+  return Int(size.ws_col)
 }
 
-/// Lines of a label and what it stands for, in two columns; names from files are safe in them.
-func labelled(_ rows: [[String]]) -> [String] {
-  let rows = rows.map { $0.map { visible($0) } }
-  let width = rows.map { $0[0].count }.max() ?? 0
-  return rows.map { row in
-    row[0].padding(toLength: width, withPad: " ", startingAt: 0) + "  " + row[1]
-  }
-}
-
-/// Rows of cells in columns: the first left-aligned, the others right-aligned; names from files are
-/// safe in them.
+/// Rows of cells in columns, as wide as the terminal allows.
 func table(_ rows: [[String]], indent: String = "  ") -> String {
-  let rows = rows.map { $0.map { visible($0) } }
-  let columns = rows.map(\.count).max() ?? 0
-  let widths = (0..<columns).map { c in
-    rows.map { c < $0.count ? $0[c].count : 0 }.max() ?? 0
-  }
-  return rows.map { row in
-    indent
-      + row.enumerated().map { c, cell in
-        let space = String(repeating: " ", count: widths[c] - cell.count)
-        if c > 0 { return space + cell }
-        return row.count == 1 ? cell : cell + space
-      }.joined(separator: "  ").replacing(#/ +$/#, with: "")
-  }.joined(separator: "\n")
+  TextTable(rows, indent: indent).text(width: terminalWidth)
 }

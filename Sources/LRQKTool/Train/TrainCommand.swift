@@ -8,8 +8,9 @@
 // half written is removed by the next (TrainingCheckpoint.swift, FileBytes.swift).
 
 import ArgumentParser
-import Evaluation
 import Foundation
+import Reports
+import Tasks
 import Tensors
 import Training
 

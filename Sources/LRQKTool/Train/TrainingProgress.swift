@@ -5,6 +5,7 @@
 //      the run stops, the command that goes on.
 
 import Foundation
+import Reports
 import Training
 
 /// Lines and bar of a run.

@@ -1,0 +1,59 @@
+// The numbers that training changes, and what the optimiser remembers of each.
+
+package import Tensors
+
+/// A named parameter with the optimiser's two moments.
+package struct Parameter<E: Scalar>: Sendable {
+  /// Its name in the checkpoint.
+  package let name: String
+  /// (outputs, inputs), or (width) for a norm's factors.
+  package let shape: [Int]
+  /// Its numbers, row-major.
+  package internal(set) var values: [E]
+  /// AdamW's running mean of the gradient; Muon's momentum.
+  package internal(set) var mean: [E]
+  /// AdamW's running mean of the gradient's square; stays 0 under Muon.
+  package internal(set) var square: [E]
+
+  /// A parameter that no step has changed yet.
+  package init(name: String, shape: [Int], values: [E]) {
+    precondition(
+      values.count == shape.reduce(1, *), "\(name): \(values.count) numbers for \(shape)")
+    self.name = name
+    self.shape = shape
+    self.values = values
+    mean = zeros(values.count)
+    square = zeros(values.count)
+  }
+
+  /// True for a matrix that is neither the embedding nor the output.
+  var isHiddenMatrix: Bool { shape.count > 1 && !name.hasSuffix("embed_tokens.weight") }
+
+  /// The values as a tensor.
+  package var tensor: Tensor<E> { Tensor(shape: shape, elements: values) }
+}
+
+/// How parameters begin.
+package enum ModelStart: String, Sendable, CaseIterable {
+  /// Normal numbers, as `ModelShape` plans them.
+  case random
+  /// With heads that look back and copy (InductionStart.swift).
+  case induction = "looking-back"
+}
+
+extension ModelShape {
+  /// Parameters before the first step; parameter n is drawn from stream n of `seed`.
+  package func startingParameters<E: Scalar>(seed: UInt64) -> [Parameter<E>] {
+    parameterPlans.enumerated().map { n, plan in
+      let numbers = RandomNumbers(seed: seed, stream: UInt64(n))
+      let count = plan.shape.reduce(1, *)
+      let values = (0..<count).map { i in
+        E(plan.deviation.map { $0 * numbers.normal(i) } ?? 1)
+      }
+      return Parameter(name: plan.name, shape: plan.shape, values: values)
+    }
+  }
+
+  /// Numbers in all parameters.
+  package var parameterCount: Int { parameterPlans.reduce(0) { $0 + $1.shape.reduce(1, *) } }
+}
