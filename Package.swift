@@ -18,7 +18,7 @@ let package = Package(
     .library(name: "TieredMemory", targets: ["TieredMemory"]),
     // A product's name is its file's name: libLRQK.so is what other languages call. The Swift module
     // LRQK comes with the product LRQKModule.
-    .library(name: "LRQK", type: .dynamic, targets: ["LRQKLibrary"]),
+    .library(name: "LRQK", type: .dynamic, targets: ["CInterface"]),
     .library(name: "LRQKModule", targets: ["LRQK"]),
     .library(name: "Replay", targets: ["Replay"]),
     .library(name: "Transformers", targets: ["Transformers"]),
@@ -97,7 +97,7 @@ let package = Package(
     // lrqk.h, and what it declares in Swift.
     .target(name: "CLRQK"),
     .target(
-      name: "LRQKLibrary",
+      name: "CInterface",
       dependencies: ["CLRQK", "Tensors", "TieredMemory", "LRQK", "Transformers"],
       swiftSettings: strict),
     .executableTarget(
@@ -166,14 +166,14 @@ let package = Package(
         "Tensors", "TieredMemory", "LRQK", "Transformers",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
-      path: "Tests/GPUChecks", swiftSettings: strict),
+      path: "Sources/GPUChecks", swiftSettings: strict),
     .executableTarget(
       name: "gpu-check",
       dependencies: [
         "Conformance", "GPUChecks",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
-      path: "Examples/GPUCheck", exclude: ["run-on-cuda.sh"], swiftSettings: strict),
+      path: "Sources/GPUCheck", exclude: ["run-on-cuda.sh"], swiftSettings: strict),
     .testTarget(
       name: "GPUBackendTests",
       dependencies: [
@@ -183,9 +183,9 @@ let package = Package(
       exclude: ["Vendor", "Layer", "Mock"], swiftSettings: strict),
     // Calls the C functions and the Swift ones: the same bits. (.ci/library runs what is excluded here.)
     .testTarget(
-      name: "CLibraryTests",
+      name: "CInterfaceTests",
       dependencies: [
-        "CLRQK", "LRQKLibrary", "LRQK", "Transformers", "Tensors", "TieredMemory",
+        "CLRQK", "CInterface", "LRQK", "Transformers", "Tensors", "TieredMemory",
       ],
       exclude: ["check.c", "check_library.py"], swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.

@@ -6,7 +6,7 @@ import Tensors
 import Testing
 import TieredMemory
 
-@Suite struct CacheTests {
+@Suite struct CacheCallTests {
   private static let (H, M, d, r) = (Choices.H, Choices.M, Choices.d, Choices.r)
   private let rows = LayerRows(tokens: 50, width: d, queryHeads: H, keyValueHeads: M)
 

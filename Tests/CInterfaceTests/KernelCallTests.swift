@@ -7,7 +7,7 @@ import Testing
 import TieredMemory
 import Transformers
 
-@Suite struct KernelTests {
+@Suite struct KernelCallTests {
   // Mutually different sizes, so that no two axes can be mixed up unseen.
   private let l = 37
   private let d = 12

@@ -1,6 +1,6 @@
 """The library from Python: against NumPy formulas, the authors' recordings, wrong calls, and eight threads.
 
-    python3 Tests/CLibraryTests/check_library.py          (LRQK_LIBRARY names the library; needs NumPy)
+    python3 Tests/CInterfaceTests/check_library.py          (LRQK_LIBRARY names the library; needs NumPy)
 
 Bits are KernelTests.swift's business. Here an independent text, NumPy in float64, says what the numbers
 should be, and Tests/ReplayTests/Golden what the authors' code computed. A float32 result X passes against the
