@@ -13,7 +13,7 @@ package protocol Kernel: Sendable {
   var name: String { get }
   /// What it does: one line.
   var summary: String { get }
-  /// Whether it solves systems, whose errors spread over all rows (Comparison.swift).
+  /// Whether it solves systems, whose errors spread over all rows (Verdict.swift).
   var solvesSystems: Bool { get }
   /// What it is tried on.
   var cases: [KernelCase] { get }

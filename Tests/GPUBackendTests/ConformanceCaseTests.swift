@@ -8,7 +8,7 @@
   import Testing
 
   @Suite(.enabled(if: !Interface.here.isEmpty, "no GPU device, and no PoCL, is here"))
-  struct CaseTests {
+  struct ConformanceCaseTests {
     @Test(arguments: Interface.here)
     func `every case of every kernel passes`(_ interface: Interface) throws {
       let device = try interface.kind.open()

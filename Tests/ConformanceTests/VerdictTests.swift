@@ -19,7 +19,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
   try #require(example.inputs.first { $0.name == name })
 }
 
-@Suite struct ComparisonTests {
+@Suite struct VerdictTests {
   @Test func `the package's own code passes every case`() {
     let verdicts = check(CPUBackend()) { _ in true }
     #expect(verdicts.count > 60)

@@ -4,7 +4,7 @@
 // Out: what the device makes of them, downloaded.
 //
 // These calls are for comparing kernels one at a time. They upload everything and allocate anew each
-// time; the cache (DeviceCache.swift) keeps its memory and runs the same kernels. Letters: l tokens,
+// time; the cache (DeviceLRQKCache.swift) keeps its memory and runs the same kernels. Letters: l tokens,
 // d head width, r rank, c candidates, k selected, n attended rows, m missed rows, S slots, H query
 // heads, M key/value heads, G heads of a group.
 

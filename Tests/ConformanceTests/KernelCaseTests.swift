@@ -14,7 +14,7 @@ func numbers(_ tensor: NamedTensor) -> [Double] {
   }
 }
 
-@Suite struct CaseTests {
+@Suite struct KernelCaseTests {
   @Test func `names are unique, and every case says why it is there`() {
     #expect(Set(kernels.map(\.name)).count == kernels.count)
     #expect(Set(allCases.map(\.example.path)).count == allCases.count)

@@ -11,7 +11,7 @@ private func withFolder(_ body: (String) throws -> Void) throws {
   try body(folder)
 }
 
-@Suite struct GoldenTests {
+@Suite struct GoldenBundleTests {
   @Test func `the committed bundle is what this version writes`() throws {
     let folder = try #require(Bundle.module.path(forResource: "Golden", ofType: nil))
     #expect(try GoldenBundle(folder: folder).faults().isEmpty)

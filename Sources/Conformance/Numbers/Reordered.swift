@@ -7,7 +7,7 @@
 // divided. Then the terms are put in some order and added up in one of four ways: one after the other,
 // in pairs, in lanes that are added up at the end, or in blocks. Products are fused into the sum or
 // rounded first; a division may be one by the reciprocal; a power of e may be the next number. All
-// sums of a length have the same order, as a kernel's have. Comparison.swift takes the error that
+// sums of a length have the same order, as a kernel's have. Verdict.swift takes the error that
 // such implementations make from a few of them.
 
 import Tensors

@@ -10,7 +10,7 @@
 //   e. hit and miss; the host sends the missed rows, and nothing else               residency.h, rows.h
 //   f. exact attention                                                              attention.h
 //
-// The letters are those of LRQK's LRQKCache.swift; b. and c. are in DeviceCacheCodes.swift. A check that needs
+// The letters are those of LRQK's LRQKCache.swift; b. and c. are in DeviceLRQKCache+Codes.swift. A check that needs
 // the host (is k_hat finite, did a system break down, has a score become NaN) reads a few numbers back;
 // they are control, not rows.
 

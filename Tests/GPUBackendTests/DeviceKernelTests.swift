@@ -31,7 +31,7 @@
   }
 
   @Suite(.enabled(if: !Interface.here.isEmpty, "no GPU device, and no PoCL, is here"))
-  struct KernelTests {
+  struct DeviceKernelTests {
     @Test(arguments: Interface.here, KernelCheck.all)
     func `the device gives the CPU's bits`(_ interface: Interface, _ check: KernelCheck) throws {
       let kernels = try interface.kernels()

@@ -2,7 +2,7 @@
 //
 // In:  a prompt's factors and first selected sets, from the CPU's cache or from DevicePrefill.swift; the
 //      choices of a cache.
-// Out: the same, checked: sizes that fit each other, choices that DeviceCache.swift has. An error is one
+// Out: the same, checked: sizes that fit each other, choices that DeviceLRQKCache.swift has. An error is one
 //      sentence.
 
 #if OpenCL || CUDA

@@ -12,7 +12,7 @@
 // tokens because it has to pick up their rows.
 //
 // Not here, and refused with a sentence (PromptState.swift): sliding windows, a map refresh, `reuse: none`,
-// a prompt that is still collecting (shorter than k or r), Double rows. DeviceCacheStep.swift is the step.
+// a prompt that is still collecting (shorter than k or r), Double rows. DeviceLRQKCache+Decode.swift is the step.
 
 #if OpenCL || CUDA
 

@@ -1,6 +1,6 @@
 // Steps 3 and 4 on the device: codes of a new token, and the bases after it.
 //
-// In:  q (H, d), k (M, d) of the token, where DeviceCacheStep.swift has put them; Omega, the old selection
+// In:  q (H, d), k (M, d) of the token, where DeviceLRQKCache+Decode.swift has put them; Omega, the old selection
 //      and the ring without the new token.
 // Out: q_hat and k_hat of every group of heads; the bases, or unchanged maps; k_hat in its row of A_K.
 //
