@@ -42,7 +42,7 @@ import Glibc
 
   if !options.contains("--decode") {
     let verdicts = check(DeviceBackend(device)) { _ in true }
-    for kernel in kernels {
+    for kernel in Kernel.allCases {
       let own = verdicts.filter { $0.path.hasPrefix("\(kernel.name)/") }
       let ran = own.filter { $0.status != .skipped }
       if ran.count < own.count {

@@ -111,7 +111,7 @@
 
     /// Passes on; most faults strike here.
     public func launch(
-      _ kernel: Kernel, columns: Int, rows: Int, _ arguments: [KernelArgument]
+      _ kernel: DeviceKernel, columns: Int, rows: Int, _ arguments: [KernelArgument]
     ) throws {
       var arguments = arguments
       var columns = columns

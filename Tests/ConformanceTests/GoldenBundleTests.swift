@@ -18,7 +18,7 @@ private func withFolder(_ body: (String) throws -> Void) throws {
   }
 
   @Test func `writing twice gives the same bytes`() throws {
-    for kernel in kernels {
+    for kernel in Kernel.allCases {
       let example = kernel.cases[0]
       #expect(try GoldenBundle.bytes(kernel, example) == GoldenBundle.bytes(kernel, example))
     }
@@ -39,7 +39,7 @@ private func withFolder(_ body: (String) throws -> Void) throws {
   @Test func `a changed byte, a missing file and a foreign folder are found`() throws {
     try withFolder { folder in
       let bundle = GoldenBundle(folder: folder)
-      #expect(try bundle.write { $0.kernel == "top-k" } == 8)
+      #expect(try bundle.write { $0.kernel == .topK } == 8)
       #expect(try bundle.faults().isEmpty)
       let path = "\(folder)/top-k.ties.safetensors"
       var bytes = Array(try Data(contentsOf: URL(fileURLWithPath: path)))

@@ -4,7 +4,9 @@ import Conformance
 import Testing
 
 /// Every case of every kernel.
-let allCases = kernels.flatMap { kernel in kernel.cases.map { (kernel: kernel, example: $0) } }
+let allCases = Kernel.allCases.flatMap { kernel in
+  kernel.cases.map { (kernel: kernel, example: $0) }
+}
 
 /// The real numbers of a tensor; integers as such.
 func numbers(_ tensor: NamedTensor) -> [Double] {
@@ -16,10 +18,9 @@ func numbers(_ tensor: NamedTensor) -> [Double] {
 
 @Suite struct KernelCaseTests {
   @Test func `names are unique, and every case says why it is there`() {
-    #expect(Set(kernels.map(\.name)).count == kernels.count)
     #expect(Set(allCases.map(\.example.path)).count == allCases.count)
     for (kernel, example) in allCases {
-      #expect(example.kernel == kernel.name)
+      #expect(example.kernel == kernel)
       #expect(!example.purpose.isEmpty)
     }
   }
@@ -55,6 +56,14 @@ func numbers(_ tensor: NamedTensor) -> [Double] {
     }
   }
 
+  @Test func `the reference has the outputs that the kernel declares`() {
+    for (kernel, example) in allCases {
+      let reference = kernel.reference(example)
+      #expect(reference.map(\.name) == kernel.outputs.map(\.name), "\(example.path)")
+      #expect(reference.map(\.axes) == kernel.outputs.map(\.axes), "\(example.path)")
+    }
+  }
+
   @Test func `references are finite`() {
     for (kernel, example) in allCases {
       for tensor in kernel.reference(example) {
@@ -63,9 +72,9 @@ func numbers(_ tensor: NamedTensor) -> [Double] {
     }
   }
 
-  // Every kernel has a case whose axes all differ, so that a layout turned round cannot fit.
+  // Every kernel has a case whose axes all differ, so that a transposed layout cannot fit.
   @Test func `axes of a tensor have different sizes in at least one case`() {
-    for kernel in kernels {
+    for kernel in Kernel.allCases {
       let hasOne = kernel.cases.contains { example in
         example.inputs.allSatisfy { tensor in
           // Grams and tables of one size twice cannot differ.
@@ -87,9 +96,9 @@ func numbers(_ tensor: NamedTensor) -> [Double] {
     }
   }
 
-  // Rounding must not decide which tokens are chosen, or candidates would be judged by luck.
+  // The scores at each cut lie far enough apart that rounding does not decide which tokens are chosen.
   @Test func `sets of decode steps are well posed`() throws {
-    let kernel = try #require(kernels.first { $0.name == "decode-step" })
+    let kernel = Kernel.decodeStep
     for example in kernel.cases {
       let (double, float) = (kernel.reference(example), kernel.plain(example, .float32))
       func tensor(_ tensors: [NamedTensor], _ name: String) throws -> [Double] {

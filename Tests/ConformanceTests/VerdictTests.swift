@@ -1,13 +1,9 @@
-// Who passes, and who does not.
+// Which candidates pass, and which do not.
 //
 // Honest candidates that sum in another order pass everywhere; every planted fault is caught.
 
 import Conformance
 import Testing
-
-private func kernel(_ name: String) throws -> any Kernel {
-  try #require(kernels.first { $0.name == name })
-}
 
 private func reals(_ tensor: NamedTensor, _ change: (inout [Double]) -> Void) -> NamedTensor {
   guard case .reals(var numbers) = tensor.values else { return tensor }
@@ -60,7 +56,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
   // Every honest way of making sums; seeds that the allowances were not made from.
   @Test(arguments: CandidatePrecision.allCases)
   func `other orders of all sums pass`(_ precision: CandidatePrecision) {
-    for (kernel, example) in allCases where !example.isExact && kernel.name != "decode-step" {
+    for (kernel, example) in allCases where !example.isExact && kernel != .decodeStep {
       for seed in UInt64(100)..<103 {
         let candidate = kernel.reordered(example, precision, seed: seed)
         for verdict in kernel.verdicts(example, candidate: candidate, precision) {
@@ -75,11 +71,10 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
 
   // One of 512 or 2,048 rows is its neighbour's, or has not been written.
   @Test(
-    arguments: ["sparse-attention", "dense-attention"], CandidatePrecision.allCases)
+    arguments: [Kernel.sparseAttention, .denseAttention], CandidatePrecision.allCases)
   func `one wrong row of many is caught in every precision`(
-    _ name: String, _ precision: CandidatePrecision
+    _ kernel: Kernel, _ precision: CandidatePrecision
   ) throws {
-    let kernel = try kernel(name)
     let example = try #require(kernel.cases.first { $0.name == "every-row-counts" })
     for (tensor, source) in [("V", 1), ("V", nil), ("K", nil)] as [(String, Int?)] {
       for row in [3, 100, 400] {
@@ -90,7 +85,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
         }
         // Where the slots leave the row out nothing changes.
         let candidate = kernel.plain(stale, precision)
-        if candidate == kernel.plain(example, precision), name == "sparse-attention" { continue }
+        if candidate == kernel.plain(example, precision), kernel == .sparseAttention { continue }
         let verdict = kernel.verdicts(example, candidate: candidate, precision)[0]
         #expect(verdict.status == .failed, "\(tensor) of row \(row): \(verdict.status)")
       }
@@ -101,7 +96,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
   func `one alternation less is caught in every precision`(
     _ precision: CandidatePrecision
   ) throws {
-    let kernel = try kernel("decode-codes")
+    let kernel = Kernel.decodeCodes
     let example = try #require(kernel.cases.first { $0.name == "slow" })
     let less = kernel.plain(
       example.setting("alternations", to: 1), precision)
@@ -113,7 +108,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
 
   // Sums from the last element to the first, in Float: another order, the same right to round.
   @Test func `proxy scores in another order pass`() throws {
-    let kernel = try kernel("proxy-scores")
+    let kernel = Kernel.proxyScores
     for example in kernel.cases {
       let (A_K, q_hat) = (try input(example, "A_K"), try input(example, "q_hat"))
       let r = A_K.width
@@ -157,7 +152,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
   }
 
   @Test func `two tokens in each other's place are caught`() throws {
-    let kernel = try kernel("proxy-scores")
+    let kernel = Kernel.proxyScores
     let example = kernel.cases[0]
     let swapped = reals(kernel.reference(example)[0]) { $0.swapAt(3, 4) }
     let verdict = kernel.verdicts(example, candidate: [swapped])[0]
@@ -166,7 +161,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
   }
 
   @Test func `a set with one wrong token is caught, and its gap is named`() throws {
-    let kernel = try kernel("decode-step")
+    let kernel = Kernel.decodeStep
     let example = kernel.cases[0]
     let right = kernel.reference(example)
     guard case .integers(var tokens) = right[0].values else { return }
@@ -181,7 +176,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
 
   // The cut whose scores are closest lies within BF16's rounding, and far outside of Float's.
   @Test func `a wrong set that rounding can explain is said to be one`() throws {
-    let kernel = try kernel("decode-step")
+    let kernel = Kernel.decodeStep
     let example = kernel.cases[0]
     let right = kernel.reference(example)
     let gaps = numbers(try #require(right.first { $0.name == "gap" }))
@@ -202,7 +197,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
 
   @Test(arguments: CandidatePrecision.allCases)
   func `NaN and infinity fail, and are named`(_ precision: CandidatePrecision) throws {
-    let kernel = try kernel("dense-attention")
+    let kernel = Kernel.denseAttention
     let example = kernel.cases[0]
     let right = kernel.plain(example, precision)[0]
     for number in [Double.nan, .infinity] {
@@ -214,10 +209,10 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
     }
   }
 
-  // The buffer's fill value says that nobody wrote there: nothing is known of the kernel.
+  // The buffer's fill value says that the kernel did not write there: nothing is known of it.
   @Test(arguments: [CandidatePrecision.float32, .bfloat16], [1, 48])
   func `the fill value is not trusted`(_ precision: CandidatePrecision, _ count: Int) throws {
-    let kernel = try kernel("dense-attention")
+    let kernel = Kernel.denseAttention
     let example = kernel.cases[0]
     let right = kernel.plain(example, precision)[0]
     let wrong = reals(right) { numbers in for i in 0..<count { numbers[i] = unwritten } }
@@ -230,7 +225,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
   // Keys that depend on each other make a system that BF16 hardly solves: many of the numbers are within
   // the tolerance of 0. Float tells them apart.
   @Test func `zeros that the tolerance lets pass are not trusted`() throws {
-    let kernel = try kernel("sweep-gram")
+    let kernel = Kernel.sweepGram
     let example = try #require(kernel.cases.first { $0.name == "dependent-keys" })
     let references = kernel.reference(example)
     let index = try #require(references.firstIndex { $0.name == "B_K" })
@@ -252,7 +247,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
   }
 
   @Test func `zeros fail where they can be told from the reference`() throws {
-    let kernel = try kernel("rms-norm")
+    let kernel = Kernel.rmsNorm
     let example = try #require(kernel.cases.first { $0.name == "random" })
     let zeros = reals(kernel.reference(example)[0]) { $0 = $0.map { _ in 0 } }
     #expect(kernel.verdicts(example, candidate: [zeros])[0].status == .failed)
@@ -260,7 +255,8 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
 
   // 37 scores of one query are denormal: right, flushed, small but wrong, and flushed beside a fault.
   @Test func `a denormal row is judged by its own size, and flushing it is said`() throws {
-    let (kernel, example) = try #require(try kernelCase("proxy-scores", "denormal-row"))
+    let kernel = Kernel.proxyScores
+    let example = try #require(kernel.cases.first { $0.name == "denormal-row" })
     let right = kernel.reference(example)[0]
     func verdict(_ change: (inout [Double]) -> Void) -> Verdict {
       kernel.verdicts(example, candidate: [reals(right, change)])[0]
@@ -280,15 +276,8 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
     #expect(both.status == .failed)
   }
 
-  private func kernelCase(
-    _ kernelName: String, _ name: String
-  ) throws -> (kernel: any Kernel, example: KernelCase)? {
-    let kernel = try kernel(kernelName)
-    return kernel.cases.first { $0.name == name }.map { (kernel, $0) }
-  }
-
   @Test func `where every bit is known the last one counts`() throws {
-    let kernel = try kernel("proxy-scores")
+    let kernel = Kernel.proxyScores
     let example = try #require(kernel.cases.first { $0.isExact })
     let right = kernel.reference(example)[0]
     #expect(kernel.verdicts(example, candidate: [right])[0].status == .passed)
@@ -298,7 +287,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
   }
 
   @Test func `a missing output is skipped, a wrong shape fails`() throws {
-    let kernel = try kernel("rms-norm")
+    let kernel = Kernel.rmsNorm
     let example = kernel.cases[0]
     #expect(kernel.verdicts(example, candidate: [])[0].status == .skipped)
     let flat = NamedTensor("y", [("token", 240)], reals: Array(repeating: 1, count: 240))

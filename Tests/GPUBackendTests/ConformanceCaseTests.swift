@@ -14,7 +14,7 @@
       let device = try interface.kind.open()
       let verdicts = check(DeviceBackend(device)) { _ in true }
       #expect(
-        Set(verdicts.map(\.path)).count == kernels.reduce(0) { $0 + $1.cases.count })
+        Set(verdicts.map(\.path)).count == Kernel.allCases.reduce(0) { $0 + $1.cases.count })
       for verdict in verdicts where device.hasDoubles || verdict.status != .skipped {
         #expect(
           verdict.status == .passed, "\(verdict.path) \(verdict.output): \(verdict.reason)")
@@ -24,18 +24,16 @@
     /// Kernels whose sums have one order on the device and on the CPU.
     ///
     /// That is all whose CPU routine has a written order; its sweeps and solvers go through BLAS.
-    static let sameOrder = [
-      "proxy-scores", "top-k", "plan", "gather", "sparse-attention", "dense-attention", "rope",
-      "rms-norm",
+    static let sameOrder: [Kernel] = [
+      .proxyScores, .topK, .plan, .gather, .sparseAttention, .denseAttention, .rope, .rmsNorm,
     ]
 
     @Test(arguments: Interface.here, sameOrder)
     func `outputs have the bits of the package's own code`(
-      _ interface: Interface, _ name: String
+      _ interface: Interface, _ kernel: Kernel
     ) throws {
       let device = try interface.kind.open()
-      let kernel = try #require(kernels.first { $0.name == name })
-      for example in kernel.cases where device.hasDoubles || name != "rms-norm" {
+      for example in kernel.cases where device.hasDoubles || kernel != .rmsNorm {
         let (found, expected) = (
           try DeviceBackend(device).outputs(of: example), try CPUBackend().outputs(of: example)
         )
@@ -64,28 +62,28 @@
     /// A fault and a kernel in which it shows.
     struct Planted: Sendable, CustomTestStringConvertible {
       let fault: Fault
-      let kernel: String
-      var testDescription: String { "\(fault.rawValue) in \(kernel)" }
+      let kernel: Kernel
+      var testDescription: String { "\(fault.rawValue) in \(kernel.name)" }
     }
 
     /// All faults but a copy made twice, which changes no number: bytes are counted elsewhere.
     static let planted: [Planted] =
       Fault.allCases.filter { $0 != .doubledCopy }
-      .map { Planted(fault: $0, kernel: "decode-step") } + [
-        Planted(fault: .wrongIndex, kernel: "top-k"),
-        Planted(fault: .nanScore, kernel: "proxy-scores"),
-        Planted(fault: .nanWeight, kernel: "sparse-attention"),
-        Planted(fault: .staleRow, kernel: "gather"),
-        Planted(fault: .missedCopy, kernel: "plan"),
-        Planted(fault: .extraCopy, kernel: "plan"),
+      .map { Planted(fault: $0, kernel: .decodeStep) } + [
+        Planted(fault: .wrongIndex, kernel: .topK),
+        Planted(fault: .nanScore, kernel: .proxyScores),
+        Planted(fault: .nanWeight, kernel: .sparseAttention),
+        Planted(fault: .staleRow, kernel: .gather),
+        Planted(fault: .missedCopy, kernel: .plan),
+        Planted(fault: .extraCopy, kernel: .plan),
       ]
 
     @Test(arguments: Interface.here, planted)
     func `a planted fault fails a case`(_ interface: Interface, _ planted: Planted) throws {
       let device = try interface.kind.open()
-      if planted.kernel == "decode-step" && !device.hasDoubles { return }
+      if planted.kernel == .decodeStep && !device.hasDoubles { return }
       // One layer: a wider window is written past the end where it meets a new prompt's scores.
-      let isDecode = planted.kernel == "decode-step"
+      let isDecode = planted.kernel == .decodeStep
       let watched = WatchedDevice(device, fault: planted.fault, from: isDecode ? 1 : 0)
       let verdicts = check(DeviceBackend(watched)) {
         $0.kernel == planted.kernel && (!isDecode || $0.name == "paper")

@@ -87,7 +87,7 @@
     @Test func `both programs are whole texts without includes`() {
       for program in KernelProgram.allCases {
         #expect(!program.source.contains("#include"))
-        for kernel in Kernel.allCases {
+        for kernel in DeviceKernel.allCases {
           #expect(
             program.source.contains(") \(kernel.rawValue)(") == (kernel.program == program),
             "\(kernel.rawValue) in \(program.rawValue)")

@@ -18,95 +18,90 @@ package struct CPUBackend: KernelBackend {
   package init() {}
 
   package func outputs(of example: KernelCase) throws -> [NamedTensor] {
-    let x = Arguments(example)
+    let x = Inputs<Float>(example)
+    var out = Outputs(of: example.kernel)
     switch example.kernel {
-    case "sweep-rowwise": return try sweepRows(x)
-    case "sweep-gram": return try sweepGrams(x)
-    case "decode-codes": return try decodeCodes(x)
-    case "proxy-scores": return try proxyScores(x)
-    case "top-k": return try topK(x)
-    case "plan": return plan(x)
-    case "gather": return try gather(x)
-    case "sparse-attention", "dense-attention": return try attend(x)
-    case "decode-step": return try decodeSteps(x)
-    case "rope": return rope(x)
-    case "rms-norm": return norm(x)
-    case "lrkv-attention": return try attendFactored(x)
-    default: throw NotRun("\(name) has no kernel \(example.kernel)")
+    case .sweepRowwise: try sweepRows(x, &out)
+    case .sweepGram: try sweepGrams(x, &out)
+    case .decodeCodes: try decodeCodes(x, &out)
+    case .proxyScores: try proxyScores(x, &out)
+    case .topK: try topK(x, &out)
+    case .plan: plan(x, &out)
+    case .gather: try gather(x, &out)
+    case .sparseAttention, .denseAttention: try attend(x, &out)
+    case .decodeStep: try decodeSteps(x, &out)
+    case .rope: rope(x, &out)
+    case .rmsNorm: norm(x, &out)
+    case .lrkvAttention: try attendFactored(x, &out)
     }
+    return out.tensors
   }
 
   // MARK: Prefill
 
-  private func weights(_ x: Arguments) -> Weights {
-    Weights(queries: x.parameter("lambda_Q"), keys: x.parameter("lambda_K"))
+  private func weights(_ x: Inputs<Float>) -> Weights {
+    Weights(queries: x.number("lambda_Q"), keys: x.number("lambda_K"))
   }
 
-  private func sweepRows(_ x: Arguments) throws -> [NamedTensor] {
+  private func sweepRows(_ x: Inputs<Float>, _ out: inout Outputs) throws {
     let new = try rowwiseSweep(
-      queries: x["Q"], keys: x["K"], from: InitialCodes(queries: x["A_Q"], keys: x["A_K"]),
+      queries: x.tensor("Q"), keys: x.tensor("K"),
+      from: InitialCodes(queries: x.tensor("A_Q"), keys: x.tensor("A_K")),
       weights: weights(x))
-    return named([
-      ("B_Q", ["rank", "width"], new.queryBasis), ("B_K", ["rank", "width"], new.keyBasis),
-      ("W_Q", ["width", "rank"], new.queryMap), ("W_K", ["width", "rank"], new.keyMap),
-      ("A_Q", ["query", "rank"], new.queryCodes), ("A_K", ["token", "rank"], new.keyCodes),
-    ])
+    out.write("B_Q", new.queryBasis)
+    out.write("B_K", new.keyBasis)
+    out.write("W_Q", new.queryMap)
+    out.write("W_K", new.keyMap)
+    out.write("A_Q", new.queryCodes)
+    out.write("A_K", new.keyCodes)
   }
 
-  private func sweepGrams(_ x: Arguments) throws -> [NamedTensor] {
-    func double(_ name: String) -> Tensor<Double> { x[name].converted() }
+  private func sweepGrams(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+    func double(_ name: String) -> Tensor<Double> { x.tensor(name).converted() }
     let new = try gramSweep(
       queryGram: double("G_Q"), keyGram: double("G_K"), queryMap: double("W_Q"),
       keyMap: double("W_K"), weights: weights(x))
-    func float(_ tensor: Tensor<Double>) -> Tensor<Float> { tensor.converted() }
-    return named([
-      ("B_Q", ["rank", "width"], float(new.queryBasis)),
-      ("B_K", ["rank", "width"], float(new.keyBasis)),
-      ("W_Q", ["width", "rank"], float(new.queryMap)),
-      ("W_K", ["width", "rank"], float(new.keyMap)),
-    ])
+    out.write("B_Q", new.queryBasis.converted())
+    out.write("B_K", new.keyBasis.converted())
+    out.write("W_Q", new.queryMap.converted())
+    out.write("W_K", new.keyMap.converted())
   }
 
   // MARK: Decode
 
-  private func decodeCodes(_ x: Arguments) throws -> [NamedTensor] {
-    let (q, k, A, K) = (x["q"], x["k"], x.slices("A_Omega"), x.slices("K_Omega"))
+  private func decodeCodes(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+    let (q, k, A, K) = (x.tensor("q"), x.tensor("k"), x.matrices("A_Omega"), x.matrices("K_Omega"))
     let new = try LRQK.decodeCodes(
-      query: q, key: k, queryBasis: x["B_Q"], keyBasis: x["B_K"],
+      query: q, key: k, queryBasis: x.tensor("B_Q"), keyBasis: x.tensor("B_K"),
       selected: zip(A, K).map { (codes: $0, keys: $1) },
-      iterations: Iterations(Int(x.parameter("alternations")), tolerance: 0),
+      iterations: Iterations(x.count("alternations"), tolerance: 0),
       weights: Weights(
-        selfProduct: x.parameter("lambda_1"), selectedProducts: x.parameter("lambda_2")))
-    return named([
-      ("q_hat", ["head", "rank"], new.queryCodes), ("k_hat", ["key", "rank"], new.keyCode),
-      ("B_Q", ["rank", "width"], new.queryBasis), ("B_K", ["rank", "width"], new.keyBasis),
-    ])
+        selfProduct: x.number("lambda_1"), selectedProducts: x.number("lambda_2")))
+    out.write("q_hat", new.queryCodes)
+    out.write("k_hat", new.keyCode)
+    out.write("B_Q", new.queryBasis)
+    out.write("B_K", new.keyBasis)
   }
 
-  private func proxyScores(_ x: Arguments) throws -> [NamedTensor] {
+  private func proxyScores(_ x: Inputs<Float>, _ out: inout Outputs) throws {
     var device = DeviceTier()
-    let codes = try CodeStore(x["A_K"], label: "A_K", on: &device)
-    let q_hat = x["q_hat"]
+    let codes = try CodeStore(x.tensor("A_K"), label: "A_K", on: &device)
+    let q_hat = x.tensor("q_hat")
     let scores = (0..<q_hat.rows).flatMap { codes.scores(q_hat.row($0), tokens: codes.count) }
-    return named([
-      (
-        "scores", ["head", "candidate"],
-        Tensor(shape: [q_hat.rows, codes.count], elements: scores)
-      )
-    ])
+    out.write("scores", Tensor(shape: [q_hat.rows, codes.count], elements: scores))
   }
 
-  private func topK(_ x: Arguments) throws -> [NamedTensor] {
-    let (scores, k) = (x["scores"], Int(x.parameter("k")))
+  private func topK(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+    let (scores, k) = (x.tensor("scores"), x.count("k"))
     let indices = try (0..<scores.rows).flatMap { h in
       try Tensors.topK(scores.row(h), count: k).indices
     }
-    return [NamedTensor("selected", [("head", scores.rows), ("place", k)], integers: indices)]
+    out.write("selected", integers: Grid([scores.rows, k], indices))
   }
 
-  private func plan(_ x: Arguments) -> [NamedTensor] {
-    let (resident, needed) = (x.integers("resident"), x.integers("needed"))
-    var pool = SlotPool(residents: resident, reserving: Int(x.parameter("reserved")))
+  private func plan(_ x: Inputs<Float>, _ out: inout Outputs) {
+    let (resident, needed) = (x.integers("resident").elements, x.integers("needed").elements)
+    var pool = SlotPool(residents: resident, reserving: x.count("reserved"))
     let plan = pool.update(to: needed)
     var after = resident
     for (slot, token) in resident.enumerated() where plan.freedTokens.contains(token) {
@@ -114,42 +109,39 @@ package struct CPUBackend: KernelBackend {
     }
     for (token, slot) in zip(plan.missedTokens, plan.missedSlots) { after[slot] = token }
     let empty = Array(repeating: -1, count: needed.count - plan.misses)
-    let places = [("place", needed.count)]
-    return [
-      NamedTensor("missed", places, integers: plan.missedTokens + empty),
-      NamedTensor("slots", places, integers: plan.missedSlots + empty),
-      NamedTensor("after", [("slot", resident.count)], integers: after),
-    ]
+    out.write("missed", integers: Grid([needed.count], plan.missedTokens + empty))
+    out.write("slots", integers: Grid([needed.count], plan.missedSlots + empty))
+    out.write("after", integers: Grid([resident.count], after))
   }
 
-  private func gather(_ x: Arguments) throws -> [NamedTensor] {
-    let (K_host, V_host, K, V) = (x["K_host"], x["V_host"], x["K"], x["V"])
+  private func gather(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+    let (K, V) = (x.tensor("K"), x.tensor("V"))
     var host = HostStore<Float>(width: K.columns)
-    host.append(keys: K_host, values: V_host)
+    host.append(keys: x.tensor("K_host"), values: x.tensor("V_host"))
     var device = DeviceTier()
     var keys = try device.allocate("K", holding: K.elements)
     var values = try device.allocate("V", holding: V.elements)
     host.gather(
-      tokens: x.integers("tokens"), slots: x.integers("slots"), intoKeys: &keys, values: &values)
-    return named([
-      ("K", ["slot", "width"], Tensor(shape: K.shape, elements: keys.elements)),
-      ("V", ["slot", "width"], Tensor(shape: V.shape, elements: values.elements)),
-    ])
+      tokens: x.integers("tokens").elements, slots: x.integers("slots").elements,
+      intoKeys: &keys, values: &values)
+    out.write("K", Tensor(shape: K.shape, elements: keys.elements))
+    out.write("V", Tensor(shape: V.shape, elements: values.elements))
   }
 
-  private func attend(_ x: Arguments) throws -> [NamedTensor] {
-    let (q, K, V) = (x["q"], x.slices("K"), x.slices("V"))
+  private func attend(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+    let (q, K, V) = (x.tensor("q"), x.matrices("K"), x.matrices("V"))
     let all = Array(0..<K[0].rows)
-    let chosen = x.contains("slots") ? x.integers("slots") : (0..<q.rows).flatMap { _ in all }
+    let chosen =
+      x.contains("slots") ? x.integers("slots").elements : (0..<q.rows).flatMap { _ in all }
     let n = chosen.count / q.rows
     let slots = (0..<q.rows).map { h in chosen[h * n..<(h + 1) * n].map(Int32.init) }
-    let out = try attention(
+    let answers = try attention(
       queries: q, keys: K.map(\.elements), values: V.map(\.elements), slots: slots)
-    return named([("out", ["head", "width"], out)])
+    out.write("out", answers)
   }
 
-  private func decodeSteps(_ x: Arguments) throws -> [NamedTensor] {
-    var layer = DecodeStepArguments(x)
+  private func decodeSteps(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+    var layer = DecodeStepInputs(x)
     layer.parameters.solver = .rowwise
     var cache = try LRQKCache<Float>(
       queryHeads: layer.queries.count, keyValueHeads: layer.keys.count, width: layer.width,
@@ -158,7 +150,7 @@ package struct CPUBackend: KernelBackend {
     try cache.prefill(
       queries: layer.queries, keys: layer.keys, values: layer.values, initial: layer.initial,
       tiers: &tiers)
-    return try layer.decode { q, k, v in
+    try layer.decode(into: &out) { q, k, v in
       let step = try cache.decode(queries: q, keys: k, values: v, tiers: &tiers)
       return (step.selected, step.missedRows, step.attention)
     }
@@ -166,25 +158,25 @@ package struct CPUBackend: KernelBackend {
 
   // MARK: Decoder
 
-  private func rope(_ x: Arguments) -> [NamedTensor] {
-    let (heads, cosines, sines) = (x.slices("x"), x["cosines"], x["sines"])
+  private func rope(_ x: Inputs<Float>, _ out: inout Outputs) {
+    let (heads, cosines, sines) = (x.matrices("x"), x.tensor("cosines"), x.tensor("sines"))
     let turned = heads.enumerated().flatMap { t, rows in
       RotaryTurns(
         cosines: cosines.rows(t..<t + 1), sines: sines.rows(t..<t + 1),
         widths: [2 * cosines.columns]
       ).turn(rows).elements
     }
-    return [NamedTensor("y", x.axes("x"), reals: turned.map(Double.init))]
+    out.write("y", Tensor(shape: x.tensor("x").shape, elements: turned))
   }
 
-  private func norm(_ x: Arguments) -> [NamedTensor] {
-    let norm = RMSNorm(weights: x.numbers("weight"), epsilon: x.parameter("epsilon"))
-    return named([("y", ["token", "width"], norm(x["x"]))])
+  private func norm(_ x: Inputs<Float>, _ out: inout Outputs) {
+    let norm = RMSNorm(weights: x.tensor("weight").elements, epsilon: x.number("epsilon"))
+    out.write("y", norm(x.tensor("x")))
   }
 
-  private func attendFactored(_ x: Arguments) throws -> [NamedTensor] {
-    let (q, K, V) = (x["q"], x["K"], x["V"])
-    let (B_K, B_V) = (x.slices("B_K"), x.slices("B_V"))
+  private func attendFactored(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+    let (q, K, V) = (x.tensor("q"), x.tensor("K"), x.tensor("V"))
+    let (B_K, B_V) = (x.matrices("B_K"), x.matrices("B_V"))
     let (d, r) = (q.columns, B_K[0].columns)
     let positions = LRKVPositions.sharedOnly
     let factors = LRKVFactors(
@@ -197,12 +189,12 @@ package struct CPUBackend: KernelBackend {
       return (own.elements + matmul(own, B_K[h], in: .reference).elements).map { $0 * factor }
     }
     func residuals(_ name: String) -> [[Float]] {
-      let tokens = x.slices(name)
+      let tokens = x.matrices(name)
       return (0..<q.rows).map { h in tokens.flatMap { $0.row(h) } }
     }
-    let out = try factors.attend(
+    let answers = try factors.attend(
       queries: Tensor(rows: queries),
       parts: [K.elements, V.elements] + residuals("R_K") + residuals("R_V"))
-    return named([("out", ["head", "width"], out.gather(columns: Array(0..<d)))])
+    out.write("out", answers.gather(columns: Array(0..<d)))
   }
 }

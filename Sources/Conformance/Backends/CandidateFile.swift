@@ -1,4 +1,4 @@
-// Outputs that somebody computed elsewhere, in a safetensors file.
+// Outputs that were computed elsewhere, in a safetensors file.
 //
 // In:  a file with a case's outputs under the reference's names; its metadata says which case:
 //      "kernel" and "case" (a copy of a golden file's metadata will do).
@@ -9,9 +9,9 @@ import Tensors
 /// One case's outputs, from a file.
 package struct CandidateFile: KernelBackend {
   package let name: String
-  /// The case.
+  /// The case that the file answers.
   package let example: KernelCase
-  /// What its tolerances go by.
+  /// The format of its real numbers, which sets the tolerances.
   package let precision: CandidatePrecision
   private let tensors: [NamedTensor]
 
@@ -27,7 +27,7 @@ package struct CandidateFile: KernelBackend {
       throw GoldenError(
         "\(path): its metadata do not say which case it answers; give --kernel and --case")
     }
-    guard let kernel = kernels.first(where: { $0.name == kernelName }),
+    guard let kernel = Kernel(rawValue: kernelName),
       let example = kernel.cases.first(where: { $0.name == caseName })
     else {
       throw GoldenError(
@@ -37,31 +37,30 @@ package struct CandidateFile: KernelBackend {
     self.example = example
     var formats: Set<StorageFormat> = []
     var tensors: [NamedTensor] = []
-    for reference in kernel.reference(example) where file.contains(reference.name) {
+    for output in kernel.outputs where file.contains(output.name) {
       let (format, shape) = (
-        try file.format(of: reference.name), try file.shape(of: reference.name)
+        try file.format(of: output.name), try file.shape(of: output.name)
       )
       let axes = shape.enumerated().map { n, size in
-        (n < reference.axes.count ? reference.axes[n] : "axis \(n)", size)
+        (n < output.axes.count ? output.axes[n] : "axis \(n)", size)
       }
       if format.isFloatingPoint {
         formats.insert(format)
-        let values: Tensor<Double> = try file.tensor(reference.name)
-        tensors.append(NamedTensor(reference.name, axes, reals: values.elements))
+        let values: Tensor<Double> = try file.tensor(output.name)
+        tensors.append(NamedTensor(output.name, axes, reals: values.elements))
       } else {
         tensors.append(
-          NamedTensor(reference.name, axes, integers: try file.integers(reference.name).elements))
+          NamedTensor(output.name, axes, integers: try file.integers(output.name).elements))
       }
     }
     if tensors.isEmpty {
       throw GoldenError(
         "\(path): none of the outputs of \(example.path) is in it: "
-          + kernel.reference(example).map(\.name).joined(separator: ", "))
+          + kernel.outputs.map(\.name).joined(separator: ", "))
     }
     if formats.count > 1 {
-      throw GoldenError(
-        "\(path): its outputs have several formats, \(formats.map(\.rawValue).sorted().joined(separator: " and ")); one case has one"
-      )
+      let names = formats.map(\.rawValue).sorted().joined(separator: " and ")
+      throw GoldenError("\(path): its outputs have several formats, \(names); one case has one")
     }
     let format = formats.first?.rawValue ?? "F32"
     guard let precision = CandidatePrecision(rawValue: format) else {

@@ -1,22 +1,27 @@
-// Somebody who runs kernels: the package's own code, a device, or a file of outputs.
+// Anything that can run the kernels: the package's own code, a device, or a file of outputs.
 //
 // In:  a case.
-// Out: what came of it, as tensors with the reference's names.
+// Out: its outputs, as tensors with the reference's names.
+//
+// A backend switches over `Kernel` without a default, so that a new kernel does not compile before
+// every backend has it or says why it has not.
 
-/// Runs kernels.
+/// Anything that can run the kernels.
 package protocol KernelBackend {
-  /// "cpu".
+  /// The name in reports, such as "cpu".
   var name: String { get }
-  /// The outputs of a case, or of some of them; throws `NotRun` where it cannot run such a kernel.
+  /// The outputs of a case, or some of them.
+  ///
+  /// Throws `NotRun`, with the reason, for a kernel that it knowingly does not run.
   func outputs(of example: KernelCase) throws -> [NamedTensor]
 }
 
-/// A case that a backend does not run: it is skipped, which is not passed.
+/// Why a backend does not run a case. The case is reported as skipped, which is not passed.
 package struct NotRun: Error, CustomStringConvertible {
-  /// Why: one line.
+  /// The reason, in one line.
   package let description: String
 
-  /// A reason.
+  /// With this reason.
   package init(_ description: String) { self.description = description }
 }
 
@@ -27,7 +32,7 @@ package func check(
   _ backend: some KernelBackend, precision: CandidatePrecision = .float32,
   where isWanted: (KernelCase) -> Bool
 ) -> [Verdict] {
-  kernels.flatMap { kernel in
+  Kernel.allCases.flatMap { kernel in
     kernel.cases.filter(isWanted).flatMap { example -> [Verdict] in
       do {
         return kernel.verdicts(example, candidate: try backend.outputs(of: example), precision)

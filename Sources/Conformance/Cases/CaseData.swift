@@ -10,7 +10,7 @@
 import Tensors
 
 /// Makes the tensors of one case; each has a stream of its own.
-struct Filling {
+struct CaseData {
   let seed: UInt64
   private var stream: UInt64 = 0
 

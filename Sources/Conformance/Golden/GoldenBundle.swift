@@ -37,11 +37,11 @@ package struct GoldenBundle: Sendable {
 
   /// "proxy-scores.ties.safetensors".
   package static func fileName(_ example: KernelCase) -> String {
-    "\(example.kernel).\(example.name).safetensors"
+    "\(example.kernel.name).\(example.name).safetensors"
   }
 
   /// The file of one case.
-  package static func bytes(_ kernel: some Kernel, _ example: KernelCase) throws -> [UInt8] {
+  package static func bytes(_ kernel: Kernel, _ example: KernelCase) throws -> [UInt8] {
     let references = kernel.reference(example)
     var axes: [String: [String]] = [:]
     var file = SafetensorsWriter()
@@ -63,8 +63,8 @@ package struct GoldenBundle: Sendable {
     if !example.isExact {
       for precision in CandidatePrecision.allCases where example.misfit(precision) == nil {
         let all = kernel.allowedErrors(example, references, precision)
-        for (R, allowed) in zip(references, all) {
-          guard case .reals = R.values, R.name != "gap" else { continue }
+        for (n, output) in kernel.outputs.enumerated() where !output.isInteger && output.isJudged {
+          let (R, allowed) = (references[n], all[n])
           let name = "allowed/\(precision.rawValue.lowercased())/\(R.name)"
           axes[name] = Array(R.axes.dropLast())
           try file.add(
@@ -73,7 +73,7 @@ package struct GoldenBundle: Sendable {
       }
     }
     file.metadata = [
-      "schema": schema, "generator": generator, "kernel": example.kernel, "case": example.name,
+      "schema": schema, "generator": generator, "kernel": kernel.name, "case": example.name,
       "summary": kernel.summary, "purpose": example.purpose, "seed": "\(example.seed)",
       "parameters": try json(example.parameters), "axes": try json(axes), "ties": tieRule,
     ]
@@ -86,7 +86,7 @@ package struct GoldenBundle: Sendable {
     try makeFolder(folder)
     try requireOwnManifest()
     var entries: [Manifest.Entry] = []
-    for kernel in kernels {
+    for kernel in Kernel.allCases {
       for example in kernel.cases where isWanted(example) {
         let bytes = try Self.bytes(kernel, example)
         let name = Self.fileName(example)
@@ -149,7 +149,7 @@ package struct GoldenBundle: Sendable {
       if digest != entry.sha256 {
         faults.append("\(entry.file): its SHA-256 is \(digest), the manifest says \(entry.sha256)")
       } else if manifest.generator == Self.generator {
-        guard let kernel = kernels.first(where: { $0.name == entry.kernel }),
+        guard let kernel = Kernel(rawValue: entry.kernel),
           let example = kernel.cases.first(where: { $0.name == entry.case })
         else {
           faults.append("\(entry.file): there is no case \(entry.kernel)/\(entry.case)")
@@ -183,7 +183,7 @@ struct Manifest: Codable {
 
     init(_ example: KernelCase, file: String, _ content: [UInt8]) {
       (self.file, sha256, bytes) = (file, Conformance.sha256(content), content.count)
-      (kernel, `case`, purpose) = (example.kernel, example.name, example.purpose)
+      (kernel, `case`, purpose) = (example.kernel.name, example.name, example.purpose)
       (seed, exact) = (example.seed, example.isExact)
     }
   }

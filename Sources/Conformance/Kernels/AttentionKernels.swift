@@ -1,4 +1,4 @@
-// Kernels: exact attention, over chosen rows (LRQK, step 8) or over all of them.
+// Kernels: exact attention, over chosen rows (LRQK, stage 8) or over all of them.
 //
 // In:  q (H, d); K and V (M, S, d), the rows of M holders, each serving H / M heads in turn;
 //      slots (H, n) of the rows that each head attends to, in token order. Dense: K and V (M, l, d),
@@ -8,14 +8,15 @@
 //   s_i = (q · K[slots_i]) / √d,   w_i = exp(s_i − max s) / Σ exp(s − max s),   out = Σ w_i V[slots_i]
 
 /// Attention over the rows of some slots.
-struct SparseAttentionKernel: Kernel {
-  let name = "sparse-attention"
+struct SparseAttentionKernel: KernelDefinition {
+  let kernel = Kernel.sparseAttention
   let summary =
     "out (H, d) = softmax(q Kᵀ / √d) V over the rows slots (H, n) of K, V (M, S, d)"
+  let outputs: [KernelOutput] = [.reals("out", "head", "width")]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let slots = x.integers("slots")
-    return attendAll(x) { h in slots[slice: h].elements }
+    out.write("out", answers(x) { h in slots[slice: h].elements })
   }
 
   var cases: [KernelCase] {
@@ -23,11 +24,11 @@ struct SparseAttentionKernel: Kernel {
       _ name: String, _ purpose: String, seed: UInt64, S: Int = 41, n: Int = 23,
       _ change: (NamedTensor) -> NamedTensor = { $0 }
     ) -> KernelCase {
-      var filling = Filling(seed: seed)
-      let tensors = attentionTensors(&filling, heads: 6, holders: 2, rows: ("slot", S), width: 8)
-      let slots = (0..<6).flatMap { _ in filling.distinct(n, below: S, ascending: false) }
+      var data = CaseData(seed: seed)
+      let tensors = attentionTensors(&data, heads: 6, holders: 2, rows: ("slot", S), width: 8)
+      let slots = (0..<6).flatMap { _ in data.distinct(n, below: S, ascending: false) }
       return KernelCase(
-        self.name, name, purpose, seed: seed,
+        kernel, name, purpose, seed: seed,
         (tensors + [NamedTensor("slots", [("head", 6), ("attended", n)], integers: slots)])
           .map(change))
     }
@@ -54,32 +55,34 @@ struct SparseAttentionKernel: Kernel {
 
 extension SparseAttentionKernel {
   fileprivate var everyRowCounts: KernelCase {
-    var filling = Filling(seed: 8)
-    let tensors = sentinels(&filling, heads: 4, holders: 2, rows: ("slot", 600))
-    let slots = (0..<4).flatMap { _ in filling.distinct(512, below: 600, ascending: false) }
+    var data = CaseData(seed: 8)
+    let tensors = sentinels(&data, heads: 4, holders: 2, rows: ("slot", 600))
+    let slots = (0..<4).flatMap { _ in data.distinct(512, below: 600, ascending: false) }
     return KernelCase(
-      name, "every-row-counts", "512 equal scores, sums of integers: one wrong row shows", seed: 8,
+      kernel, "every-row-counts", "512 equal scores, sums of integers: one wrong row shows",
+      seed: 8,
       isExact: true,
       tensors + [NamedTensor("slots", [("head", 4), ("attended", 512)], integers: slots)])
   }
 }
 
 /// Attention over all rows.
-struct DenseAttentionKernel: Kernel {
-  let name = "dense-attention"
+struct DenseAttentionKernel: KernelDefinition {
+  let kernel = Kernel.denseAttention
   let summary = "out (H, d) = softmax(q Kᵀ / √d) V over all rows of K, V (M, l, d)"
+  let outputs: [KernelOutput] = [.reals("out", "head", "width")]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let rows = Array(0..<x["K"].shape[1])
-    return attendAll(x) { _ in rows }
+    out.write("out", answers(x) { _ in rows })
   }
 
   var cases: [KernelCase] {
     func make(_ name: String, _ purpose: String, seed: UInt64, l: Int) -> KernelCase {
-      var filling = Filling(seed: seed)
+      var data = CaseData(seed: seed)
       return KernelCase(
-        self.name, name, purpose, seed: seed,
-        attentionTensors(&filling, heads: 6, holders: 3, rows: ("token", l), width: 8))
+        kernel, name, purpose, seed: seed,
+        attentionTensors(&data, heads: 6, holders: 3, rows: ("token", l), width: 8))
     }
     return [
       make("random", "two heads a holder", seed: 1, l: 37),
@@ -92,11 +95,11 @@ struct DenseAttentionKernel: Kernel {
 
 extension DenseAttentionKernel {
   fileprivate var everyRowCounts: KernelCase {
-    var filling = Filling(seed: 4)
+    var data = CaseData(seed: 4)
     return KernelCase(
-      name, "every-row-counts", "2,048 equal scores, sums of integers: one wrong row shows",
+      kernel, "every-row-counts", "2,048 equal scores, sums of integers: one wrong row shows",
       seed: 4,
-      isExact: true, sentinels(&filling, heads: 2, holders: 1, rows: ("token", 2048)))
+      isExact: true, sentinels(&data, heads: 2, holders: 1, rows: ("token", 2048)))
   }
 }
 
@@ -106,12 +109,12 @@ extension DenseAttentionKernel {
 /// two, every weight is 1/n, and an answer is a sum of integers over n. The sum is at most 256, so that
 /// even BF16 has it: every bit counts. A wrong value changes the sum, a wrong key the weights.
 private func sentinels(
-  _ filling: inout Filling, heads H: Int, holders M: Int, rows: (String, Int)
+  _ data: inout CaseData, heads H: Int, holders M: Int, rows: (String, Int)
 ) -> [NamedTensor] {
   let axes = [("holder", M), rows, ("width", 4)]
-  let values = filling.smallIntegers("V", axes)
+  let values = data.smallIntegers("V", axes)
   var keys: [Double] = []
-  if case .reals(let numbers) = filling.smallIntegers("K", axes).values {
+  if case .reals(let numbers) = data.smallIntegers("K", axes).values {
     for first in stride(from: 0, to: numbers.count, by: 4) {
       let three = numbers[first..<first + 3]
       keys += three + [8 - three.reduce(0, +)]
@@ -124,16 +127,17 @@ private func sentinels(
 }
 
 private func attentionTensors(
-  _ filling: inout Filling, heads H: Int, holders M: Int, rows: (String, Int), width d: Int
+  _ data: inout CaseData, heads H: Int, holders M: Int, rows: (String, Int), width d: Int
 ) -> [NamedTensor] {
   [
-    filling.normals("q", [("head", H), ("width", d)]),
-    filling.normals("K", [("holder", M), rows, ("width", d)]),
-    filling.normals("V", [("holder", M), rows, ("width", d)]),
+    data.normals("q", [("head", H), ("width", d)]),
+    data.normals("K", [("holder", M), rows, ("width", d)]),
+    data.normals("V", [("holder", M), rows, ("width", d)]),
   ]
 }
 
-private func attendAll<N: KernelNumber>(_ x: Inputs<N>, _ rows: (Int) -> [Int]) -> Outputs {
+/// The attention of every head over its `rows`, (H, d).
+private func answers<N: KernelNumber>(_ x: Inputs<N>, _ rows: (Int) -> [Int]) -> Grid<N> {
   let (q, K, V) = (x["q"], x["K"], x["V"])
   let (H, M) = (q.shape[0], K.shape[0])
   var answers = Grid(q.shape, filledWith: N.zero)
@@ -141,9 +145,7 @@ private func attendAll<N: KernelNumber>(_ x: Inputs<N>, _ rows: (Int) -> [Int]) 
     let holder = h * M / H
     answers[slice: h] = attended(q[slice: h], K[slice: holder], V[slice: holder], rows(h))
   }
-  var out = Outputs()
-  out.add("out", ["head", "width"], answers)
-  return out
+  return answers
 }
 
 /// softmax(q Kᵀ / √d) V over `rows`, for one query (d).

@@ -1,4 +1,4 @@
-// Kernel: codes and bases of a new token (LRQK, steps 3 and 4).
+// Kernel: codes and bases of a new token (LRQK, stages 3 and 4).
 //
 // In:  q (G, d) and k (1, d); bases B_Q, B_K (r, d); of each query's selected rows the codes
 //      A_Omega (G, n, r) and keys K_Omega (G, n, d); lambda_1, lambda_2; how many alternations.
@@ -13,22 +13,24 @@
 // 1 and 2 are repeated; 3 runs once for queries and once for keys. For G = 1 it is the released solver.
 
 /// The alternating solver, then the projection of both bases.
-struct DecodeCodesKernel: Kernel {
-  let name = "decode-codes"
+struct DecodeCodesKernel: KernelDefinition {
+  let kernel = Kernel.decodeCodes
   let summary = "q_hat (G, r), k_hat (1, r) by alternation, and both bases (r, d) after them"
   let solvesSystems = true
+  let outputs: [KernelOutput] = [
+    .reals("q_hat", "head", "rank"), .reals("k_hat", "key", "rank"), .reals("B_Q", "rank", "width"),
+    .reals("B_K", "rank", "width"),
+  ]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let new = newCodes(
       q: x["q"], k: x["k"], B_Q: x["B_Q"], B_K: x["B_K"], A_Omega: x["A_Omega"],
       K_Omega: x["K_Omega"], lambda1: x.parameter("lambda_1"), lambda2: x.parameter("lambda_2"),
       alternations: x.count("alternations"))
-    var out = Outputs()
-    out.add("q_hat", ["head", "rank"], new.q_hat)
-    out.add("k_hat", ["key", "rank"], new.k_hat)
-    out.add("B_Q", ["rank", "width"], new.B_Q)
-    out.add("B_K", ["rank", "width"], new.B_K)
-    return out
+    out.write("q_hat", new.q_hat)
+    out.write("k_hat", new.k_hat)
+    out.write("B_Q", new.B_Q)
+    out.write("B_K", new.B_K)
   }
 
   var cases: [KernelCase] {
@@ -37,20 +39,20 @@ struct DecodeCodesKernel: Kernel {
       alternations: Int = 2,
       weights: Double = 1
     ) -> KernelCase {
-      var filling = Filling(seed: seed)
+      var data = CaseData(seed: seed)
       let (d, r) = (12, 5)
       return KernelCase(
-        self.name, name, purpose, seed: seed,
+        kernel, name, purpose, seed: seed,
         parameters: [
           "lambda_1": weights, "lambda_2": weights, "alternations": Double(alternations),
         ],
         [
-          filling.normals("q", [("head", G), ("width", d)]),
-          filling.normals("k", [("key", 1), ("width", d)]),
-          filling.normals("B_Q", [("rank", r), ("width", d)]),
-          filling.normals("B_K", [("rank", r), ("width", d)]),
-          filling.normals("A_Omega", [("head", G), ("selected", n), ("rank", r)]),
-          filling.normals("K_Omega", [("head", G), ("selected", n), ("width", d)]),
+          data.normals("q", [("head", G), ("width", d)]),
+          data.normals("k", [("key", 1), ("width", d)]),
+          data.normals("B_Q", [("rank", r), ("width", d)]),
+          data.normals("B_K", [("rank", r), ("width", d)]),
+          data.normals("A_Omega", [("head", G), ("selected", n), ("rank", r)]),
+          data.normals("K_Omega", [("head", G), ("selected", n), ("width", d)]),
         ])
     }
     return [
@@ -72,7 +74,7 @@ struct DecodeCodesKernel: Kernel {
     }
     let (one, r, d, n) = (("head", 1), ("rank", 1), ("width", 4), ("selected", 3))
     return KernelCase(
-      name, "slow", "the second alternation changes nearly all: one less shows in every format",
+      kernel, "slow", "the second alternation changes nearly all: one less shows in every format",
       parameters: ["lambda_1": 1, "lambda_2": 1, "alternations": 2],
       [
         numbers("q", [one, d], [2, 1.5, 1, 1.5]),

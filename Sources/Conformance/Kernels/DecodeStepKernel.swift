@@ -1,4 +1,4 @@
-// Kernel: a prompt and some decode steps of one layer (LRQK, steps 2 to 8), everything in its place.
+// Kernel: a prompt and some decode steps of one layer (LRQK, stages 2 to 8), everything in its place.
 //
 // In:  the prompt's Q (H, l, d); K, V (M, l + T, d) of all tokens; q (T, H, d) of the new ones. Codes to
 //      start the one sweep from: A_Q (C, l H/C, r), A_K (C, l, r). C holders of codes: one each query
@@ -15,12 +15,16 @@
 //     attend   the selected rows, then the ring n + 1 − w ... n
 
 /// A prompt, then codes, scores, sets, copies and attention of several steps.
-struct DecodeStepKernel: Kernel {
-  let name = "decode-step"
+struct DecodeStepKernel: KernelDefinition {
+  let kernel = Kernel.decodeStep
   let summary =
     "a prompt and several decode steps of a layer: selected sets, missed rows, attention"
+  let outputs: [KernelOutput] = [
+    .integers("selected", "step", "head", "place"), .integers("missed", "step", "head"),
+    .reals("out", "step", "head", "width"), .gap("step", "head"),
+  ]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let (q, K, V) = (x["q"], x["K"], x["V"])
     let (T, H, d) = (q.shape[0], q.shape[1], q.shape[2])
     let (M, k, w) = (K.shape[0], x.count("k"), x.count("w"))
@@ -51,12 +55,10 @@ struct DecodeStepKernel: Kernel {
         for place in 0..<k { selected[t, h, place] = set[place] }
       }
     }
-    var out = Outputs()
-    out.add("selected", ["step", "head", "place"], integers: selected)
-    out.add("missed", ["step", "head"], integers: missed)
-    out.add("out", ["step", "head", "width"], answers)
-    out.add("gap", ["step", "head"], gaps)
-    return out
+    out.write("selected", integers: selected)
+    out.write("missed", integers: missed)
+    out.write("out", answers)
+    out.write("gap", gaps)
   }
 
   var cases: [KernelCase] {
@@ -74,22 +76,22 @@ struct DecodeStepKernel: Kernel {
     _ name: String, _ purpose: String, seed: UInt64, T: Int = 6, l: Int = 41, w: Int = 5,
     hole: Int = 1, isAlternating: Bool = true
   ) -> KernelCase {
-    var filling = Filling(seed: seed)
+    var data = CaseData(seed: seed)
     let (H, M, d, r, k) = (4, 2, 8, 3, 12)
     let C = isAlternating ? H : M
     return KernelCase(
-      self.name, name, purpose, seed: seed,
+      kernel, name, purpose, seed: seed,
       parameters: [
         "k": Double(k), "w": Double(w), "candidates_hole": Double(hole),
         "alternations": isAlternating ? 2 : 0,
       ],
       [
-        filling.normals("Q", [("head", H), ("token", l), ("width", d)]),
-        filling.normals("K", [("key_value_head", M), ("token", l + T), ("width", d)]),
-        filling.normals("V", [("key_value_head", M), ("token", l + T), ("width", d)]),
-        filling.normals("A_Q", [("holder", C), ("query", l * H / C), ("rank", r)]),
-        filling.normals("A_K", [("holder", C), ("token", l), ("rank", r)]),
-        filling.normals("q", [("step", T), ("head", H), ("width", d)]),
+        data.normals("Q", [("head", H), ("token", l), ("width", d)]),
+        data.normals("K", [("key_value_head", M), ("token", l + T), ("width", d)]),
+        data.normals("V", [("key_value_head", M), ("token", l + T), ("width", d)]),
+        data.normals("A_Q", [("holder", C), ("query", l * H / C), ("rank", r)]),
+        data.normals("A_K", [("holder", C), ("token", l), ("rank", r)]),
+        data.normals("q", [("step", T), ("head", H), ("width", d)]),
       ])
   }
 }

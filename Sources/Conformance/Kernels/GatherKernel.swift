@@ -1,42 +1,43 @@
-// Kernel: missed rows from the host into their slots (LRQK, step 7). Copies only: every bit counts.
+// Kernel: missed rows from the host into their slots (LRQK, stage 7). Copies only: every bit counts.
 //
 // In:  K_host, V_host (l, d); tokens (m) and slots (m); K, V (S, d) as they lie on the device.
 // Out: K, V (S, d):   K[slots[i]] = K_host[tokens[i]], and V likewise; other rows stay.
 
 /// The copies of a step.
-struct GatherKernel: Kernel {
-  let name = "gather"
+struct GatherKernel: KernelDefinition {
+  let kernel = Kernel.gather
   let summary = "K and V (S, d) with rows tokens (m) of the host's (l, d) in their slots (m)"
+  let outputs: [KernelOutput] = [
+    .reals("K", "slot", "width"), .reals("V", "slot", "width"),
+  ]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let (tokens, slots) = (x.integers("tokens").elements, x.integers("slots").elements)
-    var out = Outputs()
     for name in ["K", "V"] {
       let host = x["\(name)_host"]
       var device = x[name]
       for (token, slot) in zip(tokens, slots) {
         for i in 0..<host.shape[1] { device[slot, i] = host[token, i] }
       }
-      out.add(name, ["slot", "width"], device)
+      out.write(name, device)
     }
-    return out
   }
 
   var cases: [KernelCase] {
     func make(_ name: String, _ purpose: String, seed: UInt64, missed m: Int) -> KernelCase {
-      var filling = Filling(seed: seed)
+      var data = CaseData(seed: seed)
       let (l, S, d) = (43, 17, 6)
-      let tokens = filling.distinct(m, below: l, ascending: true)
-      let slots = filling.distinct(m, below: S, ascending: true)
+      let tokens = data.distinct(m, below: l, ascending: true)
+      let slots = data.distinct(m, below: S, ascending: true)
       return KernelCase(
-        self.name, name, purpose, seed: seed, isExact: true,
+        kernel, name, purpose, seed: seed, isExact: true,
         [
-          filling.normals("K_host", [("token", l), ("width", d)]).scaling(row: 0, by: 1e-41),
-          filling.normals("V_host", [("token", l), ("width", d)]),
+          data.normals("K_host", [("token", l), ("width", d)]).scaling(row: 0, by: 1e-41),
+          data.normals("V_host", [("token", l), ("width", d)]),
           NamedTensor("tokens", [("missed", m)], integers: tokens),
           NamedTensor("slots", [("missed", m)], integers: slots),
-          filling.normals("K", [("slot", S), ("width", d)]),
-          filling.normals("V", [("slot", S), ("width", d)]),
+          data.normals("K", [("slot", S), ("width", d)]),
+          data.normals("V", [("slot", S), ("width", d)]),
         ])
     }
     return [

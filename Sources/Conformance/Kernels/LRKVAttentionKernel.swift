@@ -10,12 +10,13 @@
 // Positions: the residual's key has none (`sharedOnly` of the package, an exact form).
 
 /// Attention over shared rows and residual codes.
-struct LRKVAttentionKernel: Kernel {
-  let name = "lrkv-attention"
+struct LRKVAttentionKernel: KernelDefinition {
+  let kernel = Kernel.lrkvAttention
   let summary =
     "out (H, d) over K, V (l, d) and residuals R (l, H, r) Bᵀ (r, d) of each head"
+  let outputs: [KernelOutput] = [.reals("out", "head", "width")]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let (q, K, V) = (x["q"], x["K"], x["V"])
     let (R_K, R_V, B_K, B_V) = (x["R_K"], x["R_V"], x["B_K"], x["B_V"])
     let (l, H, d, r) = (K.shape[0], q.shape[0], q.shape[1], B_K.shape[2])
@@ -46,25 +47,23 @@ struct LRKVAttentionKernel: Kernel {
         answers[h, i] = sum.stored
       }
     }
-    var out = Outputs()
-    out.add("out", ["head", "width"], answers)
-    return out
+    out.write("out", answers)
   }
 
   var cases: [KernelCase] {
     func make(_ name: String, _ purpose: String, seed: UInt64, l: Int) -> KernelCase {
-      var filling = Filling(seed: seed)
+      var data = CaseData(seed: seed)
       let (H, d, r) = (5, 8, 3)
       return KernelCase(
-        self.name, name, purpose, seed: seed,
+        kernel, name, purpose, seed: seed,
         [
-          filling.normals("q", [("head", H), ("width", d)]),
-          filling.normals("K", [("token", l), ("width", d)]),
-          filling.normals("V", [("token", l), ("width", d)]),
-          filling.normals("R_K", [("token", l), ("head", H), ("rank", r)]),
-          filling.normals("R_V", [("token", l), ("head", H), ("rank", r)]),
-          filling.normals("B_K", [("head", H), ("width", d), ("rank", r)]),
-          filling.normals("B_V", [("head", H), ("width", d), ("rank", r)]),
+          data.normals("q", [("head", H), ("width", d)]),
+          data.normals("K", [("token", l), ("width", d)]),
+          data.normals("V", [("token", l), ("width", d)]),
+          data.normals("R_K", [("token", l), ("head", H), ("rank", r)]),
+          data.normals("R_V", [("token", l), ("head", H), ("rank", r)]),
+          data.normals("B_K", [("head", H), ("width", d), ("rank", r)]),
+          data.normals("B_V", [("head", H), ("width", d), ("rank", r)]),
         ])
     }
     return [

@@ -1,4 +1,4 @@
-// Kernel: hit and miss (LRQK, step 7). Integers only.
+// Kernel: hit and miss (LRQK, stage 7). Integers only.
 //
 // In:  resident (S): the token whose row lies in each slot, −1 where none does; the first `reserved`
 //      slots belong to the recent ring and are left alone. needed (k): tokens, ascending.
@@ -9,35 +9,36 @@
 // missed tokens take free slots, the lowest first, in token order.
 
 /// Which rows have to be copied, and where to.
-struct PlanKernel: Kernel {
-  let name = "plan"
+struct PlanKernel: KernelDefinition {
+  let kernel = Kernel.plan
   let summary = "missed tokens (k) and their slots, from residents (S) and needed tokens (k)"
+  let outputs: [KernelOutput] = [
+    .integers("missed", "place"), .integers("slots", "place"), .integers("after", "slot"),
+  ]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let (resident, needed) = (x.integers("resident").elements, x.integers("needed").elements)
     let plan = residency(resident, reserved: x.count("reserved"), needed: needed)
     let empty = Array(repeating: -1, count: needed.count - plan.missed.count)
-    var out = Outputs()
-    out.add("missed", ["place"], integers: Grid([needed.count], plan.missed + empty))
-    out.add("slots", ["place"], integers: Grid([needed.count], plan.slots + empty))
-    out.add("after", ["slot"], integers: Grid([resident.count], plan.after))
-    return out
+    out.write("missed", integers: Grid([needed.count], plan.missed + empty))
+    out.write("slots", integers: Grid([needed.count], plan.slots + empty))
+    out.write("after", integers: Grid([resident.count], plan.after))
   }
 
   var cases: [KernelCase] {
     func make(
       _ name: String, _ purpose: String, seed: UInt64, slots S: Int = 29, needed k: Int = 19,
-      _ holding: (inout Filling, [Int]) -> [Int]
+      _ holding: (inout CaseData, [Int]) -> [Int]
     ) -> KernelCase {
-      var filling = Filling(seed: seed)
-      let needed = filling.distinct(k, below: 90, ascending: true)
+      var data = CaseData(seed: seed)
+      let needed = data.distinct(k, below: 90, ascending: true)
       let reserved = 5
-      let held = holding(&filling, needed)
+      let held = holding(&data, needed)
       let empty = Array(repeating: -1, count: S - reserved - held.count)
       // The ring's own tokens are newer than all that can be needed.
       let resident = (0..<reserved).map { 90 + $0 } + held + empty
       return KernelCase(
-        self.name, name, purpose, seed: seed, isExact: true,
+        kernel, name, purpose, seed: seed, isExact: true,
         parameters: ["reserved": Double(reserved)],
         [
           NamedTensor("resident", [("slot", S)], integers: resident),
@@ -47,23 +48,23 @@ struct PlanKernel: Kernel {
     return [
       make("first", "nothing is there yet", seed: 1) { _, _ in [] },
       make("all-there", "every needed token lies somewhere: nothing moves", seed: 2) {
-        filling, needed in
-        let order = filling.distinct(needed.count, below: needed.count, ascending: false)
+        data, needed in
+        let order = data.distinct(needed.count, below: needed.count, ascending: false)
         return order.map { needed[$0] }
       },
       make("none-there", "as many tokens lie there as are needed, all of them others", seed: 3) {
-        filling, needed in
+        data, needed in
         let others = (0..<90).filter { !needed.contains($0) }
-        return filling.distinct(needed.count, below: others.count, ascending: false).map {
+        return data.distinct(needed.count, below: others.count, ascending: false).map {
           others[$0]
         }
       },
       make("some-there", "hits between misses, free slots between occupied ones", seed: 4) {
-        filling, _ in
-        filling.distinct(24, below: 90, ascending: false)
+        data, _ in
+        data.distinct(24, below: 90, ascending: false)
       },
-      make("holes", "slots without a token between others", seed: 5) { filling, _ in
-        filling.distinct(24, below: 90, ascending: false).enumerated().map {
+      make("holes", "slots without a token between others", seed: 5) { data, _ in
+        data.distinct(24, below: 90, ascending: false).enumerated().map {
           $0 % 3 == 1 ? -1 : $1
         }
       },

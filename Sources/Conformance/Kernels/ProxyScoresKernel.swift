@@ -1,38 +1,37 @@
-// Kernel: proxy scores, one dot product of width r for every candidate (LRQK, step 5).
+// Kernel: proxy scores, one dot product of width r for every candidate (LRQK, stage 5).
 //
 // In:  A_K (c, r) codes of the candidates; q_hat (H, r) codes of the queries that share them.
 // Out: scores (H, c):   s[h, t] = Σ_j q_hat[h, j] A_K[t, j]
 
 /// s = q_hat A_Kᵀ.
-struct ProxyScoresKernel: Kernel {
-  let name = "proxy-scores"
+struct ProxyScoresKernel: KernelDefinition {
+  let kernel = Kernel.proxyScores
   let summary = "scores (H, c) = q_hat (H, r) A_K (c, r)ᵀ"
+  let outputs: [KernelOutput] = [.reals("scores", "head", "candidate")]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let (A_K, q_hat) = (x["A_K"], x["q_hat"])
     var scores = Grid([q_hat.shape[0], A_K.shape[0]], filledWith: N.zero)
     for h in 0..<q_hat.shape[0] {
       for t in 0..<A_K.shape[0] { scores[h, t] = proxyScore(q_hat, h, A_K, t).stored }
     }
-    var out = Outputs()
-    out.add("scores", ["head", "candidate"], scores)
-    return out
+    out.write("scores", scores)
   }
 
   var cases: [KernelCase] {
     func make(
       _ name: String, _ purpose: String, seed: UInt64, c: Int = 37, isExact: Bool = false,
-      _ fill: (inout Filling, String, [(String, Int)]) -> NamedTensor
+      _ fill: (inout CaseData, String, [(String, Int)]) -> NamedTensor
     ) -> KernelCase {
-      var filling = Filling(seed: seed)
+      var data = CaseData(seed: seed)
       return KernelCase(
-        self.name, name, purpose, seed: seed, isExact: isExact,
+        kernel, name, purpose, seed: seed, isExact: isExact,
         [
-          fill(&filling, "A_K", [("candidate", c), ("rank", 5)]),
-          fill(&filling, "q_hat", [("head", 6), ("rank", 5)]),
+          fill(&data, "A_K", [("candidate", c), ("rank", 5)]),
+          fill(&data, "q_hat", [("head", 6), ("rank", 5)]),
         ])
     }
-    let random = { (f: inout Filling, name: String, axes: [(String, Int)]) in f.normals(name, axes)
+    let random = { (f: inout CaseData, name: String, axes: [(String, Int)]) in f.normals(name, axes)
     }
     return [
       make("random", "normals", seed: 1, random),

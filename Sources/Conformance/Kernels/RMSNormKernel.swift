@@ -4,11 +4,12 @@
 // Out: y (n, D):   y[t, i] = weight[i] x[t, i] / √(mean_j x[t, j]² + epsilon)
 
 /// weight ⊙ x / √(mean x² + ε).
-struct RMSNormKernel: Kernel {
-  let name = "rms-norm"
+struct RMSNormKernel: KernelDefinition {
+  let kernel = Kernel.rmsNorm
   let summary = "y (n, D) = weight (D) x / √(mean x² + epsilon)"
+  let outputs: [KernelOutput] = [.reals("y", "token", "width")]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let (rows, weight, epsilon) = (x["x"], x["weight"], x.parameter("epsilon"))
     let D = rows.shape[1]
     var y = rows
@@ -18,9 +19,7 @@ struct RMSNormKernel: Kernel {
       let root = (squares / N(rounding: Double(D)) + epsilon).squareRoot()
       for i in 0..<D { y[t, i] = (weight.elements[i] * (rows[t, i] / root)).stored }
     }
-    var out = Outputs()
-    out.add("y", ["token", "width"], y)
-    return out
+    out.write("y", y)
   }
 
   var cases: [KernelCase] {
@@ -28,12 +27,12 @@ struct RMSNormKernel: Kernel {
       _ name: String, _ purpose: String, seed: UInt64, rows n: Int = 5, epsilon: Double = 1e-5,
       _ change: (NamedTensor) -> NamedTensor = { $0 }
     ) -> KernelCase {
-      var filling = Filling(seed: seed)
+      var data = CaseData(seed: seed)
       return KernelCase(
-        self.name, name, purpose, seed: seed, parameters: ["epsilon": Double(Float(epsilon))],
+        kernel, name, purpose, seed: seed, parameters: ["epsilon": Double(Float(epsilon))],
         [
-          change(filling.normals("x", [("token", n), ("width", 48)])),
-          filling.normals("weight", [("width", 48)]),
+          change(data.normals("x", [("token", n), ("width", 48)])),
+          data.normals("weight", [("width", 48)]),
         ])
     }
     return [

@@ -11,11 +11,12 @@
 import Tensors
 
 /// Pairs (i, i + d/2), turned.
-struct RotaryKernel: Kernel {
-  let name = "rope"
+struct RotaryKernel: KernelDefinition {
+  let kernel = Kernel.rope
   let summary = "y (n, H, d): pairs (i, i + d/2) of x turned by cosines, sines (n, d/2)"
+  let outputs: [KernelOutput] = [.reals("y", "token", "head", "width")]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let (rows, cosines, sines) = (x["x"], x["cosines"], x["sines"])
     let (n, H, half) = (rows.shape[0], rows.shape[1], rows.shape[2] / 2)
     var y = rows
@@ -28,22 +29,20 @@ struct RotaryKernel: Kernel {
         }
       }
     }
-    var out = Outputs()
-    out.add("y", ["token", "head", "width"], y)
-    return out
+    out.write("y", y)
   }
 
   var cases: [KernelCase] {
     func make(_ name: String, _ purpose: String, seed: UInt64, _ positions: [Int]) -> KernelCase {
-      var filling = Filling(seed: seed)
+      var data = CaseData(seed: seed)
       let (n, H, d) = (positions.count, 3, 16)
       let angles = rotaryAngles(positions, width: d)
       let axes = [("token", n), ("pair", d / 2)]
       return KernelCase(
-        self.name, name, purpose, seed: seed,
+        kernel, name, purpose, seed: seed,
         isExact: positions.allSatisfy { $0 == 0 },
         [
-          filling.normals("x", [("token", n), ("head", H), ("width", d)]),
+          data.normals("x", [("token", n), ("head", H), ("width", d)]),
           NamedTensor("positions", [("token", n)], integers: positions),
           NamedTensor("cosines", axes, reals: angles.cosines),
           NamedTensor("sines", axes, reals: angles.sines),

@@ -1,4 +1,4 @@
-// Kernels: one sweep of prefill (LRQK, step 2), over rows and in d by d space.
+// Kernels: one sweep of prefill (LRQK, stage 2), over rows and in d by d space.
 //
 // In:  Q (m, d) and K (l, d) with codes A_Q (m, r) and A_K (l, r); lambda_Q, lambda_K. Gram form: QᵀQ
 //      and KᵀK (d, d) with maps W_Q and W_K (d, r), for codes A_Q = Q W_Q and A_K = K W_K.
@@ -54,30 +54,32 @@ func basis<N: KernelNumber>(of A: Grid<N>, _ X: Grid<N>) -> Grid<N> {
 }
 
 extension Outputs {
-  fileprivate mutating func add<N: KernelNumber>(_ new: Swept<N>) {
-    add("B_Q", ["rank", "width"], new.B_Q)
-    add("B_K", ["rank", "width"], new.B_K)
-    add("W_Q", ["width", "rank"], new.W_Q)
-    add("W_K", ["width", "rank"], new.W_K)
+  fileprivate mutating func write<N: KernelNumber>(_ new: Swept<N>) {
+    write("B_Q", new.B_Q)
+    write("B_K", new.B_K)
+    write("W_Q", new.W_Q)
+    write("W_K", new.W_K)
   }
 }
 
 /// A sweep over all rows.
-struct RowwiseSweepKernel: Kernel {
-  let name = "sweep-rowwise"
+struct RowwiseSweepKernel: KernelDefinition {
+  let kernel = Kernel.sweepRowwise
   let summary = "one sweep from codes A (l, r) of X (l, d): bases, maps and new codes"
   let solvesSystems = true
+  let outputs: [KernelOutput] = [
+    .reals("B_Q", "rank", "width"), .reals("B_K", "rank", "width"), .reals("W_Q", "width", "rank"),
+    .reals("W_K", "width", "rank"), .reals("A_Q", "query", "rank"), .reals("A_K", "token", "rank"),
+  ]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let (Q, K) = (x["Q"], x["K"])
     let new = sweptRows(
       Q, K, A_Q: x["A_Q"], A_K: x["A_K"], lambdaQ: x.parameter("lambda_Q"),
       lambdaK: x.parameter("lambda_K"))
-    var out = Outputs()
-    out.add(new)
-    out.add("A_Q", ["query", "rank"], Q * new.W_Q)
-    out.add("A_K", ["token", "rank"], K * new.W_K)
-    return out
+    out.write(new)
+    out.write("A_Q", Q * new.W_Q)
+    out.write("A_K", K * new.W_K)
   }
 
   var cases: [KernelCase] {
@@ -85,16 +87,16 @@ struct RowwiseSweepKernel: Kernel {
       _ name: String, _ purpose: String, seed: UInt64, m: Int = 58, l: Int = 29, d: Int = 12,
       r: Int = 5, lambda: Double = 1, keyRank: Int? = nil
     ) -> KernelCase {
-      var filling = Filling(seed: seed)
+      var data = CaseData(seed: seed)
       let keys = [("token", l), ("width", d)]
       return KernelCase(
-        self.name, name, purpose, seed: seed,
+        kernel, name, purpose, seed: seed,
         parameters: ["lambda_Q": lambda, "lambda_K": lambda],
         [
-          filling.normals("Q", [("query", m), ("width", d)]),
-          keyRank.map { filling.lowRank("K", keys, rank: $0) } ?? filling.normals("K", keys),
-          filling.normals("A_Q", [("query", m), ("rank", r)]),
-          filling.normals("A_K", [("token", l), ("rank", r)]),
+          data.normals("Q", [("query", m), ("width", d)]),
+          keyRank.map { data.lowRank("K", keys, rank: $0) } ?? data.normals("K", keys),
+          data.normals("A_Q", [("query", m), ("rank", r)]),
+          data.normals("A_K", [("token", l), ("rank", r)]),
         ])
     }
     return [
@@ -107,43 +109,45 @@ struct RowwiseSweepKernel: Kernel {
 }
 
 /// A sweep in d by d space.
-struct GramSweepKernel: Kernel {
-  let name = "sweep-gram"
+struct GramSweepKernel: KernelDefinition {
+  let kernel = Kernel.sweepGram
   let summary = "one sweep from maps W (d, r) and Grams XᵀX (d, d): bases and new maps"
   let solvesSystems = true
+  let outputs: [KernelOutput] = [
+    .reals("B_Q", "rank", "width"), .reals("B_K", "rank", "width"), .reals("W_Q", "width", "rank"),
+    .reals("W_K", "width", "rank"),
+  ]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let (G_Q, G_K) = (x["G_Q"], x["G_K"])
     func products(_ W: Grid<N>, _ G: Grid<N>) -> Products<N> {
       let C = W.transposed * G
       return (C * W, C)
     }
-    var out = Outputs()
-    out.add(
+    out.write(
       sweep(
         start: (products(x["W_Q"], G_Q), products(x["W_K"], G_K)),
         lambdaQ: x.parameter("lambda_Q"), lambdaK: x.parameter("lambda_K"),
         queries: { products($0, G_Q) }))
-    return out
   }
 
   var cases: [KernelCase] {
     func make(
       _ name: String, _ purpose: String, seed: UInt64, lambda: Double = 1, dependent: Int? = nil
     ) -> KernelCase {
-      var filling = Filling(seed: seed)
+      var data = CaseData(seed: seed)
       let (d, r, m, l) = (12, 5, 58, 29)
-      let queries = filling.smallIntegers("Q", [("query", m), ("width", d)])
+      let queries = data.smallIntegers("Q", [("query", m), ("width", d)])
       let axes = [("token", l), ("width", d)]
       let keys =
-        dependent.map { filling.lowRank("K", axes, rank: $0) } ?? filling.smallIntegers("K", axes)
+        dependent.map { data.lowRank("K", axes, rank: $0) } ?? data.smallIntegers("K", axes)
       return KernelCase(
-        self.name, name, purpose, seed: seed,
+        kernel, name, purpose, seed: seed,
         parameters: ["lambda_Q": lambda, "lambda_K": lambda],
         [
           gram("G_Q", of: queries), gram("G_K", of: keys),
-          filling.normals("W_Q", [("width", d), ("rank", r)], scale: 0.25),
-          filling.normals("W_K", [("width", d), ("rank", r)], scale: 0.25),
+          data.normals("W_Q", [("width", d), ("rank", r)], scale: 0.25),
+          data.normals("W_K", [("width", d), ("rank", r)], scale: 0.25),
         ])
     }
     return [

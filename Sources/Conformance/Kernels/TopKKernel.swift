@@ -1,4 +1,4 @@
-// Kernel: the k best candidates of every head (LRQK, step 6).
+// Kernel: the k best candidates of every head (LRQK, stage 6).
 //
 // In:  scores (H, c); k.
 // Out: selected (H, k), candidates, ascending: those with the larger score first, and of equal scores
@@ -7,18 +7,17 @@
 import Tensors
 
 /// The k largest scores of every row.
-struct TopKKernel: Kernel {
-  let name = "top-k"
+struct TopKKernel: KernelDefinition {
+  let kernel = Kernel.topK
   let summary =
     "selected (H, k), ascending: larger scores (H, c) first, then the lower index"
+  let outputs: [KernelOutput] = [.integers("selected", "head", "place")]
 
-  func run<N: KernelNumber>(_ x: Inputs<N>) -> Outputs {
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs) {
     let (scores, k) = (x["scores"], x.count("k"))
     var selected = Grid([scores.shape[0], k], filledWith: 0)
     for h in 0..<scores.shape[0] { selected[slice: h] = best(scores[slice: h], k) }
-    var out = Outputs()
-    out.add("selected", ["head", "place"], integers: selected)
-    return out
+    out.write("selected", integers: selected)
   }
 
   var cases: [KernelCase] {
@@ -28,7 +27,7 @@ struct TopKKernel: Kernel {
     ) -> KernelCase {
       let random = RandomNumbers(seed: seed)
       return KernelCase(
-        self.name, name, purpose, seed: seed, isExact: true, parameters: ["k": Double(k)],
+        kernel, name, purpose, seed: seed, isExact: true, parameters: ["k": Double(k)],
         [
           NamedTensor(
             "scores", [("head", 5), ("candidate", c)],

@@ -7,8 +7,8 @@
 // divided. Then the terms are put in some order and added up in one of four ways: one after the other,
 // in pairs, in lanes that are added up at the end, or in blocks. Products are fused into the sum or
 // rounded first; a division may be one by the reciprocal; a power of e may be the next number. All
-// sums of a length have the same order, as a kernel's have. Verdict.swift takes the error that
-// such implementations make from a few of them.
+// sums of a length have the same order, as a kernel's have. AllowedErrors.swift takes the largest
+// error of a few of them.
 
 import Tensors
 
@@ -178,9 +178,9 @@ extension Kernel {
   ) -> [NamedTensor] {
     SummationOrder.$current.withValue(SummationOrder(seed: seed)) {
       switch precision {
-      case .float32: run(Inputs<Reordered<Float32Format>>(example)).tensors
-      case .bfloat16: run(Inputs<Reordered<BFloat16>>(example)).tensors
-      case .float16: run(Inputs<Reordered<Float16Format>>(example)).tensors
+      case .float32: run(Inputs<Reordered<Float32Format>>(example))
+      case .bfloat16: run(Inputs<Reordered<BFloat16>>(example))
+      case .float16: run(Inputs<Reordered<Float16Format>>(example))
       }
     }
   }

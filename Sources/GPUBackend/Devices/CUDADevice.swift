@@ -29,7 +29,7 @@
     private let images: String?
     private let compiler: String?
     private var modules: [KernelProgram: OpaquePointer] = unsafe [:]
-    private var functions: [Kernel: OpaquePointer] = unsafe [:]
+    private var functions: [DeviceKernel: OpaquePointer] = unsafe [:]
 
     /// The first device; throws a `GPUError` of one line where there is none.
     ///
@@ -123,7 +123,7 @@
 
     /// Runs a kernel.
     public func launch(
-      _ kernel: Kernel, columns: Int, rows: Int, _ arguments: [KernelArgument]
+      _ kernel: DeviceKernel, columns: Int, rows: Int, _ arguments: [KernelArgument]
     ) throws {
       try enter()
       let function = try unsafe self.function(kernel)
@@ -153,7 +153,7 @@
       try check(api.context_synchronize(), "cuCtxSynchronize")
     }
 
-    private func function(_ kernel: Kernel) throws -> OpaquePointer {
+    private func function(_ kernel: DeviceKernel) throws -> OpaquePointer {
       if let known = unsafe functions[kernel] { return unsafe known }
       let module = try unsafe self.module(kernel.program)
       var function: OpaquePointer?

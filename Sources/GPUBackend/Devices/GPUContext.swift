@@ -191,7 +191,7 @@
 
     /// Runs a kernel over `items` items a row, in whole groups, and `rows` rows.
     package func launch(
-      _ kernel: Kernel, items: Int, rows: Int = 1, _ arguments: KernelArgument...
+      _ kernel: DeviceKernel, items: Int, rows: Int = 1, _ arguments: KernelArgument...
     ) throws {
       let columns = (items + kernel.items - 1) / kernel.items
       if columns == 0 || rows == 0 { return }
@@ -199,7 +199,8 @@
     }
 
     /// Runs a kernel on so many groups, each of them one head or holder.
-    package func launch(_ kernel: Kernel, groups: Int, _ arguments: KernelArgument...) throws {
+    package func launch(_ kernel: DeviceKernel, groups: Int, _ arguments: KernelArgument...) throws
+    {
       if groups == 0 { return }
       try device.launch(kernel, columns: groups, rows: 1, arguments)
     }

@@ -63,7 +63,8 @@
     /// Copies bytes of the device to the host.
     func read(_ memory: DeviceMemory, offset: Int, into bytes: inout MutableRawSpan) throws
     /// Runs a kernel on `columns` by `rows` groups.
-    func launch(_ kernel: Kernel, columns: Int, rows: Int, _ arguments: [KernelArgument]) throws
+    func launch(_ kernel: DeviceKernel, columns: Int, rows: Int, _ arguments: [KernelArgument])
+      throws
     /// Waits until everything has run.
     func finish() throws
   }

@@ -134,7 +134,7 @@
     private let context: OpaquePointer
     private let queue: OpaquePointer
     private var programs: [KernelProgram: OpaquePointer] = unsafe [:]
-    private var kernels: [Kernel: OpaquePointer] = unsafe [:]
+    private var kernels: [DeviceKernel: OpaquePointer] = unsafe [:]
 
     /// The first device; throws a `GPUError` of one line where there is none.
     public init() throws {
@@ -208,7 +208,7 @@
 
     /// Runs a kernel.
     public func launch(
-      _ kernel: Kernel, columns: Int, rows: Int, _ arguments: [KernelArgument]
+      _ kernel: DeviceKernel, columns: Int, rows: Int, _ arguments: [KernelArgument]
     ) throws {
       let function = try unsafe self.function(kernel)
       for (index, argument) in arguments.enumerated() {
@@ -236,7 +236,7 @@
     /// Waits for everything.
     public func finish() throws { try check(unsafe api.finish(queue), "clFinish") }
 
-    private func function(_ kernel: Kernel) throws -> OpaquePointer {
+    private func function(_ kernel: DeviceKernel) throws -> OpaquePointer {
       if let known = unsafe kernels[kernel] { return unsafe known }
       let program = try unsafe self.program(kernel.program)
       var status: Int32 = 0

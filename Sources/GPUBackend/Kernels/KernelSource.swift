@@ -43,7 +43,7 @@
   }
 
   /// A kernel by the name that it has in the text.
-  public enum Kernel: String, Sendable, CaseIterable {
+  public enum DeviceKernel: String, Sendable, CaseIterable {
     // scores.h
     case proxyScores = "proxy_scores"
     case attentionScores = "attention_scores"
@@ -103,7 +103,7 @@
       case .topK, .neededTokens, .planResidency, .attentionSoftmax, .beginCodes, .alternateCodes,
         .updateBasis, .gramBasis, .gramMap, .gramReplace, .rmsNorm:
         256
-      default: Kernel.group
+      default: DeviceKernel.group
       }
     }
 
