@@ -1,16 +1,16 @@
-// Step 8 from C, and what a decoder has around it: attention, rotary embedding, norm.
+// Stage 8 from C, and what a decoder has around it: attention, rotary embedding, norm.
 //
 // In:  lrqk_sparse_attention, lrqk_dense_attention, lrqk_lrkv_attention, lrqk_rope, lrqk_rms_norm.
 // Out: what LRQK and Transformers compute, to the bit.
 //
-// The next file opens caches.
+// The next file, CacheCalls.swift, opens caches.
 
 public import CLRQK
 import LRQK
 import Tensors
 import Transformers
 
-/// Step 8: exact attention over the rows that each head names.
+/// Stage 8: exact attention over the rows that each head names.
 @c @implementation
 public func lrqk_sparse_attention(
   _ H: Int64, _ M: Int64, _ S: Int64, _ n: Int64, _ d: Int64, _ q: UnsafePointer<Float>?,
@@ -28,11 +28,11 @@ public func lrqk_sparse_attention(
     let values = try unsafe elements(V, "V", [M, S, d])
     let named = try unsafe elements(slots, "slots", [H, n])
     if let i = named.firstIndex(where: { $0 < 0 || Int($0) >= S }) {
-      throw Refusal(
+      throw CallError(
         LRQK_ERROR_PARAMETER,
         "slots\(place(i, [H, n])) = \(named[i]): it must be 0 to \(S - 1)")
     }
-    // Rows that nobody names may hold anything.
+    // Only rows that some head names are checked; the others may hold anything.
     for h in 0..<H {
       for slot in named[h * n..<(h + 1) * n] {
         let first = (h * M / H * S + Int(slot)) * d
@@ -102,7 +102,7 @@ public func lrqk_rope(
   unsafe answer(message, message_size) {
     let (n, H) = (try checked(n, "n"), try checked(H, "H", to: largestHead))
     let d = try checked(d, "d", to: largestWidth)
-    if d % 2 != 0 { throw Refusal(LRQK_ERROR_SIZE, "d = \(d): RoPE turns pairs of elements") }
+    if d % 2 != 0 { throw CallError(LRQK_ERROR_SIZE, "d = \(d): RoPE turns pairs of elements") }
     let base = try checkedNumber(base, "base", atLeast: 1)
     let output = try unsafe Output(y, "y", n, H, d)
     let rows = try unsafe tensor(x, "x", n, H, d)
@@ -127,7 +127,7 @@ public func lrqk_rms_norm(
     let (n, D) = (try checked(n, "n"), try checked(D, "D"))
     let epsilon = try checkedNumber(eps, "eps", atLeast: 0)
     if epsilon == 0 {
-      throw Refusal(LRQK_ERROR_PARAMETER, "eps = 0: a row of zeros would be divided by zero")
+      throw CallError(LRQK_ERROR_PARAMETER, "eps = 0: a row of zeros would be divided by zero")
     }
     let output = try unsafe Output(y, "y", n, D)
     let norm = RMSNorm(

@@ -54,8 +54,8 @@ public func lrqk_cache_message(
   _ cache: lrqk_cache, _ message: UnsafeMutablePointer<CChar>?, _ message_size: Int
 ) -> lrqk_status {
   withCache(cache) { state in
-    if unsafe message == nil { throw Refusal(LRQK_ERROR_NULL, "message is NULL") }
-    if message_size < 1 { throw Refusal(LRQK_ERROR_SIZE, "a message needs at least one byte") }
+    if unsafe message == nil { throw CallError(LRQK_ERROR_NULL, "message is NULL") }
+    if message_size < 1 { throw CallError(LRQK_ERROR_SIZE, "a message needs at least one byte") }
     unsafe write(state.message, to: message, message_size)
   }
 }
@@ -69,7 +69,7 @@ private struct Chunk {
   init(
     _ cache: LRQKCache<Float>, _ n: Int64, _ Q: UnsafePointer<Float>?, _ K: UnsafePointer<Float>?,
     _ V: UnsafePointer<Float>?
-  ) throws(Refusal) {
+  ) throws(CallError) {
     let n = try checked(n, "tokens", to: largestIndexed - cache.length)
     let (H, M, d) = (cache.queryHeads, cache.keyValueHeads, cache.width)
     queries = try unsafe heads(Q, "Q", H, n, d)
@@ -86,7 +86,7 @@ extension CacheState {
 
   fileprivate mutating func extend(_ chunk: Chunk, initial: [InitialCodes<Float>]?) throws {
     if isGiven != (initial != nil) {
-      throw Refusal(
+      throw CallError(
         LRQK_ERROR_PARAMETER,
         isGiven
           ? "the sweeps start from given codes: use lrqk_cache_extend_prompt_from"
@@ -102,7 +102,7 @@ extension CacheState {
   fileprivate mutating func complete() throws {
     let p = cache.parameters
     if isGiven && cache.length < max(p.selected, p.rank) {
-      throw Refusal(
+      throw CallError(
         LRQK_ERROR_STATE,
         "given codes need a prompt of at least \(max(p.selected, p.rank)) tokens, not "
           + "\(cache.length)")
@@ -121,7 +121,7 @@ extension CacheState {
       let wasCollecting = state.cache.isCollecting
       let step = try state.cache.decode(queries: q, keys: k, values: v, tiers: &state.tiers)
       if let index = step.attention.firstNonFinite {
-        throw Refusal(
+        throw CallError(
           LRQK_ERROR_BREAKDOWN,
           "attention would hold \(step.attention.elements[index]) at "
             + "\(place(index, step.attention.shape)) in step \(step.step): numbers overflowed; "
@@ -149,7 +149,7 @@ public func lrqk_cache_prefill(
   withCache(cache) { state in
     try state.require(complete: false)
     if state.cache.length > 0 {
-      throw Refusal(
+      throw CallError(
         LRQK_ERROR_STATE, "the prompt has begun: go on with lrqk_cache_extend_prompt")
     }
     try state.extend(unsafe Chunk(state.cache, l, Q, K, V), initial: nil)

@@ -3,7 +3,7 @@
 // In:  a handle, and sizes that must be those of the cache.
 // Out: copies; nothing of the cache itself leaves the library.
 //
-// The next file reads the ledger.
+// The next file, LedgerCalls.swift, reads the ledger.
 
 public import CLRQK
 import LRQK
@@ -11,11 +11,11 @@ import Tensors
 import TieredMemory
 
 extension CacheState {
-  /// Who has codes of its own: H or M.
+  /// How many heads have codes of their own: H or M.
   var codeCount: Int {
     cache.parameters.codeSharing == .perKeyValueHead ? cache.keyValueHeads : cache.queryHeads
   }
-  /// Who has rows of its own: H or M.
+  /// How many heads have rows of their own: H or M.
   var holderCount: Int {
     cache.parameters.transfers == .perKeyValueHead ? cache.keyValueHeads : cache.queryHeads
   }
@@ -27,16 +27,16 @@ extension CacheState {
     return cache.isDense ? LRQK_PHASE_DENSE : LRQK_PHASE_SPARSE
   }
 
-  fileprivate func lastStep() throws(Refusal) -> DecodeStep<Float> {
+  fileprivate func lastStep() throws(CallError) -> DecodeStep<Float> {
     try require()
-    guard let last else { throw Refusal(LRQK_ERROR_STATE, "there has been no decode step yet") }
+    guard let last else { throw CallError(LRQK_ERROR_STATE, "there has been no decode step yet") }
     return last
   }
 
-  fileprivate func requireCodes(_ index: Int64) throws(Refusal) -> Int {
+  fileprivate func requireCodes(_ index: Int64) throws(CallError) -> Int {
     try require()
     if cache.isCollecting {
-      throw Refusal(
+      throw CallError(
         LRQK_ERROR_STATE,
         "there are no codes yet: \(cache.length) tokens are fewer than k or r, or the prompt is "
           + "not complete")
@@ -44,23 +44,39 @@ extension CacheState {
     return try checked(index, "index", from: 0, to: codeCount - 1)
   }
 
-  fileprivate func requireHead(_ head: Int64) throws(Refusal) -> Int {
+  fileprivate func requireHead(_ head: Int64) throws(CallError) -> Int {
     try checked(head, "head", from: 0, to: cache.queryHeads - 1)
   }
 }
 
 /// Throws unless a size is the cache's own.
-private func require(_ value: Int64, is size: Int, _ name: String) throws(Refusal) {
+private func require(_ value: Int64, is size: Int, _ name: String) throws(CallError) {
   if value != Int64(size) {
-    throw Refusal(LRQK_ERROR_SIZE, "\(name) = \(value): this cache has \(size)")
+    throw CallError(LRQK_ERROR_SIZE, "\(name) = \(value): this cache has \(size)")
   }
+}
+
+/// Copies results out, if the sizes that the caller names are the cache's own.
+///
+/// Everything is checked before anything is written.
+private func copyOut<Element: BitwiseCopyable>(
+  _ results: (pointer: UnsafeMutablePointer<Element>?, name: String, elements: [Element])...,
+  sizes: (given: Int64, own: Int, name: String)...
+) throws(CallError) {
+  for size in sizes { try require(size.given, is: size.own, size.name) }
+  var outputs: [Output<Element>] = []
+  for i in unsafe results.indices {
+    outputs.append(
+      try unsafe Output(results[i].pointer, results[i].name, results[i].elements.count))
+  }
+  for i in outputs.indices { try outputs[i].write(unsafe results[i].elements) }
 }
 
 /// Hands out a list of tokens, or only its length.
 private func deliver(
   _ list: [Int], _ capacity: Int64, _ tokens: UnsafeMutablePointer<Int32>?,
   _ count: UnsafeMutablePointer<Int64>?
-) throws(Refusal) {
+) throws(CallError) {
   let outCount = try unsafe Output(count, "count", 1)
   let capacity = try checked(capacity, "capacity", from: 0)
   if unsafe tokens == nil && capacity == 0 {
@@ -68,7 +84,7 @@ private func deliver(
     return
   }
   if capacity < list.count {
-    throw Refusal(LRQK_ERROR_SIZE, "capacity = \(capacity) for \(list.count) tokens")
+    throw CallError(LRQK_ERROR_SIZE, "capacity = \(capacity) for \(list.count) tokens")
   }
   let out = try unsafe Output(tokens, "tokens", list.count)
   try out.write(list.map(Int32.init))
@@ -134,11 +150,10 @@ public func lrqk_cache_hits(
 ) -> lrqk_status {
   withCache(cache) { state in
     let step = try state.lastStep()
-    try require(holders, is: state.holderCount, "holders")
-    let outHits = try unsafe Output(hits, "hits", state.holderCount)
-    let outMissed = try unsafe Output(missed, "missed", state.holderCount)
-    try outHits.write(step.hitRows.map(Int64.init))
-    try outMissed.write(step.missedRows.map(Int64.init))
+    try unsafe copyOut(
+      (hits, "hits", step.hitRows.map(Int64.init)),
+      (missed, "missed", step.missedRows.map(Int64.init)),
+      sizes: (holders, state.holderCount, "holders"))
   }
 }
 
@@ -149,9 +164,8 @@ public func lrqk_cache_gaps(
 ) -> lrqk_status {
   withCache(cache) { state in
     let step = try state.lastStep()
-    try require(query_heads, is: state.cache.queryHeads, "query_heads")
-    let out = try unsafe Output(gaps, "gaps", state.cache.queryHeads)
-    try out.write(step.gaps)
+    try unsafe copyOut(
+      (gaps, "gaps", step.gaps), sizes: (query_heads, state.cache.queryHeads, "query_heads"))
   }
 }
 
@@ -164,10 +178,9 @@ public func lrqk_cache_key_codes(
   withCache(cache) { state in
     let index = try state.requireCodes(index)
     let codes = state.cache.keyCodes[index]
-    try require(tokens, is: codes.rows, "tokens")
-    try require(rank, is: codes.columns, "rank")
-    let out = try unsafe Output(A_K, "A_K", codes.rows, codes.columns)
-    try out.write(codes.elements)
+    try unsafe copyOut(
+      (A_K, "A_K", codes.elements),
+      sizes: (tokens, codes.rows, "tokens"), (rank, codes.columns, "rank"))
   }
 }
 
@@ -181,15 +194,12 @@ public func lrqk_cache_step_codes(
     let step = try state.lastStep()
     let index = try checked(index, "index", from: 0, to: state.codeCount - 1)
     if step.queryCodes.isEmpty {
-      throw Refusal(LRQK_ERROR_STATE, "the last step had no codes: too few tokens so far")
+      throw CallError(LRQK_ERROR_STATE, "the last step had no codes: too few tokens so far")
     }
     let (queries, key) = (step.queryCodes[index], step.keyCodes[index])
-    try require(group, is: queries.rows, "group")
-    try require(rank, is: queries.columns, "rank")
-    let outQ = try unsafe Output(q_hat, "q_hat", queries.rows, queries.columns)
-    let outK = try unsafe Output(k_hat, "k_hat", key.columns)
-    try outQ.write(queries.elements)
-    try outK.write(key.elements)
+    try unsafe copyOut(
+      (q_hat, "q_hat", queries.elements), (k_hat, "k_hat", key.elements),
+      sizes: (group, queries.rows, "group"), (rank, queries.columns, "rank"))
   }
 }
 
@@ -203,9 +213,10 @@ public func lrqk_cache_bases(
     let index = try state.requireCodes(index)
     let (prompt, now) = (state.cache.prompt[index], state.cache.matrices[index])
     let isLinear = state.cache.parameters.codeMap == .linear
-    try unsafe deliver(
-      isLinear ? (prompt.queryBasis, prompt.keyBasis) : now, rank, width, ("rank", "width"),
-      (B_Q, B_K), ("B_Q", "B_K"))
+    let bases = isLinear ? (queries: prompt.queryBasis, keys: prompt.keyBasis) : now
+    try unsafe copyOut(
+      (B_Q, "B_Q", bases.queries.elements), (B_K, "B_K", bases.keys.elements),
+      sizes: (rank, bases.queries.rows, "rank"), (width, bases.queries.columns, "width"))
   }
 }
 
@@ -218,27 +229,13 @@ public func lrqk_cache_maps(
   withCache(cache) { state in
     let index = try state.requireCodes(index)
     if state.cache.parameters.codeMap != .linear {
-      throw Refusal(LRQK_ERROR_STATE, "alternating codes have no maps: see lrqk_cache_bases")
+      throw CallError(LRQK_ERROR_STATE, "alternating codes have no maps: see lrqk_cache_bases")
     }
-    try unsafe deliver(
-      state.cache.matrices[index], width, rank, ("width", "rank"), (W_Q, W_K), ("W_Q", "W_K"))
+    let maps = state.cache.matrices[index]
+    try unsafe copyOut(
+      (W_Q, "W_Q", maps.queries.elements), (W_K, "W_K", maps.keys.elements),
+      sizes: (width, maps.queries.rows, "width"), (rank, maps.queries.columns, "rank"))
   }
-}
-
-/// Hands out a matrix of queries and one of keys.
-private func deliver(
-  _ matrices: (queries: Tensor<Float>, keys: Tensor<Float>), _ rows: Int64, _ columns: Int64,
-  _ sizes: (String, String),
-  _ pointers: (UnsafeMutablePointer<Float>?, UnsafeMutablePointer<Float>?),
-  _ names: (String, String)
-) throws(Refusal) {
-  let (r, c) = (matrices.queries.rows, matrices.queries.columns)
-  try require(rows, is: r, sizes.0)
-  try require(columns, is: c, sizes.1)
-  let queries = try unsafe Output(pointers.0, names.0, r, c)
-  let keys = try unsafe Output(pointers.1, names.1, r, c)
-  try queries.write(matrices.queries.elements)
-  try keys.write(matrices.keys.elements)
 }
 
 /// Bytes on the device and on the host.

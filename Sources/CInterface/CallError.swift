@@ -1,4 +1,4 @@
-// What a caller hears when something cannot be done: a status and one sentence.
+// Why a call failed: a status and one sentence.
 //
 // In:  an error of any module, or a check that failed here.
 // Out: the `lrqk_status` that lrqk.h promises for it, and the sentence.
@@ -11,8 +11,8 @@ import LRQK
 import Tensors
 import TieredMemory
 
-/// A status other than LRQK_OK, and why.
-struct Refusal: Error {
+/// A failed call: a status other than LRQK_OK, and the reason.
+struct CallError: Error {
   let status: lrqk_status
   let sentence: String
 
@@ -21,11 +21,11 @@ struct Refusal: Error {
     self.sentence = sentence
   }
 
-  /// The status of whatever was thrown.
+  /// The status and the sentence of an error of any module.
   init(_ error: any Error) {
     switch error {
-    case let refusal as Refusal:
-      self = refusal
+    case let error as CallError:
+      self = error
     case let error as LRQKError:
       self.init(Self.status(of: error), "\(error)")
     case let error as DeviceTierError:
@@ -45,6 +45,9 @@ struct Refusal: Error {
   }
 }
 
+// Options.swift still has the older name.
+typealias Refusal = CallError
+
 /// Runs a plain function's body; its status, and its message in the caller's buffer.
 func answer(
   _ message: UnsafeMutablePointer<CChar>?, _ size: Int, _ body: () throws -> Void
@@ -54,9 +57,9 @@ func answer(
     unsafe write("", to: message, size)
     return LRQK_OK
   } catch {
-    let refusal = Refusal(error)
-    unsafe write(refusal.sentence, to: message, size)
-    return refusal.status
+    let failure = CallError(error)
+    unsafe write(failure.sentence, to: message, size)
+    return failure.status
   }
 }
 
@@ -65,7 +68,7 @@ func write(_ sentence: String, to message: UnsafeMutablePointer<CChar>?, _ size:
   guard let message = unsafe message, size > 0 else { return }
   let bytes = Array(sentence.utf8)
   var end = min(bytes.count, size - 1)
-  // A byte 10xxxxxx goes on with the character before it.
+  // A byte 10xxxxxx continues the character before it.
   while end < bytes.count && end > 0 && bytes[end] & 0xC0 == 0x80 { end -= 1 }
   for i in 0..<end { unsafe message[i] = CChar(bitPattern: bytes[i]) }
   unsafe message[end] = 0

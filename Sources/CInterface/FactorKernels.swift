@@ -1,4 +1,4 @@
-// Steps 2 to 4 from C: the two sweeps, and the codes of a new token.
+// Stages 2 to 4 from C: the two sweeps, and the codes of a new token.
 //
 // In:  lrqk_sweep_rowwise, lrqk_sweep_gram, lrqk_decode_codes; lrqk.h has the formulas.
 // Out: what Sources/LRQK/Common/SingleSteps.swift computes, to the bit.
@@ -9,21 +9,21 @@ public import CLRQK
 import LRQK
 import Tensors
 
-private func checkedWeights(_ queries: Double, _ keys: Double) throws(Refusal) -> Weights {
+private func checkedWeights(_ queries: Double, _ keys: Double) throws(CallError) -> Weights {
   Weights(
     queries: try checkedNumber(queries, "lambda_q", atLeast: 0),
     keys: try checkedNumber(keys, "lambda_k", atLeast: 0))
 }
 
-private func checkedRank(_ r: Int64, width: Int) throws(Refusal) -> Int {
+private func checkedRank(_ r: Int64, width: Int) throws(CallError) -> Int {
   let rank = try checked(r, "r", to: largestWidth)
   if rank > width {
-    throw Refusal(LRQK_ERROR_SIZE, "rank r = \(rank) exceeds the head width d = \(width)")
+    throw CallError(LRQK_ERROR_SIZE, "rank r = \(rank) exceeds the head width d = \(width)")
   }
   return rank
 }
 
-/// Step 2: one sweep over all rows.
+/// Stage 2: one sweep over all rows.
 @c @implementation
 public func lrqk_sweep_rowwise(
   _ l_q: Int64, _ l_k: Int64, _ d: Int64, _ r: Int64, _ Q: UnsafePointer<Float>?,
@@ -59,7 +59,7 @@ public func lrqk_sweep_rowwise(
   }
 }
 
-/// Step 2: the same sweep in d by d space.
+/// Stage 2: the same sweep in d by d space.
 @c @implementation
 public func lrqk_sweep_gram(
   _ d: Int64, _ r: Int64, _ G_Q: UnsafePointer<Float>?, _ G_K: UnsafePointer<Float>?,
@@ -90,7 +90,7 @@ public func lrqk_sweep_gram(
   }
 }
 
-/// Steps 3 and 4: codes of a new token, and the released update of the bases.
+/// Stages 3 and 4: codes of a new token, and the released update of the bases.
 @c @implementation
 public func lrqk_decode_codes(
   _ G: Int64, _ n: Int64, _ d: Int64, _ r: Int64, _ q: UnsafePointer<Float>?,

@@ -3,9 +3,9 @@
 // In:  a cache, or a handle.
 // Out: a handle, or the cache behind it, one call at a time.
 //
-// C could keep a pointer to a cache that is closed; a number cannot dangle. Handles are never used twice,
-// and they are spread over 64 bits, so that a small number or an address is none by accident. The table is
-// the only state that calls share; nothing can be seen of it but whether a handle is open.
+// C could keep a pointer to a cache that is closed; a number cannot dangle. Handles are never used twice.
+// They are spread over 64 bits, so that a small integer or a pointer is not a valid handle by chance. The
+// table is the only state that calls share, and a caller sees of it only whether a handle is open.
 
 import CLRQK
 import LRQK
@@ -30,13 +30,13 @@ struct CacheState: ~Copyable, Sendable {
   var message = ""
 
   /// Throws unless the cache can be used, and its prompt is, or is not, complete.
-  func require(complete: Bool? = nil) throws(Refusal) {
+  func require(complete: Bool? = nil) throws(CallError) {
     if isBroken {
-      throw Refusal(
+      throw CallError(
         LRQK_ERROR_STATE, "this cache broke in an earlier call (\(message)): close it")
     }
     if let complete, complete != isComplete {
-      throw Refusal(
+      throw CallError(
         LRQK_ERROR_STATE,
         complete
           ? "the prompt is not complete: call lrqk_cache_complete_prompt first"
@@ -82,7 +82,7 @@ func openHandle(_ cache: OpenCache) -> UInt64 {
 
 /// Takes a handle out of the table; false if it was not in there.
 func closeHandle(_ handle: UInt64) -> Bool {
-  // The cache itself goes with its last user, outside of the lock.
+  // The last user frees the cache itself, outside of the lock.
   let cache = table.withLock { $0.caches.removeValue(forKey: handle) }
   return cache != nil
 }
@@ -97,12 +97,12 @@ func withCache(
       try body(&state)
       return LRQK_OK
     } catch {
-      let refusal = Refusal(error)
-      // A broken cache goes on to say why it broke.
-      if !(state.isBroken && refusal.status == LRQK_ERROR_STATE) {
-        state.message = refusal.sentence
+      let failure = CallError(error)
+      // A broken cache keeps the sentence that says why it broke.
+      if !(state.isBroken && failure.status == LRQK_ERROR_STATE) {
+        state.message = failure.sentence
       }
-      return refusal.status
+      return failure.status
     }
   }
 }

@@ -14,10 +14,10 @@ private let reasons: [TransferReason] = [.promptOffload, .ringFlush, .miss, .rel
 /// The choice that has `number`, counted from 1; nil for 0.
 private func chosen<Choice>(
   _ number: Int32, _ name: String, _ choices: [Choice]
-) throws(Refusal) -> Choice? {
+) throws(CallError) -> Choice? {
   if number == 0 { return nil }
   guard number > 0, Int(number) <= choices.count else {
-    throw Refusal(LRQK_ERROR_PARAMETER, "\(name) = \(number): it must be 0 to \(choices.count)")
+    throw CallError(LRQK_ERROR_PARAMETER, "\(name) = \(number): it must be 0 to \(choices.count)")
   }
   return choices[Int(number) - 1]
 }
@@ -31,7 +31,7 @@ public func lrqk_cache_ledger_total(
   withCache(cache) { state in
     let out = try unsafe Output(total, "total", 1)
     if total_size != MemoryLayout<lrqk_total>.size {
-      throw Refusal(LRQK_ERROR_SIZE, "total_size = \(total_size): compiled with another lrqk.h")
+      throw CallError(LRQK_ERROR_SIZE, "total_size = \(total_size): compiled with another lrqk.h")
     }
     let step = try checked(step, "step", from: -1)
     let sum = state.tiers.ledger.total(
@@ -55,7 +55,7 @@ public func lrqk_cache_ledger_events(
     let first = try checked(first, "first", from: 0)
     let capacity = try checked(capacity, "capacity", from: 0)
     if event_size != MemoryLayout<lrqk_event>.size {
-      throw Refusal(LRQK_ERROR_SIZE, "event_size = \(event_size): compiled with another lrqk.h")
+      throw CallError(LRQK_ERROR_SIZE, "event_size = \(event_size): compiled with another lrqk.h")
     }
     let outCount = try unsafe Output(count, "count", 1)
     let wanted = all.dropFirst(first).prefix(capacity)

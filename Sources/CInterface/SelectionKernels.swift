@@ -1,4 +1,4 @@
-// Steps 5 to 7 from C: proxy scores, top-k, hit and miss, and the copy of missed rows.
+// Stages 5 to 7 from C: proxy scores, top-k, hit and miss, and the copy of missed rows.
 //
 // In:  lrqk_proxy_scores, lrqk_top_k, lrqk_plan, lrqk_gather; lrqk.h says what each computes.
 // Out: what Tensors and TieredMemory compute, to the bit.
@@ -9,7 +9,7 @@ public import CLRQK
 import Tensors
 import TieredMemory
 
-/// Step 5: q_hat times A_K transposed.
+/// Stage 5: q_hat times A_K transposed.
 @c @implementation
 public func lrqk_proxy_scores(
   _ H: Int64, _ c: Int64, _ r: Int64, _ A_K: UnsafePointer<Float>?,
@@ -33,7 +33,7 @@ public func lrqk_proxy_scores(
   }
 }
 
-/// Step 6: the k largest scores of each head.
+/// Stage 6: the k largest scores of each head.
 @c @implementation
 public func lrqk_top_k(
   _ H: Int64, _ c: Int64, _ k: Int64, _ scores: UnsafePointer<Float>?,
@@ -43,7 +43,7 @@ public func lrqk_top_k(
   unsafe answer(message, message_size) {
     let (H, c) = (try checked(H, "H", to: largestHead), try checked(c, "c"))
     let k = try checked(k, "k")
-    if k > c { throw Refusal(LRQK_ERROR_SIZE, "k = \(k) of c = \(c) candidates") }
+    if k > c { throw CallError(LRQK_ERROR_SIZE, "k = \(k) of c = \(c) candidates") }
     let outIndices = try unsafe Output(indices, "indices", H, k)
     let outGaps = try unsafe gaps == nil ? nil : Output(gaps, "gaps", H)
     let all = try unsafe elements(scores, "scores", [H, c])
@@ -58,7 +58,7 @@ public func lrqk_top_k(
   }
 }
 
-/// Step 7: which needed tokens are missing, and where they go.
+/// Stage 7: which needed tokens are missing, and where they go.
 @c @implementation
 public func lrqk_plan(
   _ S: Int64, _ k: Int64, _ resident: UnsafePointer<Int32>?, _ needed: UnsafePointer<Int32>?,
@@ -68,7 +68,7 @@ public func lrqk_plan(
 ) -> lrqk_status {
   unsafe answer(message, message_size) {
     let (S, k) = (try checked(S, "S"), try checked(k, "k"))
-    if k > S { throw Refusal(LRQK_ERROR_SIZE, "k = \(k) needed tokens in S = \(S) slots") }
+    if k > S { throw CallError(LRQK_ERROR_SIZE, "k = \(k) needed tokens in S = \(S) slots") }
     let outCount = try unsafe Output(missed_count, "missed_count", 1)
     let (outMissed, outSlots) = (
       try unsafe Output(missed, "missed", k), try unsafe Output(slots, "slots", k)
@@ -77,18 +77,18 @@ public func lrqk_plan(
     let held = try unsafe elements(resident, "resident", [S]).map(Int.init)
     let wanted = try unsafe elements(needed, "needed", [k]).map(Int.init)
     if let slot = held.firstIndex(where: { $0 < -1 }) {
-      throw Refusal(
+      throw CallError(
         LRQK_ERROR_PARAMETER, "resident[\(slot)] = \(held[slot]): a token, or -1 for a free slot")
     }
     let tokens = held.filter { $0 >= 0 }.sorted()
     if let twice = zip(tokens, tokens.dropFirst()).first(where: { $0 == $1 }) {
-      throw Refusal(LRQK_ERROR_PARAMETER, "resident holds token \(twice.0) twice")
+      throw CallError(LRQK_ERROR_PARAMETER, "resident holds token \(twice.0) twice")
     }
     if wanted[0] < 0 {
-      throw Refusal(LRQK_ERROR_PARAMETER, "needed[0] = \(wanted[0]): tokens count from 0")
+      throw CallError(LRQK_ERROR_PARAMETER, "needed[0] = \(wanted[0]): tokens count from 0")
     }
     if let i = wanted.indices.dropFirst().first(where: { wanted[$0] <= wanted[$0 - 1] }) {
-      throw Refusal(
+      throw CallError(
         LRQK_ERROR_PARAMETER,
         "needed[\(i)] = \(wanted[i]) follows \(wanted[i - 1]): needed tokens ascend")
     }
@@ -104,7 +104,7 @@ public func lrqk_plan(
   }
 }
 
-/// Step 7: missed rows go to their slots.
+/// Stage 7: missed rows go to their slots.
 @c @implementation
 public func lrqk_gather(
   _ l: Int64, _ d: Int64, _ m: Int64, _ S: Int64, _ K_host: UnsafePointer<Float>?,
@@ -131,7 +131,7 @@ public func lrqk_gather(
       || others.contains(where: { $0.overlaps(device.K.addresses) })
       || others.contains(where: { $0.overlaps(device.V.addresses) })
     {
-      throw Refusal(
+      throw CallError(
         LRQK_ERROR_PARAMETER, "K_dev and V_dev overlap each other or the host's arrays")
     }
     if m == 0 { return }
@@ -141,7 +141,7 @@ public func lrqk_gather(
     try requireIndices(to, "slots", below: S)
     let sorted = to.sorted()
     if let twice = zip(sorted, sorted.dropFirst()).first(where: { $0 == $1 }) {
-      throw Refusal(LRQK_ERROR_PARAMETER, "two rows go to slot \(twice.0)")
+      throw CallError(LRQK_ERROR_PARAMETER, "two rows go to slot \(twice.0)")
     }
     device.K.copy(width: d, rows: from, from: host.K, slots: to)
     device.V.copy(width: d, rows: from, from: host.V, slots: to)
@@ -149,8 +149,9 @@ public func lrqk_gather(
 }
 
 /// Throws for the first index that is not in 0 ..< `end`.
-func requireIndices(_ indices: [Int], _ name: String, below end: Int) throws(Refusal) {
+func requireIndices(_ indices: [Int], _ name: String, below end: Int) throws(CallError) {
   if let i = indices.firstIndex(where: { $0 < 0 || $0 >= end }) {
-    throw Refusal(LRQK_ERROR_PARAMETER, "\(name)[\(i)] = \(indices[i]): it must be 0 to \(end - 1)")
+    throw CallError(
+      LRQK_ERROR_PARAMETER, "\(name)[\(i)] = \(indices[i]): it must be 0 to \(end - 1)")
   }
 }

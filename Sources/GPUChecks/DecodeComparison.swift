@@ -9,13 +9,13 @@
 
 #if OpenCL || CUDA
 
-  public import GPUBackend
+  package import GPUBackend
   import LRQK
   import Tensors
   import TieredMemory
 
   /// What can differ, by name.
-  public enum Finding: String, Sendable, CaseIterable {
+  package enum Finding: String, Sendable, CaseIterable {
     /// A number that is not one.
     case nan = "NaN"
     /// The sets are those of a window with one candidate more or less.
@@ -39,25 +39,25 @@
   }
 
   /// A comparison's outcome.
-  public struct DecodeReport: Sendable {
+  package struct DecodeReport: Sendable {
     /// Findings at the first step that has any, and where; empty if all is equal.
-    public var findings: [(finding: Finding, detail: String)] = []
+    package var findings: [(finding: Finding, detail: String)] = []
     /// Steps compared.
-    public var steps = 0
+    package var steps = 0
     /// Sets compared.
-    public var sets = 0
+    package var sets = 0
     /// Events of the ledger.
-    public var events = 0
+    package var events = 0
     /// Rows that missed.
-    public var missedRows = 0
+    package var missedRows = 0
     /// Rows that lay there already.
-    public var hitRows = 0
+    package var hitRows = 0
     /// What crossed, by the backend's account: to the device and back.
-    public var written = Traffic()
+    package var written = Traffic()
     /// See `written`.
-    public var read = Traffic()
+    package var read = Traffic()
     /// Of these, cache rows.
-    public var rowBytes = 0
+    package var rowBytes = 0
 
     mutating func add(_ finding: Finding, _ detail: String) {
       findings.append((finding, detail))
@@ -72,7 +72,7 @@
   /// Runs both caches over a case and compares every step.
   ///
   /// The device starts from the CPU's prompt state, or with `devicePrefill` from its own.
-  public func compareDecode(
+  package func compareDecode(
     _ layer: LayerCase, on device: WatchedDevice, devicePrefill: Bool = false, auditEvery: Int = 10
   ) throws -> DecodeReport {
     var tiers = Tiers()

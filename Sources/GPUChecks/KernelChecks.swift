@@ -11,24 +11,24 @@
 
 #if OpenCL || CUDA
 
-  public import GPUBackend
+  package import GPUBackend
   import LRQK
   import Tensors
   import TieredMemory
   import Transformers
 
   /// One kernel in one case.
-  public struct KernelCheck: Sendable, CustomStringConvertible {
+  package struct KernelCheck: Sendable, CustomStringConvertible {
     /// The kernel's name in the conformance suite.
-    public let kernel: String
+    package let kernel: String
     /// What is special.
-    public let name: String
+    package let name: String
     /// True if the device must have doubles.
-    public let needsDoubles: Bool
+    package let needsDoubles: Bool
     private let body: @Sendable (GPUKernels) throws -> String?
 
     /// "top-k, ties at the cut".
-    public var description: String { "\(kernel), \(name)" }
+    package var description: String { "\(kernel), \(name)" }
 
     init(
       _ kernel: String, _ name: String, needsDoubles: Bool = false,
@@ -41,10 +41,10 @@
     }
 
     /// The first difference, or nil.
-    public func difference(on kernels: GPUKernels) throws -> String? { try body(kernels) }
+    package func difference(on kernels: GPUKernels) throws -> String? { try body(kernels) }
 
     /// Every check there is.
-    public static let all: [KernelCheck] =
+    package static let all: [KernelCheck] =
       proxyScores + topK + plan + attention + codesChecks + sweepsChecks + prefillChecks
       + model
   }

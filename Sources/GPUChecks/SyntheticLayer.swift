@@ -7,33 +7,33 @@
 
 #if OpenCL || CUDA
 
-  public import LRQK
-  public import Tensors
+  package import LRQK
+  package import Tensors
 
   /// One layer's rows and choices, by name.
-  public struct LayerCase: Sendable, CustomStringConvertible {
+  package struct LayerCase: Sendable, CustomStringConvertible {
     /// What it is called.
-    public let name: String
+    package let name: String
     /// The choices.
-    public let parameters: Parameters
+    package let parameters: Parameters
     /// Tokens of the prompt.
-    public let prompt: Int
+    package let prompt: Int
     /// Decode steps.
-    public let steps: Int
+    package let steps: Int
     /// Queries (l, d) of every query head.
-    public let queries: [Tensor<Float>]
+    package let queries: [Tensor<Float>]
     /// Keys (l, d) of every key/value head.
-    public let keys: [Tensor<Float>]
+    package let keys: [Tensor<Float>]
     /// Values (l, d) of every key/value head.
-    public let values: [Tensor<Float>]
+    package let values: [Tensor<Float>]
     /// d.
-    public let width: Int
+    package let width: Int
 
     /// The name.
-    public var description: String { name }
+    package var description: String { name }
 
     /// Rows for `prompt` + `steps` tokens.
-    public init(
+    package init(
       _ name: String, _ parameters: Parameters, prompt: Int, steps: Int, queryHeads: Int = 8,
       keyValueHeads: Int = 2, width d: Int = 32, decay: Double = 0.85, seed: UInt64 = 5
     ) {
@@ -75,7 +75,7 @@
     }
 
     /// The two presets over 300 steps with grouped-query heads, four to a key/value head.
-    public static let long: [LayerCase] = [
+    package static let long: [LayerCase] = [
       LayerCase(
         "paper, 300 steps", Parameters(.paper, rank: 8, selected: 24, recent: 8), prompt: 200,
         steps: 300),
@@ -95,7 +95,7 @@
     }
 
     /// Every choice that decode depends on, and the lengths at which something begins.
-    public static let choices: [LayerCase] = [
+    package static let choices: [LayerCase] = [
       short("all candidates") { $0.candidates = .all },
       short("frozen bases") { $0.codeMap = .alternating(.frozen) },
       short("damped, shared codes") {

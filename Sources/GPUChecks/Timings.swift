@@ -8,7 +8,7 @@
 
 #if OpenCL || CUDA
 
-  public import GPUBackend
+  package import GPUBackend
 
   /// Sizes that are measured: on a processor (PoCL, or the mock driver) smaller ones.
   private struct BenchSizes {
@@ -21,7 +21,7 @@
   }
 
   /// Milliseconds and bandwidth of proxy scores, attention and a copy.
-  public func timings(on device: any GPUDevice) throws -> [String] {
+  package func timings(on device: any GPUDevice) throws -> [String] {
     let isProcessor = ["pthread", "basic", "mock"].contains { device.name.contains($0) }
     let sizes =
       isProcessor

@@ -9,10 +9,10 @@
 
 #if OpenCL || CUDA
 
-  public import GPUBackend
+  package import GPUBackend
 
   /// A fault planted on purpose.
-  public enum Fault: String, Sendable, CaseIterable {
+  package enum Fault: String, Sendable, CaseIterable {
     /// One selected index is another one's.
     case wrongIndex = "wrong index"
     /// A missed row is copied but never reaches its slot.
@@ -35,7 +35,7 @@
     case nanWeight = "NaN in a weight"
 
     /// The finding that has to name it.
-    public var expected: Finding {
+    package var expected: Finding {
       switch self {
       case .wrongIndex: .wrongIndex
       case .staleRow: .staleRow
@@ -48,13 +48,13 @@
   }
 
   /// The real device, watched.
-  public final class WatchedDevice: GPUDevice {
+  package final class WatchedDevice: GPUDevice {
     /// What was written to the device.
-    public private(set) var written = Traffic()
+    package private(set) var written = Traffic()
     /// What was read from it.
-    public private(set) var read = Traffic()
+    package private(set) var read = Traffic()
     /// True once the fault has struck.
-    public private(set) var hasStruck = false
+    package private(set) var hasStruck = false
 
     private let device: any GPUDevice
     private let fault: Fault?
@@ -67,7 +67,7 @@
     /// Watches `device`; `fault` strikes at step `from` or later.
     ///
     /// With `hidingDoubles` it says that it has no double precision.
-    public init(
+    package init(
       _ device: any GPUDevice, fault: Fault? = nil, from: Int = 5, hidingDoubles: Bool = false
     ) {
       self.device = device
@@ -77,20 +77,20 @@
     }
 
     /// The real device's.
-    public var name: String { device.name }
+    package var name: String { device.name }
     /// The real device's, unless hidden.
-    public var hasDoubles: Bool { device.hasDoubles && !hidesDoubles }
+    package var hasDoubles: Bool { device.hasDoubles && !hidesDoubles }
     /// The real device's.
-    public var roundsDivision: Bool { device.roundsDivision }
+    package var roundsDivision: Bool { device.roundsDivision }
     /// The real device's.
-    public func allocate(bytes: Int) throws -> DeviceMemory { try device.allocate(bytes: bytes) }
+    package func allocate(bytes: Int) throws -> DeviceMemory { try device.allocate(bytes: bytes) }
     /// The real device's.
-    public func free(_ memory: DeviceMemory) { device.free(memory) }
+    package func free(_ memory: DeviceMemory) { device.free(memory) }
     /// The real device's.
-    public func finish() throws { try device.finish() }
+    package func finish() throws { try device.finish() }
 
     /// Passes on, and counts.
-    public func write(_ bytes: RawSpan, to memory: DeviceMemory, offset: Int) throws {
+    package func write(_ bytes: RawSpan, to memory: DeviceMemory, offset: Int) throws {
       if memory == staging, strikes(.droppedCopy) { return }
       let times = memory == staging && strikes(.doubledCopy) ? 2 : 1
       for _ in 0..<times {
@@ -101,7 +101,7 @@
     }
 
     /// Passes on, and counts.
-    public func read(
+    package func read(
       _ memory: DeviceMemory, offset: Int, into bytes: inout MutableRawSpan
     ) throws {
       try device.read(memory, offset: offset, into: &bytes)
@@ -110,7 +110,7 @@
     }
 
     /// Passes on; most faults strike here.
-    public func launch(
+    package func launch(
       _ kernel: DeviceKernel, columns: Int, rows: Int, _ arguments: [KernelArgument]
     ) throws {
       var arguments = arguments

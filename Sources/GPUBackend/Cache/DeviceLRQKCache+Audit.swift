@@ -7,27 +7,27 @@
 #if OpenCL || CUDA
 
   import LRQK
-  public import Tensors
+  package import Tensors
   import TieredMemory
 
   /// A row of the device that is not what it should be.
-  public struct StaleRow: Sendable, Equatable, CustomStringConvertible {
+  package struct StaleRow: Sendable, Equatable, CustomStringConvertible {
     /// Holder of rows.
-    public let holder: Int
+    package let holder: Int
     /// Where it lies.
-    public let slot: Int
+    package let slot: Int
     /// Whose row should lie there.
-    public let token: Int
+    package let token: Int
 
     /// One line.
-    public var description: String {
+    package var description: String {
       "holder \(holder), slot \(slot): not the row of token \(token)"
     }
   }
 
   extension DeviceLRQKCache {
     /// A_K of each group, (l, r), read back.
-    public func readKeyCodes() throws -> [Tensor<Float>] {
+    package func readKeyCodes() throws -> [Tensor<Float>] {
       let all = try context.download(codes, nil, .control(.audit))
       return (0..<groups).map { g in
         Tensor(
@@ -37,7 +37,7 @@
     }
 
     /// B_Q and B_K of each group, or W_Q and W_K, read back flat.
-    public func readMatrices() throws -> (queries: [Float], keys: [Float]) {
+    package func readMatrices() throws -> (queries: [Float], keys: [Float]) {
       (
         try context.download(queryMatrices, nil, .control(.audit)),
         try context.download(keyMatrices, nil, .control(.audit))
@@ -48,7 +48,7 @@
     ///
     /// In holder and slot order; empty if all are equal. Rows of the ring are the newest tokens', which
     /// the host may not have yet: those it has are compared too.
-    public func staleRows() throws -> [StaleRow] {
+    package func staleRows() throws -> [StaleRow] {
       let tokens = try context.download(residents, nil, .control(.audit))
       let K = try context.download(keys, nil, .control(.audit))
       let V = try context.download(values, nil, .control(.audit))

@@ -17,46 +17,46 @@
 #if OpenCL || CUDA
 
   import LRQK
-  public import Tensors
+  package import Tensors
   import TieredMemory
 
   /// What one decode step on a device did; the same fields as LRQK's DecodeStep.
-  public struct DeviceDecodeStep: Sendable {
+  package struct DeviceDecodeStep: Sendable {
     /// From 1.
-    public let step: Int
+    package let step: Int
     /// (H, d).
-    public let attention: Tensor<Float>
+    package let attention: Tensor<Float>
     /// Selected tokens of each query head, ascending; empty if the step was not asked for them.
-    public let selected: [[Int]]
+    package let selected: [[Int]]
     /// Selected rows that lay on the device, by holder of rows.
-    public let hitRows: [Int]
+    package let hitRows: [Int]
     /// Rows copied from the host, by holder of rows.
-    public let missedRows: [Int]
+    package let missedRows: [Int]
     /// Score gap at the cut, by query head; infinity where nothing was chosen.
-    public let gaps: [Double]
+    package let gaps: [Double]
     /// q_hat (G, r), by group.
-    public let queryCodes: [Tensor<Float>]
+    package let queryCodes: [Tensor<Float>]
     /// k_hat (1, r), by group.
-    public let keyCodes: [Tensor<Float>]
+    package let keyCodes: [Tensor<Float>]
     /// True when a system needed the pivoted fallback.
-    public let pivoted: Bool
+    package let pivoted: Bool
     /// True when attention was full.
-    public let isDense: Bool
+    package let isDense: Bool
   }
 
   /// A device that asks for a row that the host does not have: it has chosen a token of the ring, or none.
-  public struct RowNotOnHost: Error, Equatable, CustomStringConvertible {
+  package struct RowNotOnHost: Error, Equatable, CustomStringConvertible {
     /// Layer, from 0.
-    public let layer: Int
+    package let layer: Int
     /// Decode step, from 1.
-    public let step: Int
+    package let step: Int
     /// The token asked for.
-    public let token: Int
+    package let token: Int
     /// Rows that the host has: tokens 0 ..< this.
-    public let hostRows: Int
+    package let hostRows: Int
 
     /// One line.
-    public var description: String {
+    package var description: String {
       "layer \(layer), step \(step): the device asks for the row of token \(token), and the host has "
         + "\(hostRows): the selection is wrong"
     }
@@ -66,7 +66,7 @@
     /// One new token: q (H, d) of all query heads, k and v (M, d) of all key/value heads.
     ///
     /// Selected sets are read back when `reporting`.
-    public func decode(
+    package func decode(
       queries q: Tensor<Float>, keys k: Tensor<Float>, values v: Tensor<Float>,
       reporting: Bool = true
     ) throws -> DeviceDecodeStep {

@@ -16,30 +16,30 @@
 
 #if OpenCL || CUDA
 
-  public import LRQK
-  public import Tensors
+  package import LRQK
+  package import Tensors
   import TieredMemory
 
   /// LRQK's decode of one layer on a device; one value for one sequence.
   ///
   /// A cache whose call threw is in an unspecified state and is not to be used again.
-  public final class DeviceLRQKCache {
+  package final class DeviceLRQKCache {
     /// The device and its account.
-    public let context: GPUContext
+    package let context: GPUContext
     /// Layer, as the ledger names it.
-    public let layer: Int
+    package let layer: Int
     /// H.
-    public let queryHeads: Int
+    package let queryHeads: Int
     /// M.
-    public let keyValueHeads: Int
+    package let keyValueHeads: Int
     /// d.
-    public let width: Int
+    package let width: Int
     /// The choices.
-    public let parameters: Parameters
+    package let parameters: Parameters
     /// Tokens so far, l.
-    public internal(set) var length: Int
+    package internal(set) var length: Int
     /// Decode steps so far.
-    public internal(set) var step = 0
+    package internal(set) var step = 0
 
     // Sizes: query heads that share codes and rows; groups and holders; slots of a holder.
     let codesShared: Int
@@ -83,7 +83,7 @@
     /// A cache that goes on from a prompt of keys and values (l, d) of every key/value head.
     ///
     /// Uploads the state and the prompt's rows, then sends the rows to the host as the ledger says.
-    public init(
+    package init(
       layer: Int = 0, queryHeads: Int, keyValueHeads: Int, width: Int, parameters: Parameters,
       state: PromptState, keys promptKeys: [Tensor<Float>], values promptValues: [Tensor<Float>],
       on context: GPUContext

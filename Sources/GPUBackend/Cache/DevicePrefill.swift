@@ -14,15 +14,15 @@
 
 #if OpenCL || CUDA
 
-  public import LRQK
-  public import Tensors
+  package import LRQK
+  package import Tensors
 
   /// Factorises a whole prompt on the device: queries (l, d) of every query head, keys (l, d) of every
   /// key/value head.
   ///
   /// `initial` are each group's codes, with `Initialization.given`. Throws as the CPU's prefill does,
   /// and for choices that this backend does not have.
-  public func factorizeOnDevice(
+  package func factorizeOnDevice(
     queries: [Tensor<Float>], keys: [Tensor<Float>], parameters: Parameters,
     initial: [InitialCodes<Float>]? = nil, layer: Int = 0, on context: GPUContext
   ) throws -> PromptState {

@@ -7,24 +7,24 @@
 
 #if OpenCL || CUDA
 
-  public import LRQK
-  public import Tensors
+  package import LRQK
+  package import Tensors
 
   /// What prefill leaves for decode: by group of heads that shares codes, and by query head.
-  public struct PromptState: Sendable {
+  package struct PromptState: Sendable {
     /// Tokens.
-    public let length: Int
+    package let length: Int
     /// A_K of each group, (l, r).
-    public let codes: [Tensor<Float>]
+    package let codes: [Tensor<Float>]
     /// B_Q (r, d) of each group, or W_Q (d, r) with linear codes.
-    public let queryMatrices: [Tensor<Float>]
+    package let queryMatrices: [Tensor<Float>]
     /// B_K, or W_K.
-    public let keyMatrices: [Tensor<Float>]
+    package let keyMatrices: [Tensor<Float>]
     /// Selected tokens of each query head, ascending.
-    public let selected: [[Int]]
+    package let selected: [[Int]]
 
     /// The parts.
-    public init(
+    package init(
       length: Int, codes: [Tensor<Float>], queryMatrices: [Tensor<Float>],
       keyMatrices: [Tensor<Float>], selected: [[Int]]
     ) {
@@ -36,7 +36,7 @@
     }
 
     /// The state of the CPU's cache after its prompt.
-    public init(_ cache: LRQKCache<Float>) throws {
+    package init(_ cache: LRQKCache<Float>) throws {
       if cache.isCollecting || cache.step != 0 {
         throw LRQKError.parameter(
           "a device takes over a prompt of at least k and r tokens, before its first decode step")

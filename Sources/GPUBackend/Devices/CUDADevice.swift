@@ -14,13 +14,13 @@
   internal import Tensors
 
   /// The first device of CUDA's driver.
-  @safe public final class CUDADevice: GPUDevice {
+  @safe package final class CUDADevice: GPUDevice {
     /// Device, compute capability and driver version.
-    public let name: String
+    package let name: String
     /// Every CUDA device has doubles.
-    public let hasDoubles = true
+    package let hasDoubles = true
     /// True: the kernels name the rounding.
-    public let roundsDivision = true
+    package let roundsDivision = true
 
     private let api: lrqk_cu_api
     private let context: OpaquePointer
@@ -34,7 +34,7 @@
     /// The first device; throws a `GPUError` of one line where there is none.
     ///
     /// `images` is a folder with compiled programs; else `compiler` is NVRTC's path or name.
-    public init(images: String? = nil, compiler: String? = nil) throws {
+    package init(images: String? = nil, compiler: String? = nil) throws {
       var api = lrqk_cu_api()
       var line = [CChar](repeating: 0, count: 300)
       if unsafe lrqk_cu_load(&api, "libcuda.so.1", &line, line.count) != 0 {
@@ -86,7 +86,7 @@
     }
 
     /// Memory for so many bytes.
-    public func allocate(bytes: Int) throws -> DeviceMemory {
+    package func allocate(bytes: Int) throws -> DeviceMemory {
       try enter()
       var memory: UInt64 = 0
       try check(unsafe api.mem_alloc(&memory, bytes), "cuMemAlloc of \(bytes) bytes")
@@ -94,13 +94,13 @@
     }
 
     /// Gives memory back.
-    public func free(_ memory: DeviceMemory) {
+    package func free(_ memory: DeviceMemory) {
       _ = unsafe api.context_set_current(context)
       _ = api.mem_free(UInt64(memory.handle))
     }
 
     /// A synchronous copy to the device.
-    public func write(_ bytes: RawSpan, to memory: DeviceMemory, offset: Int) throws {
+    package func write(_ bytes: RawSpan, to memory: DeviceMemory, offset: Int) throws {
       try enter()
       let status = unsafe bytes.withUnsafeBytes { source in
         unsafe api.memcpy_host_to_device(
@@ -110,7 +110,7 @@
     }
 
     /// A synchronous copy from the device.
-    public func read(
+    package func read(
       _ memory: DeviceMemory, offset: Int, into bytes: inout MutableRawSpan
     ) throws {
       try enter()
@@ -122,7 +122,7 @@
     }
 
     /// Runs a kernel.
-    public func launch(
+    package func launch(
       _ kernel: DeviceKernel, columns: Int, rows: Int, _ arguments: [KernelArgument]
     ) throws {
       try enter()
@@ -148,7 +148,7 @@
     }
 
     /// Waits for everything.
-    public func finish() throws {
+    package func finish() throws {
       try enter()
       try check(api.context_synchronize(), "cuCtxSynchronize")
     }

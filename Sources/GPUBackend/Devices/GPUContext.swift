@@ -16,17 +16,17 @@
 
 #if OpenCL || CUDA
 
-  public import TieredMemory
+  package import TieredMemory
 
   /// Calls and bytes.
-  public struct Traffic: Sendable, Equatable {
+  package struct Traffic: Sendable, Equatable {
     /// Copies.
-    public var calls = 0
+    package var calls = 0
     /// Bytes in all of them.
-    public var bytes = 0
+    package var bytes = 0
 
     /// Nothing, or so much.
-    public init(calls: Int = 0, bytes: Int = 0) {
+    package init(calls: Int = 0, bytes: Int = 0) {
       self.calls = calls
       self.bytes = bytes
     }
@@ -38,7 +38,7 @@
   }
 
   /// What crosses without being a cache row.
-  public enum Control: String, Sendable, CaseIterable {
+  package enum Control: String, Sendable, CaseIterable {
     /// The prompt's rows, which a model on the device would have made there.
     case prompt
     /// Codes, bases, maps and selected sets that prefill leaves.
@@ -60,7 +60,7 @@
   }
 
   /// Why a copy is made.
-  public enum CopyPurpose: Sendable, Equatable {
+  package enum CopyPurpose: Sendable, Equatable {
     /// Rows of the cache.
     case rows(step: Int, layer: Int, head: Int, rows: Int, reason: TransferReason)
     /// Something else.
@@ -68,14 +68,14 @@
   }
 
   /// What device arrays hold: Float, Double, Int32.
-  public typealias DeviceNumber = BitwiseCopyable & Sendable & AdditiveArithmetic
+  package typealias DeviceNumber = BitwiseCopyable & Sendable & AdditiveArithmetic
 
   /// An array in a device's memory; the memory is given back with the last reference.
-  public final class DeviceArray<Element: DeviceNumber> {
+  package final class DeviceArray<Element: DeviceNumber> {
     /// Where it lies.
-    public let memory: DeviceMemory
+    package let memory: DeviceMemory
     /// Elements.
-    public let count: Int
+    package let count: Int
     private let context: GPUContext
 
     init(_ memory: DeviceMemory, count: Int, _ context: GPUContext) {
@@ -88,25 +88,25 @@
   }
 
   /// One device, and what has crossed.
-  public final class GPUContext {
+  package final class GPUContext {
     /// The device.
-    public let device: any GPUDevice
+    package let device: any GPUDevice
     /// Every copy of cache rows.
-    public private(set) var ledger = TransferLedger()
+    package private(set) var ledger = TransferLedger()
     /// Everything else, by what it is.
-    public private(set) var control: [Control: [TransferDirection: Traffic]] = [:]
+    package private(set) var control: [Control: [TransferDirection: Traffic]] = [:]
     /// All copies, counted where they are made.
-    public private(set) var all: [TransferDirection: Traffic] = [:]
+    package private(set) var all: [TransferDirection: Traffic] = [:]
     /// Bytes of device memory in use.
-    public private(set) var residentBytes = 0
+    package private(set) var residentBytes = 0
 
     /// Counts what crosses to and from `device`.
-    public init(_ device: any GPUDevice) { self.device = device }
+    package init(_ device: any GPUDevice) { self.device = device }
 
     // MARK: Memory
 
     /// An uninitialised array of the device.
-    public func array<E: DeviceNumber>(
+    package func array<E: DeviceNumber>(
       _ count: Int, of: E.Type = E.self
     ) throws -> DeviceArray<E> {
       let bytes = max(count, 1) * MemoryLayout<E>.stride
@@ -123,7 +123,7 @@
     // MARK: Copies
 
     /// A new array of the device that holds `elements`.
-    public func array<E: DeviceNumber>(
+    package func array<E: DeviceNumber>(
       _ elements: [E], _ purpose: CopyPurpose
     ) throws -> DeviceArray<E> {
       let array = try array(elements.count, of: E.self)
@@ -132,7 +132,7 @@
     }
 
     /// Host → device: the first elements of `array` become `elements`.
-    public func upload<E: DeviceNumber>(
+    package func upload<E: DeviceNumber>(
       _ elements: [E], to array: DeviceArray<E>, _ purpose: CopyPurpose
     ) throws {
       precondition(elements.count <= array.count, "\(elements.count) into \(array.count) elements")
@@ -142,7 +142,7 @@
     }
 
     /// Device → host: elements `range` of `array`, or all.
-    public func download<E: DeviceNumber>(
+    package func download<E: DeviceNumber>(
       _ array: DeviceArray<E>, _ range: Range<Int>? = nil, _ purpose: CopyPurpose
     ) throws -> [E] {
       let range = range ?? 0..<array.count
@@ -172,7 +172,7 @@
     }
 
     /// The tally's sum in one direction.
-    public func controlTotal(_ direction: TransferDirection) -> Traffic {
+    package func controlTotal(_ direction: TransferDirection) -> Traffic {
       control.values.reduce(into: Traffic()) { sum, line in
         let part = line[direction] ?? Traffic()
         sum.calls += part.calls
@@ -181,7 +181,7 @@
     }
 
     /// The sum of ledger and tally in one direction: what somebody else has to find.
-    public func accounted(_ direction: TransferDirection) -> Traffic {
+    package func accounted(_ direction: TransferDirection) -> Traffic {
       let rows = ledger.total(direction: direction)
       let rest = controlTotal(direction)
       return Traffic(calls: rows.events + rest.calls, bytes: rows.bytes + rest.bytes)

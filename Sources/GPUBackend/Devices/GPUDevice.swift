@@ -11,30 +11,30 @@
   import Glibc
 
   /// Something about a device or its driver that is not as needed.
-  public struct GPUError: Error, Equatable, CustomStringConvertible {
+  package struct GPUError: Error, Equatable, CustomStringConvertible {
     /// One line: what, where, what to do.
-    public let description: String
+    package let description: String
 
     /// An error with this line.
-    public init(_ description: String) { self.description = description }
+    package init(_ description: String) { self.description = description }
   }
 
   /// A piece of a device's memory.
-  public struct DeviceMemory: Sendable, Equatable {
+  package struct DeviceMemory: Sendable, Equatable {
     /// What the driver calls it.
-    public let handle: UInt
+    package let handle: UInt
     /// Its size.
-    public let bytes: Int
+    package let bytes: Int
 
     /// Memory by the driver's handle.
-    public init(handle: UInt, bytes: Int) {
+    package init(handle: UInt, bytes: Int) {
       self.handle = handle
       self.bytes = bytes
     }
   }
 
   /// One argument of a kernel.
-  public enum KernelArgument: Sendable, Equatable {
+  package enum KernelArgument: Sendable, Equatable {
     /// A pointer.
     case memory(DeviceMemory)
     /// An `int`.
@@ -46,7 +46,7 @@
   }
 
   /// One device, with the programs of KernelSource.swift.
-  public protocol GPUDevice: AnyObject {
+  package protocol GPUDevice: AnyObject {
     /// Device, driver and interface, for reports.
     var name: String { get }
     /// Whether it computes in double precision: the alternating solver and prefill need it.
@@ -70,7 +70,7 @@
   }
 
   /// The interfaces that there are.
-  public enum GPUInterface: String, Sendable, CaseIterable {
+  package enum GPUInterface: String, Sendable, CaseIterable {
     /// OpenCL 1.2, through libOpenCL.so.1.
     case opencl
     /// CUDA's driver, libcuda.so.1.
@@ -81,7 +81,7 @@
     /// Throws `GPUError` where this build has no such backend, and where there is no driver or device.
     /// CUDA needs a compiler too: NVRTC, by LRQK_NVRTC or where the loader finds libnvrtc.so.12, or
     /// compiled programs in the folder LRQK_CUDA_IMAGES.
-    public func open() throws -> any GPUDevice {
+    package func open() throws -> any GPUDevice {
       switch self {
       case .opencl:
         #if OpenCL
@@ -102,7 +102,7 @@
     }
 
     /// Why there is no device of this interface; nil if there is one.
-    public var absence: String? {
+    package var absence: String? {
       do {
         _ = try open()
         return nil

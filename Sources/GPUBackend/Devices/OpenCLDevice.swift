@@ -121,13 +121,13 @@
   }
 
   /// The first device of OpenCL.
-  @safe public final class OpenCLDevice: GPUDevice {
+  @safe package final class OpenCLDevice: GPUDevice {
     /// Device and platform version.
-    public let name: String
+    package let name: String
     /// True with cl_khr_fp64.
-    public let hasDoubles: Bool
+    package let hasDoubles: Bool
     /// What CL_DEVICE_SINGLE_FP_CONFIG says.
-    public let roundsDivision: Bool
+    package let roundsDivision: Bool
 
     private let api: lrqk_cl_api
     private let device: OpaquePointer
@@ -137,7 +137,7 @@
     private var kernels: [DeviceKernel: OpaquePointer] = unsafe [:]
 
     /// The first device; throws a `GPUError` of one line where there is none.
-    public init() throws {
+    package init() throws {
       let platform = try OpenCLPlatform.find()
       api = platform.api
       unsafe device = platform.device
@@ -168,7 +168,7 @@
     }
 
     /// Memory for so many bytes.
-    public func allocate(bytes: Int) throws -> DeviceMemory {
+    package func allocate(bytes: Int) throws -> DeviceMemory {
       var status: Int32 = 0
       guard
         let memory = unsafe api.create_buffer(context, CL.readWrite, bytes, nil, &status),
@@ -180,12 +180,12 @@
     }
 
     /// Gives memory back.
-    public func free(_ memory: DeviceMemory) {
+    package func free(_ memory: DeviceMemory) {
       _ = unsafe api.release_mem_object(OpaquePointer(bitPattern: memory.handle))
     }
 
     /// A blocking copy to the device.
-    public func write(_ bytes: RawSpan, to memory: DeviceMemory, offset: Int) throws {
+    package func write(_ bytes: RawSpan, to memory: DeviceMemory, offset: Int) throws {
       let status = unsafe bytes.withUnsafeBytes { source in
         unsafe api.enqueue_write_buffer(
           queue, OpaquePointer(bitPattern: memory.handle), 1, offset, source.count,
@@ -195,7 +195,7 @@
     }
 
     /// A blocking copy from the device.
-    public func read(
+    package func read(
       _ memory: DeviceMemory, offset: Int, into bytes: inout MutableRawSpan
     ) throws {
       let status = unsafe bytes.withUnsafeMutableBytes { target in
@@ -207,7 +207,7 @@
     }
 
     /// Runs a kernel.
-    public func launch(
+    package func launch(
       _ kernel: DeviceKernel, columns: Int, rows: Int, _ arguments: [KernelArgument]
     ) throws {
       let function = try unsafe self.function(kernel)
@@ -234,7 +234,7 @@
     }
 
     /// Waits for everything.
-    public func finish() throws { try check(unsafe api.finish(queue), "clFinish") }
+    package func finish() throws { try check(unsafe api.finish(queue), "clFinish") }
 
     private func function(_ kernel: DeviceKernel) throws -> OpaquePointer {
       if let known = unsafe kernels[kernel] { return unsafe known }

@@ -9,7 +9,7 @@
 #if OpenCL || CUDA
 
   import LRQK
-  public import Tensors
+  package import Tensors
 
   /// One side of all groups, Q with A_Q or K with A_K, in d by d space.
   struct DeviceSide {
@@ -143,21 +143,21 @@
 
   extension GPUKernels {
     /// One sweep by the device.
-    public struct SweepResult: Sendable, Equatable {
+    package struct SweepResult: Sendable, Equatable {
       /// B_Q, (r, d).
-      public let queryBasis: Tensor<Double>
+      package let queryBasis: Tensor<Double>
       /// B_K, (r, d).
-      public let keyBasis: Tensor<Double>
+      package let keyBasis: Tensor<Double>
       /// W_Q', (d, r).
-      public let queryMap: Tensor<Double>
+      package let queryMap: Tensor<Double>
       /// W_K', (d, r).
-      public let keyMap: Tensor<Double>
+      package let keyMap: Tensor<Double>
       /// ‖A_Q − A_Q'‖² and ‖A_K − A_K'‖².
-      public let change: [Double]
+      package let change: [Double]
     }
 
     /// sweep-gram: one Gauss-Seidel sweep in d by d space, from the maps W_Q and W_K (d, r).
-    public func sweepGram(
+    package func sweepGram(
       queryGram: Tensor<Double>, keyGram: Tensor<Double>, queryMap: Tensor<Double>,
       keyMap: Tensor<Double>, lambdaQueries: Double = 1, lambdaKeys: Double = 1,
       rule: SolveRule = SolveRule()
@@ -186,7 +186,7 @@
     ///
     /// The rows are read for XᵀX, AᵀA and AᵀX and again for the new codes A = X W; the sweep itself is in
     /// d by d space, the only form that this backend has.
-    public func sweepRows(
+    package func sweepRows(
       queries: Tensor<Float>, keys: Tensor<Float>, queryCodes: Tensor<Float>,
       keyCodes: Tensor<Float>, lambdaQueries: Double = 1, lambdaKeys: Double = 1,
       rule: SolveRule = SolveRule()

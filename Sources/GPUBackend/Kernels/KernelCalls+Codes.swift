@@ -7,28 +7,28 @@
 #if OpenCL || CUDA
 
   import LRQK
-  public import Tensors
+  package import Tensors
 
   extension GPUKernels {
     /// Codes of one group by the device.
-    public struct CodesResult: Sendable, Equatable {
+    package struct CodesResult: Sendable, Equatable {
       /// q_hat, (G, r).
-      public let queryCodes: Tensor<Float>
+      package let queryCodes: Tensor<Float>
       /// k_hat, (1, r).
-      public let keyCode: Tensor<Float>
+      package let keyCode: Tensor<Float>
       /// B_Q', (r, d).
-      public let queryBasis: Tensor<Float>
+      package let queryBasis: Tensor<Float>
       /// B_K', (r, d).
-      public let keyBasis: Tensor<Float>
+      package let keyBasis: Tensor<Float>
       /// True when a system needed the pivoted fallback.
-      public let pivoted: Bool
+      package let pivoted: Bool
     }
 
     /// decode-codes: the alternating solver for one group, then the update of its bases.
     ///
     /// q (G, d), k (1, d), B_Q and B_K (r, d), A_Omega (G, n, r), K_Omega (G, n, d). Throws
     /// `LRQKError.singular` as the reference does. `factor` scales the update; 0 keeps the bases.
-    public func decodeCodes(
+    package func decodeCodes(
       query: Tensor<Float>, key: Tensor<Float>, queryBasis: Tensor<Float>, keyBasis: Tensor<Float>,
       omegaCodes: Tensor<Float>, omegaKeys: Tensor<Float>, iterations: Int, lambda1: Double = 1,
       lambda2: Double = 1, factor: Double = 1, rule: SolveRule = SolveRule()

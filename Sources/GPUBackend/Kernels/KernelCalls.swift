@@ -11,7 +11,7 @@
 #if OpenCL || CUDA
 
   import LRQK
-  public import Tensors
+  package import Tensors
 
   /// A bad size, as an error of the caller.
   func requireSizes(_ holds: Bool, _ sentence: @autoclosure () -> String) throws {
@@ -38,12 +38,12 @@
   }
 
   /// Single kernels on a device.
-  public struct GPUKernels {
+  package struct GPUKernels {
     /// The device and its account.
-    public let context: GPUContext
+    package let context: GPUContext
 
     /// Kernels of this device.
-    public init(_ context: GPUContext) { self.context = context }
+    package init(_ context: GPUContext) { self.context = context }
 
     func up<E: DeviceNumber>(_ elements: [E]) throws -> DeviceArray<E> {
       try context.array(elements, .control(.kernel))
@@ -56,7 +56,7 @@
     // MARK: Selection
 
     /// proxy-scores: A_K (c, r) and q_hat (H, r) make scores (H, c).
-    public func proxyScores(codes: Tensor<Float>, queryCodes: Tensor<Float>) throws -> Tensor<Float>
+    package func proxyScores(codes: Tensor<Float>, queryCodes: Tensor<Float>) throws -> Tensor<Float>
     {
       let (c, r, H) = (codes.rows, codes.columns, queryCodes.rows)
       try requireSizes(queryCodes.columns == r, "A_K \(codes.shape) and q_hat \(queryCodes.shape)")
@@ -69,17 +69,17 @@
     }
 
     /// A selection by the device.
-    public struct TopKResult: Sendable, Equatable {
+    package struct TopKResult: Sendable, Equatable {
       /// Chosen indices of each head, ascending.
-      public let indices: [[Int32]]
+      package let indices: [[Int32]]
       /// Score of place k minus that of place k + 1, by head.
-      public let gaps: [Float]
+      package let gaps: [Float]
       /// The first NaN of each head, or -1.
-      public let firstNaN: [Int32]
+      package let firstNaN: [Int32]
     }
 
     /// top-k: the k best of each row of scores (H, c), larger first, then lower index.
-    public func topK(scores: Tensor<Float>, k: Int) throws -> TopKResult {
+    package func topK(scores: Tensor<Float>, k: Int) throws -> TopKResult {
       let (H, c) = (scores.rows, scores.columns)
       try requireSizes(k >= 1 && c >= 1, "the \(k) best of \(c) scores")
       let taken = min(k, c)
@@ -100,19 +100,19 @@
     // MARK: Rows
 
     /// A plan by the device.
-    public struct PlanResult: Sendable, Equatable {
+    package struct PlanResult: Sendable, Equatable {
       /// Missed tokens, ascending, (m).
-      public let missed: [Int32]
+      package let missed: [Int32]
       /// The slot of each, (m).
-      public let slots: [Int32]
+      package let slots: [Int32]
       /// The token of each slot afterwards, or -1, (S).
-      public let residents: [Int32]
+      package let residents: [Int32]
     }
 
     /// plan: which of `needed`, ascending, do not lie in `residents` (S), and where they go.
     ///
     /// Slots below `reserved` are not touched.
-    public func plan(
+    package func plan(
       residents: [Int32], needed: [Int32], reserved: Int = 0
     ) throws -> PlanResult {
       let (S, n) = (residents.count, needed.count)
@@ -138,7 +138,7 @@
 
     /// gather: the rows of `tokens` (m) of the host's K and V (l, d) go to `slots` (m) of the device's
     /// (S, d).
-    public func gather(
+    package func gather(
       hostKeys: Tensor<Float>, hostValues: Tensor<Float>, tokens: [Int32], slots: [Int32],
       deviceKeys: Tensor<Float>, deviceValues: Tensor<Float>
     ) throws -> (keys: Tensor<Float>, values: Tensor<Float>) {
@@ -165,7 +165,7 @@
     // MARK: Attention
 
     /// sparse-attention: q (H, d) over the rows `slots` (H, n) of K and V (M, S, d) makes (H, d).
-    public func sparseAttention(
+    package func sparseAttention(
       queries: Tensor<Float>, keys: Tensor<Float>, values: Tensor<Float>, slots: Tensor<Int32>
     ) throws -> Tensor<Float> {
       let (H, d, n) = (queries.rows, queries.columns, slots.columns)
@@ -188,7 +188,7 @@
     }
 
     /// dense-attention: q (H, d) over all rows of K and V (M, l, d) makes (H, d).
-    public func denseAttention(
+    package func denseAttention(
       queries: Tensor<Float>, keys: Tensor<Float>, values: Tensor<Float>
     ) throws -> Tensor<Float> {
       try requireSizes(keys.rank == 3, "K (M, l, d), not \(keys.shape)")
@@ -200,7 +200,7 @@
 
     /// lrkv-attention: q (H, d) over shared K and V (l, d), codes C_K and C_V (l, H, r) and factors U_K
     /// and U_V (H, r, d): attention over the keys K + C_K U_K and the values V + C_V U_V, (H, d).
-    public func lrkvAttention(
+    package func lrkvAttention(
       queries: Tensor<Float>, keys: Tensor<Float>, values: Tensor<Float>, keyCodes: Tensor<Float>,
       valueCodes: Tensor<Float>, keyFactors: Tensor<Float>, valueFactors: Tensor<Float>
     ) throws -> Tensor<Float> {
@@ -240,7 +240,7 @@
     /// rope: x (n, H, d), each row's pairs (i, i + d/2) turned by cosines and sines (n, d/2).
     ///
     /// The table is the host's, as in a model, where one serves all layers.
-    public func rope(
+    package func rope(
       _ x: Tensor<Float>, cosines: Tensor<Float>, sines: Tensor<Float>
     ) throws -> Tensor<Float> {
       try requireSizes(x.rank == 3, "x (n, H, d), not \(x.shape)")
@@ -258,7 +258,7 @@
     }
 
     /// rms-norm: x (n, D), weight (D); y = w x / √(mean x² + ε).
-    public func rmsNorm(
+    package func rmsNorm(
       _ x: Tensor<Float>, weight: [Float], epsilon: Double
     ) throws -> Tensor<Float> {
       try requireSizes(

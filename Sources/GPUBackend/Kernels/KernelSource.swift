@@ -11,14 +11,14 @@
 #if OpenCL || CUDA
 
   /// A text that a device compiles as a whole.
-  public enum KernelProgram: String, Sendable, CaseIterable {
+  package enum KernelProgram: String, Sendable, CaseIterable {
     /// No doubles.
     case single
     /// With doubles.
     case double
 
     /// The text, every include expanded.
-    public var source: String { Self.expanded("\(rawValue).h") }
+    package var source: String { Self.expanded("\(rawValue).h") }
 
     private static func expanded(_ name: String) -> String {
       guard let bytes = files[name] else { preconditionFailure("no kernel file \(name)") }
@@ -43,7 +43,7 @@
   }
 
   /// A kernel by the name that it has in the text.
-  public enum DeviceKernel: String, Sendable, CaseIterable {
+  package enum DeviceKernel: String, Sendable, CaseIterable {
     // scores.h
     case proxyScores = "proxy_scores"
     case attentionScores = "attention_scores"
@@ -88,7 +88,7 @@
     case rmsNorm = "rms_norm"
 
     /// The program that it is part of.
-    public var program: KernelProgram {
+    package var program: KernelProgram {
       switch self {
       case .omegaProducts, .beginCodes, .alternateCodes, .updateBasis, .appendCodes, .rowProduct,
         .addDoubles, .narrow, .gramBasis, .gramMap, .gramReplace, .rmsNorm:
@@ -98,7 +98,7 @@
     }
 
     /// Items of a group: GROUP or WIDE of prelude.h.
-    public var items: Int {
+    package var items: Int {
       switch self {
       case .topK, .neededTokens, .planResidency, .attentionSoftmax, .beginCodes, .alternateCodes,
         .updateBasis, .gramBasis, .gramMap, .gramReplace, .rmsNorm:
@@ -108,7 +108,7 @@
     }
 
     /// GROUP of prelude.h.
-    public static let group = 64
+    package static let group = 64
   }
 
 #endif
