@@ -177,7 +177,7 @@ let package = Package(
     .testTarget(
       name: "GPUBackendTests",
       dependencies: [
-        "GPUChecks", "Tensors", "TieredMemory", "LRQK", "Transformers", "Conformance",
+        "GPUChecks", "Tensors", "TieredMemory", "LRQK", "Conformance",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
       exclude: ["Vendor", "Layer", "Mock"], swiftSettings: strict),

@@ -56,8 +56,9 @@
     // MARK: Selection
 
     /// proxy-scores: A_K (c, r) and q_hat (H, r) make scores (H, c).
-    package func proxyScores(codes: Tensor<Float>, queryCodes: Tensor<Float>) throws -> Tensor<Float>
-    {
+    package func proxyScores(codes: Tensor<Float>, queryCodes: Tensor<Float>) throws -> Tensor<
+      Float
+    > {
       let (c, r, H) = (codes.rows, codes.columns, queryCodes.rows)
       try requireSizes(queryCodes.columns == r, "A_K \(codes.shape) and q_hat \(queryCodes.shape)")
       let (A, q) = (try up(codes.elements), try up(queryCodes.elements))
