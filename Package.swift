@@ -16,8 +16,8 @@ let package = Package(
   products: [
     .library(name: "Tensors", targets: ["Tensors"]),
     .library(name: "TieredMemory", targets: ["TieredMemory"]),
-    // A product's name is its file's name: libLRQK.so is what other languages call. The Swift module
-    // LRQK comes with the product LRQKModule.
+    // A product's name is its file's name: libLRQK.so is what other languages call. The Swift
+    // module LRQK comes with the product LRQKModule.
     .library(name: "LRQK", type: .dynamic, targets: ["CInterface"]),
     .library(name: "LRQKModule", targets: ["LRQK"]),
     .library(name: "Replay", targets: ["Replay"]),
@@ -79,12 +79,13 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "Conformance", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
-      swiftSettings: strict),
+      exclude: ["README.md"], swiftSettings: strict),
     // Only with a trait; without one both are compiled and GPUBackend is empty.
     .target(name: "CGPUShim"),
     .target(
       name: "GPUBackend",
       dependencies: ["CGPUShim", "Tensors", "TieredMemory", "LRQK", "Conformance"],
+      exclude: ["README.md"],
       resources: [
         .embedInCode("Kernels/prelude.h"), .embedInCode("Kernels/scores.h"),
         .embedInCode("Kernels/selection.h"), .embedInCode("Kernels/residency.h"),
@@ -99,7 +100,7 @@ let package = Package(
     .target(
       name: "CInterface",
       dependencies: ["CLRQK", "Tensors", "TieredMemory", "LRQK", "Transformers"],
-      swiftSettings: strict),
+      exclude: ["README.md"], swiftSettings: strict),
     .executableTarget(
       name: "LRQKTool",
       dependencies: [
@@ -181,7 +182,7 @@ let package = Package(
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
       exclude: ["Vendor", "Layer", "Mock"], swiftSettings: strict),
-    // Calls the C functions and the Swift ones: the same bits. (.ci/library runs what is excluded here.)
+    // Calls the C functions and the Swift ones: the same bits. (.ci/library runs the others.)
     .testTarget(
       name: "CInterfaceTests",
       dependencies: [

@@ -3,11 +3,11 @@
 // In:  what C hands over.
 // Out: checked sizes, tensors of finite numbers, and checked addresses for results.
 //
-// Pointers of C arrive here, so this is one of the few files with unsafe code. Every pointer is checked for
-// NULL and alignment, every product of sizes for overflow, and every number for NaN and infinity. That an
-// array is as long as its sizes say cannot be checked; the caller answers for it. Inputs are copied before
-// anything is computed, and outputs are written after everything has been computed, so an input and an
-// output may be the same array.
+// Pointers of C arrive here, so this is one of the few files with unsafe code. Every pointer is
+// checked for NULL and alignment, every product of sizes for overflow, and every number for NaN and
+// infinity. That an array is as long as its sizes say cannot be checked; the caller answers for it.
+// Inputs are copied before anything is computed, and outputs are written after everything has been
+// computed, so an input and an output may be the same array.
 
 import CLRQK
 import Glibc
@@ -67,8 +67,8 @@ func product(_ name: String, _ axes: [Int], stride: Int) throws(CallError) -> In
 
 /// Throws if the system would refuse a few times `bytes` of memory.
 ///
-/// Swift ends a program whose allocation fails. So large ones are first requested here, as address space
-/// that is returned at once. Memory can still run out later, while it is being used.
+/// Swift ends a program whose allocation fails. So large ones are first requested here, as address
+/// space that is returned at once. Memory can still run out later, while it is being used.
 func requireRoom(_ bytes: Int, for what: String) throws(CallError) {
   if bytes < 1 << 24 { return }
   if bytes < 1 << 45 {

@@ -92,7 +92,7 @@ public func lrqk_lrkv_attention(
   }
 }
 
-/// Rotary embedding.
+/// Rotary embedding of rows x at their positions.
 @c @implementation
 public func lrqk_rope(
   _ n: Int64, _ H: Int64, _ d: Int64, _ base: Double, _ x: UnsafePointer<Float>?,
@@ -109,14 +109,14 @@ public func lrqk_rope(
     let places = try unsafe elements(positions, "positions", [n]).map(Int.init)
     try requireIndices(places, "positions", below: largestIndexed)
     let rotary = RotaryEmbedding(rotatedWidth: d, base: base)
-    let turned = (0..<n).map { t in
+    let rotated = (0..<n).map { t in
       rotary.turns(positions: [places[t]], length: places[t] + 1).turn(rows.slice(t)).elements
     }
-    try deliver((output, Array(turned.joined())))
+    try deliver((output, Array(rotated.joined())))
   }
 }
 
-/// Root-mean-square norm.
+/// Root-mean-square norm of rows x.
 @c @implementation
 public func lrqk_rms_norm(
   _ n: Int64, _ D: Int64, _ x: UnsafePointer<Float>?, _ weight: UnsafePointer<Float>?,

@@ -3,8 +3,8 @@
 // In:  a handle, and rows of queries, keys and values as lrqk.h describes them.
 // Out: attention; the state of the cache moved on by LRQKCache, to the bit.
 //
-// Arguments are checked before the cache is touched, so a mistake in them leaves it as it was. The next file
-// reads what a step did.
+// Arguments are checked before the cache is touched, so a mistake in them leaves it as it was. The
+// next file, CacheQueries.swift, reads what a step did.
 
 public import CLRQK
 import LRQK
@@ -29,7 +29,7 @@ func makeCache(_ o: lrqk_options) throws -> CacheState {
     tiers: Tiers(capacity: capacity == 0 ? nil : capacity))
 }
 
-/// Opens a cache.
+/// Opens a cache with these options.
 @c @implementation
 public func lrqk_cache_create(
   _ options: UnsafePointer<lrqk_options>?, _ cache: UnsafeMutablePointer<lrqk_cache>?,
@@ -42,7 +42,7 @@ public func lrqk_cache_create(
   }
 }
 
-/// Closes a cache.
+/// Closes a cache; its handle is invalid from then on.
 @c @implementation
 public func lrqk_cache_free(_ cache: lrqk_cache) -> lrqk_status {
   closeHandle(cache) ? LRQK_OK : LRQK_ERROR_CLOSED
@@ -140,7 +140,7 @@ extension CacheState {
   }
 }
 
-/// A whole prompt.
+/// A whole prompt at once.
 @c @implementation
 public func lrqk_cache_prefill(
   _ cache: lrqk_cache, _ l: Int64, _ Q: UnsafePointer<Float>?, _ K: UnsafePointer<Float>?,
@@ -189,7 +189,7 @@ public func lrqk_cache_extend_prompt_from(
   }
 }
 
-/// Ends the prompt.
+/// Ends the prompt and factorises it, if it is long enough.
 @c @implementation
 public func lrqk_cache_complete_prompt(_ cache: lrqk_cache) -> lrqk_status {
   withCache(cache) { state in
@@ -198,7 +198,7 @@ public func lrqk_cache_complete_prompt(_ cache: lrqk_cache) -> lrqk_status {
   }
 }
 
-/// One decode step.
+/// One decode step: the attention of one new token.
 @c @implementation
 public func lrqk_cache_decode(
   _ cache: lrqk_cache, _ q: UnsafePointer<Float>?, _ k: UnsafePointer<Float>?,

@@ -169,7 +169,7 @@ public func lrqk_cache_gaps(
   }
 }
 
-/// A_K.
+/// The codes of all candidates, A_K.
 @c @implementation
 public func lrqk_cache_key_codes(
   _ cache: lrqk_cache, _ index: Int64, _ tokens: Int64, _ rank: Int64,
@@ -203,7 +203,7 @@ public func lrqk_cache_step_codes(
   }
 }
 
-/// B_Q and B_K.
+/// The bases, B_Q and B_K.
 @c @implementation
 public func lrqk_cache_bases(
   _ cache: lrqk_cache, _ index: Int64, _ rank: Int64, _ width: Int64,
@@ -220,7 +220,7 @@ public func lrqk_cache_bases(
   }
 }
 
-/// W_Q and W_K.
+/// The maps of linear codes, W_Q and W_K.
 @c @implementation
 public func lrqk_cache_maps(
   _ cache: lrqk_cache, _ index: Int64, _ width: Int64, _ rank: Int64,

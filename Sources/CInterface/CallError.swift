@@ -3,8 +3,8 @@
 // In:  an error of any module, or a check that failed here.
 // Out: the `lrqk_status` that lrqk.h promises for it, and the sentence.
 //
-// Every function of lrqk.h ends in `answer` below or in `withCache` (Handles.swift): they are where errors
-// become numbers. The next file looks at every pointer.
+// Every function of lrqk.h ends in `answer` below or in `withCache` (Handles.swift), where errors
+// become numbers. The next file, Arrays.swift, checks every pointer.
 
 import CLRQK
 import LRQK

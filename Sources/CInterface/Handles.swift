@@ -3,9 +3,10 @@
 // In:  a cache, or a handle.
 // Out: a handle, or the cache behind it, one call at a time.
 //
-// C could keep a pointer to a cache that is closed; a number cannot dangle. Handles are never used twice.
-// They are spread over 64 bits, so that a small integer or a pointer is not a valid handle by chance. The
-// table is the only state that calls share, and a caller sees of it only whether a handle is open.
+// C could keep a pointer to a cache that is closed; a number cannot dangle. Handles are never used
+// twice. They are spread over 64 bits, so that a small integer or a pointer is not a valid handle
+// by chance. The table is the only state that calls share, and a caller sees of it only whether a
+// handle is open.
 
 import CLRQK
 import LRQK
@@ -55,7 +56,7 @@ struct CacheState: ~Copyable, Sendable {
   }
 }
 
-/// A cache that calls take turns with.
+/// A cache behind a lock: one call at a time.
 final class OpenCache: Sendable {
   let state: Mutex<CacheState>
 
@@ -69,7 +70,7 @@ private struct Table {
 
 private let table = Mutex(Table())
 
-/// A new handle.
+/// Puts a cache into the table; its new handle.
 func openHandle(_ cache: OpenCache) -> UInt64 {
   table.withLock { table in
     table.opened += 1

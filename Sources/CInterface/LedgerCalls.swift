@@ -8,7 +8,7 @@ import Tensors
 import TieredMemory
 
 private let directions: [TransferDirection] = [.hostToDevice, .deviceToHost]
-/// Reasons that a cache of this library can have, in the header's order; the others are other methods'.
+/// The reasons of this library's caches, in the header's order; other methods have others.
 private let reasons: [TransferReason] = [.promptOffload, .ringFlush, .miss, .reload]
 
 /// The choice that has `number`, counted from 1; nil for 0.

@@ -3,7 +3,7 @@
 // In:  lrqk_proxy_scores, lrqk_top_k, lrqk_plan, lrqk_gather; lrqk.h says what each computes.
 // Out: what Tensors and TieredMemory compute, to the bit.
 //
-// The next file attends.
+// The next file, AttentionKernels.swift, attends.
 
 public import CLRQK
 import Tensors

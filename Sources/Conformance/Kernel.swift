@@ -7,14 +7,16 @@
 // Quick start for adding a kernel:
 //
 //   1. Write Kernels/NAMEKernel.swift: a struct that is a `KernelDefinition`. Its head gives shapes
-//      and formula, `outputs` declares what it writes, `run` is the loops, and `cases` are what it is
-//      tried on. Kernels/ProxyScoresKernel.swift is a short one to copy.
+//      and formula, `outputs` declares what it writes, `run` is the loops, and `cases` are what it
+//      is tried on. Kernels/ProxyScoresKernel.swift is a short one to copy.
 //   2. Add a case to `Kernel` below, in the order of the method, and its line to `definition`.
 //   3. Build. Every backend now fails to compile until it says what it does with the kernel:
-//      Backends/CPUBackend.swift, and with --traits OpenCL also GPUBackend/ConformanceBackend.swift.
-//      Call the code that is to be judged, or throw `NotRun` with the reason.
+//      Backends/CPUBackend.swift, and with --traits OpenCL also
+//      GPUBackend/ConformanceBackend.swift. Call the code that is to be judged, or throw `NotRun`
+//      with the reason.
 //   4. Run `lrqk check --backend cpu --kernel NAME`, then write the golden bundle again with
-//      `lrqk golden write Tests/ConformanceTests/Golden`, and describe the kernel in Docs/golden.md.
+//      `lrqk golden write Tests/ConformanceTests/Golden`, and describe the kernel
+//      in Docs/golden.md.
 
 /// The kernels, in the order of the method; the raw value is the name that files and options use.
 package enum Kernel: String, Sendable, CaseIterable {

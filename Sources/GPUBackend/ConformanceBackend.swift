@@ -3,9 +3,9 @@
 // In:  a case. Out: what the device makes of it; `lrqk check --backend opencl` prints the verdicts.
 //
 // All thirteen kernels run, through the calls of KernelCalls.swift, KernelCalls+Codes.swift and
-// DeviceSweeps.swift; decode-step is the device's own prefill and its cache. The sweep over rows runs in d
-// by d space, the only form that this backend has. A device without double precision skips the kernels
-// that need it, and the verdict says so.
+// DeviceSweeps.swift; decode-step is the device's own prefill and its cache. The sweep over rows
+// runs in d by d space, the only form that this backend has. A device without double precision
+// skips the kernels that need it, and the verdict says so.
 
 #if OpenCL || CUDA
 

@@ -1,13 +1,14 @@
 // gpu-check: the GPU backend on a device, without Swift or tests at hand.
 //
 // In:  gpu-check opencl|cuda [--decode] [--bench]
-// Out: one line a check. Exit status 0 if all passed, 1 if one differs, 2 if there is no such device,
-//      64 for a wrong call.
+// Out: one line a check. Exit status 0 if all passed, 1 if one differs, 2 if there is no such
+//      device, 64 for a wrong call.
 //
-// First the cases of the conformance suite (`lrqk check` prints the same verdicts one by one), then kernels
-// and decodes beside the CPU's, bit for bit. With --decode only the two 300-step decodes run, and the last line says what crossed in all; an
-// independent counter has to find the same (Tests/GPUBackendTests/Layer/run.sh). With --bench proxy
-// scores and attention are timed too, beside a plain copy on the same device.
+// First the cases of the conformance suite (`lrqk check` prints the same verdicts one by one), then
+// kernels and decodes beside the CPU's, bit for bit. With --decode only the two 300-step decodes
+// run, and the last line says what crossed in all; an independent counter has to find the same
+// (Tests/GPUBackendTests/Layer/run.sh). With --bench proxy scores and attention are timed too,
+// beside a plain copy on the same device.
 
 import Glibc
 
@@ -74,8 +75,8 @@ import Glibc
       let watched = WatchedDevice(device)
       let report = try compareDecode(layer, on: watched)
       line(
-        "decode-step, \(layer): \(report.steps) steps, \(report.sets) sets, \(report.hitRows) hits, "
-          + "\(report.missedRows) misses, \(report.events) events",
+        "decode-step, \(layer): \(report.steps) steps, \(report.sets) sets, "
+          + "\(report.hitRows) hits, \(report.missedRows) misses, \(report.events) events",
         report.findings.first.map { "\($0.finding.rawValue), \($0.detail)" })
       written = Traffic(
         calls: written.calls + watched.written.calls, bytes: written.bytes + watched.written.bytes)
@@ -83,8 +84,8 @@ import Glibc
         calls: read.calls + watched.read.calls, bytes: read.bytes + watched.read.bytes)
       let (w, r) = (report.written, report.read)
       print(
-        "         \(w.bytes) bytes in \(w.calls) copies to the device, \(r.bytes) in \(r.calls) back, "
-          + "\(report.rowBytes) of them cache rows")
+        "         \(w.bytes) bytes in \(w.calls) copies to the device, "
+          + "\(r.bytes) in \(r.calls) back, \(report.rowBytes) of them cache rows")
     } catch { line("decode-step, \(layer)", "\(error)") }
   }
 

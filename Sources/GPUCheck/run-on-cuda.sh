@@ -60,7 +60,7 @@ run)
   [ "$status" -le 1 ] || exit "$status"
 
   if [ ! -e "$here/count_cupti.so" ]; then
-    echo "CUPTI: not packed, so nobody else has counted"
+    echo "CUPTI: not packed, so there is no second count"
     exit "$status"
   fi
   work=$(mktemp -d)

@@ -16,7 +16,7 @@
 
   /// What can differ, by name.
   package enum Finding: String, Sendable, CaseIterable {
-    /// A number that is not one.
+    /// A NaN where a number belongs.
     case nan = "NaN"
     /// The sets are those of a window with one candidate more or less.
     case candidateWindow = "off-by-one candidate window"
@@ -24,7 +24,7 @@
     case wrongIndex = "wrong index"
     /// Fewer copies than the reference's ledger has, or than were written down.
     case missedCopy = "missed copy"
-    /// More copies than that.
+    /// More copies than the reference's ledger has, or than were written down.
     case extraCopy = "extra copy"
     /// A row on the device that is not its token's.
     case staleRow = "stale row"
@@ -38,23 +38,23 @@
     case failure = "failed"
   }
 
-  /// A comparison's outcome.
+  /// The outcome of a comparison.
   package struct DecodeReport: Sendable {
     /// Findings at the first step that has any, and where; empty if all is equal.
     package var findings: [(finding: Finding, detail: String)] = []
-    /// Steps compared.
+    /// How many steps were compared.
     package var steps = 0
-    /// Sets compared.
+    /// How many sets were compared.
     package var sets = 0
     /// Events of the ledger.
     package var events = 0
-    /// Rows that missed.
+    /// Rows that were copied from the host.
     package var missedRows = 0
-    /// Rows that lay there already.
+    /// Needed rows that lay on the device already.
     package var hitRows = 0
-    /// What crossed, by the backend's account: to the device and back.
+    /// What crossed to the device, by the backend's account.
     package var written = Traffic()
-    /// See `written`.
+    /// What crossed back to the host, by the backend's account.
     package var read = Traffic()
     /// Of these, cache rows.
     package var rowBytes = 0
@@ -228,15 +228,15 @@
     for (direction, seen) in [
       (TransferDirection.hostToDevice, device.written), (.deviceToHost, device.read),
     ] {
-      let told = context.accounted(direction)
-      if context.all[direction] ?? Traffic() != told {
+      let counted = context.accounted(direction)
+      if context.all[direction] ?? Traffic() != counted {
         report.add(.bookkeeping, "ledger and tally do not add up to all copies")
       }
-      if seen == told { continue }
+      if seen == counted { continue }
       report.add(
-        seen.bytes < told.bytes ? .missedCopy : .extraCopy,
+        seen.bytes < counted.bytes ? .missedCopy : .extraCopy,
         "\(direction.rawValue): \(seen.bytes) bytes in \(seen.calls) calls went through, "
-          + "\(told.bytes) in \(told.calls) were written down")
+          + "\(counted.bytes) in \(counted.calls) were written down")
     }
   }
 

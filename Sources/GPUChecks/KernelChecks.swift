@@ -1,13 +1,14 @@
-// Kernels beside the CPU's routine for the same step, bit for bit, where the conformance suite does not go.
+// Kernels beside the CPU's routines, bit for bit, where the conformance suite does not go.
 //
 // In:  a device. Out: for every kernel and case nothing, or the first difference in words.
 //
-// The suite's cases are a page long, finite, and compared with a tolerance or as integers. Here are sizes
-// around and beyond a group of items, infinities and NaN, pools that live for several rounds, systems that
-// need pivots or break down, and the sums of kernels whose CPU routine goes through BLAS there, in
-// reference order. The second witnesses are the routines that the CPU's cache calls, not copies of the
-// kernels: Tensors' top-k is a different algorithm, TieredMemory's slot pool merges sorted lists, and the
-// matrix products run through vector instructions.
+// The suite's cases are a page long, finite, and compared with a tolerance or as integers. Here are
+// sizes around and beyond a group of items, infinities and NaN, pools that live for several rounds,
+// and systems that need pivots or break down. Kernels whose CPU routine goes through BLAS there are
+// compared here with the same sums in reference order. The second witnesses are the routines that
+// the CPU's cache calls, not copies of the kernels: Tensors' top-k is a different algorithm,
+// TieredMemory's slot pool merges sorted lists, and the matrix products run through vector
+// instructions.
 
 #if OpenCL || CUDA
 
@@ -21,7 +22,7 @@
   package struct KernelCheck: Sendable, CustomStringConvertible {
     /// The kernel's name in the conformance suite.
     package let kernel: String
-    /// What is special.
+    /// What the case has that others have not.
     package let name: String
     /// True if the device must have doubles.
     package let needsDoubles: Bool

@@ -1,9 +1,9 @@
 // Queries, keys and values of one layer, from a seed.
 //
 // In:  sizes. Out: rows whose directions weigh less and less, as those of real heads do: x_t = n_t
-//      diag(1, f, f², ...) M with normals n_t and a mixing matrix M that queries and keys of one group
-//      share. Selections then have something to select. A query resembles the one before it, so that
-//      some of its rows lie there already.
+//      diag(1, f, f², ...) M with normals n_t and a mixing matrix M that queries and keys of one
+//      group share. Selections then have something to select. A query resembles the one before it,
+//      so that some of its rows lie there already.
 
 #if OpenCL || CUDA
 
@@ -12,13 +12,13 @@
 
   /// One layer's rows and choices, by name.
   package struct LayerCase: Sendable, CustomStringConvertible {
-    /// What it is called.
+    /// The name of the case.
     package let name: String
-    /// The choices.
+    /// The choices of the cache.
     package let parameters: Parameters
     /// Tokens of the prompt.
     package let prompt: Int
-    /// Decode steps.
+    /// How many decode steps follow.
     package let steps: Int
     /// Queries (l, d) of every query head.
     package let queries: [Tensor<Float>]
@@ -26,10 +26,10 @@
     package let keys: [Tensor<Float>]
     /// Values (l, d) of every key/value head.
     package let values: [Tensor<Float>]
-    /// d.
+    /// The head width, d.
     package let width: Int
 
-    /// The name.
+    /// The name, for test reports.
     package var description: String { name }
 
     /// Rows for `prompt` + `steps` tokens.

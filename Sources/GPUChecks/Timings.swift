@@ -1,10 +1,11 @@
 // Times of the two kernels that touch many bytes, beside a plain copy on the same device.
 //
-// In:  a device. Out: lines with microseconds, gigabytes a second, and the fraction of the plain copy's.
+// In:  a device.
+// Out: lines with microseconds, gigabytes a second, and the fraction of the plain copy's.
 //
-// Bytes are those that the step has to touch at least once, so a kernel that reads something twice
-// looks as slow as it is. The plain copy says what the device's memory gives to a kernel of ours. Runs
-// are repeated and the shortest counts; programs are compiled before.
+// Bytes are those that the kernel has to touch at least once, so one that reads something twice
+// looks as slow as it is. The plain copy says what the device's memory gives to a kernel of ours.
+// Runs are repeated and the shortest counts; programs are compiled before.
 
 #if OpenCL || CUDA
 

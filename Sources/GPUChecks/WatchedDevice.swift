@@ -76,20 +76,20 @@
       hidesDoubles = hidingDoubles
     }
 
-    /// The real device's.
+    /// The name of the real device.
     package var name: String { device.name }
-    /// The real device's, unless hidden.
+    /// Whether the real device has doubles, unless they are hidden.
     package var hasDoubles: Bool { device.hasDoubles && !hidesDoubles }
-    /// The real device's.
+    /// Whether division rounds correctly on the real device.
     package var roundsDivision: Bool { device.roundsDivision }
-    /// The real device's.
+    /// Allocates memory of the real device.
     package func allocate(bytes: Int) throws -> DeviceMemory { try device.allocate(bytes: bytes) }
-    /// The real device's.
+    /// Frees memory of the real device.
     package func free(_ memory: DeviceMemory) { device.free(memory) }
-    /// The real device's.
+    /// Waits for the real device.
     package func finish() throws { try device.finish() }
 
-    /// Passes on, and counts.
+    /// Writes to the real device, and counts.
     package func write(_ bytes: RawSpan, to memory: DeviceMemory, offset: Int) throws {
       if memory == staging, strikes(.droppedCopy) { return }
       let times = memory == staging && strikes(.doubledCopy) ? 2 : 1
@@ -100,7 +100,7 @@
       }
     }
 
-    /// Passes on, and counts.
+    /// Reads from the real device, and counts.
     package func read(
       _ memory: DeviceMemory, offset: Int, into bytes: inout MutableRawSpan
     ) throws {
@@ -109,7 +109,7 @@
       read.bytes += bytes.byteCount
     }
 
-    /// Passes on; most faults strike here.
+    /// Runs a kernel on the real device; most faults strike here.
     package func launch(
       _ kernel: DeviceKernel, columns: Int, rows: Int, _ arguments: [KernelArgument]
     ) throws {

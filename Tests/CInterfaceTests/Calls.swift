@@ -51,7 +51,7 @@ struct LayerRows {
   let keys: [Tensor<Float>]
   let values: [Tensor<Float>]
 
-  /// `tokens` rows of width `d` for H query and M key/value heads, whose directions weigh less and less.
+  /// `tokens` rows of width `d` for H query and M key/value heads; later directions weigh less.
   init(tokens: Int, width d: Int, queryHeads: Int, keyValueHeads: Int) {
     func rows(_ stream: Int) -> Tensor<Float> {
       var x = normals(tokens, d, stream: UInt64(stream))

@@ -1,6 +1,6 @@
 // A cache under the same choices, in C and in Swift.
 //
-// In:  a preset and one change, told to both.
+// In:  a preset and one change, made to both.
 // Out: lrqk_options beside Parameters, and a handle that closes itself.
 
 import CLRQK

@@ -264,10 +264,10 @@ import Transformers
     let x = normals(n, H, d, stream: 1)
     let positions: [Int32] = [0, 5, 100_000, 7]
     var y = room(n * H * d)
-    let turned = unsafe call {
+    let rotated = unsafe call {
       unsafe lrqk_rope(Int64(n), Int64(H), Int64(d), 10_000, x.elements, positions, &y, $0, $1)
     }
-    #expect(turned.isOK, "\(turned)")
+    #expect(rotated.isOK, "\(rotated)")
     let rotary = RotaryEmbedding(rotatedWidth: d, base: 10_000)
     for t in 0..<n {
       let turns = rotary.turns(positions: [Int(positions[t])], length: 1)

@@ -1,4 +1,4 @@
-// Wrong arguments, wrong moments, wrong handles: a status and one line each, and nothing is written.
+// Wrong arguments, wrong moments, wrong handles: a status and one line each, and no output.
 //
 // check.c does the same under valgrind, from many threads, for every function.
 

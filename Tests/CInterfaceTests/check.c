@@ -91,7 +91,7 @@ static const kernel kernels[] = {
 };
 
 /* The arrays of a call. Inputs end where their sizes say, so that valgrind sees a read behind them; behind an
- * output there are BEHIND bytes that nobody may write. */
+ * output there are BEHIND bytes that no call may write. */
 typedef struct arguments {
   int64_t sizes[MOST_SIZES];
   void *pointers[MOST_POINTERS];
@@ -338,7 +338,7 @@ static void check_cache(void) {
   char message[300] = "";
   EXPECT(!lrqk_cache_create(&o, &cache, message, sizeof message), "%s", message);
 
-  /* Nobody finds an open cache by counting. */
+  /* An open cache cannot be found by counting. */
   for (lrqk_cache guess = 0; guess < 1000; guess++) EXPECT(lrqk_cache_free(guess) == LRQK_ERROR_CLOSED, "guessed");
 
   /* Too early. */
@@ -530,7 +530,7 @@ static void *worker(void *argument) {
       int32_t tokens[SELECTED];
       int64_t count;
       EXPECT(!lrqk_cache_selected(shared_cache, me % H, SELECTED, tokens, &count), "thread %d", me);
-      /* And one that somebody closes meanwhile. */
+      /* And one that another thread closes meanwhile. */
       lrqk_status status = lrqk_cache_selected(doomed, 0, SELECTED, tokens, &count);
       EXPECT(status == LRQK_OK || status == LRQK_ERROR_CLOSED, "thread %d: %d", me, (int)status);
       if (i == 10 && me == 0 && round == 0) EXPECT(!lrqk_cache_free(doomed), "close");

@@ -96,7 +96,7 @@ func numbers(_ tensor: NamedTensor) -> [Double] {
     }
   }
 
-  // The scores at each cut lie far enough apart that rounding does not decide which tokens are chosen.
+  // The scores at each cut lie far apart, so that rounding does not decide which tokens are chosen.
   @Test func `sets of decode steps are well posed`() throws {
     let kernel = Kernel.decodeStep
     for example in kernel.cases {

@@ -222,8 +222,8 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
     #expect(verdict.differences.count == min(count, 8))
   }
 
-  // Keys that depend on each other make a system that BF16 hardly solves: many of the numbers are within
-  // the tolerance of 0. Float tells them apart.
+  // Keys that depend on each other make a system that BF16 hardly solves: many of the numbers are
+  // within the tolerance of 0. Float tells them apart.
   @Test func `zeros that the tolerance lets pass are not trusted`() throws {
     let kernel = Kernel.sweepGram
     let example = try #require(kernel.cases.first { $0.name == "dependent-keys" })
@@ -253,7 +253,7 @@ private func input(_ example: KernelCase, _ name: String) throws -> NamedTensor 
     #expect(kernel.verdicts(example, candidate: [zeros])[0].status == .failed)
   }
 
-  // 37 scores of one query are denormal: right, flushed, small but wrong, and flushed beside a fault.
+  // 37 scores of one query are denormal: right, flushed, wrong, and flushed beside a fault.
   @Test func `a denormal row is judged by its own size, and flushing it is said`() throws {
     let kernel = Kernel.proxyScores
     let example = try #require(kernel.cases.first { $0.name == "denormal-row" })

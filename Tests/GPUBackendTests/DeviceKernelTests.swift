@@ -1,7 +1,7 @@
 // Kernels on every device that is here, beside the CPU's routines: equal bits.
 //
-// Without a device the tests are skipped, not passed. Devices are opened anew for every test, in
-// parallel: that two threads can do so is a test of its own.
+// Without a device the tests are skipped, not passed. Every test opens its device,
+// in parallel with others: that two threads can do so is a test of its own.
 
 #if OpenCL || CUDA
 
@@ -18,7 +18,7 @@
 
     /// Those built in whose driver has a device.
     ///
-    /// One that is built in and has none is told of once.
+    /// An interface that is built in and has no device is mentioned once.
     static let here: [Interface] = GPUInterface.allCases
       .filter { kind in
         guard let absence = kind.absence else { return true }

@@ -72,7 +72,7 @@ const char *lrqk_version(void);
 
 /* Which kernels OpenBLAS runs in this process: "OpenBLAS 0.3.21, kernels of core type Haswell". On a
  * processor that it does not know OpenBLAS takes its oldest ones, a fifth of the speed, without a word; the
- * line then goes on with the setting to make before the process starts. A library cannot change it: OpenBLAS
+ * line then continues with the setting to make before the process starts. A library cannot change it: OpenBLAS
  * chooses when it is loaded. Never NULL; not to be freed. */
 const char *lrqk_openblas(void);
 
@@ -222,7 +222,7 @@ typedef enum lrqk_basis_update {
   LRQK_BASIS_UPDATE_FROZEN = 3      /* nothing */
 } lrqk_basis_update;
 
-/* Who has codes, or rows, of its own. */
+/* Which heads have codes, or rows, of their own. */
 typedef enum lrqk_sharing {
   LRQK_PER_QUERY_HEAD = 1,    /* every query head, as released */
   LRQK_PER_KEY_VALUE_HEAD = 2 /* the G query heads of a group share */
@@ -253,7 +253,7 @@ typedef enum lrqk_breakdown {
   LRQK_BREAKDOWN_PROCEED = 2 /* go on with what comes out, NaN included, as the released code does */
 } lrqk_breakdown;
 
-/* Everything that a cache can be told. lrqk_options_init fills in a preset; the sizes are yours. */
+/* All choices of a cache. lrqk_options_init fills in a preset; the sizes are yours. */
 typedef struct lrqk_options {
   int64_t query_heads;       /* H, of all sequences of a batch together */
   int64_t key_value_heads;   /* M, which divides H */
@@ -346,8 +346,8 @@ typedef struct lrqk_cache_info {
   int64_t key_value_heads; /* M */
   int64_t width;           /* d */
   int64_t rank;            /* r */
-  int64_t codes;           /* who has codes of its own: H or M */
-  int64_t holders;         /* who has rows of its own: H or M */
+  int64_t codes;           /* heads with codes of their own: H or M */
+  int64_t holders;         /* heads with rows of their own: H or M */
   int64_t tokens;          /* l so far */
   int64_t steps;           /* decode steps so far */
   int64_t recent_first;    /* the recent tokens, always on the device; none while collecting */

@@ -17,8 +17,8 @@ package struct CandidateFile: KernelBackend {
 
   /// The file at `path`; `kernel` and `case` where its metadata do not say.
   ///
-  /// Throws where it is no safetensors file, names no case, or holds no real number in a format that a
-  /// candidate may have.
+  /// Throws where it is no safetensors file, names no case, or holds no real number in a format
+  /// that a candidate may have.
   package init(path: String, kernel: String? = nil, case caseName: String? = nil) throws {
     let file = try SafetensorsFile(path: path)
     guard let kernelName = kernel ?? file.metadata["kernel"],

@@ -52,8 +52,8 @@ package struct DecodeStepInputs {
 
   /// Writes the outputs of all steps, each done by `step`.
   ///
-  /// It takes q (H, d), k and v (M, d) of a token, and returns the selected tokens and the missed rows
-  /// of every query head, and attention (H, d).
+  /// It takes q (H, d), k and v (M, d) of a token, and returns the selected tokens and the missed
+  /// rows of every query head, and attention (H, d).
   package func decode(
     into outputs: inout Outputs,
     _ step: (_ q: Tensor<Float>, _ k: Tensor<Float>, _ v: Tensor<Float>) throws -> (

@@ -16,7 +16,9 @@ package protocol KernelBackend {
   func outputs(of example: KernelCase) throws -> [NamedTensor]
 }
 
-/// Why a backend does not run a case. The case is reported as skipped, which is not passed.
+/// Why a backend does not run a case.
+///
+/// The case is reported as skipped, which is not passed.
 package struct NotRun: Error, CustomStringConvertible {
   /// The reason, in one line.
   package let description: String

@@ -1,4 +1,4 @@
-// What the tensors of cases are filled with.
+// What the tensors of cases hold.
 //
 // In:  a shape, a seed, the number of the tensor within its case.
 // Out: numbers that F32 holds exactly, the same on every machine.
@@ -21,7 +21,7 @@ struct CaseData {
     return RandomNumbers(seed: seed, stream: stream)
   }
 
-  /// Standard normals times `scale`, rounded to Float.
+  /// Normally distributed numbers times `scale`, rounded to Float.
   mutating func normals(
     _ name: String, _ axes: [(String, Int)], scale: Double = 1
   ) -> NamedTensor {

@@ -1,7 +1,7 @@
 // Numbers with axes, as a kernel's loops read and write them.
 //
 // In:  sizes and elements.
-// Out: elements by index, and slices of the first axis. SmallMatrices.swift adds products and systems.
+// Out: elements by index, and slices of the first axis. SmallMatrices.swift adds the products.
 
 /// Numbers in a shape; row-major.
 package struct Grid<N: Sendable>: Sendable {

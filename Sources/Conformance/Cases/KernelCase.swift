@@ -3,8 +3,8 @@
 // In:  sizes, a seed, and what the tensors hold (CaseData.swift).
 // Out: named tensors with named axes; numbers that F32 holds exactly.
 //
-// The axes of a case have different sizes wherever the kernel lets them, so that a transposed layout
-// fails.
+// The axes of a case have different sizes wherever the kernel lets them, so that a transposed
+// layout fails.
 
 /// Inputs of one kernel.
 package struct KernelCase: Sendable {

@@ -1,5 +1,5 @@
-// What a kernel writes: declared once, with names, axes and types; filled in by the loops and by every
-// backend.
+// What a kernel writes: declared once, with names, axes and types; filled in by the loops and by
+// every backend.
 //
 // In:  the kernel, and results under the declared names.
 // Out: named tensors in the declared order, ready for a verdict.
@@ -30,7 +30,7 @@ package struct KernelOutput: Sendable, Equatable {
     KernelOutput(name: name, axes: axes, isInteger: true, isJudged: true)
   }
 
-  /// The score at the cut minus the best one left out; the output "selected" is the choice it is of.
+  /// The score at the cut of the output "selected", minus the best score left out.
   static func gap(_ axes: String...) -> KernelOutput {
     KernelOutput(name: "gap", axes: axes, isInteger: false, isJudged: false)
   }
@@ -62,7 +62,7 @@ package struct Outputs: Sendable {
     write(name, grid.shape, .integers(grid.elements))
   }
 
-  /// Writes real numbers from a tensor of the package; nil is an output that a backend does not have.
+  /// Writes a tensor of the package; nil is an output that a backend does not have.
   package mutating func write(_ name: String, _ tensor: Tensor<Float>?) {
     guard let tensor else { return }
     write(name, tensor.shape, .reals(tensor.elements.map(Double.init)))

@@ -5,15 +5,16 @@
 //
 //   inputs/NAME            F32, or I32 for integers
 //   expected/NAME          F64: the reference; I32 for integers
-//   allowed/f32/NAME       F64: how far each row of the last axis may be off in F32; shape without that
-//   allowed/bf16/NAME      axis. Missing where every bit is known: then the expected number, rounded to
-//   allowed/f16/NAME       the candidate's format, is the only right one; or missing because `misfits`
-//                          says so
-//   __metadata__           schema, kernel, case, purpose, seed, parameters and axes as JSON, tie rule;
-//                          misfits, as JSON: by "f16" and the like, why no candidate can have the case
+//   allowed/f32/NAME       F64: how far each row of the last axis may be off in F32; without that
+//   allowed/bf16/NAME      axis. Missing where every bit is known: then the expected number,
+//   allowed/f16/NAME       rounded to the candidate's format, is the only right one. Missing, too,
+//                          where `misfits` says so
+//   __metadata__           schema, kernel, case, purpose, seed, parameters and axes as JSON, tie
+//                          rule; misfits, as JSON: by format, why no candidate can have the case
 //
-// The bytes are a function of the generator's version and of nothing else: loops in a written order,
-// no library's elementary functions, tensors sorted by name. Docs/golden.md is the page for readers.
+// The bytes are a function of the generator's version and of nothing else: loops in a written
+// order, no library's elementary functions, tensors sorted by name. Docs/golden.md is the page for
+// readers.
 
 import Foundation
 import Tensors
@@ -29,18 +30,18 @@ package struct GoldenBundle: Sendable {
   /// How ties are broken wherever scores are compared.
   static let tieRule = "larger score first, then lower index; -0 equals 0"
 
-  /// The folder.
+  /// The folder of the bundle.
   package let folder: String
 
   /// The bundle in `folder`.
   package init(folder: String) { self.folder = folder }
 
-  /// "proxy-scores.ties.safetensors".
+  /// The file of a case, such as "proxy-scores.ties.safetensors".
   package static func fileName(_ example: KernelCase) -> String {
     "\(example.kernel.name).\(example.name).safetensors"
   }
 
-  /// The file of one case.
+  /// The bytes of a case's file.
   package static func bytes(_ kernel: Kernel, _ example: KernelCase) throws -> [UInt8] {
     let references = kernel.reference(example)
     var axes: [String: [String]] = [:]
@@ -116,8 +117,9 @@ package struct GoldenBundle: Sendable {
     try writeFile(bytes, to: "\(folder)/\(name)")
   }
 
-  /// Compares the folder with its manifest, and with what this generator writes: one line for each
-  /// fault, none where all is well.
+  /// Compares the folder with its manifest, and with what this generator writes.
+  ///
+  /// One line for each fault; empty where all is well.
   package func faults() throws -> [String] {
     let manifest: Manifest
     do {
@@ -173,7 +175,7 @@ package struct GoldenBundle: Sendable {
   }
 }
 
-/// manifest.json.
+/// The content of manifest.json.
 struct Manifest: Codable {
   struct Entry: Codable {
     let file, sha256, kernel, `case`, purpose: String
@@ -194,7 +196,7 @@ struct Manifest: Codable {
 
 /// A bundle that cannot be read.
 package struct GoldenError: Error, CustomStringConvertible {
-  /// One line.
+  /// What is wrong, in one line.
   package let description: String
 
   init(_ description: String) { self.description = description }

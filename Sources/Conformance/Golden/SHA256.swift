@@ -3,8 +3,8 @@
 // In:  bytes.
 // Out: 64 hexadecimal digits.
 //
-// Our own, because it is the one thing that we would take a package of cryptography for. It protects
-// nothing: it says whether two files are the same.
+// Our own: one hash does not justify a cryptography dependency. It protects nothing; it says
+// whether two files are the same.
 
 /// The first 32 bits of the fractional part of the cube roots of the first 64 primes.
 private let roundConstants: [UInt32] = [

@@ -1,11 +1,13 @@
 // Kernels: exact attention, over chosen rows (LRQK, stage 8) or over all of them.
 //
-// In:  q (H, d); K and V (M, S, d), the rows of M holders, each serving H / M heads in turn;
-//      slots (H, n) of the rows that each head attends to, in token order. Dense: K and V (M, l, d),
-//      all l rows.
+// In:  q (H, d); K and V (M, S, d), the rows of M holders, each serving H / M consecutive heads;
+//      slots (H, n) of the rows that each head attends to, in token order. Dense: K and V (M, l,
+//      d), all l rows.
 // Out: out (H, d):
 //
-//   s_i = (q · K[slots_i]) / √d,   w_i = exp(s_i − max s) / Σ exp(s − max s),   out = Σ w_i V[slots_i]
+//   s_i = (q · K[slots_i]) / √d
+//   w_i = exp(s_i − max s) / Σ exp(s − max s)
+//   out = Σ w_i V[slots_i]
 
 /// Attention over the rows of some slots.
 struct SparseAttentionKernel: KernelDefinition {
@@ -36,8 +38,8 @@ struct SparseAttentionKernel: KernelDefinition {
       make("random", "slots in any order", seed: 1),
       make("one-row", "one row: the answer is its value", seed: 2, n: 1),
       make("all-rows", "every slot, in another order", seed: 3, S: 29, n: 29),
-      // A seed whose best scores are far ahead (a test says how far): two that are close would make a
-      // rounding of either count, and what a file allows a matter of luck.
+      // A seed whose best scores are far ahead; a test says how far. Where two were close, the
+      // rounding of either would count, and the allowance in a file would depend on it.
       make("peaked", "scores of hundreds: one row has all the weight", seed: 18) {
         $0.name == "q" ? $0.times(200) : $0
       },
@@ -105,9 +107,10 @@ extension DenseAttentionKernel {
 
 /// Queries, keys and values by which one wrong row of many shows in every format.
 ///
-/// All scores are 4: q is all ones, and a key's four integers add up to 8. So with n rows, a power of
-/// two, every weight is 1/n, and an answer is a sum of integers over n. The sum is at most 256, so that
-/// even BF16 has it: every bit counts. A wrong value changes the sum, a wrong key the weights.
+/// All scores are 4: q is all ones, and a key's four integers add up to 8. So with n rows, a power
+/// of two, every weight is 1/n, and an answer is a sum of integers over n. The sum is at most 256,
+/// so that even BF16 has it: every bit counts. A wrong value changes the sum, a wrong key the
+/// weights.
 private func sentinels(
   _ data: inout CaseData, heads H: Int, holders M: Int, rows: (String, Int)
 ) -> [NamedTensor] {
@@ -160,7 +163,7 @@ func attended<N: KernelNumber>(_ q: Grid<N>, _ K: Grid<N>, _ V: Grid<N>, _ rows:
   return mean(of: V, rows, weights: softmaxed(scores))
 }
 
-/// exp(s − max s), divided by their sum.
+/// Softmax of `scores`: exp(s − max s), divided by their sum.
 func softmaxed<N: KernelNumber>(_ scores: [N]) -> [N] {
   var largest = scores[0]
   for s in scores where s > largest { largest = s }
@@ -170,7 +173,7 @@ func softmaxed<N: KernelNumber>(_ scores: [N]) -> [N] {
   return powers.map { ($0 / sum).stored }
 }
 
-/// Σ w_i V[rows_i].
+/// The weighted sum of rows, Σ w_i V[rows_i].
 func mean<N: KernelNumber>(of V: Grid<N>, _ rows: [Int], weights: [N]) -> Grid<N> {
   let d = V.shape[1]
   var sum = Array(repeating: N.zero, count: d)

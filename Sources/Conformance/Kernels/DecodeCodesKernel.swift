@@ -10,7 +10,7 @@
 //   2. k_hat = [k B_Kᵀ + lambda_1 Σ (q kᵀ) q_hat] [B_K B_Kᵀ + lambda_1 Σ q_hatᵀq_hat]⁻¹
 //   3. B = B − η x_hatᵀ R,  R = x_hat B − x,  η = ‖x_hatᵀR‖² / (‖x_hat x_hatᵀR‖² + 1e-6)
 //
-// 1 and 2 are repeated; 3 runs once for queries and once for keys. For G = 1 it is the released solver.
+// 1 and 2 are repeated; 3 runs once for queries and once for keys. G = 1 is the released solver.
 
 /// The alternating solver, then the projection of both bases.
 struct DecodeCodesKernel: KernelDefinition {
@@ -88,7 +88,7 @@ struct DecodeCodesKernel: KernelDefinition {
   }
 }
 
-/// What a new token changes.
+/// What a new token changes: its codes, and both bases after it.
 struct NewCodes<N: KernelNumber> {
   let q_hat: Grid<N>, k_hat: Grid<N>, B_Q: Grid<N>, B_K: Grid<N>
 }
@@ -131,7 +131,7 @@ func newCodes<N: KernelNumber>(
     B_K: projected(B_K, codes: k_hat, rows: k))
 }
 
-/// 3.
+/// Step 3 of the head: the projection of one basis.
 private func projected<N: KernelNumber>(_ B: Grid<N>, codes: Grid<N>, rows: Grid<N>) -> Grid<N> {
   let residual = (codes * B).adding(rows, times: N(rounding: -1))
   let gradient = codes.transposed * residual

@@ -1,12 +1,13 @@
-// Kernel: a prompt and some decode steps of one layer (LRQK, stages 2 to 8), everything in its place.
+// Kernel: a prompt and some decode steps of one layer (LRQK, stages 2 to 8).
 //
-// In:  the prompt's Q (H, l, d); K, V (M, l + T, d) of all tokens; q (T, H, d) of the new ones. Codes to
-//      start the one sweep from: A_Q (C, l H/C, r), A_K (C, l, r). C holders of codes: one each query
-//      head (preset `paper`: alternations > 0, new codes by the solver) or one each key/value head
-//      (shared codes: alternations = 0, new codes by the maps). k, w; candidates_hole.
-// Out: step by step: selected (T, H, k), ascending; missed (T, H) rows that were not in the last set;
-//      out (T, H, d); gap (T, H): the score of place k minus that of place k + 1, which says how much
-//      rounding the choice bears. Rows are held per query head, as released.
+// In:  the prompt's Q (H, l, d); K, V (M, l + T, d) of all tokens; q (T, H, d) of the new ones.
+//      Codes to start the one sweep from: A_Q (C, l H/C, r), A_K (C, l, r). C holders of codes: one
+//      each query head (preset `paper`: alternations > 0, new codes by the solver) or one each
+//      key/value head (shared codes: alternations = 0, new codes by the maps). k, w;
+//      candidates_hole.
+// Out: step by step: selected (T, H, k), ascending; missed (T, H) rows that were not in the last
+//      set; out (T, H, d); gap (T, H): the score of place k minus that of place k + 1, which says
+//      how much rounding the choice bears. Rows are held per query head, as released.
 //
 //   prompt   sweep; first sets among 0 ..< l − w by the codes of the newest queries
 //   step t, with the new token n = l + t:

@@ -1,4 +1,4 @@
-// Kernel: missed rows from the host into their slots (LRQK, stage 7). Copies only: every bit counts.
+// Kernel: missed rows from the host into their slots (LRQK, stage 7). Every bit counts.
 //
 // In:  K_host, V_host (l, d); tokens (m) and slots (m); K, V (S, d) as they lie on the device.
 // Out: K, V (S, d):   K[slots[i]] = K_host[tokens[i]], and V likewise; other rows stay.

@@ -1,7 +1,8 @@
 // Kernel: factored attention of LRKV (arXiv 2601.11471): no keys or values of any head are built.
 //
-// In:  q (H, d) after RoPE; K, V (l, d) shared by all heads; R_K, R_V (l, H, r) residual codes of every
-//      head; B_K, B_V (H, d, r). Head h's key is K[t] + R_K[t, h] B_K[h]ᵀ, its value likewise.
+// In:  q (H, d) after RoPE; K, V (l, d) shared by all heads; R_K, R_V (l, H, r) residual codes of
+//      every head; B_K, B_V (H, d, r). Head h's key is K[t] + R_K[t, h] B_K[h]ᵀ, its value
+//      likewise.
 // Out: out (H, d):
 //
 //   p = q[h] B_K[h]  (r),   s_t = (q[h] · K[t] + p · R_K[t, h]) / √d,   w = softmax(s)

@@ -1,12 +1,14 @@
 // Kernel: hit and miss (LRQK, stage 7). Integers only.
 //
-// In:  resident (S): the token whose row lies in each slot, −1 where none does; the first `reserved`
-//      slots belong to the recent ring and are left alone. needed (k): tokens, ascending.
-// Out: missed (k): the needed tokens that lie nowhere, ascending, −1 behind the last; slots (k): the
-//      slot of each, −1 behind the last; after (S): who lies where when they have been copied.
+// In:  resident (S): the token whose row lies in each slot, −1 where none does; the first
+//      `reserved` slots belong to the recent ring and are left alone. needed (k): tokens,
+//      ascending.
+// Out: missed (k): the needed tokens that are not resident, ascending, −1 behind the last; slots
+//      (k): the slot of each, −1 behind the last; after (S): the token in each slot once the rows
+//      have been copied.
 //
-// A token that is needed and lies there keeps its slot. Slots of tokens that are not needed are free;
-// missed tokens take free slots, the lowest first, in token order.
+// A needed token that is resident keeps its slot. Slots of tokens that are not needed become free.
+// Missed tokens take free slots, the lowest first, in token order.
 
 /// Which rows have to be copied, and where to.
 struct PlanKernel: KernelDefinition {

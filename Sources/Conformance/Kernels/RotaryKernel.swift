@@ -4,13 +4,14 @@
 // Out: y (n, H, d):   y[i]       = x[i] cos − x[i + d/2] sin
 //                     y[i + d/2] = x[i + d/2] cos + x[i] sin
 //
-// The angles are inputs, position · base^(−2i/d) with base 10,000, made here in Double and rounded to
-// F32: how they are computed is a library's choice, and would hide in a tolerance what this is about,
-// which elements are pairs and which way they turn. `positions` (n) stands beside them.
+// The angles are inputs: position · base^(−2i/d) with base 10,000, made here in Double and rounded
+// to F32. Libraries compute them in different ways, and a tolerance for that would hide what this
+// kernel is about: which elements are pairs, and in which direction they rotate. `positions` (n) is
+// there for information.
 
 import Tensors
 
-/// Pairs (i, i + d/2), turned.
+/// Pairs (i, i + d/2), rotated.
 struct RotaryKernel: KernelDefinition {
   let kernel = Kernel.rope
   let summary = "y (n, H, d): pairs (i, i + d/2) of x turned by cosines, sines (n, d/2)"
@@ -57,8 +58,9 @@ struct RotaryKernel: KernelDefinition {
   }
 }
 
-/// Cosines and sines (n, width/2) of position · 10000^(−2i/width), rounded to F32; no library's, so that
-/// their bits are the same everywhere.
+/// Cosines and sines (n, width/2) of position · 10000^(−2i/width), rounded to F32.
+///
+/// They come from no library, so that their bits are the same everywhere.
 func rotaryAngles(
   _ positions: [Int], width: Int
 ) -> (cosines: [Double], sines: [Double]) {

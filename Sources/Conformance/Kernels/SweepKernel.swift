@@ -1,16 +1,19 @@
 // Kernels: one sweep of prefill (LRQK, stage 2), over rows and in d by d space.
 //
-// In:  Q (m, d) and K (l, d) with codes A_Q (m, r) and A_K (l, r); lambda_Q, lambda_K. Gram form: QᵀQ
-//      and KᵀK (d, d) with maps W_Q and W_K (d, r), for codes A_Q = Q W_Q and A_K = K W_K.
-// Out: the bases B_Q, B_K (r, d) that fit the codes that came in; new maps W_Q, W_K (d, r); by rows also
-//      the new codes A_Q, A_K:
+// In:  Q (m, d) and K (l, d) with codes A_Q (m, r) and A_K (l, r); lambda_Q, lambda_K. Gram form:
+//      QᵀQ and KᵀK (d, d) with maps W_Q and W_K (d, r), for codes A_Q = Q W_Q and A_K = K W_K.
+// Out: the bases B_Q, B_K (r, d) that fit the codes that came in; new maps W_Q, W_K (d, r); by rows
+//      also the new codes A_Q, A_K:
 //
 //   S = AᵀA, C = AᵀX            Gram form: C = Wᵀ XᵀX, S = C W
 //   B_Q = S_Q⁻¹ C_Q,  B_K = S_K⁻¹ C_K
 //   W_Qᵀ = (S_K + lambda_Q B_Q B_Qᵀ)⁻¹ (C_K + lambda_Q B_Q),   A_Q = Q W_Q
-//   W_Kᵀ = (S_Q + lambda_K B_K B_Kᵀ)⁻¹ (C_Q + lambda_K B_K),   A_K = K W_K,  S_Q and C_Q of the new A_Q
+//   W_Kᵀ = (S_Q + lambda_K B_K B_Kᵀ)⁻¹ (C_Q + lambda_K B_K),   A_K = K W_K
 //
-// Many factors make one product A Bᵀ: they can be compared because a case says what the sweep starts from.
+// The last line takes S_Q and C_Q of the new A_Q.
+//
+// Many pairs of factors make the same product A Bᵀ. Results can be compared because a case says
+// what the sweep starts from.
 
 /// S = AᵀA (r, r) and C = AᵀX (r, d) of one side.
 private typealias Products<N: KernelNumber> = (S: Grid<N>, C: Grid<N>)

@@ -1,8 +1,8 @@
 // Kernel: the k best candidates of every head (LRQK, stage 6).
 //
 // In:  scores (H, c); k.
-// Out: selected (H, k), candidates, ascending: those with the larger score first, and of equal scores
-//      those with the lower index. −0 equals 0.
+// Out: selected (H, k), candidates, ascending: those with the larger score first, and of equal
+//      scores those with the lower index. −0 equals 0.
 
 import Tensors
 

@@ -8,8 +8,8 @@
 //   Rounded<BFloat16>   of one in BF16: sums in Float, and every tensor that is stored is rounded
 //   Rounded<Float16>    of one in F16: the same
 //
-// `stored` stands in the loops where a kernel would write a number to memory. Operations have a written
-// order and none is fused: the bits of all four are the same on every machine.
+// `stored` stands in the loops where a kernel would write a number to memory. Operations have a
+// written order and none is fused: the bits of all four are the same on every machine.
 
 package import Tensors
 
@@ -17,11 +17,11 @@ package import Tensors
 package protocol KernelNumber: Comparable, Sendable {
   /// `value`, rounded as an input of this precision is.
   init(rounding value: Double)
-  /// Exactly this number.
+  /// Exactly this number, as a Double.
   var value: Double { get }
-  /// After it was written to memory and read again.
+  /// This number after it was written to memory and read again.
   var stored: Self { get }
-  /// 0.
+  /// The number 0.
   static var zero: Self { get }
   /// The sum, rounded once.
   static func + (a: Self, b: Self) -> Self
@@ -35,9 +35,9 @@ package protocol KernelNumber: Comparable, Sendable {
   static func -= (a: inout Self, b: Self)
   /// The quotient, rounded once.
   static func / (a: Self, b: Self) -> Self
-  /// √x, rounded once.
+  /// The square root √x, rounded once.
   func squareRoot() -> Self
-  /// eˣ, by this package's polynomial.
+  /// The power eˣ, by this package's polynomial.
   func exponential() -> Self
 }
 
@@ -73,14 +73,14 @@ package protocol StoredFormat: Sendable {
   static func stored(_ value: Double) -> Float
 }
 
-/// F32.
+/// Storage in F32.
 package enum Float32Format: StoredFormat {
   package static func stored(_ value: Double) -> Float { Float(value) }
 }
 
 /// A 16-bit format that tensors are stored in.
 package protocol NarrowFormat: StoredFormat {
-  /// Its bit patterns.
+  /// The format's bit patterns.
   static var bits: SixteenBitFloat { get }
 }
 
@@ -88,12 +88,12 @@ extension NarrowFormat {
   package static func stored(_ value: Double) -> Float { bits.value(of: bits.bits(of: value)) }
 }
 
-/// BF16.
+/// Storage in BF16.
 package enum BFloat16: NarrowFormat {
   package static var bits: SixteenBitFloat { .bfloat16 }
 }
 
-/// F16.
+/// Storage in F16.
 package enum Float16Format: NarrowFormat {
   package static var bits: SixteenBitFloat { .float16 }
 }

@@ -4,11 +4,11 @@
 // Out: what an honest implementation computes that sums in that way.
 //
 // A sum is kept as a list of its terms until its number is needed: written to memory, compared,
-// divided. Then the terms are put in some order and added up in one of four ways: one after the other,
-// in pairs, in lanes that are added up at the end, or in blocks. Products are fused into the sum or
-// rounded first; a division may be one by the reciprocal; a power of e may be the next number. All
-// sums of a length have the same order, as a kernel's have. AllowedErrors.swift takes the largest
-// error of a few of them.
+// divided. Then the terms are put in some order and added up in one of four ways: one after the
+// other, in pairs, in lanes that are added up at the end, or in blocks. Products are fused into the
+// sum or rounded first; a division may be one by the reciprocal; a power of e may be the next
+// number. All sums of a length have the same order, as a kernel's have. AllowedErrors.swift takes
+// the largest error of a few of them.
 
 import Tensors
 

@@ -4,22 +4,25 @@
 // Out: one allowed error for each row of the last axis. The candidate X passes where, in a row with
 //      largest |R| = m,
 //
-//   |X − R| <= 2 e + 2 u m + s,   e = max( max|P − R| in the row,  2 ρ m ),   ρ = Σ max|P − R| / Σ m
+//   |X − R| <= 2 e + 2 u m + s
+//   e = max( max|P − R| in the row,  2 ρ m )
+//   ρ = Σ max|P − R| / Σ m
 //
-// e is the error that plain implementations in the same precision make, and a candidate may make twice
-// that. The rule is that of flash-attention's tests, 2 · max|P − R| for the whole tensor. Ours goes by
-// row, so that a small row beside large ones is judged as well. ρ, the mean over the tensor's rows, is
-// there so that a row where P happens to be exact does not get a tolerance of zero.
+// e is the error that plain implementations in the same precision make. A candidate may make twice
+// that error. The rule is that of flash-attention's tests, 2 · max|P − R| for the whole tensor.
+// Ours goes by row, so that a small row beside large ones is judged as well. ρ, the mean over the
+// tensor's rows, is there so that a row where P happens to be exact does not get a tolerance of
+// zero.
 //
 // The largest is over nine implementations: the written loops, and eight other orders of every sum
-// (Reordered.swift). A single one happens to be exact too often: against it alone, 2 of 4,718 honest
-// orders failed in F32, by up to 1.22 times the allowance.
+// (Reordered.swift). A single one happens to be exact too often: against it alone, 2 of 4,718
+// honest orders failed in F32, by up to 1.22 times the allowance.
 //
-// Where a kernel solves systems, errors spread over all rows, and their size depends on the order of
-// elimination. There the whole tensor is one row, and 4 e stands for 2 e.
+// Where a kernel solves systems, errors spread over all rows, and their size depends on the order
+// of elimination. There the whole tensor is one row, and 4 e stands for 2 e.
 //
-// 2 u m is the rounding of a number of that size, once by the candidate and once by P. s is the smallest
-// positive number of the format.
+// 2 u m is the rounding of a number of that size, once by the candidate and once by P. s is the
+// smallest positive number of the format.
 
 /// The allowed error of every row of `reference`; all of `plains` have the same shape.
 package func allowedErrors(

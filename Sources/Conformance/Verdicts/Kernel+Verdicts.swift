@@ -3,18 +3,18 @@
 // In:  the reference R (Double) of a case, and the candidate's outputs X.
 // Out: one verdict for each output that is judged.
 //
-// Real numbers are judged row by row of the last axis (AllowedErrors.swift). Where every order of every
-// sum has the same bits (`isExact`), X must be R rounded once. Integers must be equal.
+// Real numbers are judged row by row of the last axis (AllowedErrors.swift). Where every order of
+// every sum has the same bits (`isExact`), X must be R rounded once. Integers must be equal.
 //
 // A case whose inputs overflow the candidate's precision is skipped. So is an output in F32 or BF16
-// that is right but for zeros where the reference is denormal. Hardware that flushes such numbers is
-// common, and LRQK bears it: codes and scores near 1e-38 decide nothing. The verdict says so.
+// that is right but for zeros where the reference is denormal. Hardware that flushes such numbers
+// is common, and LRQK bears it: codes and scores near 1e-38 decide nothing. The verdict says so.
 //
 // NaN and infinity are looked at first. `mistrusted` is an output that says too little about the
-// kernel to be judged. Either numbers still hold the fill value, so that the kernel did not write them
-// or they were not copied back; or more than a tenth of the numbers are zeros that are within the
-// tolerance of a reference that is something else. A 16-bit tolerance can be as wide as that where a
-// system is nearly singular.
+// kernel to be judged. Either numbers still hold the fill value, so that the kernel did not write
+// them or they were not copied back; or more than a tenth of the numbers are zeros that are within
+// the tolerance of a reference that is something else. A 16-bit tolerance can be as wide as that
+// where a system is nearly singular.
 
 extension Kernel {
   /// Compares a candidate's outputs with the reference; an output that is missing was skipped.
@@ -81,7 +81,7 @@ private func compared(
   let wrong = expected.indices.filter { expected[$0] != found[$0] }
   guard let first = wrong.first else { return Verdict(example.path, R.name, .passed) }
   var reason = "\(wrong.count) of \(expected.count) integers differ"
-  // A set that differs because a score was rounded differently is still a failure; the gap says which.
+  // A set that differs because a score was rounded differently is still a failure; the gap says so.
   if R.name == "selected", let gaps { reason += "; " + gaps.sentence(first / R.width) }
   return Verdict(
     example.path, R.name, .failed, reason,

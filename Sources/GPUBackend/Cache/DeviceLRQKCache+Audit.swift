@@ -1,6 +1,7 @@
-// Looking at a device's cache afterwards.
+// Reading a device's cache back, to compare it with what it should hold.
 //
-// In:  a cache after any step. Out: its codes and matrices, and rows that are not what they should be.
+// In:  a cache after any step.
+// Out: its codes and matrices, and rows that are not what they should be.
 //
 // For tests and comparisons: what is read back is on the tally as `audit`.
 
@@ -12,14 +13,14 @@
 
   /// A row of the device that is not what it should be.
   package struct StaleRow: Sendable, Equatable, CustomStringConvertible {
-    /// Holder of rows.
+    /// The holder of rows.
     package let holder: Int
-    /// Where it lies.
+    /// The slot where the row lies.
     package let slot: Int
-    /// Whose row should lie there.
+    /// The token whose row should lie there.
     package let token: Int
 
-    /// One line.
+    /// The fault in one line.
     package var description: String {
       "holder \(holder), slot \(slot): not the row of token \(token)"
     }
@@ -46,8 +47,8 @@
 
     /// Every selected row on the device beside the host's row of that token, bit for bit.
     ///
-    /// In holder and slot order; empty if all are equal. Rows of the ring are the newest tokens', which
-    /// the host may not have yet: those it has are compared too.
+    /// In holder and slot order; empty if all are equal. Rows of the ring belong to the newest
+    /// tokens, which the host may not have yet. Those that it has are compared too.
     package func staleRows() throws -> [StaleRow] {
       let tokens = try context.download(residents, nil, .control(.audit))
       let K = try context.download(keys, nil, .control(.audit))

@@ -1,13 +1,14 @@
-// Steps 3 and 4 on the device: codes of a new token, and the bases after it.
+// Stages 3 and 4 on the device: codes of a new token, and the bases after it.
 //
-// In:  q (H, d), k (M, d) of the token, where DeviceLRQKCache+Decode.swift has put them; Omega, the old selection
-//      and the ring without the new token.
-// Out: q_hat and k_hat of every group of heads; the bases, or unchanged maps; k_hat in its row of A_K.
+// In:  q (H, d), k (M, d) of the token, where DeviceLRQKCache+Decode.swift has put them; Omega, the
+//      old selection and the ring without the new token.
+// Out: q_hat and k_hat of every group of heads; the bases, or unchanged maps; k_hat in its row of
+//      A_K.
 //
-//   b. codes: two products with the maps, or the alternating solver                 linear_codes, codes.h
-//   c. bases, k_hat into A_K                                                        codes.h
+//   b. codes: two products with the maps, or the alternating solver     linear_codes, codes.h
+//   c. bases, k_hat into A_K                                            codes.h
 //
-// The host decides when the solver stops, looks whether a system broke down, and whether k_hat is finite.
+// The host decides when the solver stops, and checks systems and k_hat.
 
 #if OpenCL || CUDA
 
@@ -31,10 +32,12 @@
       try work.grow(context, queryHeads: queryHeads, holders: holders, room: room)
     }
 
-    /// Groups of codes to a key/value head.
+    /// How many groups of codes a key/value head has.
     private var groupsPerHead: Int { groups / keyValueHeads }
 
-    /// q_hat = q W_Q and k_hat = k W_K; k_hat goes straight to its row of A_K, and is copied for us.
+    /// q_hat = q W_Q and k_hat = k W_K; k_hat goes straight to its row of A_K.
+    ///
+    /// The host gets a copy.
     func encodeLinearly() throws -> Bool {
       try context.launch(
         .linearCodes, items: rank, rows: queryHeads, .of(work.queries), .int(1),
@@ -129,7 +132,9 @@
       return (0..<groups).contains { status[4 * $0] != 0 }
     }
 
-    /// q_hat and k_hat of every group; a k_hat that is not finite throws, unless the rule is to proceed.
+    /// q_hat and k_hat of every group; throws where k_hat is not finite.
+    ///
+    /// With `Breakdown.proceed` it does not throw.
     func readCodes() throws -> (queries: [Tensor<Float>], keys: [Tensor<Float>]) {
       let q = try context.download(work.queryCodes, nil, .control(.codes))
       let k = try context.download(work.keyCodes, nil, .control(.codes))

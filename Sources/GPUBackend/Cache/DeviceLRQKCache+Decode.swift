@@ -1,18 +1,18 @@
-// Steps 3 to 8 on the device: one decode step.
+// Stages 3 to 8 on the device: one decode step.
 //
 // In:  q (H, d), k and v (M, d) of one new token.
 // Out: attention over selected and recent rows; codes, bases, sets, rows and ledger moved on.
 //
-//   a. (k, v) into the ring; the ring to the host when it is full of new rows       append_rows
-//   b. codes: two products with the maps, or the alternating solver                 linear_codes
-//   c. bases, k_hat into A_K                                                        codes.h
-//   d. proxy scores and the best k of every head                                    scores.h, selection.h
-//   e. hit and miss; the host sends the missed rows, and nothing else               residency.h, rows.h
-//   f. exact attention                                                              attention.h
+//   a. (k, v) into the ring; the ring to the host when it is full of new rows   append_rows
+//   b. codes: two products with the maps, or the alternating solver             linear_codes
+//   c. bases, k_hat into A_K                                                    codes.h
+//   d. proxy scores and the best k of every head                       scores.h, selection.h
+//   e. hit and miss; the host sends the missed rows, and nothing else    residency.h, rows.h
+//   f. exact attention                                                           attention.h
 //
-// The letters are those of LRQK's LRQKCache.swift; b. and c. are in DeviceLRQKCache+Codes.swift. A check that needs
-// the host (is k_hat finite, did a system break down, has a score become NaN) reads a few numbers back;
-// they are control, not rows.
+// The letters are those of LRQK's LRQKCache.swift; b. and c. are in DeviceLRQKCache+Codes.swift.
+// Some checks need the host: is k_hat finite, did a system break down, has a score become NaN. They
+// read a few numbers back, which count as control, not as rows.
 
 #if OpenCL || CUDA
 
@@ -22,9 +22,9 @@
 
   /// What one decode step on a device did; the same fields as LRQK's DecodeStep.
   package struct DeviceDecodeStep: Sendable {
-    /// From 1.
+    /// The number of the step, from 1.
     package let step: Int
-    /// (H, d).
+    /// Attention, (H, d).
     package let attention: Tensor<Float>
     /// Selected tokens of each query head, ascending; empty if the step was not asked for them.
     package let selected: [[Int]]
@@ -44,21 +44,23 @@
     package let isDense: Bool
   }
 
-  /// A device that asks for a row that the host does not have: it has chosen a token of the ring, or none.
+  /// The device asks for a row that the host does not have.
+  ///
+  /// Its selection is wrong: it has chosen a token of the ring, or a number that is no token.
   package struct RowNotOnHost: Error, Equatable, CustomStringConvertible {
-    /// Layer, from 0.
+    /// The layer, from 0.
     package let layer: Int
-    /// Decode step, from 1.
+    /// The decode step, from 1.
     package let step: Int
     /// The token asked for.
     package let token: Int
-    /// Rows that the host has: tokens 0 ..< this.
+    /// How many rows the host has: those of tokens 0 ..< hostRows.
     package let hostRows: Int
 
-    /// One line.
+    /// What was asked for, in one line.
     package var description: String {
-      "layer \(layer), step \(step): the device asks for the row of token \(token), and the host has "
-        + "\(hostRows): the selection is wrong"
+      "layer \(layer), step \(step): the device asks for the row of token \(token), "
+        + "and the host has \(hostRows): the selection is wrong"
     }
   }
 
@@ -141,7 +143,7 @@
       return try context.download(work.gaps, nil, .control(.selection)).map { Double($0) }
     }
 
-    /// The selected sets as they stand on the device.
+    /// The selected sets, read back from the device.
     private func readSelected() throws -> [[Int]] {
       let k = parameters.selected
       let tokens = try context.download(chosen, nil, .control(.selection))

@@ -5,14 +5,15 @@
 // Out: everything that decode works on, in device memory; the prompt's rows on the host; the first
 //      events of the ledger.
 //
-// The phases and their order are those of LRQK's LRQKCache.swift and LRQKCache+Decode.swift, and the events are
-// the same, one by one: here every event is a real copy. What the host keeps is what it has to decide
-// with: the ring's bookkeeping, the length, the rows themselves. Which tokens are selected, which
-// rows lie in which slot, the codes: all of that lives on the device, and the host asks for the missed
-// tokens because it has to pick up their rows.
+// The phases and their order are those of LRQK's LRQKCache.swift and LRQKCache+Decode.swift. The
+// events are the same, one by one, and here every event is a real copy. The host keeps the ring's
+// bookkeeping, the length and the rows themselves. The device keeps the codes, the selected tokens,
+// and which row lies in which slot. The host reads the missed tokens, because it has to send their
+// rows.
 //
-// Not here, and refused with a sentence (PromptState.swift): sliding windows, a map refresh, `reuse: none`,
-// a prompt that is still collecting (shorter than k or r), Double rows. DeviceLRQKCache+Decode.swift is the step.
+// Not here, and refused with a sentence (PromptState.swift): sliding windows, a map refresh,
+// `reuse: none`, a prompt that is still collecting (shorter than k or r), Double rows.
+// DeviceLRQKCache+Decode.swift is the step.
 
 #if OpenCL || CUDA
 
@@ -28,13 +29,13 @@
     package let context: GPUContext
     /// Layer, as the ledger names it.
     package let layer: Int
-    /// H.
+    /// Query heads, H.
     package let queryHeads: Int
-    /// M.
+    /// Key/value heads, M.
     package let keyValueHeads: Int
-    /// d.
+    /// The head width, d.
     package let width: Int
-    /// The choices.
+    /// The choices of the cache.
     package let parameters: Parameters
     /// Tokens so far, l.
     package internal(set) var length: Int
@@ -55,7 +56,7 @@
     // On the host.
     var hosts: [HostStore<Float>]
     var ring: RecentRing
-    /// Largest finite |A_K| so far, by group: for the sentence of an error.
+    /// Largest finite |A_K| so far, by group; an error's sentence names it.
     var largestCodes: [Double]
 
     // On the device. A_K (groups, room, r); matrices (groups, r, d) or (groups, d, r).
@@ -80,7 +81,7 @@
     let misses: DeviceArray<Int32>
     let work: Workspace
 
-    /// A cache that goes on from a prompt of keys and values (l, d) of every key/value head.
+    /// A cache that continues a prompt of keys and values (l, d) of every key/value head.
     ///
     /// Uploads the state and the prompt's rows, then sends the rows to the host as the ledger says.
     package init(
@@ -205,7 +206,7 @@
         values: Tensor(shape: shape, elements: Array(staged[half...])))
     }
 
-    /// Who is needed, who is there, who is missed: for every holder at once.
+    /// Needed tokens, tokens whose rows are there, and missed tokens, for every holder at once.
     func planRows() throws {
       try context.launch(
         .neededTokens, groups: holders, .of(chosen), .int(parameters.selected), .int(rowsShared),

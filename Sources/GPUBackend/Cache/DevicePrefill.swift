@@ -1,14 +1,15 @@
-// Step 2 on the device: the factors of a prompt, by the Gram identity.
+// Stage 2 on the device: the factors of a prompt, by the Gram identity.
 //
 // In:  a whole prompt's queries and keys (l, d) of every head.
 // Out: a PromptState: codes A_K, bases or maps, first selected sets.
 //
-// The rows go through the device once, for XᵀX and, with a start that has codes, A₀ᵀA₀ and A₀ᵀX. From
-// there on everything is r by d and d by d in double (prefill.h); the host looks at the change of each
-// sweep and decides whether to go on, one scalar for all heads. All sums have the reference's order, so
-// the result is that of LRQK's `.gram` solver in reference order, to the last bit.
+// The rows go through the device once, for XᵀX and, with a start that has codes, A₀ᵀA₀ and A₀ᵀX.
+// After that everything is r by d and d by d in double (prefill.h). The host reads the change of
+// each sweep, one scalar for all heads, and decides whether to continue. All sums have the
+// reference's order, so the result is that of LRQK's `.gram` solver in reference order, to the last
+// bit.
 //
-// Two things stay on the host. Gaussian starts come from its random numbers and are uploaded. And the
+// Two things stay on the host. Gaussian starts come from its random numbers and are uploaded. The
 // closed form (`.spectral`) needs eigenvalues and singular values of d by d matrices, which LAPACK
 // computes from the device's Gram matrices. Row-wise sweeps, and starts from columns, are refused.
 
@@ -17,11 +18,10 @@
   package import LRQK
   package import Tensors
 
-  /// Factorises a whole prompt on the device: queries (l, d) of every query head, keys (l, d) of every
-  /// key/value head.
+  /// Factorises a whole prompt on the device: queries and keys (l, d) of every head.
   ///
-  /// `initial` are each group's codes, with `Initialization.given`. Throws as the CPU's prefill does,
-  /// and for choices that this backend does not have.
+  /// `initial` are each group's codes, with `Initialization.given`. Throws as the CPU's prefill
+  /// does, and for choices that this backend does not have.
   package func factorizeOnDevice(
     queries: [Tensor<Float>], keys: [Tensor<Float>], parameters: Parameters,
     initial: [InitialCodes<Float>]? = nil, layer: Int = 0, on context: GPUContext

@@ -2,8 +2,8 @@
 //
 // In:  the sizes of a layer. Out: room for one step's inputs, scores, lists and outputs.
 //
-// Nothing in here outlives a step, but it is allocated once: a device takes its time for that. Only the
-// scores and the marks grow, with A_K.
+// Nothing in here outlives a step. It is allocated once, because allocating takes a device long.
+// Only the scores and the marks grow, with A_K.
 
 #if OpenCL || CUDA
 
@@ -16,16 +16,16 @@
     let newValues: DeviceArray<Float>
     let queryCodes: DeviceArray<Float>
     let keyCodes: DeviceArray<Float>
-    /// (H, room) and (holders, room): they grow with A_K.
+    /// Scores (H, room) and marks (holders, room): they grow with A_K.
     private(set) var scores: DeviceArray<Float>
     private(set) var marks: DeviceArray<Int32>
     let gaps: DeviceArray<Float>
     let nans: DeviceArray<Int32>
-    /// (H, k + w).
+    /// The slots that each head attends to, and their weights, (H, k + w).
     let slotsAttended: DeviceArray<Int32>
     let weights: DeviceArray<Float>
     let output: DeviceArray<Float>
-    /// 2 d numbers for each row that moves at once.
+    /// Rows on their way between host and slots: 2 d numbers each.
     let staging: DeviceArray<Float>
     let solver: SolverWorkspace?
 

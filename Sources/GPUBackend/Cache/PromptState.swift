@@ -1,9 +1,9 @@
 // What a device takes over from prefill, and what it refuses.
 //
-// In:  a prompt's factors and first selected sets, from the CPU's cache or from DevicePrefill.swift; the
-//      choices of a cache.
-// Out: the same, checked: sizes that fit each other, choices that DeviceLRQKCache.swift has. An error is one
-//      sentence.
+// In:  a prompt's factors and first selected sets, from the CPU's cache or from
+//      DevicePrefill.swift; the choices of a cache.
+// Out: the same, checked: sizes that fit each other, choices that DeviceLRQKCache.swift has. An
+//      error is one sentence.
 
 #if OpenCL || CUDA
 
@@ -12,18 +12,18 @@
 
   /// What prefill leaves for decode: by group of heads that shares codes, and by query head.
   package struct PromptState: Sendable {
-    /// Tokens.
+    /// Tokens of the prompt, l.
     package let length: Int
     /// A_K of each group, (l, r).
     package let codes: [Tensor<Float>]
     /// B_Q (r, d) of each group, or W_Q (d, r) with linear codes.
     package let queryMatrices: [Tensor<Float>]
-    /// B_K, or W_K.
+    /// B_K (r, d) of each group, or W_K (d, r) with linear codes.
     package let keyMatrices: [Tensor<Float>]
     /// Selected tokens of each query head, ascending.
     package let selected: [[Int]]
 
-    /// The parts.
+    /// The state of these parts.
     package init(
       length: Int, codes: [Tensor<Float>], queryMatrices: [Tensor<Float>],
       keyMatrices: [Tensor<Float>], selected: [[Int]]

@@ -5,7 +5,7 @@
 // Out: the driver's first device, in its primary context.
 //
 // Copies are the driver's synchronous ones and kernels go to its default stream, which orders both.
-// The current context belongs to a thread, so every call sets it. No toolkit is needed to build this.
+// The current context belongs to a thread, so every call sets it. The build needs no toolkit.
 
 #if CUDA
 
@@ -80,12 +80,12 @@
       if status != 0 { throw cudaError(api, status, call) }
     }
 
-    /// The current context is a thread's own.
+    /// Makes the context current: each thread has its own.
     private func enter() throws {
       try check(unsafe api.context_set_current(context), "cuCtxSetCurrent")
     }
 
-    /// Memory for so many bytes.
+    /// Allocates memory of so many bytes.
     package func allocate(bytes: Int) throws -> DeviceMemory {
       try enter()
       var memory: UInt64 = 0
@@ -93,13 +93,13 @@
       return DeviceMemory(handle: UInt(memory), bytes: bytes)
     }
 
-    /// Gives memory back.
+    /// Frees memory of this device.
     package func free(_ memory: DeviceMemory) {
       _ = unsafe api.context_set_current(context)
       _ = api.mem_free(UInt64(memory.handle))
     }
 
-    /// A synchronous copy to the device.
+    /// Copies to the device, and waits for it.
     package func write(_ bytes: RawSpan, to memory: DeviceMemory, offset: Int) throws {
       try enter()
       let status = unsafe bytes.withUnsafeBytes { source in
@@ -109,7 +109,7 @@
       try check(status, "cuMemcpyHtoD")
     }
 
-    /// A synchronous copy from the device.
+    /// Copies from the device, and waits for it.
     package func read(
       _ memory: DeviceMemory, offset: Int, into bytes: inout MutableRawSpan
     ) throws {
@@ -121,13 +121,13 @@
       try check(status, "cuMemcpyDtoH (or a kernel before it)")
     }
 
-    /// Runs a kernel.
+    /// Runs a kernel on `columns` by `rows` groups.
     package func launch(
       _ kernel: DeviceKernel, columns: Int, rows: Int, _ arguments: [KernelArgument]
     ) throws {
       try enter()
       let function = try unsafe self.function(kernel)
-      // Every argument in 8 bytes of its own, little end first; the driver reads as many as it needs.
+      // Every argument has 8 bytes, little end first; the driver reads as many as it needs.
       var values: [UInt64] = arguments.map { argument in
         switch argument {
         case .memory(let memory): UInt64(memory.handle)
@@ -147,7 +147,7 @@
       try check(status, "cuLaunchKernel (\(kernel.rawValue))")
     }
 
-    /// Waits for everything.
+    /// Waits until everything has run.
     package func finish() throws {
       try enter()
       try check(api.context_synchronize(), "cuCtxSynchronize")

@@ -6,26 +6,26 @@
 // `count` is the one place where a copy is written down, and `upload` and `download` are the only
 // callers of the device's write and read. A copy is one of two kinds:
 //
-//   rows      keys and values of tokens. One event of the ledger, with the reason that the simulated
-//             cache gives it; one transfer, whose size must be the event's.
+//   rows      keys and values of tokens. One event of the ledger, with the reason that the
+//             simulated cache gives it; one transfer, whose size must be the event's.
 //   control   everything else: the new token's q, k and v, lists of missed tokens, outputs, the
 //             state at the start. Tallied by what it is, in bytes and calls, apart from the ledger.
 //
-// So the bytes of the ledger and of the tally are all bytes, which somebody below the driver's
-// interface can recount (Tests/GPUBackendTests/Layer).
+// So the bytes of the ledger and of the tally are all bytes. A counter below the driver's interface
+// finds the same number (Tests/GPUBackendTests/Layer).
 
 #if OpenCL || CUDA
 
   package import TieredMemory
 
-  /// Calls and bytes.
+  /// How much was copied: calls and bytes.
   package struct Traffic: Sendable, Equatable {
-    /// Copies.
+    /// The number of copies.
     package var calls = 0
-    /// Bytes in all of them.
+    /// The bytes of all copies.
     package var bytes = 0
 
-    /// Nothing, or so much.
+    /// So many copies and bytes; by default none.
     package init(calls: Int = 0, bytes: Int = 0) {
       self.calls = calls
       self.bytes = bytes
@@ -51,30 +51,30 @@
     case codes
     /// Gaps, NaN marks and selected sets, for reports.
     case selection
-    /// Attention.
+    /// Attention of a step.
     case output
     /// Inputs and outputs of a single kernel.
     case kernel
-    /// Everything that a test looks at afterwards.
+    /// Everything that a test reads back afterwards.
     case audit
   }
 
   /// Why a copy is made.
   package enum CopyPurpose: Sendable, Equatable {
-    /// Rows of the cache.
+    /// Rows of the cache, as one event of the ledger.
     case rows(step: Int, layer: Int, head: Int, rows: Int, reason: TransferReason)
-    /// Something else.
+    /// Something else, on the tally.
     case control(Control)
   }
 
   /// What device arrays hold: Float, Double, Int32.
   package typealias DeviceNumber = BitwiseCopyable & Sendable & AdditiveArithmetic
 
-  /// An array in a device's memory; the memory is given back with the last reference.
+  /// An array in a device's memory; the last reference frees it.
   package final class DeviceArray<Element: DeviceNumber> {
-    /// Where it lies.
+    /// The array's memory.
     package let memory: DeviceMemory
-    /// Elements.
+    /// The number of elements.
     package let count: Int
     private let context: GPUContext
 
@@ -89,7 +89,7 @@
 
   /// One device, and what has crossed.
   package final class GPUContext {
-    /// The device.
+    /// The device that everything goes to and comes from.
     package let device: any GPUDevice
     /// Every copy of cache rows.
     package private(set) var ledger = TransferLedger()
@@ -180,7 +180,7 @@
       }
     }
 
-    /// The sum of ledger and tally in one direction: what somebody else has to find.
+    /// The sum of ledger and tally in one direction: what an independent counter has to find.
     package func accounted(_ direction: TransferDirection) -> Traffic {
       let rows = ledger.total(direction: direction)
       let rest = controlTotal(direction)

@@ -1,29 +1,29 @@
-// What a device is asked for: memory, copies, kernels. Nothing else differs between OpenCL and CUDA.
+// What a device can be asked for: memory, copies, kernels. OpenCL and CUDA differ in nothing else.
 //
 // In:  requests, one at a time. Every call returns when it is done, or when everything before it on
 //      the device is: no events, no streams, no mapped memory.
 // Out: the same, done; or a GPUError that says in one line what is missing.
 //
-// A device counts nothing. Counting is GPUContext's, and everybody else goes through it.
+// A device counts nothing. GPUContext counts, and all other code goes through it.
 
 #if OpenCL || CUDA
 
   import Glibc
 
-  /// Something about a device or its driver that is not as needed.
+  /// A device or a driver that is missing or does not do what is needed.
   package struct GPUError: Error, Equatable, CustomStringConvertible {
-    /// One line: what, where, what to do.
+    /// What, where and what to do, in one line.
     package let description: String
 
-    /// An error with this line.
+    /// An error with this description.
     package init(_ description: String) { self.description = description }
   }
 
   /// A piece of a device's memory.
   package struct DeviceMemory: Sendable, Equatable {
-    /// What the driver calls it.
+    /// The driver's handle.
     package let handle: UInt
-    /// Its size.
+    /// The size in bytes.
     package let bytes: Int
 
     /// Memory by the driver's handle.
@@ -35,13 +35,13 @@
 
   /// One argument of a kernel.
   package enum KernelArgument: Sendable, Equatable {
-    /// A pointer.
+    /// A pointer to device memory.
     case memory(DeviceMemory)
-    /// An `int`.
+    /// A number that the kernel takes as `int`.
     case int(Int)
-    /// A `float`.
+    /// A number that the kernel takes as `float`.
     case float(Float)
-    /// A `double`.
+    /// A number that the kernel takes as `double`.
     case double(Double)
   }
 
@@ -54,9 +54,9 @@
     /// Whether float division and square root round correctly, as bit-equal results need.
     var roundsDivision: Bool { get }
 
-    /// Memory for so many bytes, uninitialised.
+    /// Allocates memory of so many bytes, uninitialised.
     func allocate(bytes: Int) throws -> DeviceMemory
-    /// Gives memory back.
+    /// Frees memory of this device.
     func free(_ memory: DeviceMemory)
     /// Copies bytes of the host to the device, `offset` bytes into `memory`.
     func write(_ bytes: RawSpan, to memory: DeviceMemory, offset: Int) throws
@@ -78,9 +78,9 @@
 
     /// The first device of this interface.
     ///
-    /// Throws `GPUError` where this build has no such backend, and where there is no driver or device.
-    /// CUDA needs a compiler too: NVRTC, by LRQK_NVRTC or where the loader finds libnvrtc.so.12, or
-    /// compiled programs in the folder LRQK_CUDA_IMAGES.
+    /// Throws `GPUError` where this build has no such backend, and where there is no driver or
+    /// device. CUDA needs a compiler too: NVRTC, by LRQK_NVRTC or where the loader finds
+    /// libnvrtc.so.12, or compiled programs in the folder LRQK_CUDA_IMAGES.
     package func open() throws -> any GPUDevice {
       switch self {
       case .opencl:

@@ -3,10 +3,10 @@
 // In:  libOpenCL.so.1, opened while the program runs.
 // Out: the first device of the first platform that has one.
 //
-// Buffers are plain CL_MEM_READ_WRITE ones without a host pointer, and nothing is ever mapped: so bytes
-// cross in the two blocking copies below and nowhere else. Opening the library and the first questions
-// to platforms and devices happen under one lock of the process, because PoCL 3.1 crashes when two
-// threads ask together. Programs are built when their first kernel is wanted.
+// Buffers are plain CL_MEM_READ_WRITE ones without a host pointer, and nothing is ever mapped: so
+// bytes cross in the two blocking copies below and nowhere else. Opening the library and the first
+// questions to platforms and devices happen under one lock of the process, because PoCL 3.1 crashes
+// when two threads ask together. Programs are built when their first kernel is wanted.
 
 #if OpenCL
 
@@ -103,7 +103,7 @@
       throw GPUError("no OpenCL device here: \(count) platforms have none")
     }
 
-    /// A string that the driver fills in after it has said how long it is.
+    /// A string of the driver: first its length is asked for, then the string.
     private static func string(
       _ call: String,
       _ ask: (Int, UnsafeMutableRawPointer?, UnsafeMutablePointer<Int>?) -> Int32
@@ -124,9 +124,9 @@
   @safe package final class OpenCLDevice: GPUDevice {
     /// Device and platform version.
     package let name: String
-    /// True with cl_khr_fp64.
+    /// True if the device has cl_khr_fp64.
     package let hasDoubles: Bool
-    /// What CL_DEVICE_SINGLE_FP_CONFIG says.
+    /// True if CL_DEVICE_SINGLE_FP_CONFIG says that it rounds correctly.
     package let roundsDivision: Bool
 
     private let api: lrqk_cl_api
@@ -179,7 +179,7 @@
       return DeviceMemory(handle: UInt(bitPattern: memory), bytes: bytes)
     }
 
-    /// Gives memory back.
+    /// Frees memory of this device.
     package func free(_ memory: DeviceMemory) {
       _ = unsafe api.release_mem_object(OpaquePointer(bitPattern: memory.handle))
     }
@@ -206,7 +206,7 @@
       try check(status, "clEnqueueReadBuffer")
     }
 
-    /// Runs a kernel.
+    /// Runs a kernel on `columns` by `rows` groups.
     package func launch(
       _ kernel: DeviceKernel, columns: Int, rows: Int, _ arguments: [KernelArgument]
     ) throws {
@@ -233,7 +233,7 @@
         "clEnqueueNDRangeKernel (\(kernel.rawValue))")
     }
 
-    /// Waits for everything.
+    /// Waits until everything has run.
     package func finish() throws { try check(unsafe api.finish(queue), "clFinish") }
 
     private func function(_ kernel: DeviceKernel) throws -> OpaquePointer {
@@ -281,7 +281,7 @@
 
 #if OpenCL || CUDA
 
-  /// A string of C's, up to its end.
+  /// The bytes of a C string, up to its end.
   func text(_ bytes: [CChar]) -> String {
     String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }

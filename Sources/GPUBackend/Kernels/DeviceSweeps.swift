@@ -1,10 +1,11 @@
-// Step 2 in d by d space on the device: sweeps of all groups.
+// Stage 2 in d by d space on the device: sweeps of all groups.
 //
 // In:  for each side XᵀX, and S = AᵀA and C = AᵀX of the codes so far.
-// Out: bases, better maps, and how far the codes moved. The formulas are those of LRQK's Sweep.swift.
+// Out: bases, better maps, and how far the codes moved. The formulas are those of LRQK's
+//      Sweep.swift.
 //
-// One kernel a formula (prefill.h); old S and C stay until nobody needs them, so the Jacobi order is a
-// matter of which side is handed in. DevicePrefill.swift starts and ends the sweeps.
+// One kernel a formula (prefill.h). Old S and C stay while they are needed, so the Jacobi order
+// only hands in the older side. DevicePrefill.swift starts and ends the sweeps.
 
 #if OpenCL || CUDA
 
@@ -129,7 +130,7 @@
       }
     }
 
-    /// (groups, rows, columns) in Float, each matrix turned over if asked for.
+    /// (groups, rows, columns) in Float, each matrix transposed if asked for.
     func narrowed(
       _ matrices: DeviceArray<Double>, rows: Int, columns: Int, transposed: Bool
     ) throws -> DeviceArray<Float> {
@@ -144,13 +145,13 @@
   extension GPUKernels {
     /// One sweep by the device.
     package struct SweepResult: Sendable, Equatable {
-      /// B_Q, (r, d).
+      /// The basis of the queries, B_Q (r, d).
       package let queryBasis: Tensor<Double>
-      /// B_K, (r, d).
+      /// The basis of the keys, B_K (r, d).
       package let keyBasis: Tensor<Double>
-      /// W_Q', (d, r).
+      /// The new map of the queries, W_Q' (d, r).
       package let queryMap: Tensor<Double>
-      /// W_K', (d, r).
+      /// The new map of the keys, W_K' (d, r).
       package let keyMap: Tensor<Double>
       /// ‖A_Q − A_Q'‖² and ‖A_K − A_K'‖².
       package let change: [Double]
@@ -181,11 +182,12 @@
         &Q, &K, sweeps, Weights(queries: lambdaQueries, keys: lambdaKeys))
     }
 
-    /// sweep-rowwise: one Gauss-Seidel sweep over Q (m, d) and K (l, d), from the codes A_Q (m, r) and
-    /// A_K (l, r); the new codes beside it.
+    /// sweep-rowwise: one Gauss-Seidel sweep over Q (m, d) and K (l, d), with the new codes.
     ///
-    /// The rows are read for XᵀX, AᵀA and AᵀX and again for the new codes A = X W; the sweep itself is in
-    /// d by d space, the only form that this backend has.
+    /// It starts from the codes A_Q (m, r) and A_K (l, r).
+    ///
+    /// The rows are read for XᵀX, AᵀA and AᵀX and again for the new codes A = X W; the sweep itself
+    /// is in d by d space, the only form that this backend has.
     package func sweepRows(
       queries: Tensor<Float>, keys: Tensor<Float>, queryCodes: Tensor<Float>,
       keyCodes: Tensor<Float>, lambdaQueries: Double = 1, lambdaKeys: Double = 1,

@@ -12,13 +12,13 @@
   extension GPUKernels {
     /// Codes of one group by the device.
     package struct CodesResult: Sendable, Equatable {
-      /// q_hat, (G, r).
+      /// The codes of the queries, q_hat (G, r).
       package let queryCodes: Tensor<Float>
-      /// k_hat, (1, r).
+      /// The code of the key, k_hat (1, r).
       package let keyCode: Tensor<Float>
-      /// B_Q', (r, d).
+      /// The updated basis of the queries, B_Q' (r, d).
       package let queryBasis: Tensor<Float>
-      /// B_K', (r, d).
+      /// The updated basis of the keys, B_K' (r, d).
       package let keyBasis: Tensor<Float>
       /// True when a system needed the pivoted fallback.
       package let pivoted: Bool

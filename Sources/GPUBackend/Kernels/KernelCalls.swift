@@ -3,17 +3,17 @@
 // In:  flat row-major arrays of the host, and sizes.
 // Out: what the device makes of them, downloaded.
 //
-// These calls are for comparing kernels one at a time. They upload everything and allocate anew each
-// time; the cache (DeviceLRQKCache.swift) keeps its memory and runs the same kernels. Letters: l tokens,
-// d head width, r rank, c candidates, k selected, n attended rows, m missed rows, S slots, H query
-// heads, M key/value heads, G heads of a group.
+// These calls are for comparing kernels one at a time. Each call allocates memory and uploads
+// everything; the cache (DeviceLRQKCache.swift) keeps its memory and runs the same kernels.
+// Letters: l tokens, d head width, r rank, c candidates, k selected, n attended rows, m missed
+// rows, S slots, H query heads, M key/value heads, G heads of a group.
 
 #if OpenCL || CUDA
 
   import LRQK
   package import Tensors
 
-  /// A bad size, as an error of the caller.
+  /// Throws the caller's mistake, a bad size, as an error.
   func requireSizes(_ holds: Bool, _ sentence: @autoclosure () -> String) throws {
     if !holds { throw GPUError(sentence()) }
   }
@@ -137,8 +137,9 @@
         missed: try down(missed, m), slots: try down(slots, m), residents: try down(resident))
     }
 
-    /// gather: the rows of `tokens` (m) of the host's K and V (l, d) go to `slots` (m) of the device's
-    /// (S, d).
+    /// gather: rows `tokens` (m) of the host's K and V (l, d) go to `slots` (m) of the device's.
+    ///
+    /// The device's K and V are (S, d).
     package func gather(
       hostKeys: Tensor<Float>, hostValues: Tensor<Float>, tokens: [Int32], slots: [Int32],
       deviceKeys: Tensor<Float>, deviceValues: Tensor<Float>
@@ -199,8 +200,9 @@
         slots: Tensor(rows: Array(repeating: all, count: queries.rows)))
     }
 
-    /// lrkv-attention: q (H, d) over shared K and V (l, d), codes C_K and C_V (l, H, r) and factors U_K
-    /// and U_V (H, r, d): attention over the keys K + C_K U_K and the values V + C_V U_V, (H, d).
+    /// lrkv-attention: attention over the keys K + C_K U_K and the values V + C_V U_V, (H, d).
+    ///
+    /// q (H, d), shared K and V (l, d), codes C_K and C_V (l, H, r), factors U_K and U_V (H, r, d).
     package func lrkvAttention(
       queries: Tensor<Float>, keys: Tensor<Float>, values: Tensor<Float>, keyCodes: Tensor<Float>,
       valueCodes: Tensor<Float>, keyFactors: Tensor<Float>, valueFactors: Tensor<Float>
@@ -214,8 +216,8 @@
       let (q, K, V) = (try up(queries.elements), try up(keys.elements), try up(values.elements))
       let (C_K, C_V) = (try up(keyCodes.elements), try up(valueCodes.elements))
       // q U_Kᵀ is a product with the transpose, (H, d, r).
-      let turned = (0..<H).flatMap { h in keyFactors.slice(h).transposed().elements }
-      let (U_K, U_V) = (try up(turned), try up(valueFactors.elements))
+      let transposed = (0..<H).flatMap { h in keyFactors.slice(h).transposed().elements }
+      let (U_K, U_V) = (try up(transposed), try up(valueFactors.elements))
       func numbers(_ count: Int) throws -> DeviceArray<Float> { try context.array(count) }
       let (mixedQueries, weights, mixed, output) = (
         try numbers(H * r), try numbers(H * l), try numbers(H * r), try numbers(H * d)
@@ -238,7 +240,7 @@
 
     // MARK: Around the method
 
-    /// rope: x (n, H, d), each row's pairs (i, i + d/2) turned by cosines and sines (n, d/2).
+    /// rope: x (n, H, d), each row's pairs (i, i + d/2) rotated by cosines and sines (n, d/2).
     ///
     /// The table is the host's, as in a model, where one serves all layers.
     package func rope(

@@ -2,8 +2,8 @@
 //
 // In:  the files of Kernels, embedded in this module.
 // Out: two whole programs. `single` runs on every device; `double` needs double precision on the
-//      device: the alternating solver sums squares in double, as the reference does, and prefill works
-//      in d by d space in double.
+//      device: the alternating solver sums squares in double, as the reference does, and prefill
+//      works in d by d space in double.
 //
 // single.h and double.h include the others by name. Devices compile a text, not a file, so the
 // includes are expanded here; compilers with a file system read the same files as they stand.
@@ -12,9 +12,9 @@
 
   /// A text that a device compiles as a whole.
   package enum KernelProgram: String, Sendable, CaseIterable {
-    /// No doubles.
+    /// The kernels without double precision.
     case single
-    /// With doubles.
+    /// The kernels that need double precision.
     case double
 
     /// The text, every include expanded.
@@ -97,7 +97,7 @@
       }
     }
 
-    /// Items of a group: GROUP or WIDE of prelude.h.
+    /// How many items a group has: GROUP or WIDE of prelude.h.
     package var items: Int {
       switch self {
       case .topK, .neededTokens, .planResidency, .attentionSoftmax, .beginCodes, .alternateCodes,
@@ -107,7 +107,7 @@
       }
     }
 
-    /// GROUP of prelude.h.
+    /// The items of an ordinary group: GROUP of prelude.h.
     package static let group = 64
   }
 
