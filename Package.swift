@@ -16,9 +16,9 @@ let package = Package(
   products: [
     .library(name: "Tensors", targets: ["Tensors"]),
     .library(name: "TieredMemory", targets: ["TieredMemory"]),
-    // A product's name is its file's name: libLRQK.so is what other languages call. The Swift module
-    // LRQK comes with the product LRQKModule.
-    .library(name: "LRQK", type: .dynamic, targets: ["LRQKLibrary"]),
+    // A product's name is its file's name: libLRQK.so is what other languages call. The Swift
+    // module LRQK comes with the product LRQKModule.
+    .library(name: "LRQK", type: .dynamic, targets: ["CInterface"]),
     .library(name: "LRQKModule", targets: ["LRQK"]),
     .library(name: "Replay", targets: ["Replay"]),
     .library(name: "Tokenizers", targets: ["Tokenizers"]),
@@ -96,12 +96,13 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "Conformance", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
-      swiftSettings: strict),
+      exclude: ["README.md"], swiftSettings: strict),
     // Only with a trait; without one both are compiled and GPUBackend is empty.
     .target(name: "CGPUShim"),
     .target(
       name: "GPUBackend",
       dependencies: ["CGPUShim", "Tensors", "TieredMemory", "LRQK", "Conformance"],
+      exclude: ["README.md"],
       resources: [
         .embedInCode("Kernels/prelude.h"), .embedInCode("Kernels/scores.h"),
         .embedInCode("Kernels/selection.h"), .embedInCode("Kernels/residency.h"),
@@ -114,9 +115,9 @@ let package = Package(
     // lrqk.h, and what it declares in Swift.
     .target(name: "CLRQK"),
     .target(
-      name: "LRQKLibrary",
+      name: "CInterface",
       dependencies: ["CLRQK", "Tensors", "TieredMemory", "LRQK", "Transformers"],
-      swiftSettings: strict),
+      exclude: ["README.md"], swiftSettings: strict),
     .executableTarget(
       name: "LRQKTool",
       dependencies: [
@@ -195,26 +196,26 @@ let package = Package(
         "Tensors", "TieredMemory", "LRQK", "Transformers",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
-      path: "Tests/GPUChecks", swiftSettings: strict),
+      path: "Sources/GPUChecks", swiftSettings: strict),
     .executableTarget(
       name: "gpu-check",
       dependencies: [
         "Conformance", "GPUChecks",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
-      path: "Examples/GPUCheck", exclude: ["run-on-cuda.sh"], swiftSettings: strict),
+      path: "Sources/GPUCheck", exclude: ["run-on-cuda.sh"], swiftSettings: strict),
     .testTarget(
       name: "GPUBackendTests",
       dependencies: [
-        "GPUChecks", "Tensors", "TieredMemory", "LRQK", "Transformers", "Conformance",
+        "GPUChecks", "Tensors", "TieredMemory", "LRQK", "Conformance",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
       exclude: ["Vendor", "Layer", "Mock"], swiftSettings: strict),
-    // Calls the C functions and the Swift ones: the same bits. (.ci/library runs what is excluded here.)
+    // Calls the C functions and the Swift ones: the same bits. (.ci/library runs the others.)
     .testTarget(
-      name: "CLibraryTests",
+      name: "CInterfaceTests",
       dependencies: [
-        "CLRQK", "LRQKLibrary", "LRQK", "Transformers", "Tensors", "TieredMemory",
+        "CLRQK", "CInterface", "LRQK", "Transformers", "Tensors", "TieredMemory",
       ],
       exclude: ["check.c", "check_library.py"], swiftSettings: strict),
     // Runs the executables, and depends on them so that they are built first.

@@ -1,7 +1,7 @@
 /* Names of numbers, as constant text, and the promise that the structs of lrqk.h have no gaps.
  *
  * In:  a status, a direction, a reason.
- * Out: text that lives as long as the library. Everything else of lrqk.h is in Sources/LRQKLibrary.
+ * Out: text that lives as long as the library. Everything else of lrqk.h is in Sources/CInterface.
  */
 #include "lrqk.h"
 

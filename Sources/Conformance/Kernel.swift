@@ -1,80 +1,99 @@
-// A kernel that a device has to reproduce.
+// The kernels that a device has to reproduce, by name.
 //
 // In:  a case.
-// Out: the outputs, by loops in a written order; in Double the reference.
+// Out: the reference, by loops in a written order in Double, and what plain implementations in a
+//      candidate's precision compute.
 //
-// One file a kernel, in Kernels/: what a kernel's author reads. Shapes stand at the head, the loops are
-// the definition, cases follow. The package's own fast implementations are candidates like any other
-// (CPUBackend.swift).
+// Quick start for adding a kernel:
+//
+//   1. Write Kernels/NAMEKernel.swift: a struct that is a `KernelDefinition`. Its head gives shapes
+//      and formula, `outputs` declares what it writes, `run` is the loops, and `cases` are what it
+//      is tried on. Kernels/ProxyScoresKernel.swift is a short one to copy.
+//   2. Add a case to `Kernel` below, in the order of the method, and its line to `definition`.
+//   3. Build. Every backend now fails to compile until it says what it does with the kernel:
+//      Backends/CPUBackend.swift, and with --traits OpenCL also
+//      GPUBackend/ConformanceBackend.swift. Call the code that is to be judged, or throw `NotRun`
+//      with the reason.
+//   4. Run `lrqk check --backend cpu --kernel NAME`, then write the golden bundle again with
+//      `lrqk golden write Tests/ConformanceTests/Golden`, and describe the kernel
+//      in Docs/golden.md.
 
-/// One kernel.
-package protocol Kernel: Sendable {
-  /// "proxy-scores".
-  var name: String { get }
-  /// What it does: one line.
-  var summary: String { get }
-  /// Whether it solves systems, whose errors spread over all rows (Comparison.swift).
-  var solvesSystems: Bool { get }
-  /// What it is tried on.
-  var cases: [KernelCase] { get }
-  /// The loops.
-  func run<N: KernelNumber>(_ inputs: Inputs<N>) -> Outputs
+/// The kernels, in the order of the method; the raw value is the name that files and options use.
+package enum Kernel: String, Sendable, CaseIterable {
+  case sweepRowwise = "sweep-rowwise"
+  case sweepGram = "sweep-gram"
+  case decodeCodes = "decode-codes"
+  case proxyScores = "proxy-scores"
+  case topK = "top-k"
+  case plan
+  case gather
+  case sparseAttention = "sparse-attention"
+  case decodeStep = "decode-step"
+  case rope
+  case rmsNorm = "rms-norm"
+  case denseAttention = "dense-attention"
+  case lrkvAttention = "lrkv-attention"
+
+  /// The kernel's shapes, loops and cases.
+  var definition: any KernelDefinition {
+    switch self {
+    case .sweepRowwise: RowwiseSweepKernel()
+    case .sweepGram: GramSweepKernel()
+    case .decodeCodes: DecodeCodesKernel()
+    case .proxyScores: ProxyScoresKernel()
+    case .topK: TopKKernel()
+    case .plan: PlanKernel()
+    case .gather: GatherKernel()
+    case .sparseAttention: SparseAttentionKernel()
+    case .decodeStep: DecodeStepKernel()
+    case .rope: RotaryKernel()
+    case .rmsNorm: RMSNormKernel()
+    case .denseAttention: DenseAttentionKernel()
+    case .lrkvAttention: LRKVAttentionKernel()
+    }
+  }
 }
 
-/// All kernels, in the order of the method.
-package let kernels: [any Kernel] = [
-  RowwiseSweepKernel(), GramSweepKernel(), DecodeCodesKernel(), ProxyScoresKernel(), TopKKernel(),
-  PlanKernel(), GatherKernel(), SparseAttentionKernel(), DecodeStepKernel(), RotaryKernel(),
-  RMSNormKernel(), DenseAttentionKernel(), LRKVAttentionKernel(),
-]
+/// What a file of Kernels/ says about one kernel.
+protocol KernelDefinition: Sendable {
+  /// The kernel that this defines.
+  var kernel: Kernel { get }
+  /// What the kernel computes, in one line.
+  var summary: String { get }
+  /// Whether it solves systems, whose errors spread over all rows (Verdicts/AllowedErrors.swift).
+  var solvesSystems: Bool { get }
+  /// What it writes, in this order; declared here and nowhere else.
+  var outputs: [KernelOutput] { get }
+  /// What it is tried on.
+  var cases: [KernelCase] { get }
+  /// The loops: every output of `outputs` is written once.
+  func run<N: KernelNumber>(_ x: Inputs<N>, into out: inout Outputs)
+}
 
-/// The precision of a candidate.
-package enum CandidatePrecision: String, Sendable, CaseIterable {
-  case float32 = "F32"
-  case bfloat16 = "BF16"
-  case float16 = "F16"
-
-  /// u: the largest relative error of one rounding.
-  package var unitRoundoff: Double {
-    switch self {
-    case .float32: 0x1p-24
-    case .bfloat16: 0x1p-8
-    case .float16: 0x1p-11
-    }
-  }
-
-  /// The largest number.
-  package var largest: Double {
-    switch self {
-    case .float32: 0x1.fffffep127
-    case .bfloat16: 0x1.fep127
-    case .float16: 65504
-    }
-  }
-
-  /// The smallest positive number.
-  package var smallest: Double {
-    switch self {
-    case .float32: 0x1p-149
-    case .bfloat16: 0x1p-133
-    case .float16: 0x1p-24
-    }
-  }
+extension KernelDefinition {
+  var solvesSystems: Bool { false }
 }
 
 extension Kernel {
-  package var solvesSystems: Bool { false }
+  /// The name in files, options and reports, such as "proxy-scores".
+  package var name: String { rawValue }
+  /// What the kernel computes, in one line.
+  package var summary: String { definition.summary }
+  /// What it writes, in this order.
+  package var outputs: [KernelOutput] { definition.outputs }
+  /// What it is tried on.
+  package var cases: [KernelCase] { definition.cases }
 
   /// What a candidate is compared with.
   package func reference(_ example: KernelCase) -> [NamedTensor] {
-    run(Inputs<Double>(example)).tensors
+    run(Inputs<Double>(example))
   }
 
-  /// What plain implementations in this precision compute: the loops as they are written, and eight
-  /// that make their sums in other orders.
+  /// What plain implementations in this precision compute: the loops as they are written, and up to
+  /// eight that make their sums in other orders.
   ///
-  /// Where rounding made another choice than the reference, what follows it says nothing about
-  /// rounding, and such an order is left out.
+  /// Where the rounding of an order leads to other integers than the reference's, everything after
+  /// that choice differs for this reason alone. Such an order is left out.
   package func plains(_ example: KernelCase, _ precision: CandidatePrecision) -> [[NamedTensor]] {
     func integers(_ tensors: [NamedTensor]) -> [NamedTensor.Values] {
       tensors.map(\.values).filter { if case .integers = $0 { true } else { false } }
@@ -84,12 +103,20 @@ extension Kernel {
     return [plain(example, precision)] + others.filter { integers($0) == chosen }
   }
 
-  /// What a plain implementation in this precision computes.
+  /// What the loops compute as they are written, in this precision.
   package func plain(_ example: KernelCase, _ precision: CandidatePrecision) -> [NamedTensor] {
     switch precision {
-    case .float32: run(Inputs<Float>(example)).tensors
-    case .bfloat16: run(Inputs<Rounded<BFloat16>>(example)).tensors
-    case .float16: run(Inputs<Rounded<Float16Format>>(example)).tensors
+    case .float32: run(Inputs<Float>(example))
+    case .bfloat16: run(Inputs<Rounded<BFloat16>>(example))
+    case .float16: run(Inputs<Rounded<Float16Format>>(example))
     }
+  }
+
+  /// All declared outputs, by the loops.
+  func run<N: KernelNumber>(_ inputs: Inputs<N>) -> [NamedTensor] {
+    var out = Outputs(of: self)
+    definition.run(inputs, into: &out)
+    precondition(out.isComplete, "\(name): an output was declared and not written")
+    return out.tensors
   }
 }

@@ -2,10 +2,10 @@
 //
 // In:  a case. Out: what the device makes of it; `lrqk check --backend opencl` prints the verdicts.
 //
-// All thirteen kernels run, through the calls of KernelCalls.swift, KernelCallsCodes.swift and
-// DeviceSweeps.swift; decode-step is the device's own prefill and its cache. The sweep over rows runs in d
-// by d space, the only form that this backend has. A device without double precision skips the kernels
-// that need it, and the verdict says so.
+// All thirteen kernels run, through the calls of KernelCalls.swift, KernelCalls+Codes.swift and
+// DeviceSweeps.swift; decode-step is the device's own prefill and its cache. The sweep over rows
+// runs in d by d space, the only form that this backend has. A device without double precision
+// skips the kernels that need it, and the verdict says so.
 
 #if OpenCL || CUDA
 
@@ -24,132 +24,132 @@
       kernels = GPUKernels(GPUContext(device))
     }
 
-    private static let needDoubles: Set = [
-      "sweep-rowwise", "sweep-gram", "decode-codes", "decode-step", "rms-norm",
-    ]
-
     package func outputs(of example: KernelCase) throws -> [NamedTensor] {
-      if Self.needDoubles.contains(example.kernel) && !kernels.context.device.hasDoubles {
+      if Self.needsDoubles(example.kernel) && !kernels.context.device.hasDoubles {
         throw NotRun("\(name) has no double precision, which this kernel needs")
       }
-      let x = Arguments(example)
+      let x = Inputs<Float>(example)
+      var out = Outputs(of: example.kernel)
       switch example.kernel {
-      case "sweep-rowwise": return try sweepRows(x)
-      case "sweep-gram": return try sweepGrams(x)
-      case "decode-codes": return try decodeCodes(x)
-      case "proxy-scores": return try proxyScores(x)
-      case "top-k": return try topK(x)
-      case "plan": return try plan(x)
-      case "gather": return try gather(x)
-      case "sparse-attention", "dense-attention": return try attend(x)
-      case "decode-step": return try decodeSteps(x)
-      case "rope": return try rope(x)
-      case "rms-norm": return try norm(x)
-      case "lrkv-attention": return try attendFactored(x)
-      default: throw NotRun("\(name) has no kernel \(example.kernel)")
+      case .sweepRowwise: try sweepRows(x, &out)
+      case .sweepGram: try sweepGrams(x, &out)
+      case .decodeCodes: try decodeCodes(x, &out)
+      case .proxyScores: try proxyScores(x, &out)
+      case .topK: try topK(x, &out)
+      case .plan: try plan(x, &out)
+      case .gather: try gather(x, &out)
+      case .sparseAttention, .denseAttention: try attend(x, &out)
+      case .decodeStep: try decodeSteps(x, &out)
+      case .rope: try rope(x, &out)
+      case .rmsNorm: try norm(x, &out)
+      case .lrkvAttention: try attendFactored(x, &out)
+      }
+      return out.tensors
+    }
+
+    private static func needsDoubles(_ kernel: Kernel) -> Bool {
+      switch kernel {
+      case .sweepRowwise, .sweepGram, .decodeCodes, .decodeStep, .rmsNorm: true
+      case .proxyScores, .topK, .plan, .gather, .sparseAttention, .denseAttention, .rope,
+        .lrkvAttention:
+        false
       }
     }
 
     // MARK: Prefill
 
-    private func sweepRows(_ x: Arguments) throws -> [NamedTensor] {
+    private func sweepRows(_ x: Inputs<Float>, _ out: inout Outputs) throws {
       let new = try kernels.sweepRows(
-        queries: x["Q"], keys: x["K"], queryCodes: x["A_Q"], keyCodes: x["A_K"],
-        lambdaQueries: x.parameter("lambda_Q"), lambdaKeys: x.parameter("lambda_K"))
-      return factors(new.sweep)
-        + named([
-          ("A_Q", ["query", "rank"], new.queryCodes), ("A_K", ["token", "rank"], new.keyCodes),
-        ])
+        queries: x.tensor("Q"), keys: x.tensor("K"), queryCodes: x.tensor("A_Q"),
+        keyCodes: x.tensor("A_K"),
+        lambdaQueries: x.number("lambda_Q"), lambdaKeys: x.number("lambda_K"))
+      write(new.sweep, &out)
+      out.write("A_Q", new.queryCodes)
+      out.write("A_K", new.keyCodes)
     }
 
-    private func sweepGrams(_ x: Arguments) throws -> [NamedTensor] {
-      func double(_ name: String) -> Tensor<Double> { x[name].converted() }
-      return factors(
-        try kernels.sweepGram(
-          queryGram: double("G_Q"), keyGram: double("G_K"), queryMap: double("W_Q"),
-          keyMap: double("W_K"), lambdaQueries: x.parameter("lambda_Q"),
-          lambdaKeys: x.parameter("lambda_K")))
+    private func sweepGrams(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+      func double(_ name: String) -> Tensor<Double> { x.tensor(name).converted() }
+      let new = try kernels.sweepGram(
+        queryGram: double("G_Q"), keyGram: double("G_K"), queryMap: double("W_Q"),
+        keyMap: double("W_K"), lambdaQueries: x.number("lambda_Q"),
+        lambdaKeys: x.number("lambda_K"))
+      write(new, &out)
     }
 
-    private func factors(_ new: GPUKernels.SweepResult) -> [NamedTensor] {
-      func float(_ tensor: Tensor<Double>) -> Tensor<Float> { tensor.converted() }
-      return named([
-        ("B_Q", ["rank", "width"], float(new.queryBasis)),
-        ("B_K", ["rank", "width"], float(new.keyBasis)),
-        ("W_Q", ["width", "rank"], float(new.queryMap)),
-        ("W_K", ["width", "rank"], float(new.keyMap)),
-      ])
+    private func write(_ new: GPUKernels.SweepResult, _ out: inout Outputs) {
+      out.write("B_Q", new.queryBasis.converted())
+      out.write("B_K", new.keyBasis.converted())
+      out.write("W_Q", new.queryMap.converted())
+      out.write("W_K", new.keyMap.converted())
     }
 
     // MARK: Decode
 
-    private func decodeCodes(_ x: Arguments) throws -> [NamedTensor] {
+    private func decodeCodes(_ x: Inputs<Float>, _ out: inout Outputs) throws {
       let new = try kernels.decodeCodes(
-        query: x["q"], key: x["k"], queryBasis: x["B_Q"], keyBasis: x["B_K"],
-        omegaCodes: x["A_Omega"], omegaKeys: x["K_Omega"],
-        iterations: Int(x.parameter("alternations")), lambda1: x.parameter("lambda_1"),
-        lambda2: x.parameter("lambda_2"))
-      return named([
-        ("q_hat", ["head", "rank"], new.queryCodes), ("k_hat", ["key", "rank"], new.keyCode),
-        ("B_Q", ["rank", "width"], new.queryBasis), ("B_K", ["rank", "width"], new.keyBasis),
-      ])
+        query: x.tensor("q"), key: x.tensor("k"), queryBasis: x.tensor("B_Q"),
+        keyBasis: x.tensor("B_K"),
+        omegaCodes: x.tensor("A_Omega"), omegaKeys: x.tensor("K_Omega"),
+        iterations: x.count("alternations"), lambda1: x.number("lambda_1"),
+        lambda2: x.number("lambda_2"))
+      out.write("q_hat", new.queryCodes)
+      out.write("k_hat", new.keyCode)
+      out.write("B_Q", new.queryBasis)
+      out.write("B_K", new.keyBasis)
     }
 
-    private func proxyScores(_ x: Arguments) throws -> [NamedTensor] {
-      let scores = try kernels.proxyScores(codes: x["A_K"], queryCodes: x["q_hat"])
-      return named([("scores", ["head", "candidate"], scores)])
+    private func proxyScores(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+      out.write(
+        "scores", try kernels.proxyScores(codes: x.tensor("A_K"), queryCodes: x.tensor("q_hat")))
     }
 
-    private func topK(_ x: Arguments) throws -> [NamedTensor] {
-      let k = Int(x.parameter("k"))
-      let chosen = try kernels.topK(scores: x["scores"], k: k).indices
-      return [
-        NamedTensor(
-          "selected", [("head", chosen.count), ("place", k)],
-          integers: chosen.joined().map { Int($0) })
-      ]
+    private func topK(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+      let k = x.count("k")
+      let chosen = try kernels.topK(scores: x.tensor("scores"), k: k).indices
+      out.write("selected", integers: Grid([chosen.count, k], chosen.joined().map { Int($0) }))
     }
 
-    private func plan(_ x: Arguments) throws -> [NamedTensor] {
-      let needed = x.integers("needed")
+    private func plan(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+      let needed = x.integers("needed").elements
       let found = try kernels.plan(
-        residents: x.integers("resident").map { Int32($0) }, needed: needed.map { Int32($0) },
-        reserved: Int(x.parameter("reserved")))
-      func list(_ name: String, _ axis: String, _ integers: [Int32], _ count: Int) -> NamedTensor {
+        residents: x.integers("resident").elements.map { Int32($0) },
+        needed: needed.map { Int32($0) },
+        reserved: x.count("reserved"))
+      func list(_ integers: [Int32], _ count: Int) -> Grid<Int> {
         let empty = Array(repeating: -1, count: count - integers.count)
-        return NamedTensor(name, [(axis, count)], integers: integers.map { Int($0) } + empty)
+        return Grid([count], integers.map { Int($0) } + empty)
       }
-      return [
-        list("missed", "place", found.missed, needed.count),
-        list("slots", "place", found.slots, needed.count),
-        list("after", "slot", found.residents, found.residents.count),
-      ]
+      out.write("missed", integers: list(found.missed, needed.count))
+      out.write("slots", integers: list(found.slots, needed.count))
+      out.write("after", integers: list(found.residents, found.residents.count))
     }
 
-    private func gather(_ x: Arguments) throws -> [NamedTensor] {
+    private func gather(_ x: Inputs<Float>, _ out: inout Outputs) throws {
       let rows = try kernels.gather(
-        hostKeys: x["K_host"], hostValues: x["V_host"],
-        tokens: x.integers("tokens").map { Int32($0) },
-        slots: x.integers("slots").map { Int32($0) }, deviceKeys: x["K"], deviceValues: x["V"])
-      return named([("K", ["slot", "width"], rows.keys), ("V", ["slot", "width"], rows.values)])
+        hostKeys: x.tensor("K_host"), hostValues: x.tensor("V_host"),
+        tokens: x.integers("tokens").elements.map { Int32($0) },
+        slots: x.integers("slots").elements.map { Int32($0) }, deviceKeys: x.tensor("K"),
+        deviceValues: x.tensor("V"))
+      out.write("K", rows.keys)
+      out.write("V", rows.values)
     }
 
-    private func attend(_ x: Arguments) throws -> [NamedTensor] {
-      let (q, K, V) = (x["q"], x["K"], x["V"])
-      let out: Tensor<Float>
+    private func attend(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+      let (q, K, V) = (x.tensor("q"), x.tensor("K"), x.tensor("V"))
       if x.contains("slots") {
-        let slots = x.integers("slots").map { Int32($0) }
-        out = try kernels.sparseAttention(
+        let slots = x.integers("slots").elements.map { Int32($0) }
+        let answers = try kernels.sparseAttention(
           queries: q, keys: K, values: V,
           slots: Tensor(shape: [q.rows, slots.count / q.rows], elements: slots))
+        out.write("out", answers)
       } else {
-        out = try kernels.denseAttention(queries: q, keys: K, values: V)
+        out.write("out", try kernels.denseAttention(queries: q, keys: K, values: V))
       }
-      return named([("out", ["head", "width"], out)])
     }
 
-    private func decodeSteps(_ x: Arguments) throws -> [NamedTensor] {
-      var layer = DecodeStepArguments(x)
+    private func decodeSteps(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+      var layer = DecodeStepInputs(x)
       layer.parameters.solver = .gram
       let state = try factorizeOnDevice(
         queries: layer.queries, keys: layer.keys, parameters: layer.parameters,
@@ -158,7 +158,7 @@
         queryHeads: layer.queries.count, keyValueHeads: layer.keys.count, width: layer.width,
         parameters: layer.parameters, state: state, keys: layer.keys, values: layer.values,
         on: kernels.context)
-      return try layer.decode { q, k, v in
+      try layer.decode(into: &out) { q, k, v in
         let step = try cache.decode(queries: q, keys: k, values: v)
         return (step.selected, step.missedRows, step.attention)
       }
@@ -166,26 +166,28 @@
 
     // MARK: Decoder
 
-    private func rope(_ x: Arguments) throws -> [NamedTensor] {
-      let y = try kernels.rope(x["x"], cosines: x["cosines"], sines: x["sines"])
-      return named([("y", ["token", "head", "width"], y)])
+    private func rope(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+      let y = try kernels.rope(
+        x.tensor("x"), cosines: x.tensor("cosines"), sines: x.tensor("sines"))
+      out.write("y", y)
     }
 
-    private func norm(_ x: Arguments) throws -> [NamedTensor] {
+    private func norm(_ x: Inputs<Float>, _ out: inout Outputs) throws {
       let y = try kernels.rmsNorm(
-        x["x"], weight: x.numbers("weight"), epsilon: x.parameter("epsilon"))
-      return named([("y", ["token", "width"], y)])
+        x.tensor("x"), weight: x.tensor("weight").elements, epsilon: x.number("epsilon"))
+      out.write("y", y)
     }
 
-    private func attendFactored(_ x: Arguments) throws -> [NamedTensor] {
+    private func attendFactored(_ x: Inputs<Float>, _ out: inout Outputs) throws {
       // Factors are (H, r, d) here, and (H, d, r) in the case.
       func factors(_ name: String) -> Tensor<Float> {
-        Tensor(stacking: x.slices(name).map { $0.transposed() })
+        Tensor(stacking: x.matrices(name).map { $0.transposed() })
       }
-      let out = try kernels.lrkvAttention(
-        queries: x["q"], keys: x["K"], values: x["V"], keyCodes: x["R_K"], valueCodes: x["R_V"],
+      let answers = try kernels.lrkvAttention(
+        queries: x.tensor("q"), keys: x.tensor("K"), values: x.tensor("V"),
+        keyCodes: x.tensor("R_K"), valueCodes: x.tensor("R_V"),
         keyFactors: factors("B_K"), valueFactors: factors("B_V"))
-      return named([("out", ["head", "width"], out)])
+      out.write("out", answers)
     }
   }
 

@@ -5,7 +5,7 @@
 //      factorisation, S = L Lᵀ: the loops that the next kernels stand on.
 
 extension Grid where N: KernelNumber {
-  /// A B.
+  /// The product A B.
   static func * (a: Grid, b: Grid) -> Grid {
     var c = Grid([a.shape[0], b.shape[1]], filledWith: .zero)
     for i in 0..<a.shape[0] {
@@ -23,7 +23,7 @@ extension Grid where N: KernelNumber {
     Grid(shape, zip(elements, b.elements).map { ($0 + factor * $1).stored })
   }
 
-  /// Aᵀ.
+  /// The transpose, Aᵀ.
   var transposed: Grid {
     var t = Grid([shape[1], shape[0]], filledWith: .zero)
     for i in 0..<shape[0] {
@@ -32,14 +32,14 @@ extension Grid where N: KernelNumber {
     return t
   }
 
-  /// Rows `range`.
+  /// The rows of `range`.
   func rows(_ range: Range<Int>) -> Grid {
     let width = shape[1]
     return Grid(
       [range.count, width], Array(elements[range.lowerBound * width..<range.upperBound * width]))
   }
 
-  /// ‖A‖².
+  /// The sum of squares, ‖A‖².
   var squaredNorm: N {
     var sum = N.zero
     for x in elements { sum += x * x }

@@ -32,7 +32,7 @@ KERNEL(GROUP) add_doubles(GLOBAL double *a, int a_start, GLOBAL const double *b,
   if (i < count) a[(size_t)a_start + i] = a[(size_t)a_start + i] + b[(size_t)b_start + i];
 }
 
-// (groups, rows, columns) in double becomes float, each matrix turned over if asked for.
+// (groups, rows, columns) in double becomes float, each matrix transposed if asked for.
 // Grid: (rows columns / GROUP rounded up, groups).
 KERNEL(GROUP) narrow(GLOBAL const double *in, int rows, int columns, int transpose,
                      GLOBAL float *out) {

@@ -86,7 +86,7 @@ DEVFN void NAMED(solve)(GLOBAL REAL *s, GLOBAL REAL *x, GLOBAL REAL *factor, GLO
   for (int i = id; i < n * m; i += WIDE) x[i] *= scales[i / m];
   BARRIER();
 
-  // 1. The lower factor, column by column; everybody reads the same pivot.
+  // 1. The lower factor, column by column; all items read the same pivot.
   for (int j = 0; j < n; j++) {
     REAL pivot = factor[j * n + j];
     if (failed < 0 && !(pivot > threshold)) failed = j;

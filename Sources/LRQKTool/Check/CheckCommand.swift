@@ -51,12 +51,12 @@ struct CheckCommand: ParsableCommand {
       throw ValidationError("give --backend NAME or --candidate FILE, or --list")
     }
     if list && json { throw ValidationError("--json has no effect with --list") }
-    if let kernel, !kernels.contains(where: { $0.name == kernel }) {
+    if let kernel, !Kernel.allCases.contains(where: { $0.name == kernel }) {
       throw ValidationError(
-        "--kernel \(kernel): there are \(kernels.map(\.name).joined(separator: ", "))")
+        "--kernel \(kernel): there are \(Kernel.allCases.map(\.name).joined(separator: ", "))")
     }
     if let caseName {
-      guard let kernel = kernels.first(where: { $0.name == kernel }) else {
+      guard let kernel = Kernel.allCases.first(where: { $0.name == kernel }) else {
         throw ValidationError("--case \(caseName) needs --kernel")
       }
       if !kernel.cases.contains(where: { $0.name == caseName }) {
@@ -68,7 +68,8 @@ struct CheckCommand: ParsableCommand {
   }
 
   private func isWanted(_ example: KernelCase) -> Bool {
-    (kernel ?? example.kernel) == example.kernel && (caseName ?? example.name) == example.name
+    (kernel ?? example.kernel.name) == example.kernel.name
+      && (caseName ?? example.name) == example.name
   }
 
   func run() throws {
@@ -135,7 +136,7 @@ struct CheckCommand: ParsableCommand {
   }
 
   private var listing: String {
-    kernels.filter { $0.cases.contains(where: isWanted) }.map { kernel in
+    Kernel.allCases.filter { $0.cases.contains(where: isWanted) }.map { kernel in
       "\(kernel.name): \(kernel.summary)\n"
         + table(kernel.cases.filter(isWanted).map { [$0.name + "  " + $0.purpose] })
     }.joined(separator: "\n")

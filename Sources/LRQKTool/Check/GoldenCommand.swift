@@ -25,15 +25,17 @@ struct GoldenWrite: ParsableCommand {
   @Option(help: "One kernel.") var kernel: String?
 
   func validate() throws {
-    if let kernel, !kernels.contains(where: { $0.name == kernel }) {
+    if let kernel, !Kernel.allCases.contains(where: { $0.name == kernel }) {
       throw ValidationError(
-        "--kernel \(kernel): there are \(kernels.map(\.name).joined(separator: ", "))")
+        "--kernel \(kernel): there are \(Kernel.allCases.map(\.name).joined(separator: ", "))")
     }
   }
 
   func run() throws {
     do {
-      let count = try GoldenBundle(folder: folder).write { (kernel ?? $0.kernel) == $0.kernel }
+      let count = try GoldenBundle(folder: folder).write {
+        (kernel ?? $0.kernel.name) == $0.kernel.name
+      }
       show("\(folder): \(count) cases, and manifest.json")
     } catch { fail(error, folder) }
   }

@@ -187,7 +187,7 @@ int cuModuleGetFunction(void **function, void *, const char *name) {
 }
 int cuMemAlloc_v2(unsigned long long *memory, size_t bytes) {
   void *p = malloc(bytes);
-  memset(p, 0xA5, bytes);  // nobody may rely on zeros
+  memset(p, 0xA5, bytes);  // no code may rely on zeros
   return *memory = (unsigned long long)(uintptr_t)p, 0;
 }
 int cuMemFree_v2(unsigned long long memory) { return free((void *)(uintptr_t)memory), 0; }

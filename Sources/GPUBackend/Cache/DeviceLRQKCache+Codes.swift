@@ -1,0 +1,162 @@
+// Stages 3 and 4 on the device: codes of a new token, and the bases after it.
+//
+// In:  q (H, d), k (M, d) of the token, where DeviceLRQKCache+Decode.swift has put them; Omega, the
+//      old selection and the ring without the new token.
+// Out: q_hat and k_hat of every group of heads; the bases, or unchanged maps; k_hat in its row of
+//      A_K.
+//
+//   b. codes: two products with the maps, or the alternating solver     linear_codes, codes.h
+//   c. bases, k_hat into A_K                                            codes.h
+//
+// The host decides when the solver stops, and checks systems and k_hat.
+
+#if OpenCL || CUDA
+
+  import LRQK
+  import Tensors
+
+  extension DeviceLRQKCache {
+    /// More room for A_K when the new token's code has none.
+    func growIfDue() throws {
+      if length <= room { return }
+      let (old, oldRoom) = (codes, room)
+      room += Self.growth
+      codes = try context.array(groups * room * rank)
+      try context.launch(
+        .fillFloats, items: codes.count, .of(codes), .int(codes.count), .float(0))
+      for g in 0..<groups {
+        try context.launch(
+          .copyFloats, items: oldRoom * rank, .of(old), .int(g * oldRoom * rank), .of(codes),
+          .int(g * room * rank), .int(oldRoom * rank))
+      }
+      try work.grow(context, queryHeads: queryHeads, holders: holders, room: room)
+    }
+
+    /// How many groups of codes a key/value head has.
+    private var groupsPerHead: Int { groups / keyValueHeads }
+
+    /// q_hat = q W_Q and k_hat = k W_K; k_hat goes straight to its row of A_K.
+    ///
+    /// The host gets a copy.
+    func encodeLinearly() throws -> Bool {
+      try context.launch(
+        .linearCodes, items: rank, rows: queryHeads, .of(work.queries), .int(1),
+        .of(queryMatrices), .int(codesShared), .int(width), .int(rank), .of(work.queryCodes),
+        .int(0), .int(rank))
+      try context.launch(
+        .linearCodes, items: rank, rows: groups, .of(work.newKeys), .int(groupsPerHead),
+        .of(keyMatrices), .int(1), .int(width), .int(rank), .of(work.keyCodes), .int(0),
+        .int(rank))
+      try context.launch(
+        .linearCodes, items: rank, rows: groups, .of(work.newKeys), .int(groupsPerHead),
+        .of(keyMatrices), .int(1), .int(width), .int(rank), .of(codes),
+        .int((length - 1) * rank), .int(room * rank))
+      return false
+    }
+
+    /// The released solver and the update of the bases.
+    func encodeAlternating(
+      _ update: BasisUpdate, omega: [Int], omegaSlot: Int
+    ) throws -> Bool {
+      guard let solver = work.solver else { preconditionFailure("no memory for the solver") }
+      let (k, stride) = (parameters.selected, parameters.selected + parameters.recent)
+      let count = k + omega.count
+      let (ridge, stop) = (
+        KernelArgument.double(parameters.solve.ridge),
+        KernelArgument.int(parameters.solve.breakdown == .stop ? 1 : 0)
+      )
+      // The exact products q K_Omegaᵀ, then both products with A_Omega.
+      try placeAttended(oldest: omegaSlot, ring: omega.count)
+      try context.launch(
+        .attentionScores, items: count, rows: queryHeads, .of(keys), .int(slots), .int(width),
+        .int(rowsShared), .of(work.queries), .of(work.slotsAttended), .int(count), .float(1),
+        .of(work.weights), .int(stride))
+      try context.launch(
+        .omegaProducts, items: rank * rank + rank, rows: queryHeads, .of(codes), .int(room),
+        .int(rank), .int(codesShared), .of(chosen), .int(k), .int(omega.first ?? 0), .int(count),
+        .of(work.weights), .int(stride), .of(solver.grams), .of(solver.crosses))
+      try context.launch(
+        .fillInts, items: 4 * groups, .of(solver.status), .int(4 * groups), .int(0))
+      try context.launch(
+        .beginCodes, groups: groups, .of(work.queries), .of(work.newKeys), .of(queryMatrices),
+        .of(keyMatrices), .int(codesShared), .int(groupsPerHead), .int(rank), .int(width),
+        .float(Float(parameters.weights.selectedProducts)), .of(solver.grams),
+        .of(solver.crosses), .of(solver.keySystems), .of(solver.keyTargets), .of(solver.selves),
+        .of(work.keyCodes), .of(solver.scratch), ridge, stop, .of(solver.status))
+      for _ in 0..<max(parameters.decodeIterations.limit, 1) {
+        try context.launch(
+          .alternateCodes, groups: groups, .of(solver.grams), .of(solver.crosses),
+          .of(solver.keySystems), .of(solver.keyTargets), .of(solver.selves), .int(codesShared),
+          .int(rank), .float(Float(parameters.weights.selfProduct)), .of(work.queryCodes),
+          .of(work.keyCodes), .of(solver.scratch), .of(solver.changes), ridge, stop,
+          .of(solver.status))
+        // One scalar decides for all heads (quirk Q11).
+        if parameters.decodeIterations.tolerance == 0 { continue }
+        let changes = try context.download(solver.changes, nil, .control(.codes))
+        let mean = changes.reduce(0, +) / Double(groups * rank)
+        if mean < parameters.decodeIterations.tolerance { break }
+      }
+      let pivoted = try checkSystems(solver)
+      if update.factor != 0 {
+        for (matrices, newCodes, rows, n, share) in [
+          (queryMatrices, work.queryCodes, work.queries, codesShared, 1),
+          (keyMatrices, work.keyCodes, work.newKeys, 1, groupsPerHead),
+        ] {
+          try context.launch(
+            .updateBasis, groups: groups, .of(matrices), .of(newCodes), .of(rows), .int(n),
+            .int(share), .int(rank), .int(width), .float(Float(update.factor)),
+            .of(solver.basisScratch))
+        }
+      }
+      try context.launch(
+        .appendCodes, items: rank, rows: groups, .of(work.keyCodes), .int(rank), .of(codes),
+        .int(room), .int(length - 1))
+      return pivoted
+    }
+
+    /// Throws for the first group in which a system was singular; true if one needed pivots.
+    private func checkSystems(_ solver: SolverWorkspace) throws -> Bool {
+      let status = try context.download(solver.status, nil, .control(.codes))
+      let names = [
+        "B_K B_Kᵀ", "B_Q B_Qᵀ + lambda_2 A_OmegaᵀA_Omega + lambda_1 k_hatᵀk_hat",
+        "B_K B_Kᵀ + lambda_1 q_hatᵀq_hat",
+      ]
+      for g in 0..<groups where status[4 * g] == 2 {
+        throw LRQKError.singular(
+          system: names[Int(status[4 * g + 1])],
+          SingularSystem(
+            pivot: Int(status[4 * g + 2]),
+            value: Double(Float(bitPattern: UInt32(bitPattern: status[4 * g + 3]))), order: rank),
+          Place(layer: layer, head: g, step: step))
+      }
+      return (0..<groups).contains { status[4 * $0] != 0 }
+    }
+
+    /// q_hat and k_hat of every group; throws where k_hat is not finite.
+    ///
+    /// With `Breakdown.proceed` it does not throw.
+    func readCodes() throws -> (queries: [Tensor<Float>], keys: [Tensor<Float>]) {
+      let q = try context.download(work.queryCodes, nil, .control(.codes))
+      let k = try context.download(work.keyCodes, nil, .control(.codes))
+      let queries = (0..<groups).map { g in
+        Tensor(
+          shape: [codesShared, rank],
+          elements: Array(q[g * codesShared * rank..<(g + 1) * codesShared * rank]))
+      }
+      let keys = (0..<groups).map { g in
+        Tensor(shape: [1, rank], elements: Array(k[g * rank..<(g + 1) * rank]))
+      }
+      for (g, k_hat) in keys.enumerated() {
+        if k_hat.firstNonFinite == nil {
+          largestCodes[g] = k_hat.elements.reduce(largestCodes[g]) { max($0, Double(abs($1))) }
+        } else if parameters.solve.breakdown == .stop {
+          throw LRQKError.overflow(
+            what: "k_hat", largestBefore: largestCodes[g],
+            Place(layer: layer, head: g, step: step))
+        }
+      }
+      return (queries, keys)
+    }
+  }
+
+#endif

@@ -1,0 +1,94 @@
+// The device memory that every step overwrites.
+//
+// In:  the sizes of a layer. Out: room for one step's inputs, scores, lists and outputs.
+//
+// Nothing in here outlives a step. It is allocated once, because allocating takes a device long.
+// Only the scores and the marks grow, with A_K.
+
+#if OpenCL || CUDA
+
+  import LRQK
+
+  /// Device memory that a step overwrites.
+  final class Workspace {
+    let queries: DeviceArray<Float>
+    let newKeys: DeviceArray<Float>
+    let newValues: DeviceArray<Float>
+    let queryCodes: DeviceArray<Float>
+    let keyCodes: DeviceArray<Float>
+    /// Scores (H, room) and marks (holders, room): they grow with A_K.
+    private(set) var scores: DeviceArray<Float>
+    private(set) var marks: DeviceArray<Int32>
+    let gaps: DeviceArray<Float>
+    let nans: DeviceArray<Int32>
+    /// The slots that each head attends to, and their weights, (H, k + w).
+    let slotsAttended: DeviceArray<Int32>
+    let weights: DeviceArray<Float>
+    let output: DeviceArray<Float>
+    /// Rows on their way between host and slots: 2 d numbers each.
+    let staging: DeviceArray<Float>
+    let solver: SolverWorkspace?
+
+    init(
+      _ context: GPUContext, queryHeads H: Int, keyValueHeads M: Int, groups: Int, holders: Int,
+      width d: Int, most: Int, room: Int, _ parameters: Parameters
+    ) throws {
+      let (k, w, r) = (parameters.selected, parameters.recent, parameters.rank)
+      queries = try context.array(H * d)
+      newKeys = try context.array(M * d)
+      newValues = try context.array(M * d)
+      queryCodes = try context.array(H * r)
+      keyCodes = try context.array(groups * r)
+      scores = try context.array(H * room)
+      marks = try context.array(holders * room)
+      gaps = try context.array(H)
+      nans = try context.array(H)
+      slotsAttended = try context.array(H * (k + w))
+      weights = try context.array(H * (k + w))
+      output = try context.array(H * d)
+      staging = try context.array(2 * d * max(most, w))
+      solver =
+        parameters.codeMap == .linear
+        ? nil
+        : try SolverWorkspace(context, queryHeads: H, groups: groups, width: d, rank: r)
+    }
+
+    /// New scores and marks for `room` tokens; the old ones hold nothing that is needed.
+    func grow(_ context: GPUContext, queryHeads: Int, holders: Int, room: Int) throws {
+      scores = try context.array(queryHeads * room)
+      marks = try context.array(holders * room)
+      try clearMarks(context)
+    }
+
+    func clearMarks(_ context: GPUContext) throws {
+      try context.launch(
+        .fillInts, items: marks.count, .of(marks), .int(marks.count), .int(0))
+    }
+  }
+
+  /// What the alternating solver works in; see codes.h.
+  final class SolverWorkspace {
+    let grams: DeviceArray<Float>
+    let crosses: DeviceArray<Float>
+    let keySystems: DeviceArray<Float>
+    let keyTargets: DeviceArray<Float>
+    let selves: DeviceArray<Float>
+    let scratch: DeviceArray<Float>
+    let basisScratch: DeviceArray<Float>
+    let changes: DeviceArray<Double>
+    let status: DeviceArray<Int32>
+
+    init(_ context: GPUContext, queryHeads H: Int, groups: Int, width d: Int, rank r: Int) throws {
+      grams = try context.array(H * r * r)
+      crosses = try context.array(H * r)
+      keySystems = try context.array(groups * r * r)
+      keyTargets = try context.array(groups * r)
+      selves = try context.array(H)
+      scratch = try context.array(groups * (3 * r * r + 4 * r))
+      basisScratch = try context.array((2 * H + groups * r) * d)
+      changes = try context.array(groups)
+      status = try context.array(4 * groups)
+    }
+  }
+
+#endif
