@@ -1,17 +1,17 @@
 // RoPE, and its way back.
 //
 // In:  x (n, heads · d): n rows of several heads side by side; the angles of L rows, n a multiple of L.
-// Out: every head of row i rotated by the angles of row i mod L; back: rotated by the same angles the
+// Out: every head of row i rotated by the angles of row i mod L; back: by the same angles the
 //      other way round, because a rotation's transpose is its inverse.
 //
-// A head's first R elements are rotated in pairs (j, j + R/2), as in Transformers' RotaryEmbedding, whose
+// A head's first R elements rotate in pairs (j, j + R/2), as in Transformers' RotaryEmbedding, whose
 // cosines and sines these are.
 
 import Tensors
 public import Transformers
 
 extension Tape {
-  /// Rotates every head of every row, (n, heads · d), by the angles of its row or its row in a sequence.
+  /// Rotates every head of every row, (n, heads · d), by the angles of its row in a sequence.
   public func rotated(
     _ x: Variable<E>, by rotations: Rotations<E>, headWidth d: Int
   ) -> Variable<E> {
