@@ -5,7 +5,7 @@
 // Out: every head of row i rotated by the angles of row i mod L; back: rotated by the same angles
 //      in the other direction, because a rotation's transpose is its inverse.
 //
-// A head's first R elements are rotated in pairs (j, j + R/2), as in Transformers' RotaryEmbedding, whose
+// A head's first R elements rotate in pairs (j, j + R/2), as in Transformers' RotaryEmbedding, whose
 // cosines and sines these are.
 
 import Tensors
@@ -15,7 +15,7 @@ extension Tape {
   /// Rotates every head of every row, (n, heads · d), by the angles of its row or its row in a
   /// sequence.
   package func rotated(
-    _ x: Variable<E>, by turns: RotaryTurns<E>, headWidth d: Int
+    _ x: Variable<E>, by rotations: Rotations<E>, headWidth d: Int
   ) -> Variable<E> {
     let (half, L) = (rotations.cosines.columns, rotations.cosines.rows)
     precondition(
