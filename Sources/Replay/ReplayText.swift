@@ -29,7 +29,7 @@ package struct ReplayText {
   ) {
     self.init(recording, E.precisionName, width)
     header(plan, plan.notes)
-    fit(call.sweeps, call.condition, call.pivoted)
+    fit(call.sweeps, call.conditioning)
     comparisons(call.outputs)
   }
 
@@ -86,7 +86,7 @@ package struct ReplayText {
     add(line)
   }
 
-  private mutating func fit(_ sweeps: [SweepReport], _ condition: Double, _ pivoted: Bool) {
+  private mutating func fit(_ sweeps: [SweepReport], _ conditioning: Conditioning) {
     if !sweeps.isEmpty {
       add("\nFit of the prompt, all heads together")
       add(
@@ -99,10 +99,10 @@ package struct ReplayText {
               ]
             }))
     }
-    if condition == 1 && !pivoted { return }  // no system was solved
+    if conditioning == Conditioning() { return }  // no system was solved
     add(
-      "  worst condition estimate of the solved systems: \(number(condition, 0))"
-        + (pivoted ? " (the pivoted fallback was needed)" : ""))
+      "  worst condition estimate of the solved systems: \(number(conditioning.worst, 0))"
+        + (conditioning.pivoted ? " (the pivoted fallback was needed)" : ""))
   }
 
   private mutating func steps<E: Scalar>(_ replay: TrajectoryReplay<E>, everyStep: Bool) {

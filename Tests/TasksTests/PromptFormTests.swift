@@ -3,6 +3,7 @@
 import Tasks
 import TestSupport
 import Testing
+import Tokenizers
 import Transformers
 
 @Suite struct PromptFormTests {

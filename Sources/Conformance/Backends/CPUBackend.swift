@@ -166,7 +166,7 @@ package struct CPUBackend: KernelBackend {
         widths: [2 * cosines.columns]
       ).rotate(rows).elements
     }
-    out.write("y", Tensor(shape: x.tensor("x").shape, elements: turned))
+    out.write("y", Tensor(shape: x.tensor("x").shape, elements: rotated))
   }
 
   private func norm(_ x: Inputs<Float>, _ out: inout Outputs) {

@@ -22,6 +22,7 @@
 // error.
 
 package import Tensors
+import Tokenizers
 import Transformers
 
 /// What recipe.json says.
