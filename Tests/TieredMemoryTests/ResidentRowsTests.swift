@@ -46,7 +46,7 @@ private struct Rows {
   static let recent = 3
 
   /// Rows that have settled with the ring full and everything on the host.
-  static func settled(
+  fileprivate static func settled(
     _ data: Rows, _ owners: RowOwner, sets: [[Int]], _ tiers: inout Tiers
   ) throws -> ResidentRows<Double> {
     var rows = ResidentRows<Double>(data.shape, owners: owners, recent: recent)
@@ -194,7 +194,8 @@ private struct Rows {
     let shape = CacheShape(queryHeads: 4, keyValueHeads: 2, width: 6)
     let data = Rows(shape, tokens: 24, seed: 8)
     let sets = (0..<4).map { [$0, $0 + 5, 12] }
-    var (tiers, waitingTiers) = (Tiers(), Tiers())
+    var tiers = Tiers()
+    var waitingTiers = Tiers()
     var rows = try Self.settled(data, .perQueryHead, sets: sets, &tiers)
     var waiting = try Self.settled(data, .perQueryHead, sets: sets, &waitingTiers)
     let (host, resident) = (waiting.hostBytes, waitingTiers.device.residentBytes)
