@@ -62,7 +62,7 @@ struct ReplayText {
     show("\(visible(recording.file.path)) (\(recording.kind.rawValue), \(precision.rawValue))")
     for note in notes { show("  note: \(visible(note))") }
     var line = "  choices:"
-    for (name, value) in plan.parameters.words(for: recording.kind) {
+    for (name, value) in plan.parameters.words(recording.kind.parts) {
       if line.count + name.count + value.count > 92 {
         show(line)
         line = "          "
