@@ -9,7 +9,7 @@
 
 public import LRQK
 
-/// What the user may set. What is nil is as the file, or the preset, says.
+/// What the user may set; nil stands for what the file, or the preset, says.
 public struct ReplayOptions: Sendable {
   /// Choices to start from.
   public var preset: Preset?

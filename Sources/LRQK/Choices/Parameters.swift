@@ -141,7 +141,9 @@ extension Parameters {
     }
   }
 
-  /// Which of the three solvers factorises the prompt. Changing it keeps what both have.
+  /// Which of the three solvers factorises the prompt.
+  ///
+  /// A change between the two forms of the sweeps keeps everything else of them.
   public var solver: PrefillSolver {
     get {
       switch sweeps?.form {

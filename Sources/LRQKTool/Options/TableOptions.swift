@@ -61,13 +61,20 @@ private func tableOption(_ choice: Choice, _ defaultValue: String?) -> Option<St
     name: NameSpecification(
       (letter.map { [.customShort($0)] } ?? []) + [.customLong(choice.name)]),
     help: ArgumentHelp(
-      (letter.map { "\($0), \(choice.meaning)" } ?? choice.meaning) + "."
-        + (defaultValue.map { " (default: \($0))" } ?? "")),
+      sentence(choice) + (defaultValue.map { " (default: \($0))" } ?? "")),
     completion: words.isEmpty ? nil : .list(words)
   ) { text in
     if choice.misreading(text) != nil { throw ValidationError("'\(text)' \(choice.demand)") }
     return text
   }
+}
+
+/// "r, width of a code.", "How the prompt is factorised."; lambda_Q keeps its letter.
+private func sentence(_ choice: Choice) -> String {
+  if let letter = choice.letter { return "\(letter), \(choice.meaning)." }
+  let isName = choice.meaning.prefix { $0 != " " }.contains("_")
+  let first = String(choice.meaning.prefix(1))
+  return (isName ? first : first.uppercased()) + choice.meaning.dropFirst() + "."
 }
 
 /// The name of an option as a key of the parser's container.
