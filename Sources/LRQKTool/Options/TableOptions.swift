@@ -7,11 +7,11 @@
 // a mirror made from the table, and with a decoder that asks for the same names, has them as if each
 // were written down: help, "did you mean" and completions work as usual.
 
-import ArgumentParser
-import LRQK
+package import ArgumentParser
+package import LRQK
 
 /// Options made from some choices of the table.
-protocol TableOptions: ParsableArguments, CustomReflectable {
+package protocol TableOptions: ParsableArguments, CustomReflectable {
   /// The choices, in the order of help.
   static var choices: [Choice] { get }
   /// The choices that stand where none is given, for help; nil where they depend on the input.
@@ -21,9 +21,9 @@ protocol TableOptions: ParsableArguments, CustomReflectable {
 }
 
 extension TableOptions {
-  static var base: Parameters? { nil }
+  package static var base: Parameters? { nil }
 
-  var customMirror: Mirror {
+  package var customMirror: Mirror {
     Mirror(
       self,
       children: Self.choices.map { choice in
@@ -31,7 +31,7 @@ extension TableOptions {
       })
   }
 
-  init(from decoder: any Decoder) throws {
+  package init(from decoder: any Decoder) throws {
     self.init()
     let given = try decoder.container(keyedBy: OptionName.self)
     for choice in Self.choices {
@@ -41,7 +41,7 @@ extension TableOptions {
   }
 
   /// Sets what was given; an option without effect is a usage error.
-  func read(into parameters: inout Parameters) throws {
+  package func read(into parameters: inout Parameters) throws {
     for choice in Choice.inReadingOrder(Self.choices) {
       guard let text = texts[choice.name] else { continue }
       do throws(ChoiceError) {
