@@ -1,11 +1,12 @@
 // The choices of a cache: lrqk_options to Parameters, and a preset back.
 //
 // In:  the struct of lrqk.h, whose choices are numbers.
-// Out: `Parameters` that have been checked, or a sentence about the first field that makes no sense.
+// Out: `Parameters` that have been checked, or a sentence about the first field that makes no
+//      sense.
 //
-// A field, or a few of them, is the text of one choice of LRQK's table, with a number for each word. A
-// field that another choice leaves without effect must be 0, so that an ignored field is never mistaken
-// for a setting.
+// A field, or a few of them, is the text of one choice of LRQK's table, with a number for each
+// word. A field that another choice leaves without effect must be 0, so that an ignored field is
+// never mistaken for a setting.
 
 public import CLRQK
 import LRQK
@@ -42,7 +43,7 @@ private struct Field: Sendable {
   let text: @Sendable (lrqk_options) throws(Refusal) -> String
   let set: @Sendable (String, inout lrqk_options) -> Void
 
-  /// The words of the numbers 1, 2, ... A word that ends in a colon takes the next field behind it.
+  /// A number from 1 on for each word; a word that ends in a colon takes the next field behind it.
   static func word(_ name: String, _ path: FieldPath<Int32>, _ words: String...) -> Field {
     Field(name: name, isZero: { $0[keyPath: path] == 0 }) { o throws(Refusal) in
       let number = Int(o[keyPath: path])

@@ -91,7 +91,7 @@ public struct ReplayOptions: Sendable {
     }
   }
 
-  /// A line for everything that was set, or recorded, and that a recording of this kind has no use for.
+  /// A line for everything that was set, or recorded, and has no part in such a recording.
   func idleNotes(_ p: Parameters, weights: String?, _ kind: RecordingKind) -> [String] {
     let effective = Set(p.effective(kind.parts).map(\.name))
     var notes = given.filter { $0.choices.isDisjoint(with: effective) }.map {
@@ -103,7 +103,8 @@ public struct ReplayOptions: Sendable {
       notes.append(
         texts["weights"] == nil
           ? "\(idle.joined(separator: ", ")) of the metadata have no part with these choices"
-          : "\(idle.joined(separator: ", ")) of --weights have no part in a \(kind.rawValue) recording"
+          : "\(idle.joined(separator: ", ")) of --weights have no part in a \(kind.rawValue) "
+            + "recording"
       )
     }
     return notes

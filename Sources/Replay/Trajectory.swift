@@ -49,8 +49,8 @@ public struct TrajectoryReplay<E: Scalar>: Sendable {
   public internal(set) var hostBytes = 0
   /// Bytes of all keys and values at the end, as full attention would hold them.
   public internal(set) var fullCacheBytes = 0
-  /// Largest finite |A_K| of the whole run, the prompt's codes included; with a map refresh, since the
-  /// last one.
+  /// Largest finite |A_K| of the whole run, the prompt's codes included; with a map refresh, since
+  /// the last one.
   public internal(set) var largestCode = 0.0
   /// The first code that was not finite, if the replay went on.
   public internal(set) var firstNonFinite: Place?
@@ -211,8 +211,8 @@ extension TrajectoryReplay {
 
   /// Missed rows under either transfer policy, recounted from the selected sets alone.
   ///
-  /// A dense step misses nothing, but its sets are what the first sparse step finds on the device: a
-  /// prompt shorter than k is factorised during the answer.
+  /// A dense step misses nothing, but its sets are what the first sparse step finds on the device:
+  /// a prompt shorter than k is factorised during the answer.
   public var missedRowsByPolicy: (perQueryHead: Int, perKeyValueHead: Int) {
     let group = heads.query / heads.keyValue
     func misses(_ share: Int) -> Int {

@@ -16,7 +16,7 @@ public struct TrajectoryComparison: Sendable {
   public var selectedCompared = 0
   /// How many of them were equal.
   public var selectedEqual = 0
-  /// Whether all missed-row counts were equal; nil when the file has none, or counts by other holders.
+  /// Whether all missed-row counts were equal; nil when the file has none of these holders.
   public var missedRowsEqual: Bool?
   /// Whether the sets that the prompt chose were equal; nil when they were not compared.
   public var promptSelectedEqual: Bool?

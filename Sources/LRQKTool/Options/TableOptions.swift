@@ -3,9 +3,9 @@
 // In:  the names of some choices, and what the user wrote.
 // Out: the texts that were given, each of them readable; what they set is for the command.
 //
-// ArgumentParser finds the options of a type by its mirror, and fills them by decoding. So a type with
-// a mirror made from the table, and with a decoder that asks for the same names, has them as if each
-// were written down: help, "did you mean" and completions work as usual.
+// ArgumentParser finds the options of a type by its mirror, and fills them by decoding. So a type
+// with a mirror made from the table, and with a decoder that asks for the same names, has them as
+// if each were written down: help, "did you mean" and completions work as usual.
 
 package import ArgumentParser
 package import LRQK
