@@ -17,7 +17,7 @@ extension CacheState {
   }
   /// How many heads have rows of their own: H or M.
   var holderCount: Int {
-    cache.parameters.transfers == .perKeyValueHead ? cache.shape.keyValueHeads : cache.shape.queryHeads
+    cache.parameters.rows.owner == .perKeyValueHead ? cache.shape.keyValueHeads : cache.shape.queryHeads
   }
 
   fileprivate var phase: lrqk_phase {
@@ -212,7 +212,7 @@ public func lrqk_cache_bases(
   withCache(cache) { state in
     let index = try state.requireCodes(index)
     let (prompt, now) = (state.cache.prompt[index], state.cache.matrices[index])
-    let isLinear = state.cache.parameters.codeMap == .linear
+    let isLinear = state.cache.parameters.hasLinearCodes
     let bases = isLinear ? (queries: prompt.queryBasis, keys: prompt.keyBasis) : now
     try unsafe copyOut(
       (B_Q, "B_Q", bases.queries.elements), (B_K, "B_K", bases.keys.elements),
@@ -228,7 +228,7 @@ public func lrqk_cache_maps(
 ) -> lrqk_status {
   withCache(cache) { state in
     let index = try state.requireCodes(index)
-    if state.cache.parameters.codeMap != .linear {
+    if !state.cache.parameters.hasLinearCodes {
       throw CallError(LRQK_ERROR_STATE, "alternating codes have no maps: see lrqk_cache_bases")
     }
     let maps = state.cache.matrices[index]

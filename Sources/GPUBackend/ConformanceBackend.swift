@@ -149,7 +149,7 @@
     }
 
     private func decodeSteps(_ x: Inputs<Float>, _ out: inout Outputs) throws {
-      var layer = DecodeStepInputs(x)
+      var layer = try DecodeStepInputs(x)
       layer.parameters.solver = .gram
       let state = try factorizeOnDevice(
         queries: layer.queries, keys: layer.keys, parameters: layer.parameters,

@@ -7,48 +7,75 @@
 //         (miss). Up to k + w tokens everything is on the device and attention is full.
 // Bytes:  see `bytes`. Moved by a step: misses · 2 d · 4, from 0 to k rows a holder.
 //
-// Source: the LRQK paper (arXiv 2510.23649) and its released code; the algorithm is the module LRQK,
+// Source: the LRQK paper (arXiv 2510.23649) and its released code. The module LRQK is the algorithm;
 // this file only lets a decoder call it. LRQKNoHitMiss.swift and LRQKPrefillOffload.swift are the
-// released variants; they are the same cache, told otherwise. In a layer with a sliding window all
-// tokens keep their codes and host rows, though those out of sight will not be chosen again.
+// released variants; they are the same cache with other parameters. In a layer with a sliding
+// window all tokens keep their codes and host rows, though those out of sight will not be chosen
+// again.
 
-import LRQK
+public import LRQK
 import TieredMemory
 public import Transformers
 
 /// LRQK with any of its choices.
-public struct LRQKMethod: CacheMethod {
+public struct LRQKMethod: LRQKVariant {
   /// "lrqk".
   public static let name = "lrqk"
-  /// One line.
+  /// What `lrqk methods` says of it.
   public static let summary = "codes choose k older rows for each head, misses come from the host"
   /// Sizes and choices.
-  public static let optionList = LRQKChoices.optionList
+  public let lrqk: LRQKOptions
 
-  private let choices: LRQKChoices
+  /// LRQK with these choices.
+  public init(_ lrqk: LRQKOptions) { self.lrqk = lrqk }
+}
+
+/// A method whose layers are LRQK's cache: a name, and what it does otherwise.
+public protocol LRQKVariant: CacheMethod {
+  /// Sizes and choices.
+  var lrqk: LRQKOptions { get }
+  /// The method with these choices.
+  init(_ lrqk: LRQKOptions)
+  /// Whether selected rows that are on the device stay there.
+  static var reuse: Reuse { get }
+  /// Whether a layer waits on the host between the prompt and its first step.
+  static var waitsAfterPrompt: Bool { get }
+}
+
+extension LRQKVariant {
+  /// Only missed rows move.
+  public static var reuse: Reuse { .hitMiss }
+  /// Layers stay where they are.
+  public static var waitsAfterPrompt: Bool { false }
+  /// Sizes and choices.
+  public static var optionList: [MethodOption] { LRQKOptions.optionList }
 
   /// Reads sizes and choices.
-  public init(_ given: GivenOptions) throws(MethodError) { choices = try LRQKChoices(given) }
+  public init(_ given: MethodOptions) throws(MethodError) {
+    var lrqk = try LRQKOptions(given)
+    lrqk.parameters.reuse = Self.reuse
+    self.init(lrqk)
+  }
 
   /// Sizes and choices in effect.
-  public var options: [(name: String, value: String)] { choices.options }
+  public var options: [(name: String, value: String)] { lrqk.options }
 
-  /// w.
-  public var recentTokens: Int { choices.parameters.recent }
+  /// The recent tokens, w.
+  public var recentTokens: Int { lrqk.parameters.recent }
 
   /// With k below l - w something is selected.
   public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
-    choices.parameters.nothingSelected(tokens: tokens)
+    lrqk.parameters.nothingSelected(tokens: tokens)
   }
 
   /// An empty cache; throws if r exceeds the head width.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
-    try LRQKLayer(layer, choices.parameters)
+    try LRQKLayer(layer, lrqk.parameters, waitsAfterPrompt: Self.waitsAfterPrompt)
   }
 
   /// Codes, rows and host rows.
   public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
-    lrqkBytes(choices.parameters, tokens: tokens, layer: layer)
+    lrqkBytes(lrqk.parameters, tokens: tokens, layer: layer)
   }
 }
 
@@ -84,7 +111,7 @@ struct LRQKLayer: KeyValueCache {
     let (hits, misses) = (step.hitRows.reduce(0, +), step.missedRows.reduce(0, +))
     // While all rows are there, nothing is needed from the host. Without reuse a row that is there
     // comes again, which is no hit.
-    let movesAll = cache.parameters.reuse == .none && !step.isDense
+    let movesAll = cache.parameters.reuse == .reloadAll && !step.isDense
     return AttendedStep(
       attention: step.attention, attended: step.attended,
       hitRows: movesAll || step.isDense ? 0 : hits, missedRows: movesAll ? hits + misses : misses)
@@ -94,22 +121,24 @@ struct LRQKLayer: KeyValueCache {
 /// What one layer of LRQK holds after a prompt of l tokens.
 ///
 ///     l < max(k, r)   collecting: M l rows on the device, nothing else
-///     otherwise       device rows    holders · (w + max(k, n))      n = k, or the union of a group's sets
-///                     device codes   groups · ((l + 256) r + 2 r d), + 2 d² in Double with a refresh
+///     otherwise       device rows    holders · (w + max(k, n))   n = k, or the union of a group's
+///                                                                sets
+///                     device codes   groups · ((l + 256) r + 2 r d), and with a refresh 2 d² in
+///                                    Double
 ///                     host rows      M · l; M · k while l < k + w
 ///
 /// With rows per key/value head n is at most min(G k, candidates), known only from the data.
 func lrqkBytes(_ p: Parameters, tokens l: Int, layer: LayerShape) -> CacheBytes {
   let (k, w, r, d) = (p.selected, p.recent, p.rank, layer.width)
   if p.phase(length: l) == .collecting { return CacheBytes(deviceRows: layer.keyValueHeads * l * layer.rowBytes) }
-  let isShared = p.transfers == .perKeyValueHead && layer.groupSize > 1
+  let isShared = p.rows.owner == .perKeyValueHead && layer.groupSize > 1
   let candidates = max(0, l - w - layer.visible(length: l).lowerBound)
   let needed = p.phase(length: l) == .dense || !isShared ? k : max(k, min(layer.groupSize * k, candidates))
-  let holders = p.transfers == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
+  let holders = p.rows.owner == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
   let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
   let room = l + CodeStore<Float>.growth
   var codes = groups * (room * r + 2 * r * d) * MemoryLayout<Float>.stride
-  if p.mapRefresh != .never { codes += groups * 2 * d * d * MemoryLayout<Double>.stride }
+  if p.refreshInterval != nil { codes += groups * 2 * d * d * MemoryLayout<Double>.stride }
   return CacheBytes(
     deviceRows: holders * (w + needed) * layer.rowBytes, deviceCodes: codes,
     host: layer.keyValueHeads * (l < k + w ? k : l) * layer.rowBytes,

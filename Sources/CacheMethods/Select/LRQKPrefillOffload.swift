@@ -4,51 +4,35 @@
 //         host. From the first step on as LRQKMethod.swift.
 // A step: the first one brings all row slots and all codes of its layer back (parked-rows,
 //         parked-codes, both ways counted); then as there, to the last bit.
-// Bytes:  after the prompt, groups · 2 r d · 4 on the device; on the host the rows of lrqk, and what
-//         waits: holders · (w + k) rows and groups · l · r · 4. After a step, those of lrqk.
+// Bytes:  after the prompt, groups · 2 r d · 4 on the device; on the host the rows of lrqk, and
+//         what waits: holders · (w + k) rows and groups · l · r · 4. After a step, those of lrqk.
 //
-// Source: the released variant LightAttentionIndicesOffloadPrefill ([C:1616-1681]). It brings back what it
-// parked, whole: the k + w slots of every query head and A_K, not K and V of the prompt, which stay
-// on the host in any case. LRQK's LRQKCache+PrefillOffload.swift has the details. It lowers the peak of prefill and
-// nothing else: once every layer has decoded, all of it is on the device again. A prompt shorter
-// than k or r is not parked.
+// Source: the released variant LightAttentionIndicesOffloadPrefill ([C:1616-1681]). It brings
+// back whole what it parked: the k + w slots of every query head and A_K, not K and V of the prompt,
+// which stay on the host in any case. LRQK's LRQKCache+PrefillOffload.swift has the details. It lowers the
+// peak of prefill and nothing else: once every layer has decoded, all of it is on the device again.
+// A prompt shorter than k or r is not parked.
 
 import LRQK
 public import Transformers
 
 /// LRQK, parked on the host between prompt and first step.
-public struct LRQKPrefillOffloadMethod: CacheMethod {
+public struct LRQKPrefillOffloadMethod: LRQKVariant {
   /// "lrqk-prefill-offload".
   public static let name = "lrqk-prefill-offload"
-  /// One line.
+  /// What `lrqk methods` says of it.
   public static let summary = "as lrqk, but rows and codes wait on the host for the first step"
+  /// Layers wait.
+  public static let waitsAfterPrompt = true
   /// Sizes and choices, as of lrqk.
-  public static let optionList = LRQKChoices.optionList
+  public let lrqk: LRQKOptions
 
-  private let choices: LRQKChoices
-
-  /// Reads sizes and choices.
-  public init(_ given: GivenOptions) throws(MethodError) { choices = try LRQKChoices(given) }
-
-  /// Sizes and choices in effect.
-  public var options: [(name: String, value: String)] { choices.options }
-
-  /// w.
-  public var recentTokens: Int { choices.parameters.recent }
-
-  /// With k below l - w something is selected.
-  public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
-    choices.parameters.nothingSelected(tokens: tokens)
-  }
-
-  /// An empty cache; throws if r exceeds the head width.
-  public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
-    try LRQKLayer(layer, choices.parameters, waitsAfterPrompt: true)
-  }
+  /// LRQK with these choices.
+  public init(_ lrqk: LRQKOptions) { self.lrqk = lrqk }
 
   /// After the prompt, before the first step.
   public func bytes(tokens l: Int, layer: LayerShape) -> CacheBytes {
-    let p = choices.parameters
+    let p = lrqk.parameters
     var bytes = lrqkBytes(p, tokens: l, layer: layer)
     if l < max(p.selected, p.rank) { return bytes }
     let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads

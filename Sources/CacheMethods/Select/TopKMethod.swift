@@ -26,11 +26,11 @@ public struct TopKMethod: CacheMethod {
   public static let summary = "oracle: the k older rows with the largest exact q k, scored for free"
   /// k, w, transfers.
   public static let optionList: [MethodOption] = [
-    MethodOption("k", "older tokens that are attended to", standard: "512"),
-    MethodOption("w", "recent tokens that are attended to", standard: "16"),
+    MethodOption("k", "older tokens that are attended to", defaultValue: "512"),
+    MethodOption("w", "recent tokens that are attended to", defaultValue: "16"),
     MethodOption(
       "transfers", "who holds and moves rows: per-query-head, per-key-value-head",
-      standard: "per-query-head"),
+      defaultValue: "per-query-head"),
   ]
 
   private let selected: Int
@@ -38,7 +38,7 @@ public struct TopKMethod: CacheMethod {
   private let owners: RowOwner
 
   /// Reads k, w and transfers.
-  public init(_ given: GivenOptions) throws(MethodError) {
+  public init(_ given: MethodOptions) throws(MethodError) {
     selected = try given.integer("k", in: 1...Size.most) ?? 512
     recent = try given.integer("w", in: 1...Size.most) ?? 16
     owners = try given.choice("transfers", of: RowOwner.self) ?? .perQueryHead

@@ -39,15 +39,15 @@ package struct CPUBackend: KernelBackend {
 
   // MARK: Prefill
 
-  private func weights(_ x: Inputs<Float>) -> Weights {
-    Weights(queries: x.number("lambda_Q"), keys: x.number("lambda_K"))
+  private func weights(_ x: Inputs<Float>) throws -> SweepWeights {
+    try SweepWeights(queries: x.number("lambda_Q"), keys: x.number("lambda_K"))
   }
 
   private func sweepRows(_ x: Inputs<Float>, _ out: inout Outputs) throws {
     let new = try rowwiseSweep(
       queries: x.tensor("Q"), keys: x.tensor("K"),
       from: InitialCodes(queries: x.tensor("A_Q"), keys: x.tensor("A_K")),
-      weights: weights(x))
+      weights: try weights(x))
     out.write("B_Q", new.queryBasis)
     out.write("B_K", new.keyBasis)
     out.write("W_Q", new.queryMap)
@@ -60,7 +60,7 @@ package struct CPUBackend: KernelBackend {
     func double(_ name: String) -> Tensor<Double> { x.tensor(name).converted() }
     let new = try gramSweep(
       queryGram: double("G_Q"), keyGram: double("G_K"), queryMap: double("W_Q"),
-      keyMap: double("W_K"), weights: weights(x))
+      keyMap: double("W_K"), weights: try weights(x))
     out.write("B_Q", new.queryBasis.converted())
     out.write("B_K", new.keyBasis.converted())
     out.write("W_Q", new.queryMap.converted())
@@ -74,8 +74,8 @@ package struct CPUBackend: KernelBackend {
     let new = try LRQK.decodeCodes(
       query: q, key: k, queryBasis: x.tensor("B_Q"), keyBasis: x.tensor("B_K"),
       selected: zip(A, K).map { (codes: $0, keys: $1) },
-      iterations: Iterations(x.count("alternations"), tolerance: 0),
-      weights: Weights(
+      iterations: try AlternationIterations(x.count("alternations"), tolerance: 0),
+      weights: try AlternationWeights(
         selfProduct: x.number("lambda_1"), selectedProducts: x.number("lambda_2")))
     out.write("q_hat", new.queryCodes)
     out.write("k_hat", new.keyCode)
@@ -141,7 +141,7 @@ package struct CPUBackend: KernelBackend {
   }
 
   private func decodeSteps(_ x: Inputs<Float>, _ out: inout Outputs) throws {
-    var layer = DecodeStepInputs(x)
+    var layer = try DecodeStepInputs(x)
     layer.parameters.solver = .rowwise
     var cache = try LRQKCache<Float>(
       queryHeads: layer.queries.count, keyValueHeads: layer.keys.count, width: layer.width,

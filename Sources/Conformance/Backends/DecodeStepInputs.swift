@@ -24,7 +24,7 @@ package struct DecodeStepInputs {
   private let tokens: [(q: Tensor<Float>, k: Tensor<Float>, v: Tensor<Float>)]
 
   /// The inputs in `x`.
-  package init(_ x: Inputs<Float>) {
+  package init(_ x: Inputs<Float>) throws {
     let (Q, K, V, steps) = (x.matrices("Q"), x.matrices("K"), x.matrices("V"), x.matrices("q"))
     let (A_Q, A_K) = (x.matrices("A_Q"), x.matrices("A_K"))
     let l = Q[0].rows
@@ -38,15 +38,18 @@ package struct DecodeStepInputs {
       }
       return (q, newest(K), newest(V))
     }
-    parameters = Parameters(
+    parameters = try Parameters(
       .paper, rank: A_K[0].columns, selected: x.count("k"), recent: x.count("w"))
-    parameters.initialization = .given
-    parameters.prefillIterations = Iterations(1, tolerance: 0)
+    parameters.sweeps?.start = .given
+    parameters.sweeps?.iterations = try SweepIterations(1, tolerance: 0)
     let alternations = x.count("alternations")
-    parameters.decodeIterations = Iterations(max(alternations, 1), tolerance: 0)
-    parameters.codeMap = alternations > 0 ? .alternating(.projection) : .linear
+    if alternations > 0 {
+      parameters.alternation?.iterations = try AlternationIterations(alternations, tolerance: 0)
+    } else {
+      parameters.codes = .linear(refresh: .never)
+    }
     parameters.codeSharing = A_K.count == Q.count ? .perQueryHead : .perKeyValueHead
-    parameters.transfers = .perQueryHead
+    parameters.rows = .perQueryHead
     parameters.candidates = x.count("candidates_hole") == 1 ? .released : .all
   }
 

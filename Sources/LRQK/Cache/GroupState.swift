@@ -63,7 +63,7 @@ struct GroupState<E: Scalar>: Sendable {
   ) throws {
     let factors = prompt.factorization
     codes = try CodeStore(factors.keyCodes, label: "A_K of \(label)", on: &device)
-    switch parameters.codeMap {
+    switch parameters.codes {
     case .alternating:
       coder = .bases(
         try DevicePair(
@@ -105,10 +105,10 @@ struct GroupState<E: Scalar>: Sendable {
     coder = .bases(pair)
   }
 
-  /// Appends k_hat as the new row of A_K; NaN and infinity throw, unless the rule is to proceed.
-  mutating func append(_ k_hat: [E], _ rule: SolveRule, _ place: Place) throws(LRQKError) {
+  /// Appends k_hat as the new row of A_K; NaN and infinity throw, unless a breakdown is to proceed.
+  mutating func append(_ k_hat: [E], _ breakdown: Breakdown, _ place: Place) throws(LRQKError) {
     if !k_hat.allSatisfy(\.isFinite) {
-      if rule.breakdown == .stop {
+      if breakdown == .stop {
         throw .overflow(what: "k_hat", largestBefore: largestCode, place)
       }
     } else {
@@ -147,7 +147,7 @@ struct GroupState<E: Scalar>: Sendable {
     maps.queries.elements = new.queries.converted(to: E.self).elements
     maps.keys.elements = W_K.elements
     coder = .maps(maps, grams: grams)
-    codes.replaceAll(matmul(keys, W_K, in: parameters.prefillArithmetic))
+    codes.replaceAll(matmul(keys, W_K, in: parameters.arithmetic))
     largestCode = largestMagnitude(codes.allRows.elements)
   }
 }

@@ -44,15 +44,15 @@ extension LRQKCache {
       return k.rows(m..<m + 1)
     }
     for g in groups.indices { try groups[g].codes.grow(on: &tiers.device) }
-    switch parameters.codeMap {
+    switch parameters.codes {
     case .linear: return try encodeLinearly(queries, keys, trace)
-    case .alternating(let update): return try encodeAlternating(queries, keys, update, trace)
+    case .alternating(let choices): return try encodeAlternating(queries, keys, choices, trace)
     }
   }
 
   /// One more token of a prompt that is not factorised yet.
   private mutating func collect(_ q: Tensor<E>, _ k: Tensor<E>) throws {
-    if parameters.initialization == .given && parameters.solver != .spectral {
+    if parameters.sweeps?.start == .given {
       throw LRQKError.parameter(
         "given codes need a prompt of at least k = \(parameters.selected) tokens")
     }
@@ -70,7 +70,7 @@ extension LRQKCache {
     var codes = StepCodes<E>()
     for g in groups.indices {
       let (q_hat, k_hat) = groups[g].linearCodes(query: queries[g], key: keys[g])
-      try groups[g].append(k_hat.elements, parameters.solve, place(g))
+      try groups[g].append(k_hat.elements, parameters.breakdown, place(g))
       let scope = TraceScope(trace, "step\(step)/head\(g)")
       scope("q_hat", q_hat)
       scope("k_hat", k_hat)
@@ -82,7 +82,7 @@ extension LRQKCache {
 
   /// The released decode solver for all groups, then the basis update.
   private mutating func encodeAlternating(
-    _ queries: [Tensor<E>], _ keys: [Tensor<E>], _ update: BasisUpdate, _ trace: Trace?
+    _ queries: [Tensor<E>], _ keys: [Tensor<E>], _ choices: Alternation, _ trace: Trace?
   ) throws -> StepCodes<E> {
     let (parameters, layer, step) = (self.parameters, shape.layer, self.step)
     var solvers = try mapConcurrently(groups.count) { g in
@@ -92,17 +92,17 @@ extension LRQKCache {
       let matrices = groups[g].matrices
       return try DecodeSolver(
         query: queries[g], key: keys[g], queryBasis: matrices.queries, keyBasis: matrices.keys,
-        selected: products, weights: parameters.weights, rule: parameters.solve, place: place(g))
+        selected: products, weights: choices.weights, rule: parameters.stepRule, place: place(g))
     }
     for g in solvers.indices {
       TraceScope(trace, "step\(step)/head\(g)")("k_hat_0", solvers[g].keyCode)
     }
-    try alternateAll(&solvers, parameters.decodeIterations)
+    try alternateAll(&solvers, choices.iterations)
     let solved = solvers
     try updateConcurrently(&groups) { g, group in
-      group.updateBases(update, query: queries[g], key: keys[g], codes: solved[g])
+      group.updateBases(choices.basisUpdate, query: queries[g], key: keys[g], codes: solved[g])
       try group.append(
-        solved[g].keyCode.elements, parameters.solve, Place(layer: layer, head: g, step: step))
+        solved[g].keyCode.elements, parameters.breakdown, Place(layer: layer, head: g, step: step))
       let scope = TraceScope(trace, "step\(step)/head\(g)")
       scope("q_hat", solved[g].queryCodes)
       scope("k_hat", solved[g].keyCode)

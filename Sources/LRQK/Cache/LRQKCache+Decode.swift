@@ -27,7 +27,7 @@ extension LRQKCache {
     let phase = self.phase
     let codes = try encode(q, k, tiers: &tiers, trace: trace)
     let gaps = try select(codes, phase, trace: trace)
-    let reload = parameters.reuse == .none && phase == .sparse
+    let reload = parameters.reuse == .reloadAll && phase == .sparse
     let brought = try rows.bring(selected, reload: reload, tiers: &tiers)
     let attention = try rows.attention(q, over: selected)
     let attended = rows.attended(selected)
@@ -79,7 +79,7 @@ extension LRQKCache {
   /// and leave it afterwards.
   private mutating func refreshIfDue(tiers: inout Tiers, trace: Trace?) throws {
     if isCollecting { return try completePrompt(tiers: &tiers, trace: trace) }
-    guard case .every(let n) = parameters.mapRefresh, step % n == 0 else { return }
+    guard let n = parameters.refreshInterval, step % n == 0 else { return }
     let brought = try rows.bringAllKeys(tiers: &tiers)
     let (coders, parameters, layer, step) = (self.coders, self.parameters, shape.layer, self.step)
     try updateConcurrently(&groups) { g, group in

@@ -70,7 +70,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
       layer: layer, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: width,
       window: window)
     rows = ResidentRows(
-      shape, owners: parameters.rowOwner, recent: parameters.recent, room: parameters.selected)
+      shape, owners: parameters.rows.owner, recent: parameters.recent, room: parameters.selected)
     coders = shape.sharing(perKeyValueHead: parameters.codeSharing == .perKeyValueHead)
     factorizer = try PromptFactorizer(
       keyHeads: (0..<coders.count).map(coders.keyValueHead(of:)), groupSize: coders.size,
@@ -119,7 +119,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
     do {
       return try LRQK.select(
         q_hat, from: group.codes, first: rows.visible.lowerBound, candidates: candidates,
-        k: parameters.selected, nan: parameters.solve.breakdown == .stop ? .refuse : .largest)
+        k: parameters.selected, nan: parameters.breakdown == .stop ? .refuse : .largest)
     } catch {
       throw LRQKError.overflow(
         what: "a proxy score", largestBefore: group.largestCode, place(h))
@@ -128,7 +128,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
 
   /// What each query head attends to of the older tokens: its own set, or the union of its group's.
   func attended(_ choices: [[Int]]) -> [[Int]] {
-    if parameters.support == .own { return choices }
+    if parameters.rows.attended == .own { return choices }
     let groups = shape.sharing(perKeyValueHead: true)
     return groups.forQueryHeads(groups.union(of: choices))
   }

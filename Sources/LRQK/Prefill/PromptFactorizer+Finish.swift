@@ -47,7 +47,7 @@ extension PromptFactorizer {
             "the Gram solver needs at least one sweep (use the rowwise solver for none)")
         }
         func codes(_ rows: Tensor<E>, _ map: Tensor<E>) -> Tensor<E> {
-          matmul(rows, transposed: map, in: parameters.prefillArithmetic)
+          matmul(rows, transposed: map, in: parameters.arithmetic)
         }
         return promptCodes(
           g, solved[g], A_Q: queries.map { codes($0[g], maps.queries) },
@@ -73,8 +73,8 @@ extension PromptFactorizer {
   private func startMaps(
     _ g: Int
   ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>)? {
-    switch parameters.initialization {
-    case _ where parameters.solver == .spectral, .spectral:
+    switch parameters.sweeps?.start {
+    case nil, .spectral:
       return try spectralMaps(
         queryGram: SummedGram(queryGram(g), rows: groupSize * tokens, of: E.self),
         keyGram: SummedGram(keyGram(g), rows: tokens, of: E.self), rank: parameters.rank,
@@ -88,7 +88,7 @@ extension PromptFactorizer {
       }
       let columns = topColumns(
         queryMagnitudes: magnitudes, keyMagnitudes: keySums[keyHeads[g]].magnitudes,
-        rank: parameters.rank, shared: parameters.initialization == .sharedTopColumns)
+        rank: parameters.rank, shared: parameters.sweeps?.start == .sharedTopColumns)
       return (
         selectionMap(columns.queries, width: width), selectionMap(columns.keys, width: width)
       )
@@ -99,7 +99,7 @@ extension PromptFactorizer {
   private func rowwiseSides(
     _ g: Int, _ keys: [Tensor<E>]
   ) throws(LRQKError) -> Sides<RowwiseSide<E>> {
-    let arithmetic = parameters.prefillArithmetic
+    let arithmetic = parameters.arithmetic
     let (group, K) = (groups[g], keys[keyHeads[g]])
     let Q = Tensor(joiningRows: group.heads.flatMap(\.rows))
     if let maps = try startMaps(g) {
@@ -155,8 +155,8 @@ extension PromptFactorizer {
       if let closedForm {
         return Solved(sides: sides, bases: (closedForm(sides.queries), closedForm(sides.keys)))
       }
-      let B_Q = try sides.basis(of: sides.queries, "A_QᵀA_Q", parameters.solve, place(g))
-      let B_K = try sides.basis(of: sides.keys, "A_KᵀA_K", parameters.solve, place(g))
+      let B_Q = try sides.basis(of: sides.queries, "A_QᵀA_Q", parameters.sweepRule, place(g))
+      let B_K = try sides.basis(of: sides.keys, "A_KᵀA_K", parameters.sweepRule, place(g))
       return Solved(sides: sides, bases: (B_Q, B_K))
     }
   }
@@ -180,7 +180,7 @@ extension PromptFactorizer {
     if let A_Q { scope("A_Q", A_Q) }
     if let W_Q { scope("W_Q", W_Q) }
     if let W_K { scope("W_K", W_K) }
-    let refreshes = parameters.mapRefresh != .never
+    let refreshes = parameters.refreshInterval != nil
     return PromptCodes(
       factorization: Factorization(
         queryCodes: A_Q, queryBasis: B_Q, keyCodes: A_K, keyBasis: B_K, queryMap: W_Q,

@@ -64,7 +64,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       parameters.solver == .rowwise
       ? .rows([])
       : .sums(
-        StartSums(rank: parameters.rank, width: width, in: parameters.prefillArithmetic))
+        StartSums(rank: parameters.rank, width: width, in: parameters.arithmetic))
     let sums = DataSums<E>(width: width, parameters)
     let heads = Array(repeating: Head(sums: sums, start: start), count: groupSize)
     groups = Array(repeating: Group(heads: heads, keyStart: start), count: keyHeads.count)
@@ -121,8 +121,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
 
   /// The seed of a start with normal codes; nil for other starts, and where nothing is swept.
   private var gaussianSeed: UInt64? {
-    guard parameters.solver != .spectral, case .gaussian(let seed) = parameters.initialization
-    else { return nil }
+    guard case .gaussian(let seed)? = parameters.sweeps?.start else { return nil }
     return seed
   }
 
@@ -158,7 +157,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     for (g, k) in keys.enumerated() {
       try requireShape(k, "K of head \(g)", [("token", n), ("width", width)])
     }
-    let isGiven = parameters.initialization == .given && parameters.solver != .spectral
+    let isGiven = parameters.sweeps?.start == .given
     if isGiven != (initial != nil) {
       throw .parameter(
         isGiven
