@@ -94,7 +94,8 @@ public struct MethodOption: Sendable, Equatable {
   /// The value that it has when it is not given.
   public let defaultValue: String
 
-  init(_ name: String, _ meaning: String, defaultValue: String) {
+  /// An option, its meaning with the values that it takes, and its value when it is not given.
+  public init(_ name: String, _ meaning: String, defaultValue: String) {
     self.name = name
     self.meaning = meaning
     self.defaultValue = defaultValue
@@ -136,11 +137,15 @@ public let cacheMethods: [any CacheMethod.Type] = [
 ///
 /// A method or option that does not exist, an option given twice, a value that cannot be read and
 /// an option that has no effect are errors of one line.
-public func cacheMethod(_ text: String) throws(MethodError) -> any CacheMethod {
+///
+/// `methods` are those that can be named: ours, or those of another package as well.
+public func cacheMethod(
+  _ text: String, among methods: [any CacheMethod.Type] = cacheMethods
+) throws(MethodError) -> any CacheMethod {
   let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
   let name = String(parts[0])
-  guard let method = cacheMethods.first(where: { $0.name == name }) else {
-    let known = cacheMethods.map { $0.name }
+  guard let method = methods.first(where: { $0.name == name }) else {
+    let known = methods.map { $0.name }
     throw MethodError(
       "there is no cache method '\(name)'; "
         + (nearestWord(to: name, among: known).map { "did you mean \($0)? There" } ?? "there")

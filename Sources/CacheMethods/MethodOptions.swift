@@ -3,7 +3,6 @@
 // In:  "r=16,k=240", and the options that the method has.
 // Out: checked values, or an error of one line that names the option and says what exists.
 
-import LRQK
 import Tensors
 
 /// A cache method that cannot be had.
@@ -11,7 +10,8 @@ public struct MethodError: Error, Equatable, CustomStringConvertible {
   /// One line: what, and what there is instead.
   public let description: String
 
-  init(_ description: String) { self.description = description }
+  /// An error of one line.
+  public init(_ description: String) { self.description = description }
 }
 
 /// The options that a text gives to a method.
@@ -47,10 +47,10 @@ public struct MethodOptions: Sendable {
   }
 
   /// The text given for an option.
-  func text(_ name: String) -> String? { values.first { $0.name == name }?.value }
+  public func text(_ name: String) -> String? { values.first { $0.name == name }?.value }
 
   /// A whole number in `range`.
-  func integer(_ name: String, in range: ClosedRange<Int>) throws(MethodError) -> Int? {
+  public func integer(_ name: String, in range: ClosedRange<Int>) throws(MethodError) -> Int? {
     guard let text = text(name) else { return nil }
     guard let number = Int(text), range.contains(number) else {
       throw MethodError(
@@ -61,7 +61,7 @@ public struct MethodOptions: Sendable {
   }
 
   /// A finite number, 0 or larger.
-  func number(_ name: String) throws(MethodError) -> Double? {
+  public func number(_ name: String) throws(MethodError) -> Double? {
     guard let text = text(name) else { return nil }
     guard let number = Double(text), number.isFinite, number >= 0 else {
       throw MethodError("\(method): \(name)=\(text) is not a finite number, 0 or larger")
@@ -70,7 +70,7 @@ public struct MethodOptions: Sendable {
   }
 
   /// A choice by its word: the raw value in kebab case.
-  func choice<C: CaseIterable & RawRepresentable<String>>(
+  public func choice<C: CaseIterable & RawRepresentable<String>>(
     _ name: String, of type: C.Type
   ) throws(MethodError) -> C? {
     guard let text = text(name) else { return nil }
@@ -79,17 +79,17 @@ public struct MethodOptions: Sendable {
   }
 
   /// The error for a word that is none of `words`.
-  func notAmong(_ name: String, _ words: [String]) -> MethodError {
+  public func notAmong(_ name: String, _ words: [String]) -> MethodError {
     MethodError(
       "\(method): \(name)=\(text(name) ?? "") is none of: \(words.joined(separator: ", "))")
   }
 
   /// An error about this method.
-  func error(_ sentence: String) -> MethodError { MethodError("\(method): \(sentence)") }
+  public func error(_ sentence: String) -> MethodError { MethodError("\(method): \(sentence)") }
 }
 
 /// Words that several methods use for sizes.
-enum Size {
+public enum Size {
   /// The most tokens that an option can ask for; more than any sequence here has.
-  static let most = 1 << 20
+  public static let most = 1 << 20
 }

@@ -100,7 +100,7 @@
       )
       let expected = try cpu.decode(queries: q, keys: k, values: v, tiers: &tiers)
       report.steps += 1
-      let found: DeviceDecodeStep
+      let found: DecodeStep<Float>
       do {
         found = try gpu.decode(queries: q, keys: k, values: v)
       } catch LRQKError.overflow(let what, _, let place) {
@@ -146,7 +146,7 @@
   }
 
   private func compare(
-    _ expected: DecodeStep<Float>, _ found: DeviceDecodeStep, _ cpu: LRQKCache<Float>,
+    _ expected: DecodeStep<Float>, _ found: DecodeStep<Float>, _ cpu: LRQKCache<Float>,
     _ report: inout DecodeReport
   ) {
     let step = "step \(expected.step)"
@@ -195,7 +195,7 @@
     head h: Int
   ) -> Int? {
     let right = cpu.parameters.candidates.count(oldestRecent: cpu.recentTokens.lowerBound)
-    let share = cpu.queryHeads / cpu.keyCodes.count
+    let share = cpu.shape.queryHeads / cpu.keyCodes.count
     let codes = cpu.keyCodes[h / share]
     let q_hat = step.queryCodes[h / share].rows(h % share..<h % share + 1)
     for count in [right - 1, right + 1] where count > 0 && count <= codes.rows {

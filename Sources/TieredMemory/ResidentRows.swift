@@ -277,7 +277,8 @@ public struct BroughtRows: Sendable, Equatable {
   /// Needed rows that came from the host because they did not.
   public let misses: [Int]
 
-  init(hits: [Int], misses: [Int]) {
+  /// So many rows of each owner.
+  package init(hits: [Int], misses: [Int]) {
     self.hits = hits
     self.misses = misses
   }

@@ -18,7 +18,6 @@
 // the length that they came at. In a layer with a sliding window the kept
 // rows that are in sight are attended to; the sinks, once out of sight, keep their places.
 
-import LRQK
 import TieredMemory
 import Tensors
 public import Transformers
@@ -67,7 +66,7 @@ public struct StreamingMethod: CacheMethod {
   /// With w below l - sinks something is dropped; sinks that a window has put out of sight do not count.
   public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
     let inSight = max(0, sinks - (length - tokens))
-    return LRQK.nothingLeftOut(
+    return TieredMemory.nothingLeftOut(
       tokens: tokens, smaller: ("w", recent), kept: inSight > 0 ? ("sinks", inSight) : nil,
       words: ("dropped", "drops"))
   }

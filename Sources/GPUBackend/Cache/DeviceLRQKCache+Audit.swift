@@ -13,8 +13,8 @@
 
   /// A row of the device that is not what it should be.
   package struct StaleRow: Sendable, Equatable, CustomStringConvertible {
-    /// The holder of rows.
-    package let holder: Int
+    /// The row owner.
+    package let owner: Int
     /// The slot where the row lies.
     package let slot: Int
     /// The token whose row should lie there.
@@ -22,7 +22,7 @@
 
     /// The fault in one line.
     package var description: String {
-      "holder \(holder), slot \(slot): not the row of token \(token)"
+      "row owner \(owner), slot \(slot): not the row of token \(token)"
     }
   }
 
@@ -47,15 +47,16 @@
 
     /// Every selected row on the device beside the host's row of that token, bit for bit.
     ///
-    /// In holder and slot order; empty if all are equal. Rows of the ring belong to the newest
+    /// In owner and slot order; empty if all are equal. Rows of the ring belong to the newest
     /// tokens, which the host may not have yet. Those that it has are compared too.
     package func staleRows() throws -> [StaleRow] {
-      let tokens = try context.download(residents, nil, .control(.audit))
-      let K = try context.download(keys, nil, .control(.audit))
-      let V = try context.download(values, nil, .control(.audit))
+      let tokens = try context.download(rows.residents, nil, .control(.audit))
+      let K = try context.download(rows.keys, nil, .control(.audit))
+      let V = try context.download(rows.values, nil, .control(.audit))
       var stale: [StaleRow] = []
-      for s in 0..<holders {
-        let host = hosts[s * rowsShared / (queryHeads / keyValueHeads)]
+      let (slots, width, ring) = (rows.slots, shape.width, rows.ring)
+      for s in 0..<rows.owners.count {
+        let host = rows.hosts[rows.owners.keyValueHead(of: s)]
         var there = (parameters.recent..<slots).map { ($0, Int(tokens[s * slots + $0])) }
         there += ring.tokens.map { (ring.slot(of: $0), $0) }
         for (slot, token) in there.sorted(by: { $0.0 < $1.0 })
@@ -64,7 +65,7 @@
           let same =
             K[row].elementsEqual(host.keyRow(token)) { $0.bitPattern == $1.bitPattern }
             && V[row].elementsEqual(host.valueRow(token)) { $0.bitPattern == $1.bitPattern }
-          if !same { stale.append(StaleRow(holder: s, slot: slot, token: token)) }
+          if !same { stale.append(StaleRow(owner: s, slot: slot, token: token)) }
         }
       }
       return stale

@@ -5,8 +5,8 @@
 // Out: q_hat and k_hat of every group of heads; the bases, or unchanged maps; k_hat in its row of
 //      A_K.
 //
-//   b. codes: two products with the maps, or the alternating solver     linear_codes, codes.h
-//   c. bases, k_hat into A_K                                            codes.h
+//   stage 3   two products with the maps, or the alternating solver     linear_codes, codes.h
+//   stage 4   bases, k_hat into A_K                                     codes.h
 //
 // The host decides when the solver stops, and checks systems and k_hat.
 
@@ -14,13 +14,28 @@
 
   import LRQK
   import Tensors
+  import TieredMemory
 
   extension DeviceLRQKCache {
+    /// Stages 3 and 4: q_hat and k_hat of every group, with a copy for the host; A_K and the bases
+    /// move on.
+    func encode() throws -> StepCodes<Float> {
+      try growIfDue()
+      let pivoted =
+        switch parameters.codes {
+        case .linear: try encodeLinearly()
+        case .alternating(let alternation): try encodeAlternating(alternation)
+        }
+      let (queries, keys) = try readCodes()
+      return StepCodes(
+        queries: queries, keys: keys, conditioning: Conditioning(worst: .nan, pivoted: pivoted))
+    }
+
     /// More room for A_K when the new token's code has none.
-    func growIfDue() throws {
+    private func growIfDue() throws {
       if length <= room { return }
       let (old, oldRoom) = (codes, room)
-      room += Self.growth
+      room += CodeStore<Float>.growth
       codes = try context.array(groups * room * rank)
       try context.launch(
         .fillFloats, items: codes.count, .of(codes), .int(codes.count), .float(0))
@@ -29,64 +44,66 @@
           .copyFloats, items: oldRoom * rank, .of(old), .int(g * oldRoom * rank), .of(codes),
           .int(g * room * rank), .int(oldRoom * rank))
       }
-      try work.grow(context, queryHeads: queryHeads, holders: holders, room: room)
+      try work.grow(context, queryHeads: shape.queryHeads, room: room)
+      try rows.grow(room: room)
     }
 
     /// How many groups of codes a key/value head has.
-    private var groupsPerHead: Int { groups / keyValueHeads }
+    private var groupsPerHead: Int { groups / shape.keyValueHeads }
 
     /// q_hat = q W_Q and k_hat = k W_K; k_hat goes straight to its row of A_K.
     ///
     /// The host gets a copy.
-    func encodeLinearly() throws -> Bool {
+    private func encodeLinearly() throws -> Bool {
       try context.launch(
-        .linearCodes, items: rank, rows: queryHeads, .of(work.queries), .int(1),
-        .of(queryMatrices), .int(codesShared), .int(width), .int(rank), .of(work.queryCodes),
+        .linearCodes, items: rank, rows: shape.queryHeads, .of(work.queries), .int(1),
+        .of(queryMatrices), .int(coders.size), .int(shape.width), .int(rank), .of(work.queryCodes),
         .int(0), .int(rank))
       try context.launch(
         .linearCodes, items: rank, rows: groups, .of(work.newKeys), .int(groupsPerHead),
-        .of(keyMatrices), .int(1), .int(width), .int(rank), .of(work.keyCodes), .int(0),
+        .of(keyMatrices), .int(1), .int(shape.width), .int(rank), .of(work.keyCodes), .int(0),
         .int(rank))
       try context.launch(
         .linearCodes, items: rank, rows: groups, .of(work.newKeys), .int(groupsPerHead),
-        .of(keyMatrices), .int(1), .int(width), .int(rank), .of(codes),
+        .of(keyMatrices), .int(1), .int(shape.width), .int(rank), .of(codes),
         .int((length - 1) * rank), .int(room * rank))
       return false
     }
 
     /// The released solver and the update of the bases.
-    func encodeAlternating(
-      _ alternation: Alternation, omega: [Int], omegaSlot: Int
-    ) throws -> Bool {
+    ///
+    /// Omega is the old selection and the ring without the new token.
+    private func encodeAlternating(_ alternation: Alternation) throws -> Bool {
       guard let solver = work.solver else { preconditionFailure("no memory for the solver") }
-      let (k, stride) = (parameters.selected, parameters.selected + parameters.recent)
-      let count = k + omega.count
+      let k = parameters.selected
+      let recent = rows.ring.tokens.dropLast()
+      let count = k + recent.count
       let (ridge, stop) = (
         KernelArgument.double(alternation.ridge.value),
         KernelArgument.int(parameters.breakdown == .stop ? 1 : 0)
       )
       // The exact products q K_Omegaᵀ, then both products with A_Omega.
-      try placeAttended(oldest: omegaSlot, ring: omega.count)
+      try rows.placeSlots(of: chosen, ring: recent)
       try context.launch(
-        .attentionScores, items: count, rows: queryHeads, .of(keys), .int(slots), .int(width),
-        .int(rowsShared), .of(work.queries), .of(work.slotsAttended), .int(count), .float(1),
-        .of(work.weights), .int(stride))
+        .attentionScores, items: count, rows: shape.queryHeads, .of(rows.keys),
+        .int(rows.slots), .int(shape.width), .int(rows.owners.size), .of(work.queries),
+        .of(rows.slotsAttended), .int(count), .float(1), .of(rows.weights), .int(rows.attendedStride))
       try context.launch(
-        .omegaProducts, items: rank * rank + rank, rows: queryHeads, .of(codes), .int(room),
-        .int(rank), .int(codesShared), .of(chosen), .int(k), .int(omega.first ?? 0), .int(count),
-        .of(work.weights), .int(stride), .of(solver.grams), .of(solver.crosses))
+        .omegaProducts, items: rank * rank + rank, rows: shape.queryHeads, .of(codes), .int(room),
+        .int(rank), .int(coders.size), .of(chosen), .int(k), .int(recent.first ?? 0), .int(count),
+        .of(rows.weights), .int(rows.attendedStride), .of(solver.grams), .of(solver.crosses))
       try context.launch(
         .fillInts, items: 4 * groups, .of(solver.status), .int(4 * groups), .int(0))
       try context.launch(
         .beginCodes, groups: groups, .of(work.queries), .of(work.newKeys), .of(queryMatrices),
-        .of(keyMatrices), .int(codesShared), .int(groupsPerHead), .int(rank), .int(width),
+        .of(keyMatrices), .int(coders.size), .int(groupsPerHead), .int(rank), .int(shape.width),
         .float(Float(alternation.weights.selectedProducts)), .of(solver.grams),
         .of(solver.crosses), .of(solver.keySystems), .of(solver.keyTargets), .of(solver.selves),
         .of(work.keyCodes), .of(solver.scratch), ridge, stop, .of(solver.status))
       for _ in 0..<alternation.iterations.limit {
         try context.launch(
           .alternateCodes, groups: groups, .of(solver.grams), .of(solver.crosses),
-          .of(solver.keySystems), .of(solver.keyTargets), .of(solver.selves), .int(codesShared),
+          .of(solver.keySystems), .of(solver.keyTargets), .of(solver.selves), .int(coders.size),
           .int(rank), .float(Float(alternation.weights.selfProduct)), .of(work.queryCodes),
           .of(work.keyCodes), .of(solver.scratch), .of(solver.changes), ridge, stop,
           .of(solver.status))
@@ -98,13 +115,13 @@
       }
       let pivoted = try checkSystems(solver)
       if alternation.basisUpdate.factor != 0 {
-        for (matrices, newCodes, rows, n, share) in [
-          (queryMatrices, work.queryCodes, work.queries, codesShared, 1),
+        for (matrices, newCodes, data, n, share) in [
+          (queryMatrices, work.queryCodes, work.queries, coders.size, 1),
           (keyMatrices, work.keyCodes, work.newKeys, 1, groupsPerHead),
         ] {
           try context.launch(
-            .updateBasis, groups: groups, .of(matrices), .of(newCodes), .of(rows), .int(n),
-            .int(share), .int(rank), .int(width), .float(Float(alternation.basisUpdate.factor)),
+            .updateBasis, groups: groups, .of(matrices), .of(newCodes), .of(data), .int(n),
+            .int(share), .int(rank), .int(shape.width), .float(Float(alternation.basisUpdate.factor)),
             .of(solver.basisScratch))
         }
       }
@@ -127,7 +144,7 @@
           SingularSystem(
             pivot: Int(status[4 * g + 2]),
             value: Double(Float(bitPattern: UInt32(bitPattern: status[4 * g + 3]))), order: rank),
-          Place(layer: layer, head: g, step: step))
+          place(g))
       }
       return (0..<groups).contains { status[4 * $0] != 0 }
     }
@@ -135,13 +152,13 @@
     /// q_hat and k_hat of every group; throws where k_hat is not finite.
     ///
     /// With `Breakdown.proceed` it does not throw.
-    func readCodes() throws -> (queries: [Tensor<Float>], keys: [Tensor<Float>]) {
+    private func readCodes() throws -> (queries: [Tensor<Float>], keys: [Tensor<Float>]) {
       let q = try context.download(work.queryCodes, nil, .control(.codes))
       let k = try context.download(work.keyCodes, nil, .control(.codes))
       let queries = (0..<groups).map { g in
         Tensor(
-          shape: [codesShared, rank],
-          elements: Array(q[g * codesShared * rank..<(g + 1) * codesShared * rank]))
+          shape: [coders.size, rank],
+          elements: Array(q[g * coders.size * rank..<(g + 1) * coders.size * rank]))
       }
       let keys = (0..<groups).map { g in
         Tensor(shape: [1, rank], elements: Array(k[g * rank..<(g + 1) * rank]))
@@ -152,7 +169,7 @@
         } else if parameters.breakdown == .stop {
           throw LRQKError.overflow(
             what: "k_hat", largestBefore: largestCodes[g],
-            Place(layer: layer, head: g, step: step))
+            place(g))
         }
       }
       return (queries, keys)

@@ -3,11 +3,12 @@
 // In:  the sizes of a layer. Out: room for one step's inputs, scores, lists and outputs.
 //
 // Nothing in here outlives a step. It is allocated once, because allocating takes a device long.
-// Only the scores and the marks grow, with A_K.
+// Only the scores grow, with A_K.
 
 #if OpenCL || CUDA
 
   import LRQK
+  import TieredMemory
 
   /// Device memory that a step overwrites.
   final class Workspace {
@@ -16,53 +17,35 @@
     let newValues: DeviceArray<Float>
     let queryCodes: DeviceArray<Float>
     let keyCodes: DeviceArray<Float>
-    /// Scores (H, room) and marks (holders, room): they grow with A_K.
+    /// Scores, (H, room): they grow with A_K.
     private(set) var scores: DeviceArray<Float>
-    private(set) var marks: DeviceArray<Int32>
     let gaps: DeviceArray<Float>
     let nans: DeviceArray<Int32>
-    /// The slots that each head attends to, and their weights, (H, k + w).
-    let slotsAttended: DeviceArray<Int32>
-    let weights: DeviceArray<Float>
-    let output: DeviceArray<Float>
-    /// Rows on their way between host and slots: 2 d numbers each.
-    let staging: DeviceArray<Float>
     let solver: SolverWorkspace?
 
     init(
-      _ context: GPUContext, queryHeads H: Int, keyValueHeads M: Int, groups: Int, holders: Int,
-      width d: Int, most: Int, room: Int, _ parameters: Parameters
+      _ context: GPUContext, _ shape: CacheShape, groups: Int, room: Int, _ parameters: Parameters
     ) throws {
-      let (k, w, r) = (parameters.selected, parameters.recent, parameters.rank)
+      let (H, M, d, r) = (
+        shape.queryHeads, shape.keyValueHeads, shape.width, parameters.rank
+      )
       queries = try context.array(H * d)
       newKeys = try context.array(M * d)
       newValues = try context.array(M * d)
       queryCodes = try context.array(H * r)
       keyCodes = try context.array(groups * r)
       scores = try context.array(H * room)
-      marks = try context.array(holders * room)
       gaps = try context.array(H)
       nans = try context.array(H)
-      slotsAttended = try context.array(H * (k + w))
-      weights = try context.array(H * (k + w))
-      output = try context.array(H * d)
-      staging = try context.array(2 * d * max(most, w))
       solver =
         parameters.hasLinearCodes
         ? nil
         : try SolverWorkspace(context, queryHeads: H, groups: groups, width: d, rank: r)
     }
 
-    /// New scores and marks for `room` tokens; the old ones hold nothing that is needed.
-    func grow(_ context: GPUContext, queryHeads: Int, holders: Int, room: Int) throws {
+    /// New scores for `room` tokens; the old ones hold nothing that is needed.
+    func grow(_ context: GPUContext, queryHeads: Int, room: Int) throws {
       scores = try context.array(queryHeads * room)
-      marks = try context.array(holders * room)
-      try clearMarks(context)
-    }
-
-    func clearMarks(_ context: GPUContext) throws {
-      try context.launch(
-        .fillInts, items: marks.count, .of(marks), .int(marks.count), .int(0))
     }
   }
 

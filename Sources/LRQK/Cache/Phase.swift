@@ -4,6 +4,8 @@
 //   dense        max(k, r) <= l <= k + w   codes exist, and all rows still fit: attention is full
 //   sparse       l > k + w and l >= r      codes choose k older tokens; the w newest are in the ring
 
+import TieredMemory
+
 /// How far a sequence has come.
 public enum Phase: Sendable {
   /// There are no codes yet, and everything is on the device.
@@ -19,5 +21,11 @@ extension Parameters {
   public func phase(length: Int) -> Phase {
     if length < max(selected, rank) { return .collecting }
     return length <= selected + recent ? .dense : .sparse
+  }
+
+  /// The sentence for a sequence that was attended to in full; nil where tokens were left out.
+  public func nothingSelected(tokens: Int) -> String? {
+    TieredMemory.nothingLeftOut(
+      tokens: tokens, smaller: ("k", selected), kept: ("w", recent), words: ("selected", "selects"))
   }
 }

@@ -3,13 +3,6 @@
 // In:  a value of one of LRQK's choices.
 // Out: the word that the command line takes for it, and back.
 
-/// Kebab case for a camel case raw value: perQueryHead is per-query-head.
-public func optionWord(_ rawValue: String) -> String {
-  rawValue.reduce(into: "") { word, c in
-    word += c.isUppercase ? "-\(c.lowercased())" : String(c)
-  }
-}
-
 extension Initialization {
   /// "randn:0", "top", "topcol", "spectral" or "given".
   public var word: String {

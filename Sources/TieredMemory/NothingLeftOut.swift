@@ -1,15 +1,7 @@
-// A budget that covers every token: the sentence that says so, and what would select.
+// A budget of rows that covers every token: the sentence that says so, and what would change it.
 //
 // In:  sizes, and how many tokens were in sight.
 // Out: a line for reports, or nil where some tokens were left out.
-
-extension Parameters {
-  /// The sentence for a sequence that was attended to in full; nil where tokens were left out.
-  public func nothingSelected(tokens: Int) -> String? {
-    nothingLeftOut(
-      tokens: tokens, smaller: ("k", selected), kept: ("w", recent), words: ("selected", "selects"))
-  }
-}
 
 /// "nothing was selected: k + w = 528 covers all 45 tokens, as full attention does; k below 29
 /// selects".

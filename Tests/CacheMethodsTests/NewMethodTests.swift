@@ -1,0 +1,59 @@
+// A new selecting method in one file: every n-th older token. This file is all that it takes, and it
+// uses what any package can use. A method of our own has a line in `cacheMethods` beside its file.
+
+import CacheMethods
+import TieredMemory
+import Tensors
+import Testing
+import Transformers
+
+/// Attends to the k newest multiples of n among the older tokens.
+struct EveryNth: SelectingMethod, RowSelector {
+  static let name = "every-nth"
+  static let summary = "the k newest older tokens whose number is a multiple of n"
+  static let optionList =
+    [MethodOption("n", "tokens between two selected ones", defaultValue: "3")]
+    + RowBudget.optionList
+  let n: Int
+  let budget: RowBudget
+
+  init(_ given: MethodOptions) throws(MethodError) {
+    n = try given.integer("n", in: 1...1000) ?? 3
+    budget = try RowBudget(given)
+  }
+
+  var options: [(name: String, value: String)] { [("n", "\(n)")] + budget.options }
+
+  func selector(for layer: LayerShape) -> EveryNth { self }
+
+  func choose(
+    _ queries: Tensor<Float>, among candidates: Range<Int>, rows: ResidentRows<Float>
+  ) -> [[Int]] {
+    let tokens = candidates.filter { $0.isMultiple(of: n) }.suffix(budget.selected)
+    return Array(repeating: Array(tokens), count: queries.rows)
+  }
+}
+
+struct NewMethodTests {
+  @Test func `a method in one file attends, moves and counts as the others do`() throws {
+    let layer = Layer(4, 2, 8)
+    let rows = Rows(layer, tokens: 40)
+    let method = try cacheMethod("every-nth:n=4,k=5,w=3", among: [EveryNth.self])
+    #expect(method.description == "every-nth:n=4,k=5,w=3,transfers=per-query-head")
+    let run = try Run(method.makeCache(for: layer.shape), rows, prompt: 20)
+    #expect(run.residentBytes[0] == method.bytes(tokens: 20, layer: layer.shape).device)
+    for (t, step) in zip(20..., run.steps) {
+      let older = Array((0...t - 3).filter { $0.isMultiple(of: 4) }.suffix(5))
+      let attended = older + [t - 2, t - 1, t]
+      #expect(step.attended == Array(repeating: attended, count: 4))
+      for h in 0..<4 {
+        #expect(step.attention.row(h) == rows.attention(h, t, over: attended))
+      }
+      #expect(step.hitRows + step.missedRows == 4 * older.count)
+    }
+    // 20, 24, 28, 32 and 36 become candidates in turn, once for each of four owners.
+    let misses = run.events.filter { $0.reason == .miss }
+    #expect(misses.reduce(0) { $0 + $1.rows } == 4 * 5)
+    #expect(misses.allSatisfy { $0.bytes == $0.rows * layer.rowBytes })
+  }
+}
