@@ -3,8 +3,8 @@
  * In:  tensors as a pointer and their sizes, row-major, the last axis contiguous; float is IEEE binary32.
  * Out: a status; results in arrays that the caller owns.
  *
- * Two parts. KERNELS: one plain function for each stage of the method, so that the author of a GPU kernel can
- * compare stage by stage. CACHE: the whole method behind a handle: a prompt, then one token after another, and
+ * Two parts. KERNELS: one plain function for each step of the method, so that the author of a GPU kernel can
+ * compare step by step. CACHE: the whole method behind a handle: a prompt, then one token after another, and
  * the ledger of everything that was copied. Docs/c-library.md is the page about building and linking;
  * Notebooks/lrqk.py is the same interface for Python.
  *
@@ -34,9 +34,8 @@
  *              an address, so that a closed or invented one gets a status and never a crash), and OpenBLAS,
  *              which the library sets to one thread; heads run concurrently instead.
  *   Bits       for the same inputs all results are the same on every machine and for every number of
- *              threads: they are in reference order, fixed chains of fused multiply-adds. Exceptions, marked
- *              [LAPACK]: the closed-form maps, whose last bits depend on the processor, and
- *              LRQK_ARITHMETIC_LIBRARY.
+ *              threads: they are in reference order, fixed chains of fused multiply-adds. Exceptions, marked [LAPACK]: the closed-form maps,
+ *              whose last bits depend on the processor, and LRQK_ARITHMETIC_LIBRARY.
  */
 #ifndef LRQK_H
 #define LRQK_H
@@ -72,13 +71,13 @@ const char *lrqk_version(void);
 
 /* Which kernels OpenBLAS runs in this process: "OpenBLAS 0.3.21, kernels of core type Haswell". On a
  * processor that it does not know OpenBLAS takes its oldest ones, a fifth of the speed, without a word; the
- * line then continues with the setting to make before the process starts. A library cannot change it: OpenBLAS
+ * line then goes on with the setting to make before the process starts. A library cannot change it: OpenBLAS
  * chooses when it is loaded. Never NULL; not to be freed. */
 const char *lrqk_openblas(void);
 
 /* ---- Kernels ----------------------------------------------------------------------------------------- */
 
-/* Stage 2, prefill: one sweep over all rows (Gauss-Seidel).
+/* Step 2, prefill: one sweep over all rows (Gauss-Seidel).
  *
  *   B_Q = (A_Q'A_Q)^-1 A_Q'Q    B_K = (A_K'A_K)^-1 A_K'K                       (' is the transpose here)
  *   W_Q' = (A_K'A_K + lambda_q B_Q B_Q')^-1 (A_K'K + lambda_q B_Q)             A_Q_new = Q W_Q
@@ -93,7 +92,7 @@ lrqk_status lrqk_sweep_rowwise(
     const float *A_K, double lambda_q, double lambda_k, float *B_Q, float *B_K, float *W_Q, float *W_K,
     float *A_Q_new, float *A_K_new, char *message, size_t message_size);
 
-/* Stage 2, the same sweep in d by d space (the Gram identity): with A_Q = Q W_Q, A_K = K W_K,
+/* Step 2, the same sweep in d by d space (the Gram identity): with A_Q = Q W_Q, A_K = K W_K,
  * A'A = W'GW and A'X = W'G, so rows are not needed.
  *
  * In: G_Q = Q'Q and G_K = K'K (d, d), W_Q and W_K (d, r); r <= d. Out: B_Q, B_K (r, d), W_Q_new, W_K_new (d, r).
@@ -103,7 +102,7 @@ lrqk_status lrqk_sweep_gram(
     double lambda_q, double lambda_k, float *B_Q, float *B_K, float *W_Q_new, float *W_K_new, char *message,
     size_t message_size);
 
-/* Stages 3 and 4, decode: codes of a new token, then the released update of the bases.
+/* Steps 3 and 4, decode: codes of a new token, then the released update of the bases.
  *
  * In: q (G, d) and k (d) of the token; B_Q, B_K (r, d); for each of the G query heads the codes and keys of its
  * selected rows, A_Omega (G, n, r) and K_Omega (G, n, d); r <= d. The solver alternates `iterations` times
@@ -115,12 +114,12 @@ lrqk_status lrqk_decode_codes(
     double lambda_2, float *q_hat, float *k_hat, float *B_Q_new, float *B_K_new, char *message,
     size_t message_size);
 
-/* Stage 5: scores (H, c) = q_hat (H, r) times A_K (c, r) transposed; each is one chain over r. */
+/* Step 5: scores (H, c) = q_hat (H, r) times A_K (c, r) transposed; each is one chain over r. */
 lrqk_status lrqk_proxy_scores(
     int64_t H, int64_t c, int64_t r, const float *A_K, const float *q_hat, float *scores, char *message,
     size_t message_size);
 
-/* Stage 6: the k largest of each head's scores (H, c); the larger first, then the lower index; -0 equals +0.
+/* Step 6: the k largest of each head's scores (H, c); the larger first, then the lower index; -0 equals +0.
  *
  * k <= c. Scores may be infinite, not NaN. Out: indices (H, k), ascending; gaps (H), the score of place k minus
  * that of place k + 1 (infinite for k = c, 0 where only the rule for ties decided), or NULL. */
@@ -128,7 +127,7 @@ lrqk_status lrqk_top_k(
     int64_t H, int64_t c, int64_t k, const float *scores, int32_t *indices, float *gaps, char *message,
     size_t message_size);
 
-/* Stage 7: hit and miss. What has to move so that the needed tokens lie in a holder's slots.
+/* Step 7: hit and miss. What has to move so that the needed tokens lie in a holder's slots.
  *
  * In: resident (S), the token in each slot or -1, no token twice; needed (k), ascending, k <= S. A needed token
  * that is resident keeps its slot; slots of tokens no longer needed become free; missed tokens, ascending, take
@@ -138,7 +137,7 @@ lrqk_status lrqk_plan(
     int64_t S, int64_t k, const int32_t *resident, const int32_t *needed, int64_t *missed_count,
     int32_t *missed, int32_t *slots, int32_t *new_resident, char *message, size_t message_size);
 
-/* Stage 7: copies rows. Row tokens[i] of K_host and V_host (l, d) goes to row slots[i] of K_dev and V_dev (S, d),
+/* Step 7: copies rows. Row tokens[i] of K_host and V_host (l, d) goes to row slots[i] of K_dev and V_dev (S, d),
  * for i < m; m may be 0. Rows are moved bit for bit, NaN included, in place: the other slots are left alone. No
  * slot twice. The arrays of the device must overlap neither each other nor those of the host. */
 lrqk_status lrqk_gather(
@@ -146,10 +145,10 @@ lrqk_status lrqk_gather(
     const int32_t *tokens, const int32_t *slots, float *K_dev, float *V_dev, char *message,
     size_t message_size);
 
-/* Stage 8: out (H, d) = softmax(q K^T / sqrt(d)) V over the rows that each head names.
+/* Step 8: out (H, d) = softmax(q K^T / sqrt(d)) V over the rows that each head names.
  *
  * In: q (H, d); K, V (M, S, d), the slots of each key/value head; slots (H, n), in the order in which the sums
- * run (the method has ascending tokens). M divides H. Rows that no head names are not looked at. */
+ * run (the method has ascending tokens). M divides H. Rows that nobody names are not looked at. */
 lrqk_status lrqk_sparse_attention(
     int64_t H, int64_t M, int64_t S, int64_t n, int64_t d, const float *q, const float *K, const float *V,
     const int32_t *slots, float *out, char *message, size_t message_size);
@@ -159,7 +158,7 @@ lrqk_status lrqk_dense_attention(
     int64_t H, int64_t M, int64_t l, int64_t d, const float *q, const float *K, const float *V, float *out,
     char *message, size_t message_size);
 
-/* Rotary embedding: element pairs (i, i + d/2) rotate by positions[t] base^(-2i/d). x, y (n, H, d), positions (n)
+/* Rotary embedding: element pairs (i, i + d/2) turn by positions[t] base^(-2i/d). x, y (n, H, d), positions (n)
  * from 0; d even; base >= 1. Angles are products in float, their cosines and sines are rounded from double
  * (the C library's: last bits may differ from one libm to another). */
 lrqk_status lrqk_rope(
@@ -173,7 +172,7 @@ lrqk_status lrqk_rms_norm(
 
 /* LRKV, decoding over factors: head h has keys K + C_K[:, h] U_K[h] and values V + C_V[:, h] U_V[h], which are
  * never built. q (H, d); K, V (l, d), shared; C_K, C_V (l, H, r); U_K, U_V (H, r, d); out (H, d). Positions are the
- * caller's: rotated into q and K, or nowhere. */
+ * caller's: turned into q and K, or nowhere. */
 lrqk_status lrqk_lrkv_attention(
     int64_t H, int64_t l, int64_t d, int64_t r, const float *q, const float *K, const float *V,
     const float *C_K, const float *C_V, const float *U_K, const float *U_V, float *out, char *message,
@@ -222,7 +221,7 @@ typedef enum lrqk_basis_update {
   LRQK_BASIS_UPDATE_FROZEN = 3      /* nothing */
 } lrqk_basis_update;
 
-/* Which heads have codes, or rows, of their own. */
+/* Who has codes, or rows, of its own. */
 typedef enum lrqk_sharing {
   LRQK_PER_QUERY_HEAD = 1,    /* every query head, as released */
   LRQK_PER_KEY_VALUE_HEAD = 2 /* the G query heads of a group share */
@@ -253,7 +252,7 @@ typedef enum lrqk_breakdown {
   LRQK_BREAKDOWN_PROCEED = 2 /* go on with what comes out, NaN included, as the released code does */
 } lrqk_breakdown;
 
-/* All choices of a cache. lrqk_options_init fills in a preset; the sizes are yours. */
+/* Everything that a cache can be told. lrqk_options_init fills in a preset; the sizes are yours. */
 typedef struct lrqk_options {
   int64_t query_heads;       /* H, of all sequences of a batch together */
   int64_t key_value_heads;   /* M, which divides H */
@@ -328,7 +327,7 @@ lrqk_status lrqk_cache_extend_prompt_from(
  * decoded tokens have made it long enough; until then attention is full. */
 lrqk_status lrqk_cache_complete_prompt(lrqk_cache cache);
 
-/* One decode step: q (H, d), k and v (M, d) of the new token; attention (H, d) comes out. Stages 3 to 8. */
+/* One decode step: q (H, d), k and v (M, d) of the new token; attention (H, d) comes out. Steps 3 to 8. */
 lrqk_status lrqk_cache_decode(
     lrqk_cache cache, const float *q, const float *k, const float *v, float *attention);
 
@@ -346,8 +345,8 @@ typedef struct lrqk_cache_info {
   int64_t key_value_heads; /* M */
   int64_t width;           /* d */
   int64_t rank;            /* r */
-  int64_t codes;           /* heads with codes of their own: H or M */
-  int64_t holders;         /* heads with rows of their own: H or M */
+  int64_t codes;           /* who has codes of its own: H or M */
+  int64_t holders;         /* who has rows of its own: H or M */
   int64_t tokens;          /* l so far */
   int64_t steps;           /* decode steps so far */
   int64_t recent_first;    /* the recent tokens, always on the device; none while collecting */
@@ -454,10 +453,9 @@ lrqk_status lrqk_cache_ledger_events(
 /* The decode-step kernel: a prompt of l tokens, then T steps, with a cache that lives for this call.
  *
  * In: Q (H, l + T, d), K and V (M, l + T, d): prompt first. Out, step by step: selected (T, H, n), ascending, -1
- * behind the last where fewer were chosen, with n = k, or H/M k with LRQK_SUPPORT_GROUP; missed (T, holders),
- * rows that came from the host, where holders is H or, with transfers per key/value head, M; attention
- * (T, H, d). Not with LRQK_INITIALIZATION_GIVEN. While collecting, a head's row of `selected` is all -1: every
- * token is attended to. */
+ * behind the last where fewer were chosen, with n = k, or H/M k with LRQK_SUPPORT_GROUP; missed (T, holders), rows that came from the host, where holders is H
+ * or, with transfers per key/value head, M; attention (T, H, d). Not with LRQK_INITIALIZATION_GIVEN. While
+ * collecting, a head's row of `selected` is all -1: every token is attended to. */
 lrqk_status lrqk_decode_steps(
     const lrqk_options *options, int64_t l, int64_t T, const float *Q, const float *K, const float *V,
     int32_t *selected, int64_t *missed, float *attention, char *message, size_t message_size);
