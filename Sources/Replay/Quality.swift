@@ -13,7 +13,7 @@ import Tensors
 
 /// How good one step was, over all heads of the batch.
 public struct StepQuality: Sendable, Equatable, Encodable {
-  /// From 1.
+  /// The number of the step, from 1.
   public let step: Int
   /// Rows that the holders of rows need, recent ones not counted: the selected rows of every query
   /// head, or of every key/value head's union of sets where rows are shared.

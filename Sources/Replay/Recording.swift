@@ -36,7 +36,7 @@ public struct ReplayError: Error, Equatable, CustomStringConvertible {
 
 /// A recording on disk.
 public struct Recording: Sendable {
-  /// The file.
+  /// The file that was opened.
   public let file: SafetensorsFile
   /// Which computation it records.
   public let kind: RecordingKind

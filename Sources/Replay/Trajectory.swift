@@ -17,7 +17,7 @@ public import TieredMemory
 public struct TrajectoryReplay<E: Scalar>: Sendable {
   /// Sizes and choices that ran.
   public let plan: ReplayPlan
-  /// Sequences.
+  /// How many sequences the recording has.
   public let batch: Int
   /// Query and key/value heads of one sequence.
   public let heads: (query: Int, keyValue: Int)
@@ -39,7 +39,7 @@ public struct TrajectoryReplay<E: Scalar>: Sendable {
   public internal(set) var final: [(name: String, tensor: Tensor<E>)] = []
   /// Fit of the prompt after each sweep.
   public internal(set) var sweeps: [SweepReport] = []
-  /// Every copy.
+  /// Every copy between host and device, in order.
   public internal(set) var events: [TransferEvent] = []
   /// Live device buffers at the end.
   public internal(set) var buffers: [DeviceTier.LiveBuffer] = []

@@ -11,8 +11,7 @@ extension Parameters {
   }
 }
 
-/// "nothing was selected: k + w = 528 covers all 45 tokens, as full attention does; k below 29
-/// selects".
+/// "nothing was selected: k + w = 528 covers all 45 tokens, ...; k below 29 selects".
 ///
 /// `smaller` is the option whose value would have to be smaller, `kept` the one that is attended to
 /// beside it, if any, `words` what the method does to tokens: past and present. Nil where `tokens`,
