@@ -50,8 +50,7 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
 }
 
 extension CacheMethod {
-  /// The text that `cacheMethod` makes this method from:
-  /// "topk:k=512,w=16,transfers=per-query-head".
+  /// The text that makes this method again: "topk:k=512,w=16,transfers=per-query-head".
   public var description: String {
     let pairs = options.map { "\($0.name)=\($0.value)" }.joined(separator: ",")
     return pairs.isEmpty ? Self.name : "\(Self.name):\(pairs)"
@@ -110,8 +109,7 @@ public struct CacheBytes: Sendable, Equatable {
   public var deviceCodes: Int
   /// Everything on the host.
   public var host: Int
-  /// True where `deviceRows` is the most that it can be: heads that share rows may want the same
-  /// ones.
+  /// True where `deviceRows` is an upper bound: heads that share rows may want the same ones.
   public var isUpperBound: Bool
 
   /// So many bytes.

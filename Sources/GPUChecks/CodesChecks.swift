@@ -187,7 +187,7 @@
       _ name: String, _ preset: Preset = .paper, prompt: Int = 700,
       _ change: (inout Parameters) throws -> Void
     ) -> KernelCheck {
-      let parameters = choices(preset, 5, 40, 9, change)
+      let parameters = layerParameters(preset, 5, 40, 9, change)
       return KernelCheck(
         "prefill", name, needsDoubles: true, comparePrefill(parameters, prompt: prompt))
     }

@@ -77,10 +77,10 @@
     /// The two presets over 300 steps with grouped-query heads, four to a key/value head.
     package static let long: [LayerCase] = [
       LayerCase(
-        "paper, 300 steps", choices(.paper, 8, 24, 8), prompt: 200,
+        "paper, 300 steps", layerParameters(.paper, 8, 24, 8), prompt: 200,
         steps: 300),
       LayerCase(
-        "recommended, 300 steps", choices(.recommended, 8, 24, 8),
+        "recommended, 300 steps", layerParameters(.recommended, 8, 24, 8),
         prompt: 200, steps: 300),
     ]
 
@@ -88,7 +88,7 @@
       _ name: String, _ preset: Preset = .paper, prompt: Int = 70, width: Int = 16,
       rank: Int = 4, queryHeads: Int = 4, _ change: (inout Parameters) throws -> Void = { _ in }
     ) -> LayerCase {
-      let parameters = choices(preset, rank, 12, 5, change)
+      let parameters = layerParameters(preset, rank, 12, 5, change)
       return LayerCase(
         name, parameters, prompt: prompt, steps: 24, queryHeads: queryHeads, width: width, seed: 8)
     }
@@ -121,7 +121,7 @@
   }
 
   /// A preset's choices at these sizes, changed.
-  func choices(
+  func layerParameters(
     _ preset: Preset, _ rank: Int, _ selected: Int, _ recent: Int,
     _ change: (inout Parameters) throws -> Void = { _ in }
   ) -> Parameters {

@@ -21,6 +21,12 @@ private let products = Choice(
     p.arithmetic = text == "nearby" ? .reference : .library
   }, write: { p, _ in p.arithmetic == .reference ? "nearby" : "faraway" })
 
+private func golden(_ name: String) throws -> Recording {
+  let tests = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "..")
+  return try Recording(
+    path: tests.appending(path: "ReplayTests/Golden/\(name).safetensors").path())
+}
+
 @Suite struct AddedChoiceTests {
   private func withRow(_ body: () throws -> Void) rethrows {
     try Choice.$added.withValue([products], operation: body)
@@ -61,14 +67,35 @@ private let products = Choice(
 
       var options = ReplayOptions()
       for (name, text) in given.texts { options[name] = text }
-      let root = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..")
-      let recording = try Recording(
-        path: root.appending(path: "Tests/ReplayTests/Golden/prefill-r8.safetensors").path())
+      let recording = try golden("prefill-r8")
       let (replay, plan) = try SingleCallReplay<Float>.prefill(recording, options)
       #expect(plan.parameters.arithmetic == .library)
       #expect(plan.parameters.words(.prompt).contains { $0 == ("products", "faraway") })
       let report = try JSONReport(recording, plan, replay).text(pretty: false)
       #expect(report.contains("\"products\":\"faraway\""))
+    }
+  }
+}
+
+@Suite struct ChoiceAgreementTests {
+  @Test(arguments: ["rowwise", "gram", "spectral"], ["alternating", "linear"])
+  func `a replay and a method refuse the same choices`(_ solver: String, _ map: String) throws {
+    let recording = try golden("trajectory-gqa")
+    for (name, text) in [
+      ("initialization", "top"), ("sweeps", "3"), ("sweeps", "0"), ("sweep-tolerance", "0"),
+      ("weighted-update", "jacobi"), ("weights", "2/2/1/1"), ("weights", "1/1/2/2"),
+      ("weights", "1/1/1/1"), ("basis-update", "frozen"), ("basis-update", "damped:-1"),
+      ("alternations", "3"), ("alternations", "0"), ("alternation-tolerance", "0"),
+      ("map-refresh", "4"), ("map-refresh", "0"), ("code-sharing", "per-key-value-head"),
+      ("candidates", "all"), ("transfers", "per-key-value-head"), ("support", "group"),
+      ("support", "own"), ("ridge", "0"), ("ridge", "-1"), ("on-breakdown", "proceed"),
+    ] {
+      let method = try? cacheMethod("lrqk:solver=\(solver),code-map=\(map),\(name)=\(text)")
+      var options = ReplayOptions()
+      (options.preset, options["solver"], options["code-map"]) = (.paper, solver, map)
+      options[name] = text
+      let plan = try? ReplayPlan(recording, options, width: 32)
+      #expect((method == nil) == (plan == nil), "\(name)=\(text)")
     }
   }
 }

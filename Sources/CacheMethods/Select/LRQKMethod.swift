@@ -19,7 +19,7 @@ public import Transformers
 
 /// LRQK with any of its choices.
 public struct LRQKMethod: LRQKVariant {
-  /// "lrqk".
+  /// What the command line calls it.
   public static let name = "lrqk"
   /// What `lrqk methods` says of it.
   public static let summary = "codes choose k older rows for each head, misses come from the host"
@@ -30,7 +30,7 @@ public struct LRQKMethod: LRQKVariant {
   public init(_ lrqk: LRQKOptions) { self.lrqk = lrqk }
 }
 
-/// A method whose layers are LRQK's cache: a name, and what it does otherwise.
+/// A method whose layers are LRQK's cache: a name, and what it does in its own way.
 public protocol LRQKVariant: CacheMethod {
   /// Sizes and choices.
   var lrqk: LRQKOptions { get }
@@ -121,10 +121,8 @@ struct LRQKLayer: KeyValueCache {
 /// What one layer of LRQK holds after a prompt of l tokens.
 ///
 ///     l < max(k, r)   collecting: M l rows on the device, nothing else
-///     otherwise       device rows    holders · (w + max(k, n))   n = k, or the union of a group's
-///                                                                sets
-///                     device codes   groups · ((l + 256) r + 2 r d), and with a refresh 2 d² in
-///                                    Double
+///     l ≥ max(k, r)   device rows    holders · (w + max(k, n)), n = k or a union of a group's sets
+///                     device codes   groups · ((l + 256) r + 2 r d), 2 d² Doubles with a refresh
 ///                     host rows      M · l; M · k while l < k + w
 ///
 /// With rows per key/value head n is at most min(G k, candidates), known only from the data.

@@ -14,7 +14,7 @@ public import LRQK
 
 /// LRQK that moves every selected row at every step.
 public struct LRQKNoHitMissMethod: LRQKVariant {
-  /// "lrqk-no-hit-miss".
+  /// What the command line calls it.
   public static let name = "lrqk-no-hit-miss"
   /// What `lrqk methods` says of it.
   public static let summary = "as lrqk, but every selected row comes from the host at every step"

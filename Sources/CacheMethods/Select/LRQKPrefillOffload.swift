@@ -18,7 +18,7 @@ public import Transformers
 
 /// LRQK, parked on the host between prompt and first step.
 public struct LRQKPrefillOffloadMethod: LRQKVariant {
-  /// "lrqk-prefill-offload".
+  /// What the command line calls it.
   public static let name = "lrqk-prefill-offload"
   /// What `lrqk methods` says of it.
   public static let summary = "as lrqk, but rows and codes wait on the host for the first step"

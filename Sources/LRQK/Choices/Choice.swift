@@ -24,7 +24,7 @@ public enum ChoiceError: Error, Equatable {
   case partWithoutEffect(String)
 }
 
-/// One choice.
+/// One choice: its name, its meaning, and how it is read and written.
 public struct Choice: Sendable {
   /// What texts look like.
   public enum Form: Sendable, Equatable {
@@ -42,7 +42,7 @@ public struct Choice: Sendable {
   public struct Parts: OptionSet, Sendable {
     /// The factorisation of a prompt.
     public static let prompt = Parts(rawValue: 1)
-    /// Decode steps.
+    /// Decode steps, without the prompt before them.
     public static let steps = Parts(rawValue: 2)
     /// A whole answer.
     public static let all: Parts = [.prompt, .steps]
@@ -117,8 +117,7 @@ public struct Choice: Sendable {
     return nil
   }
 
-  /// "is none of: rowwise, gram, spectral": the end of the sentence about a text that cannot be
-  /// read.
+  /// "is none of: rowwise, gram, spectral": the end of the sentence about an unreadable text.
   public var demand: String {
     switch form {
     case .words(let words): "is none of: \(words.joined(separator: ", "))"
@@ -142,7 +141,7 @@ public struct Choice: Sendable {
   /// Rows that a test adds to the table, to see that every reader takes them.
   @TaskLocal package static var added: [Choice] = []
 
-  /// The table.
+  /// The rows of the table, in its order.
   public static var all: [Choice] { table + added }
 
   /// The same choices as they have to be read: those first that decide which others exist.

@@ -86,8 +86,8 @@ public struct RefreshSteps: Sendable, Equatable, ExpressibleByIntegerLiteral {
 public struct AlternationIterations: Sendable, Equatable {
   /// At most this many alternations, 1 or more.
   public let limit: Int
-  /// They stop when the mean squared change of k_hat, over all heads together (quirk Q11), is below
-  /// this.
+  /// They stop when the mean squared change of k_hat, over all heads together (quirk Q11), is
+  /// below this number.
   public let tolerance: Double
 
   /// Two alternations, or one if it changes little.
@@ -115,7 +115,7 @@ public struct AlternationWeights: Sendable, Equatable {
   /// lambda_2, of ‖q_hat A_Omegaᵀ − q K_Omegaᵀ‖².
   public let selectedProducts: Double
 
-  /// Both 1.
+  /// Both weights are 1, as released.
   public init() { (selfProduct, selectedProducts) = (1, 1) }
 
   /// Throws `LRQKError.parameter` unless both are finite and not negative.

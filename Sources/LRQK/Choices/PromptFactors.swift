@@ -109,7 +109,7 @@ public struct SweepWeights: Sendable, Equatable {
   /// lambda_K, of ‖K − A_K B_K‖².
   public let keys: Double
 
-  /// Both 1.
+  /// Both weights are 1, as released.
   public init() { (queries, keys) = (1, 1) }
 
   /// Throws `LRQKError.parameter` unless both are finite and not negative.
