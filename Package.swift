@@ -21,6 +21,7 @@ let package = Package(
     .library(name: "LRQK", type: .dynamic, targets: ["LRQKLibrary"]),
     .library(name: "LRQKModule", targets: ["LRQK"]),
     .library(name: "Replay", targets: ["Replay"]),
+    .library(name: "Tokenizers", targets: ["Tokenizers"]),
     .library(name: "Transformers", targets: ["Transformers"]),
     .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
     .library(name: "CacheMethods", targets: ["CacheMethods"]),
@@ -48,7 +49,7 @@ let package = Package(
     .target(name: "CMappedFiles"),
     .target(
       name: "Tensors", dependencies: ["CLinearAlgebra", "CFusedChains", "CMappedFiles"],
-      swiftSettings: strict),
+      exclude: ["README.md"], swiftSettings: strict),
     // How results are written: tables, numbers, JSON, pictures.
     .target(name: "Reports", exclude: ["README.md"], swiftSettings: strict),
     .target(name: "TieredMemory", dependencies: ["Tensors"], swiftSettings: strict),
@@ -58,12 +59,15 @@ let package = Package(
       exclude: ["README.md"],
       swiftSettings: strict),
     .target(
+      name: "Tokenizers", dependencies: ["Tensors"], exclude: ["README.md"],
+      swiftSettings: strict),
+    .target(
       name: "Transformers",
       dependencies: [
-        "Tensors", "TieredMemory", "LRQK",
+        "Tensors", "TieredMemory",
         .product(name: "RealModule", package: "swift-numerics"),
       ],
-      swiftSettings: strict),
+      exclude: ["README.md"], swiftSettings: strict),
     .target(
       name: "ChatTemplates", dependencies: ["Tensors"], exclude: ["README.md"],
       swiftSettings: strict),
@@ -71,12 +75,12 @@ let package = Package(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
       swiftSettings: strict),
     .target(
-      name: "Tasks", dependencies: ["Reports", "Tensors", "Transformers"], exclude: ["README.md"],
+      name: "Tasks", dependencies: ["Reports", "Tensors", "Tokenizers"], exclude: ["README.md"],
       swiftSettings: strict),
     .target(
       name: "Training",
       dependencies: [
-        "Reports", "Tensors", "Transformers", "Tasks",
+        "Reports", "Tensors", "Tokenizers", "Transformers", "Tasks",
         .product(name: "RealModule", package: "swift-numerics"),
       ],
       exclude: ["README.md"],
@@ -84,7 +88,7 @@ let package = Package(
     .target(
       name: "Evaluation",
       dependencies: [
-        "Reports", "Tensors", "TieredMemory", "Transformers", "CacheMethods", "Tasks",
+        "Reports", "Tensors", "TieredMemory", "Tokenizers", "Transformers", "CacheMethods", "Tasks",
       ],
       exclude: ["README.md"],
       swiftSettings: strict),
@@ -114,7 +118,7 @@ let package = Package(
     .executableTarget(
       name: "LRQKTool",
       dependencies: [
-        "Tensors", "TieredMemory", "LRQK", "Replay", "Transformers", "ChatTemplates",
+        "Tensors", "TieredMemory", "LRQK", "Replay", "Tokenizers", "Transformers", "ChatTemplates",
         "CacheMethods", "Reports", "Tasks", "Evaluation", "Training", "Conformance",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -145,9 +149,12 @@ let package = Package(
       resources: [.copy("Golden"), .copy("Captures")],
       swiftSettings: strict),
     .testTarget(
+      name: "TokenizersTests", dependencies: ["TestSupport", "Tokenizers", "Tensors"],
+      exclude: ["make_tokenizers.py"], resources: [.copy("Fixtures")], swiftSettings: strict),
+    .testTarget(
       name: "TransformersTests",
       dependencies: ["TestSupport", "Transformers", "LRQK", "Tensors", "TieredMemory"],
-      exclude: ["make_checkpoints.py", "make_tokenizers.py"], resources: [.copy("Fixtures")],
+      exclude: ["make_checkpoints.py"], resources: [.copy("Fixtures")],
       swiftSettings: strict),
     .testTarget(
       name: "ChatTemplatesTests", dependencies: ["TestSupport", "ChatTemplates", "Tensors"],
@@ -157,13 +164,13 @@ let package = Package(
       dependencies: ["CacheMethods", "Transformers", "LRQK", "Tensors", "TieredMemory"],
       swiftSettings: strict),
     .testTarget(
-      name: "TasksTests", dependencies: ["TestSupport", "Tasks", "Transformers"],
+      name: "TasksTests", dependencies: ["TestSupport", "Tasks", "Tokenizers"],
       swiftSettings: strict),
     .testTarget(
       name: "EvaluationTests",
       dependencies: [
-        "TestSupport", "Evaluation", "Tasks", "CacheMethods", "Transformers", "Tensors",
-        "TieredMemory",
+        "TestSupport", "Evaluation", "Tasks", "CacheMethods", "Tokenizers", "Transformers",
+        "Tensors", "TieredMemory",
       ],
       exclude: ["make_needles_logits.py", "make_tiny.py"], resources: [.copy("Fixtures")],
       swiftSettings: strict),
@@ -172,7 +179,9 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "TrainingTests",
-      dependencies: ["TestSupport", "Training", "Tasks", "Transformers", "Tensors"],
+      dependencies: [
+        "TestSupport", "Training", "Tasks", "Tokenizers", "Transformers", "Tensors",
+      ],
       swiftSettings: strict),
     // The GPU backend against the CPU reference; empty without a trait. GPUChecks is what the tests
     // and the program gpu-check, which runs on machines without Swift, have in common.

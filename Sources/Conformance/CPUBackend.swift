@@ -168,13 +168,13 @@ package struct CPUBackend: KernelBackend {
 
   private func rope(_ x: Arguments) -> [NamedTensor] {
     let (heads, cosines, sines) = (x.slices("x"), x["cosines"], x["sines"])
-    let turned = heads.enumerated().flatMap { t, rows in
-      RotaryTurns(
+    let rotated = heads.enumerated().flatMap { t, rows in
+      Rotations(
         cosines: cosines.rows(t..<t + 1), sines: sines.rows(t..<t + 1),
         widths: [2 * cosines.columns]
-      ).turn(rows).elements
+      ).rotate(rows).elements
     }
-    return [NamedTensor("y", x.axes("x"), reals: turned.map(Double.init))]
+    return [NamedTensor("y", x.axes("x"), reals: rotated.map(Double.init))]
   }
 
   private func norm(_ x: Arguments) -> [NamedTensor] {

@@ -8,6 +8,7 @@ package import CacheMethods
 import Foundation
 import Reports
 import TieredMemory
+package import Tokenizers
 package import Transformers
 
 /// One answer as a JSON object; its keys are a contract with scripts (Docs/models.md).

@@ -19,6 +19,7 @@ package import CacheMethods
 import Foundation
 import Tensors
 import TieredMemory
+package import Tokenizers
 package import Transformers
 
 /// Which stretches of a text are scored.

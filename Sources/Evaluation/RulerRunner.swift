@@ -16,6 +16,7 @@
 
 package import CacheMethods
 package import Tasks
+package import Tokenizers
 package import Transformers
 
 /// Runs tasks under cache methods.

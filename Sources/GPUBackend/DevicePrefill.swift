@@ -27,7 +27,7 @@
     initial: [InitialCodes<Float>]? = nil, layer: Int = 0, on context: GPUContext
   ) throws -> PromptState {
     let (H, M) = (queries.count, keys.count)
-    guard M >= 1, H >= M, H % M == 0, keys[0].rank == 2 else {
+    guard M >= 1, H >= M, H % M == 0, keys[0].axisCount == 2 else {
       throw LRQKError.parameter("\(H) query heads cannot share \(M) key/value heads evenly")
     }
     let (l, d, r, k) = (keys[0].rows, keys[0].columns, parameters.rank, parameters.selected)

@@ -170,7 +170,7 @@
     ) throws -> Tensor<Float> {
       let (H, d, n) = (queries.rows, queries.columns, slots.columns)
       try requireSizes(
-        keys.rank == 3 && keys.shape == values.shape && keys.columns == d
+        keys.axisCount == 3 && keys.shape == values.shape && keys.columns == d
           && H % max(keys.shape[0], 1) == 0 && slots.rows == H && n > 0,
         "q \(queries.shape), K \(keys.shape), V \(values.shape), slots \(slots.shape)")
       let S = keys.shape[1]
@@ -191,7 +191,7 @@
     public func denseAttention(
       queries: Tensor<Float>, keys: Tensor<Float>, values: Tensor<Float>
     ) throws -> Tensor<Float> {
-      try requireSizes(keys.rank == 3, "K (M, l, d), not \(keys.shape)")
+      try requireSizes(keys.axisCount == 3, "K (M, l, d), not \(keys.shape)")
       let all = (0..<Int32(keys.shape[1])).map { $0 }
       return try sparseAttention(
         queries: queries, keys: keys, values: values,
@@ -243,7 +243,7 @@
     public func rope(
       _ x: Tensor<Float>, cosines: Tensor<Float>, sines: Tensor<Float>
     ) throws -> Tensor<Float> {
-      try requireSizes(x.rank == 3, "x (n, H, d), not \(x.shape)")
+      try requireSizes(x.axisCount == 3, "x (n, H, d), not \(x.shape)")
       let (n, H, d) = (x.shape[0], x.shape[1], x.columns)
       try requireSizes(
         d % 2 == 0 && cosines.shape == [n, d / 2] && sines.shape == [n, d / 2],
@@ -262,7 +262,7 @@
       _ x: Tensor<Float>, weight: [Float], epsilon: Double
     ) throws -> Tensor<Float> {
       try requireSizes(
-        x.rank == 2 && x.columns == weight.count, "x \(x.shape), w (\(weight.count))")
+        x.axisCount == 2 && x.columns == weight.count, "x \(x.shape), w (\(weight.count))")
       try context.requireDoubles(for: "the mean of squares")
       let (rows, weights) = (try up(x.elements), try up(weight))
       let y = try context.array(x.count, of: Float.self)

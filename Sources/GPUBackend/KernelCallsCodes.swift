@@ -35,7 +35,7 @@
     ) throws -> CodesResult {
       let (G, d, r) = (query.rows, query.columns, queryBasis.rows)
       try requireSizes(
-        omegaCodes.rank == 3 && key.shape == [1, d] && queryBasis.shape == [r, d]
+        omegaCodes.axisCount == 3 && key.shape == [1, d] && queryBasis.shape == [r, d]
           && keyBasis.shape == [r, d] && omegaCodes.shape[0] == G && omegaCodes.columns == r
           && omegaKeys.shape == [G, omegaCodes.shape[1], d] && iterations >= 1,
         "q \(query.shape), B \(queryBasis.shape), A_Omega \(omegaCodes.shape)")

@@ -102,17 +102,17 @@ public func lrqk_rope(
   unsafe answer(message, message_size) {
     let (n, H) = (try checked(n, "n"), try checked(H, "H", to: largestHead))
     let d = try checked(d, "d", to: largestWidth)
-    if d % 2 != 0 { throw Refusal(LRQK_ERROR_SIZE, "d = \(d): RoPE turns pairs of elements") }
+    if d % 2 != 0 { throw Refusal(LRQK_ERROR_SIZE, "d = \(d): RoPE rotates pairs of elements") }
     let base = try checkedNumber(base, "base", atLeast: 1)
     let output = try unsafe Output(y, "y", n, H, d)
     let rows = try unsafe tensor(x, "x", n, H, d)
     let places = try unsafe elements(positions, "positions", [n]).map(Int.init)
     try requireIndices(places, "positions", below: largestIndexed)
     let rotary = RotaryEmbedding(rotatedWidth: d, base: base)
-    let turned = (0..<n).map { t in
-      rotary.turns(positions: [places[t]], length: places[t] + 1).turn(rows.slice(t)).elements
+    let rotated = (0..<n).map { t in
+      rotary.rotations(positions: [places[t]], length: places[t] + 1).rotate(rows.slice(t)).elements
     }
-    try deliver((output, Array(turned.joined())))
+    try deliver((output, Array(rotated.joined())))
   }
 }
 

@@ -69,7 +69,7 @@ public struct Recording: Sendable {
   /// A tensor of `rank` axes, in the precision of the replay; NaN and infinity are refused.
   public func tensor<E: Scalar>(_ name: String, rank: Int) throws -> Tensor<E> {
     let tensor: Tensor<E> = try file.tensor(name)
-    if tensor.rank != rank || tensor.shape.contains(0) {
+    if tensor.axisCount != rank || tensor.shape.contains(0) {
       throw ReplayError(
         "\(file.path): \(name) has shape \(tensor.shape); \(rank) axes, none of them empty, are "
           + "needed (batch, head, token, width)")
@@ -113,7 +113,7 @@ extension Tensor {
 
   /// The (token, width) matrices of a (batch, head, token, width) tensor, head after head.
   public func matrices() -> [Tensor] {
-    precondition(rank == 4, "matrices of shape \(shape)")
+    precondition(axisCount == 4, "matrices of shape \(shape)")
     return (0..<shape[0]).flatMap { b in (0..<shape[1]).map { h in slice(b, h) } }
   }
 

@@ -3,7 +3,7 @@
 // In:  a tokenizer; a frame, such as a chat template, if one is wanted.
 // Out: framed texts, token ids, and which tokens cover which bytes of a prompt.
 
-package import Transformers
+package import Tokenizers
 
 /// Frame and tokenizer of one model.
 package struct PromptForm: Sendable {

@@ -38,7 +38,7 @@ public struct HostStore<E: Scalar>: Sendable {
   @specialized(where E == Double)
   public mutating func append(keys newKeys: Tensor<E>, values newValues: Tensor<E>) {
     precondition(
-      newKeys.rank == 2 && newKeys.shape == newValues.shape && newKeys.columns == width,
+      newKeys.axisCount == 2 && newKeys.shape == newValues.shape && newKeys.columns == width,
       "keys \(newKeys.shape) and values \(newValues.shape) should both be (tokens, \(width))")
     keys += newKeys.elements
     values += newValues.elements

@@ -264,15 +264,16 @@ import Transformers
     let x = normals(n, H, d, stream: 1)
     let positions: [Int32] = [0, 5, 100_000, 7]
     var y = room(n * H * d)
-    let turned = unsafe call {
+    let rotated = unsafe call {
       unsafe lrqk_rope(Int64(n), Int64(H), Int64(d), 10_000, x.elements, positions, &y, $0, $1)
     }
-    #expect(turned.isOK, "\(turned)")
+    #expect(rotated.isOK, "\(rotated)")
     let rotary = RotaryEmbedding(rotatedWidth: d, base: 10_000)
     for t in 0..<n {
-      let turns = rotary.turns(positions: [Int(positions[t])], length: 1)
+      let rotations = rotary.rotations(positions: [Int(positions[t])], length: 1)
       #expect(
-        bits(Array(y[t * H * d..<(t + 1) * H * d])) == turns.turn(x.slice(t)).bits, "token \(t)")
+        bits(Array(y[t * H * d..<(t + 1) * H * d])) == rotations.rotate(x.slice(t)).bits,
+        "token \(t)")
     }
     let (rows, weight) = (normals(n, l, stream: 2), normals(l, stream: 3))
     var z = room(n * l)

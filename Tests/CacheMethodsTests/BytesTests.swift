@@ -77,7 +77,7 @@ import Transformers
     #expect(
       try Run("streaming:sinks=3,w=7,positions=original", rows, prompt: 39).peakBytes
         == 39 * row + 10 * row / 2)
-    // Kept keys and values, and the kept keys once more, turned.
+    // Kept keys and values, and the kept keys once more, rotated.
     #expect(try Run("streaming:sinks=3,w=7", rows, prompt: 2).peakBytes == 10 * row * 3 / 2)
   }
 

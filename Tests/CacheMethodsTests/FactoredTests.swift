@@ -59,7 +59,7 @@ private struct FactoredLayer: CustomTestStringConvertible, Sendable {
       "LRKV, \(positions.rawValue), rank \(r)", heads: H,
       width: positions == .rotated ? d : d + r, rotary: rotary, factors: factors,
       numbers: 2 * d + 2 * H * r,
-      rows: try factors.rows(x, rotary.turns(positions: Array(0..<l), length: l)))
+      rows: try factors.rows(x, rotary.rotations(positions: Array(0..<l), length: l)))
   }
 
   static func latent() throws -> FactoredLayer {
@@ -73,7 +73,7 @@ private struct FactoredLayer: CustomTestStringConvertible, Sendable {
       "MLA", heads: 3, width: 10, rotary: rotary, factors: factors, numbers: 9,
       rows: try factors.rows(
         queries: matrix([l, 30], 1), rotaryKeys: matrix([l, 4], 2), latents: matrix([l, 5], 3),
-        rotary.turns(positions: Array(0..<l), length: l)))
+        rotary.rotations(positions: Array(0..<l), length: l)))
   }
 
   static func all() throws -> [FactoredLayer] {

@@ -3,7 +3,7 @@
 // In:  a layer's shape, a seed, the text that names a method.
 // Out: everything that the run leaves behind, to be compared with recounts that know no method.
 //
-// Queries and keys are drawn before RoPE and turned by their places, as a decoder does. Keys of later
+// Queries and keys are drawn before RoPE and rotated by their places, as a decoder does. Keys of later
 // tokens lean on the first ones, so that exact top-k sets change from step to step but not wholly.
 
 import CacheMethods
@@ -66,12 +66,12 @@ struct Rows: Sendable {
         Tensor<Float>.normal(shape: [L, layer.d], seed: seed, stream: UInt64(stream + $0))
       }
     }
-    let turns = layer.shape.rotary.turns(positions: Array(0..<L), length: L)
+    let rotations = layer.shape.rotary.rotations(positions: Array(0..<L), length: L)
     queriesBefore = normals(layer.H, stream: 100)
     keysBefore = normals(layer.M, stream: 200)
     values = normals(layer.M, stream: 300)
-    queries = queriesBefore.map(turns.turn)
-    keys = keysBefore.map(turns.turn)
+    queries = queriesBefore.map(rotations.rotate)
+    keys = keysBefore.map(rotations.rotate)
   }
 
   /// The first `l` tokens as a prompt.

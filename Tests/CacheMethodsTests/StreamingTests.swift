@@ -6,8 +6,8 @@ import Tensors
 import Testing
 import Transformers
 
-/// Row `x` turned by position `p`: pairs (i, i + R/2), angle p θ^(−2i/R).
-private func turned(_ x: [Float], by p: Int, base: Double) -> [Double] {
+/// Row `x` rotated by position `p`: pairs (i, i + R/2), angle p θ^(−2i/R).
+private func rotated(_ x: [Float], by p: Int, base: Double) -> [Double] {
   let half = x.count / 2
   var y = x.map(Double.init)
   for i in 0..<half {
@@ -32,17 +32,17 @@ private func turned(_ x: [Float], by p: Int, base: Double) -> [Double] {
         let visible = layer.shape.visible(length: t + 1)
         for h in 0..<layer.H {
           let m = h * layer.M / layer.H
-          let q = turned(rows.queriesBefore[h].row(t), by: kept.count - 1, base: 100)
+          let q = rotated(rows.queriesBefore[h].row(t), by: kept.count - 1, base: 100)
           var (sum, expected) = (0.0, [Double](repeating: 0, count: layer.d))
           for (place, j) in kept.enumerated() where visible.contains(j) {
-            let k = turned(rows.keysBefore[m].row(j), by: place, base: 100)
+            let k = rotated(rows.keysBefore[m].row(j), by: place, base: 100)
             let score = zip(q, k).reduce(0) { $0 + $1.0 * $1.1 } / Double(layer.d).squareRoot()
             let weight = exp(score)
             sum += weight
             for c in 0..<layer.d { expected[c] += weight * Double(rows.values[m][j, c]) }
           }
           // Float against Double. Elements of q, k and v are below 5; an angle is off by at most
-          // p u (u = 2^-24, p < 40: the frequency is rounded), so a turned element by 5 · 45 u at
+          // p u (u = 2^-24, p < 40: the frequency is rounded), so a rotated element by 5 · 45 u at
           // most; a score is a sum of d <= 20 products over √d: 20 · 2 · 5 · 225 u / 4.4 < 11000 u
           // at the very worst. A weight, and so the attention, moves by that factor: 5 · 2 · 11000 u
           // < 0.007. Errors do not conspire like that: a hundredth of it is allowed, 7e-5.
@@ -63,7 +63,7 @@ private func turned(_ x: [Float], by p: Int, base: Double) -> [Double] {
     }
   }
 
-  @Test func `without sinks both kinds of positions agree, because RoPE turns by differences`()
+  @Test func `without sinks both kinds of positions agree, because RoPE rotations by differences`()
     throws
   {
     // But for rounding: see the bound above.

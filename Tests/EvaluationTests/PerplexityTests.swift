@@ -6,6 +6,7 @@ import Foundation
 import Tasks
 import Tensors
 import Testing
+import Tokenizers
 import Transformers
 
 @Suite struct PerplexityTests {

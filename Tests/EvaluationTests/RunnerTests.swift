@@ -7,6 +7,7 @@ import Tasks
 import TestSupport
 import Testing
 import TieredMemory
+import Tokenizers
 import Transformers
 
 /// The methods that the tests compare.

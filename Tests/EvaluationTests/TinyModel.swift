@@ -2,6 +2,7 @@
 
 import Tasks
 import TestSupport
+import Tokenizers
 import Transformers
 
 /// A random model with a tokenizer (make_tiny.py).

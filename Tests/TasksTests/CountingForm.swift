@@ -2,6 +2,7 @@
 
 import Tasks
 import Foundation
+import Tokenizers
 import Transformers
 
 /// A token for every four bytes of a word: quick, and longer words have more.

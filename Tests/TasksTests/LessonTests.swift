@@ -3,7 +3,7 @@
 import Tasks
 import TestSupport
 import Testing
-import Transformers
+import Tokenizers
 
 @Suite struct LessonTests {
   private static let kinds: [(name: String, kind: LessonKind, length: Int)] = [

@@ -3,7 +3,7 @@
 import Tasks
 import TestSupport
 import Testing
-import Transformers
+import Tokenizers
 
 @Suite struct PromptFormTests {
   @Test func `a needle's tokens cover its bytes and no others`() throws {

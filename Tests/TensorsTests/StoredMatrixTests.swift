@@ -174,7 +174,8 @@ struct StoredMatrixTests {
         let x = Tensor<Float>(shape: [n, columns], elements: random.values(n * columns))
         let whole = matrix.product(x)
         let part = inner.product(x)
-        // In library order the place in the matrix may matter to the last bits: 2 c u |x| |w| < c u.
+        // In library order the place in the matrix may matter to the last bits: 2 c u |x| |w| < c
+        // u.
         let tolerance = n == 1 ? 0 : Float(columns) * 0x1p-22
         for i in 0..<n {
           for j in 0..<3 { #expect(abs(part[i, j] - whole[i, 3 + j]) <= tolerance) }

@@ -86,7 +86,7 @@ import Testing
   @Test func `a lock has one owner, says which, and goes with it`() throws {
     try withDirectory { directory in
       let path = "\(directory)/lock"
-      // What a killed process left hinders nobody.
+      // What a killed process left hinders no later one.
       try put("999999\n", path)
       var lock = try FileLock.take(at: path)
       #expect(lock != nil)

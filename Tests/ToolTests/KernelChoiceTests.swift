@@ -53,6 +53,6 @@ struct KernelStartTests {
 
   private func tokenizerFolder() throws -> String {
     URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .appendingPathComponent("TransformersTests/Fixtures/Tokenizers/gpt2").path
+      .appendingPathComponent("TokenizersTests/Fixtures/gpt2").path
   }
 }

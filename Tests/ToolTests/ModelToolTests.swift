@@ -12,7 +12,7 @@ import Testing
 
   /// A folder with a tokenizer.
   static let tokenizer = ReplayToolTests.root
-    .appendingPathComponent("Tests/TransformersTests/Fixtures/Tokenizers/llama2").path
+    .appendingPathComponent("Tests/TokenizersTests/Fixtures/llama2").path
 
   /// All checkpoints that are committed.
   static let names: [String] = {

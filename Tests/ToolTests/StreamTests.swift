@@ -4,13 +4,12 @@ import Foundation
 import Testing
 
 @Suite struct StreamTests {
-  private static let fixtures = ReplayToolTests.root
-    .appendingPathComponent("Tests/TransformersTests/Fixtures").path
-  private static let checkpoint = fixtures + "/Checkpoints/llama3"
+  private static let tests = ReplayToolTests.root.appendingPathComponent("Tests").path
+  private static let checkpoint = tests + "/TransformersTests/Fixtures/Checkpoints/llama3"
   private static let generate =
     "\"$lrqk\" generate --model \(checkpoint) --ids-file \(checkpoint)/expected.safetensors "
     + "--max-new-tokens 3"
-  private static let tokenize = "\"$lrqk\" tokenize --model \(fixtures)/Tokenizers/gpt2"
+  private static let tokenize = "\"$lrqk\" tokenize --model \(tests)/TokenizersTests/Fixtures/gpt2"
 
   @Test(arguments: ["2>&-", "2>/dev/full", "2>&- <&-"])
   func `a lost standard error costs nothing but the exit status`(_ redirection: String) throws {

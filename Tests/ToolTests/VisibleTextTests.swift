@@ -81,7 +81,7 @@ import Testing
 
   @Test func `ordinary text is the same on a terminal`() throws {
     let folder = ReplayToolTests.root
-      .appendingPathComponent("Tests/TransformersTests/Fixtures/Tokenizers/gpt2").path
+      .appendingPathComponent("Tests/TokenizersTests/Fixtures/gpt2").path
     let text = "Grüße, 你好 \u{1F469}\u{200D}\u{1F680}"
     let arguments = ["tokenize", "--model", folder, "--text", text]
     let piped = try run("lrqk", arguments)

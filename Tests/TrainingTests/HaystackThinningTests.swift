@@ -4,7 +4,7 @@ import Tasks
 import Tensors
 import Testing
 import Training
-import Transformers
+import Tokenizers
 
 @Suite struct HaystackThinningTests {
   /// 120 tokens; the haystack is 10 ..< 90 in sentences of eight, of which the third and the ninth

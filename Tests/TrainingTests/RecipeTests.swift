@@ -5,6 +5,7 @@ import Foundation
 import Tensors
 import Testing
 import Training
+import Tokenizers
 import Transformers
 
 private let good = """

@@ -4,7 +4,7 @@ import Tasks
 import Tensors
 import Testing
 import Training
-import Transformers
+import Tokenizers
 
 /// Asks for something in one text of `every`.
 private struct Seldom: TrainingTask {

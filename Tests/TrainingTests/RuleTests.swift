@@ -28,10 +28,10 @@ import Transformers
 
   @Test func `RoPE over whole heads and over a part of them`() {
     for rotated in [6, 4] {
-      let turns = RotaryEmbedding(rotatedWidth: rotated, base: 100)
-        .turns(positions: [0, 1, 2], length: 3, as: Double.self)
+      let rotations = RotaryEmbedding(rotatedWidth: rotated, base: 100)
+        .rotations(positions: [0, 1, 2], length: 3, as: Double.self)
       checkGradients([[6, 12]]) {
-        $0.weighted($0.rotated($1[0], by: turns, headWidth: 6))
+        $0.weighted($0.rotated($1[0], by: rotations, headWidth: 6))
       }
     }
   }

@@ -6,7 +6,7 @@ import TieredMemory
 import Transformers
 
 private func fault(_ name: String, _ changes: [String: String?]) throws -> ConfigurationError? {
-  let folder = try ModelFolder(copying: name)
+  let folder = try CheckpointCopy(copying: name)
   try folder.configure(changes)
   do {
     _ = try ModelConfiguration(folder: folder.path)
@@ -18,9 +18,9 @@ private func fault(_ name: String, _ changes: [String: String?]) throws -> Confi
 
 @Suite struct AttentionVariantTests {
   @Test("sizes of LRKV")
-  func lowRank() throws {
+  func lrkv() throws {
     let plain = try ModelConfiguration(folder: TinyCheckpoint.path("lrkv"))
-    #expect(plain.attention == .lowRank(width: 8, rank: 3, positions: .rotated))
+    #expect(plain.attention == .lrkv(width: 8, rank: 3, positions: .rotated))
     #expect(plain.headWidth == 8 && plain.keyValueHeads == 4)
     let shared = try ModelConfiguration(folder: TinyCheckpoint.path("lrkv-shared-only"))
     #expect(shared.headWidth == 11 && shared.rotary.rotatedWidth == 8)
@@ -77,7 +77,7 @@ private func fault(_ name: String, _ changes: [String: String?]) throws -> Confi
     "a tensor of another shape is an error",
     arguments: ["k_residual_factors", "v_residual_factors"])
   func shapes(_ part: String) throws {
-    let folder = try ModelFolder(copying: "lrkv")
+    let folder = try CheckpointCopy(copying: "lrkv")
     let name = "model.layers.1.self_attn.\(part)"
     try folder.rewriteWeights { tensor, values in
       (tensor == name ? values.reshaped([4, 3, 8]) : values, .float32)
@@ -89,7 +89,7 @@ private func fault(_ name: String, _ changes: [String: String?]) throws -> Confi
   @Test("without residuals the decoder is Llama's multi-query attention, bit for bit")
   func multiQuery() throws {
     let model = try TinyCheckpoint("lrkv-mqa")
-    let folder = try ModelFolder(copying: "lrkv-mqa")
+    let folder = try CheckpointCopy(copying: "lrkv-mqa")
     try folder.configure([
       "architectures": "[\"LlamaForCausalLM\"]", "model_type": "\"llama\"",
       "num_key_value_heads": "1", "residual_rank": nil,

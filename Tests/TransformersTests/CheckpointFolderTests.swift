@@ -19,8 +19,8 @@ import Transformers
   }
 
   /// An empty folder's path; it goes with the returned model.
-  private func empty() throws -> ModelFolder {
-    let folder = try ModelFolder(copying: "llama2")
+  private func empty() throws -> CheckpointCopy {
+    let folder = try CheckpointCopy(copying: "llama2")
     for name in try FileManager.default.contentsOfDirectory(atPath: folder.path) {
       try folder.remove(name)
     }
@@ -41,7 +41,7 @@ import Transformers
 
   @Test("a file in the place of a folder: the folder is named")
   func file() throws {
-    let folder = try ModelFolder(copying: "llama2")
+    let folder = try CheckpointCopy(copying: "llama2")
     let text = try message(folder.path + "/model.safetensors")
     #expect(text.contains("a file, not a folder") && text.hasSuffix("such as \(folder.path)"))
     try folder.write("model.gguf", "GGUF")
@@ -51,7 +51,7 @@ import Transformers
 
   @Test("a download cache, or a folder around the folder: the inner one is named")
   func inner() throws {
-    let model = try ModelFolder(copying: "llama2")
+    let model = try CheckpointCopy(copying: "llama2")
     let outer = try empty()
     let snapshot = outer.path + "/models--org--name/snapshots/0123abc"
     try FileManager.default.createDirectory(
@@ -79,7 +79,7 @@ import Transformers
     try folder.write(name, "")
     #expect(try message(folder.path).contains("no config.json"))
     #expect(try message(folder.path).contains(words))
-    let model = try ModelFolder(copying: "llama2")
+    let model = try CheckpointCopy(copying: "llama2")
     try model.remove("model.safetensors")
     try model.remove("expected.safetensors")
     try model.write(name, "")
@@ -94,7 +94,7 @@ import Transformers
       ("llama.safetensors", "rename it"),
     ])
   func names(_ name: String, _ words: String) throws {
-    let model = try ModelFolder(copying: "llama2")
+    let model = try CheckpointCopy(copying: "llama2")
     try model.remove("model.safetensors")
     try model.remove("expected.safetensors")
     #expect(try message(model.path).contains("download them"))
@@ -110,25 +110,13 @@ import Transformers
     #expect(try message(folder.path).contains("diffusers"))
   }
 
-  @Test("a tokenizer in another format is named")
-  func tokenizer() throws {
-    let folder = try empty()
-    #expect(missingTokenizer(folder: folder.path).contains("download"))
-    for name in ["tokenizer.model", "vocab.json", "tekken.json"] {
-      let folder = try empty()
-      try folder.write(name, "")
-      let text = missingTokenizer(folder: folder.path)
-      #expect(text.contains(name) && text.contains("tokenizer.json"))
-    }
-  }
-
   @Test(
     "a Git LFS pointer is called so, whatever file it stands for",
     arguments: [
       "config.json", "model.safetensors", "generation_config.json",
     ])
   func pointers(_ name: String) throws {
-    let folder = try ModelFolder(copying: "llama2")
+    let folder = try CheckpointCopy(copying: "llama2")
     try folder.write(name, lfsPointer)
     #expect(try message("\(folder.path)").contains("/\(name): a Git LFS pointer"))
   }
@@ -136,7 +124,7 @@ import Transformers
   @Test("pointers for shards, and for their index")
   func shards() throws {
     for prefix in ["model-00002", "model.safetensors.index"] {
-      let folder = try ModelFolder(copying: "qwen2-sharded")
+      let folder = try CheckpointCopy(copying: "qwen2-sharded")
       let name = try #require(
         try FileManager.default.contentsOfDirectory(atPath: folder.path).first {
           $0.hasPrefix(prefix)

@@ -7,7 +7,7 @@ import Transformers
 
 @Suite struct CheckpointTests {
   /// What opening the folder throws.
-  private func problem(_ folder: ModelFolder) -> CheckpointError.Problem? {
+  private func problem(_ folder: CheckpointCopy) -> CheckpointError.Problem? {
     do {
       _ = try Decoder(folder: folder.path)
       return nil
@@ -21,8 +21,8 @@ import Transformers
   }
 
   /// The index of the sharded checkpoint, with a text replaced.
-  private func index(_ replacing: String, _ replacement: String) throws -> ModelFolder {
-    let folder = try ModelFolder(copying: "qwen2-sharded")
+  private func index(_ replacing: String, _ replacement: String) throws -> CheckpointCopy {
+    let folder = try CheckpointCopy(copying: "qwen2-sharded")
     let name = "model.safetensors.index.json"
     let before = String(decoding: try folder.bytes(name), as: UTF8.self)
     let after = before.replacingOccurrences(of: replacing, with: replacement)
@@ -56,7 +56,7 @@ import Transformers
       ("", "cannot be read"), (index("../model.safetensors"), "cannot be read"),
     ]
     for (text, note) in cases {
-      let folder = try ModelFolder(copying: "llama2")
+      let folder = try CheckpointCopy(copying: "llama2")
       try folder.write("model.safetensors.index.json", text)
       try folder.write("other.safetensors", try folder.bytes("model.safetensors"))
       let decoder = try Decoder(folder: folder.path)
@@ -74,20 +74,20 @@ import Transformers
   @Test("a tensor that is missing, left over, misshapen or of another format")
   func tensors() throws {
     let name = "model.layers.1.mlp.up_proj.weight"
-    var folder = try ModelFolder(copying: "llama2")
+    var folder = try CheckpointCopy(copying: "llama2")
     try folder.rewriteWeights { $0 == name ? nil : ($1, .float32) }
     #expect(problem(folder) == .missingTensor(name))
 
-    folder = try ModelFolder(copying: "llama2")
+    folder = try CheckpointCopy(copying: "llama2")
     try folder.rewriteWeights(adding: [("model.layers.2.bias", Tensor(shape: [1], elements: [0]))])
     #expect(problem(folder) == .extraTensor("model.layers.2.bias"))
 
-    folder = try ModelFolder(copying: "llama2")
+    folder = try CheckpointCopy(copying: "llama2")
     try folder.rewriteWeights { ($0 == name ? $1.reshaped([32, 48]) : $1, .float32) }
     #expect(
       problem(folder) == .wrongShape(tensor: name, found: [32, 48], expected: [48, 32]))
 
-    folder = try ModelFolder(copying: "llama2")
+    folder = try CheckpointCopy(copying: "llama2")
     try folder.rewriteWeights { ($1, $0 == name ? .float64 : .float32) }
     #expect(problem(folder) == .unsupportedFormat(tensor: name, dtype: "F64"))
   }
@@ -96,7 +96,7 @@ import Transformers
     "a format that weights cannot have: the message offers those that they can",
     arguments: ["I8", "U32", "F8_E4M3", "I64", "C64", "F7"])
   func formats(_ dtype: String) throws {
-    let folder = try ModelFolder(copying: "llama2")
+    let folder = try CheckpointCopy(copying: "llama2")
     let header = "{\"a\":{\"dtype\":\"\(dtype)\",\"shape\":[0],\"data_offsets\":[0,0]}}"
     let length = (0..<8).map { UInt8(truncatingIfNeeded: header.utf8.count >> (8 * $0)) }
     try folder.write("model.safetensors", length + header.utf8)
@@ -117,7 +117,7 @@ import Transformers
   @Test(
     "quantised weights are called so", arguments: ["qweight", "scales", "weight_packed"])
   func quantised(_ part: String) throws {
-    let folder = try ModelFolder(copying: "llama2")
+    let folder = try CheckpointCopy(copying: "llama2")
     let stem = "model.layers.0.self_attn.q_proj."
     try folder.rewriteWeights(adding: [(stem + part, Tensor(shape: [1], elements: [1]))]) {
       $0 == stem + "weight" ? nil : ($1, .float32)
@@ -127,7 +127,7 @@ import Transformers
 
   @Test("a missing output matrix may be the embedding")
   func missingOutput() throws {
-    let folder = try ModelFolder(copying: "llama2")
+    let folder = try CheckpointCopy(copying: "llama2")
     try folder.rewriteWeights { $0 == "lm_head.weight" ? nil : ($1, .float32) }
     let error = #expect(throws: CheckpointError.self) { try Decoder(folder: folder.path) }
     #expect(error?.problem == .missingTensor("lm_head.weight"))
@@ -138,7 +138,7 @@ import Transformers
 
   @Test("frequencies of RoPE that older files store are left aside")
   func storedFrequencies() throws {
-    let folder = try ModelFolder(copying: "llama2")
+    let folder = try CheckpointCopy(copying: "llama2")
     try folder.rewriteWeights(
       adding: [
         (
@@ -154,7 +154,7 @@ import Transformers
 
   @Test("a tied model may store its matrix twice, but not two matrices")
   func tied() throws {
-    let folder = try ModelFolder(copying: "llama3")
+    let folder = try CheckpointCopy(copying: "llama3")
     let file = try SafetensorsFile(path: "\(folder.path)/model.safetensors")
     var matrix: Tensor<Float> = try file.tensor("model.embed_tokens.weight")
     try folder.rewriteWeights(adding: [("lm_head.weight", matrix)])
@@ -169,7 +169,7 @@ import Transformers
   @Test("16-bit weights give what the same numbers give in 32 bits")
   func formats() throws {
     let model = try TinyCheckpoint("llama3")
-    let folder = try ModelFolder(copying: "llama3")
+    let folder = try CheckpointCopy(copying: "llama3")
     try folder.rewriteWeights()
     let wide = try Decoder(folder: folder.path)
     let tokens = Array(model.tokens.prefix(9))
@@ -195,7 +195,7 @@ import Transformers
 
   @Test("a symbolic link to a shard is followed")
   func link() throws {
-    let folder = try ModelFolder(copying: "qwen2-sharded")
+    let folder = try CheckpointCopy(copying: "qwen2-sharded")
     let shard = try #require(
       try FileManager.default.contentsOfDirectory(atPath: folder.path).first {
         $0.hasPrefix("model-00001")
@@ -217,7 +217,7 @@ import Transformers
     guard case .notInShard(let tensor, _) = unknown else { throw Surprise(unknown as Any) }
     #expect(tensor == "model.other.weight")
     let line = try Regex("\"model\\.norm\\.weight\": \"[^\"]*\",?")
-    let folder = try ModelFolder(copying: "qwen2-sharded")
+    let folder = try CheckpointCopy(copying: "qwen2-sharded")
     let name = "model.safetensors.index.json"
     var text = String(decoding: try folder.bytes(name), as: UTF8.self).replacing(line, with: "")
     // The line may have been the last: no comma before the brace.
@@ -234,7 +234,7 @@ import Transformers
       "{\"weight_map\": {}, \"other\": 1}", "{\"weight_map\": {\"a\": \"b\", \"a\": \"b\"}}",
     ])
   func badIndex(_ text: String) throws {
-    let folder = try ModelFolder(copying: "qwen2-sharded")
+    let folder = try CheckpointCopy(copying: "qwen2-sharded")
     try folder.write("model.safetensors.index.json", text)
     switch problem(folder) {
     case .syntax, .badIndex: break

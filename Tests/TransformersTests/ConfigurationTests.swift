@@ -9,7 +9,7 @@ import Transformers
   func read(
     _ name: String, _ changes: [String: String?] = [:]
   ) throws -> ModelConfiguration {
-    let folder = try ModelFolder(copying: name)
+    let folder = try CheckpointCopy(copying: name)
     try folder.configure(changes)
     return try ModelConfiguration(folder: folder.path)
   }
@@ -116,7 +116,7 @@ import Transformers
     #expect(try read("llama2", ["eos_token_id": "-1"]).endOfText == [])
     #expect(try read("llama2", ["eos_token_id": "[3, -1, 3]"]).endOfText == [3])
     #expect(try read("llama2", ["eos_token_id": "[]"]).endOfText == [])
-    let folder = try ModelFolder(copying: "llama2")
+    let folder = try CheckpointCopy(copying: "llama2")
     try folder.configure(["eos_token_id": "[3, 5]"])
     #expect(try ModelConfiguration(folder: folder.path).endOfText == [3, 5])
     try folder.write("generation_config.json", "{\"temperature\": 0.6}")
@@ -222,7 +222,7 @@ import Transformers
 
   @Test("a file that is no JSON object, or none at all")
   func files() throws {
-    let folder = try ModelFolder(copying: "llama2")
+    let folder = try CheckpointCopy(copying: "llama2")
     for text in [
       "", "[]", "{", "{\"a\": 1, \"a\": 2}", "\u{0}", String(repeating: "[", count: 100),
     ] {

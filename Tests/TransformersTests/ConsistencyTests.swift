@@ -8,14 +8,14 @@ import Transformers
 @Suite struct ConsistencyTests {
   // Scalings that depend on the length are left out: there a prompt and single tokens differ by
   // definition (Decoder.swift).
-  static let fixedTurns = [
+  static let fixedRotations = [
     "llama2", "llama3", "llama-biases", "llama-yarn", "qwen2-sliding", "qwen3", "mistral",
     "phi3", "deepseek", "deepseek-halves", "lrkv", "lrkv-shared-only", "lrkv-rotated-residual",
     "lrkv-mqa",
   ]
 
   // The same bound, for the same reason, as in DecoderTests: only the order of sums differs.
-  @Test("a prompt and its tokens one at a time have the same logits", arguments: fixedTurns)
+  @Test("a prompt and its tokens one at a time have the same logits", arguments: fixedRotations)
   func stepByStep(_ name: String) throws {
     let model = try TinyCheckpoint(name)
     let state = model.exactState()
@@ -32,7 +32,8 @@ import Transformers
     #expect(state.lastSteps.count == model.decoder.configuration.layers)
   }
 
-  // Ten tokens are below StoredMatrix.manyRows, so that a row's bits do not depend on its neighbours.
+  // Ten tokens are below StoredMatrix.manyRows, so that a row's bits do not depend on its
+  // neighbours.
   @Test("the last row of all logits is the last logits", arguments: ["llama3", "qwen3", "phi3"])
   func lastRow(_ name: String) throws {
     let model = try TinyCheckpoint(name)
@@ -90,7 +91,7 @@ import Transformers
   @Test("a token outside every window changes nothing that comes after, in a model of one layer")
   func window() throws {
     // mistral has windows of 8 tokens; without its second layer the last token sees 8 of 20.
-    let folder = try ModelFolder(copying: "mistral")
+    let folder = try CheckpointCopy(copying: "mistral")
     try folder.configure(["num_hidden_layers": "1"])
     try folder.rewriteWeights { name, tensor in
       name.contains("layers.1.") ? nil : (tensor, .float32)
@@ -124,7 +125,7 @@ import Transformers
         throws: DecoderError.tokenOutsideVocabulary(token: token, place: 1, vocabulary: 80)
       ) { try model.decoder.prefill([0, token], logits: .last) }
     }
-    let folder = try ModelFolder(copying: "llama2")
+    let folder = try CheckpointCopy(copying: "llama2")
     try folder.rewriteWeights { name, tensor in
       var tensor = tensor
       if name == "model.embed_tokens.weight" { tensor[7, 3] = .nan }

@@ -31,8 +31,8 @@ func plainAttention<E: Scalar>(
   return sum
 }
 
-/// The largest difference between factored and materialised attention over all tokens of `rows`, for
-/// steps from the first token on, relative to the largest answer.
+/// The largest difference between factored and materialised attention over all tokens of `rows`,
+/// for steps from the first token on, relative to the largest answer.
 func factoredError<E: Scalar, Factors: FactoredAttention<E>>(
   _ factors: Factors, _ rows: HeadRows<E>
 ) throws -> E {
@@ -72,11 +72,11 @@ func randomMatrix<E: Scalar>(_ shape: [Int], _ stream: UInt64, scale: Double = 1
 }
 
 /// A random layer of LRKV.
-func lowRankLayer<E: Scalar>(
+func lrkvLayer<E: Scalar>(
   _ positions: LRKVPositions, heads H: Int = 4, width d: Int = 16, rank r: Int = 6,
   hidden D: Int = 24, as: E.Type
-) -> LowRankKeyValue<E> {
-  LowRankKeyValue(
+) -> LRKVLayer<E> {
+  LRKVLayer(
     query: randomMatrix([H * d, D], 1, scale: 2), sharedKey: randomMatrix([d, D], 2),
     sharedValue: randomMatrix([d, D], 3), residualKey: randomMatrix([H * r, D], 4),
     residualValue: randomMatrix([H * r, D], 5), output: randomMatrix([D, H * d], 6),
@@ -110,8 +110,8 @@ func tokens<E: Scalar>(_ n: Int, hidden D: Int = 24) -> Tensor<E> {
 }
 
 extension RotaryEmbedding {
-  /// Turns of 0 ..< n.
-  func first<E: Scalar>(_ n: Int, as: E.Type) -> RotaryTurns<E> {
-    turns(positions: Array(0..<n), length: n, as: E.self)
+  /// Rotations of 0 ..< n.
+  func first<E: Scalar>(_ n: Int, as: E.Type) -> Rotations<E> {
+    rotations(positions: Array(0..<n), length: n, as: E.self)
   }
 }

@@ -20,7 +20,7 @@ import Transformers
 
   /// The configuration in `folder` with one key set; the folder is as before afterwards.
   private func read(
-    _ folder: ModelFolder, _ key: String, _ value: String
+    _ folder: CheckpointCopy, _ key: String, _ value: String
   ) throws -> Result<ModelConfiguration, ConfigurationError> {
     let before = try folder.bytes("config.json")
     try folder.configure([key: value])
@@ -35,7 +35,7 @@ import Transformers
     "a key of the table changes nothing, and is refused where its value would",
     arguments: ["llama2", "qwen2", "qwen3", "mistral", "phi3-partial", "deepseek", "lrkv"])
   func table(_ name: String) throws {
-    let folder = try ModelFolder(copying: name)
+    let folder = try CheckpointCopy(copying: name)
     let plain = try ModelConfiguration(folder: folder.path)
     var refused = 0
     for entry in harmlessKeys {
@@ -71,7 +71,7 @@ import Transformers
 
   @Test("values of the table that pass, by hand")
   func passing() throws {
-    let folder = try ModelFolder(copying: "llama2")
+    let folder = try CheckpointCopy(copying: "llama2")
     let plain = try ModelConfiguration(folder: folder.path)
     for (key, value) in [
       ("hidden_act", "\"swish\""), ("activation", "\"swiglu\""), ("num_experts", "0"),
@@ -95,7 +95,7 @@ import Transformers
       ("compression_config", "{\"format\": \"pack-quantized\"}", "quantised"),
     ])
   func quantised(_ key: String, _ value: String, _ words: String) throws {
-    let folder = try ModelFolder(copying: "qwen2")
+    let folder = try CheckpointCopy(copying: "qwen2")
     guard case .failure(let error) = try read(folder, key, value) else { throw Surprise(value) }
     #expect(error.key == key && "\(error)".contains(words), "\(error)")
     #expect("\(error)".contains("F32, F16 or BF16"))

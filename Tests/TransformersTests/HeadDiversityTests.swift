@@ -44,8 +44,8 @@ private func separate(_ H: Int) -> HeadOperators {
     }
     #expect(abs(found.plain.eigenvalues.reduce(0, +) - Double(H)) < 1e-12)
 
-    // Centred operators, A_i / ‖A_i‖ minus their mean, have G_c as their inner products: the trace of
-    // both is Σ ‖A_i / ‖A_i‖ − mean‖².
+    // Centred operators, A_i / ‖A_i‖ minus their mean, have G_c as their inner products: the trace
+    // of both is Σ ‖A_i / ‖A_i‖ − mean‖².
     let unit = A.map { a in a.map { $0 / a.squaredNorm.squareRoot() } }
     let sum = unit.dropFirst().reduce(unit[0], +)
     let distances = unit.map { $0.adding(sum, times: -1 / Double(H)).squaredNorm }
@@ -58,14 +58,14 @@ private func separate(_ H: Int) -> HeadOperators {
     var other = heads
     for h in 0..<5 {
       // Any invertible matrix on q is undone by its inverse transpose on k; a rotation is its own.
-      let turn = try random([4, 4], 200 + UInt64(h)).qrDecomposition().q
+      let rotate = try random([4, 4], 200 + UInt64(h)).qrDecomposition().q
       let (a, b) = (Double(h) + 0.5, 3 - 0.5 * Double(h))
-      other.queries[h] = matmul(turn, heads.queries[h], in: .reference).map { a * $0 }
-      other.keys[h] = matmul(turn, heads.keys[h], in: .reference).map { b * $0 }
+      other.queries[h] = matmul(rotate, heads.queries[h], in: .reference).map { a * $0 }
+      other.keys[h] = matmul(rotate, heads.keys[h], in: .reference).map { b * $0 }
     }
     let (x, y) = (try HeadDiversity(heads), try HeadDiversity(other))
     #expect(zip(x.similarity.elements, y.similarity.elements).allSatisfy { abs($0 - $1) < 1e-12 })
-    // Turned apart, they are other operators.
+    // Rotated apart, they are other operators.
     other.keys[0] = heads.keys[0]
     #expect(abs(try HeadDiversity(other).similarity[0, 1] - x.similarity[0, 1]) > 1e-3)
   }
@@ -142,8 +142,8 @@ private func separate(_ H: Int) -> HeadOperators {
     }
   }
 
-  // At position 0 nothing turns, so that q · k of materialised rows is x A_h x'ᵀ. The bound is that
-  // of float32 weights' products, some 60 roundings of 6e-8.
+  // At position 0 nothing is rotated, so that q · k of materialised rows is x A_h x'ᵀ. The bound is
+  // that of float32 weights' products, some 60 roundings of 6e-8.
   @Test("operators are what materialised heads compute", arguments: ["lrkv", "deepseek", "llama3"])
   func meaning(_ name: String) throws {
     let file = try SafetensorsFile(path: TinyCheckpoint.path(name) + "/model.safetensors")

@@ -11,7 +11,7 @@ import Transformers
     LatentSizes(heads: 1, rotaryWidth: 2, plainWidth: 1, latentWidth: 1, valueWidth: 3),
   ]
 
-  // The bounds of LowRankKeyValueTests, for the same reason.
+  // The bounds of LRKVFactorsTests, for the same reason.
   @Test("absorbed is materialised over 500 steps", arguments: sizes)
   func steps(_ s: LatentSizes) throws {
     let rotary = RotaryEmbedding(rotatedWidth: s.rotaryWidth, base: 10_000)
@@ -33,9 +33,9 @@ import Transformers
     let x: Tensor<Double> = tokens(9)
     let rotary = RotaryEmbedding(rotatedWidth: s.rotaryWidth, base: 10_000)
     let rows = try layer.rows(x, rotary.first(9, as: Double.self))
-    func turned(_ row: [Double], _ t: Int) -> [Double] {
-      rotary.turns(positions: [t], length: 9, as: Double.self)
-        .turn(Tensor(shape: [1, row.count], elements: row)).row(0)
+    func rotated(_ row: [Double], _ t: Int) -> [Double] {
+      rotary.rotations(positions: [t], length: 9, as: Double.self)
+        .rotate(Tensor(shape: [1, row.count], elements: row)).row(0)
     }
     func latent(_ t: Int) -> [Double] {
       let raw = (0..<s.latentWidth).map { dot(layer.latent.row($0), x.row(t)) }
@@ -48,7 +48,7 @@ import Transformers
         let k = (0..<s.rotaryWidth).map { dot(layer.rotaryKey.row($0), x.row(b)) }
         let content = (0..<s.plainWidth).map { dot(layer.factors.keyFactors[h].row($0), latent(b)) }
         let expected =
-          dot(turned(Array(q[..<s.rotaryWidth]), a), turned(k, b))
+          dot(rotated(Array(q[..<s.rotaryWidth]), a), rotated(k, b))
           + dot(Array(q[s.rotaryWidth...]), content)
         #expect(abs(dot(rows.queries[h].row(a), rows.keys[h].row(b)) - expected) < 1e-12)
         let value = (0..<s.valueWidth).map { dot(layer.factors.valueFactors[h].row($0), latent(b)) }

@@ -9,8 +9,8 @@ import Transformers
 @Suite struct MutationTests {
   /// Opens a folder and runs a short prompt; true if that worked.
   ///
-  /// An error that is none of ours fails the test; a crash ends it.
-  private func survives(_ folder: ModelFolder, _ what: String) -> Bool {
+  /// An error of another type fails the test; a crash ends it.
+  private func survives(_ folder: CheckpointCopy, _ what: String) -> Bool {
     do {
       let decoder = try Decoder(folder: folder.path)
       _ = try decoder.prefill([1, 2, 3], logits: .last)
@@ -55,7 +55,7 @@ import Transformers
     "config.json",
     arguments: ["llama3", "phi3-partial", "qwen2-sliding", "lrkv-rotated-residual", "deepseek"])
   func configuration(_ name: String) throws {
-    let folder = try ModelFolder(copying: name)
+    let folder = try CheckpointCopy(copying: name)
     let bytes = try folder.bytes("config.json")
     var numbers = SeededNumbers(seed: 1)
     var worked = 0
@@ -69,7 +69,7 @@ import Transformers
 
   @Test("every value of config.json replaced by every piece")
   func values() throws {
-    let folder = try ModelFolder(copying: "phi3-partial")
+    let folder = try CheckpointCopy(copying: "phi3-partial")
     let original = try folder.bytes("config.json")
     let keys = try JSONValue(parsing: original, depthLimit: 8).objectValue?.map(\.key) ?? []
     #expect(keys.count > 20)
@@ -84,7 +84,7 @@ import Transformers
 
   @Test("model.safetensors.index.json")
   func index() throws {
-    let folder = try ModelFolder(copying: "qwen2-sharded")
+    let folder = try CheckpointCopy(copying: "qwen2-sharded")
     let name = "model.safetensors.index.json"
     let bytes = try folder.bytes(name)
     var numbers = SeededNumbers(seed: 2)
@@ -97,7 +97,7 @@ import Transformers
 
   @Test("model.safetensors: header, data, length")
   func weights() throws {
-    let folder = try ModelFolder(copying: "llama3")
+    let folder = try CheckpointCopy(copying: "llama3")
     let bytes = try folder.bytes("model.safetensors")
     let header = 8 + bytes.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
     var numbers = SeededNumbers(seed: 3)

@@ -15,8 +15,8 @@ import Transformers
   }
 
   // Lengths on both sides of a block of 128 queries. Scores are at most 8 * 4 / √8 = 12, so one
-  // rounding of a score moves a weight by 12 * 6e-8; sums of up to 300 weights and values of at most
-  // 2 stay below 1e-5.
+  // rounding of a score moves a weight by 12 * 6e-8; sums of up to 300 weights and values of at
+  // most 2 stay below 1e-5.
   @Test(
     "every row is the attention over the tokens that it sees",
     arguments: [1, 2, 127, 128, 129, 300], [nil, 1, 5, 128, 1000] as [Int?])

@@ -121,7 +121,7 @@ struct PublishedConfiguration: Sendable, CustomTestStringConvertible {
     "published key sets are read, and nothing has to be said about them",
     arguments: PublishedConfiguration.all)
   func published(_ published: PublishedConfiguration) throws {
-    let folder = try ModelFolder(copying: "llama2")
+    let folder = try CheckpointCopy(copying: "llama2")
     try folder.write("config.json", published.json)
     let found = try ModelConfiguration(folder: folder.path)
     #expect(found.family == published.family && found.notes.isEmpty)
@@ -149,7 +149,7 @@ struct PublishedConfiguration: Sendable, CustomTestStringConvertible {
       Row(name: "deepseek", epsilon: 1e-6, longest: 4096, endOfText: [1]),
     ])
   func defaults(_ row: Row) throws {
-    let folder = try ModelFolder(copying: row.name)
+    let folder = try CheckpointCopy(copying: row.name)
     let whole = try ModelConfiguration(folder: folder.path)
     try folder.configure([
       "rms_norm_eps": nil, "max_position_embeddings": nil, "eos_token_id": nil,
@@ -175,7 +175,7 @@ struct PublishedConfiguration: Sendable, CustomTestStringConvertible {
       ("llama3", "4", 4), ("phi3", "4", 4), ("mistral", "16", 8), ("qwen2", "64", 32),
       ("qwen3", "32", 32),
     ] {
-      let folder = try ModelFolder(copying: name)
+      let folder = try CheckpointCopy(copying: name)
       try folder.configure([
         "num_key_value_heads": nil, "num_attention_heads": heads, "head_dim": "8",
       ])
@@ -190,7 +190,7 @@ struct PublishedConfiguration: Sendable, CustomTestStringConvertible {
     for key in [
       "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     ] {
-      let folder = try ModelFolder(copying: "llama2")
+      let folder = try CheckpointCopy(copying: "llama2")
       try folder.configure([key: nil])
       do {
         _ = try ModelConfiguration(folder: folder.path)

@@ -26,22 +26,22 @@ private func dot(_ a: [Float], _ b: [Float]) -> Double {
 }
 
 @Suite struct RotaryEmbeddingTests {
-  @Test("position 0 turns nothing")
+  @Test("position 0 rotates nothing")
   func positionZero() {
     let rotary = RotaryEmbedding(rotatedWidth: 4, base: 10_000)
     let rows = Tensor<Float>(rows: [[1, 2, 3, 4]])
-    #expect(rotary.turns(positions: [0], length: 1).turn(rows) == rows)
+    #expect(rotary.rotations(positions: [0], length: 1).rotate(rows) == rows)
   }
 
   // Cosine and sine are rounded to 6e-8, products and sums as well: 12 elements of at most 1 change
   // the square of the norm by less than 12 * 4 * 6e-8 = 3e-6.
-  @Test("a turn keeps the norm", arguments: scalings)
+  @Test("a rotation keeps the norm", arguments: scalings)
   func norm(_ scaling: RotaryScaling) {
     let rotary = RotaryEmbedding(rotatedWidth: 12, base: 10_000, scaling: scaling)
     let x = rows(5, seed: 1)
-    let turned = rotary.turns(positions: [0, 1, 17, 300, 4000], length: 4001).turn(x)
+    let rotated = rotary.rotations(positions: [0, 1, 17, 300, 4000], length: 4001).rotate(x)
     for n in 0..<5 {
-      let (before, after) = (dot(x.row(n), x.row(n)), dot(turned.row(n), turned.row(n)))
+      let (before, after) = (dot(x.row(n), x.row(n)), dot(rotated.row(n), rotated.row(n)))
       #expect(abs(before - after) < 3e-6, "\(before) became \(after)")
     }
   }
@@ -53,11 +53,11 @@ private func dot(_ a: [Float], _ b: [Float]) -> Double {
     let rotary = RotaryEmbedding(rotatedWidth: 12, base: 10_000, scaling: scaling)
     let (q, k) = (rows(1, seed: 2), rows(1, seed: 3))
     func product(_ p: Int, _ s: Int) -> Double {
-      let turned = (
-        rotary.turns(positions: [p], length: 512).turn(q),
-        rotary.turns(positions: [s], length: 512).turn(k)
+      let rotated = (
+        rotary.rotations(positions: [p], length: 512).rotate(q),
+        rotary.rotations(positions: [s], length: 512).rotate(k)
       )
-      return dot(turned.0.row(0), turned.1.row(0))
+      return dot(rotated.0.row(0), rotated.1.row(0))
     }
     for gap in [0, 1, 5, 100] {
       let near = product(gap, 0)
@@ -69,13 +69,13 @@ private func dot(_ a: [Float], _ b: [Float]) -> Double {
     #expect(abs(product(0, 0) - product(5, 0)) > 0.01, "a gap changes the product")
   }
 
-  @Test("only the first R elements turn")
+  @Test("only the first R elements are rotated")
   func partial() {
     let rotary = RotaryEmbedding(rotatedWidth: 8, base: 10_000)
     let x = rows(1, seed: 4)
-    let turned = rotary.turns(positions: [3], length: 4).turn(x)
-    #expect(turned.row(0)[8...] == x.row(0)[8...])
-    #expect(zip(turned.row(0), x.row(0)).prefix(8).allSatisfy { $0 != $1 })
+    let rotated = rotary.rotations(positions: [3], length: 4).rotate(x)
+    #expect(rotated.row(0)[8...] == x.row(0)[8...])
+    #expect(zip(rotated.row(0), x.row(0)).prefix(8).allSatisfy { $0 != $1 })
   }
 
   @Test("one position for all rows is the same as that position for each")
@@ -83,11 +83,11 @@ private func dot(_ a: [Float], _ b: [Float]) -> Double {
     let rotary = RotaryEmbedding(rotatedWidth: 12, base: 10_000)
     let x = rows(3, seed: 5)
     #expect(
-      rotary.turns(positions: [7], length: 8).turn(x)
-        == rotary.turns(positions: [7, 7, 7], length: 8).turn(x))
+      rotary.rotations(positions: [7], length: 8).rotate(x)
+        == rotary.rotations(positions: [7, 7, 7], length: 8).rotate(x))
   }
 
-  @Test("linear scaling by 4 turns position 4 p as plain RoPE turns p")
+  @Test("linear scaling by 4 rotates by position 4 p as plain RoPE does by p")
   func linear() {
     // Powers of two: dividing the frequency and multiplying the position are both exact.
     let plain = RotaryEmbedding(rotatedWidth: 12, base: 10_000)
@@ -95,8 +95,8 @@ private func dot(_ a: [Float], _ b: [Float]) -> Double {
       rotatedWidth: 12, base: 10_000, scaling: .linear(factor: 4))
     let x = rows(1, seed: 6)
     #expect(
-      plain.turns(positions: [9], length: 10).turn(x)
-        == scaled.turns(positions: [36], length: 37).turn(x))
+      plain.rotations(positions: [9], length: 10).rotate(x)
+        == scaled.rotations(positions: [36], length: 37).rotate(x))
   }
 
   @Test("dynamic scaling is plain up to the trained length, and slower beyond")
@@ -105,11 +105,11 @@ private func dot(_ a: [Float], _ b: [Float]) -> Double {
     let scaled = RotaryEmbedding(
       rotatedWidth: 12, base: 10_000, scaling: .dynamic(factor: 2, trainedLength: 64))
     #expect(
-      plain.turns(positions: [9], length: 64).sines
-        == scaled.turns(positions: [9], length: 64).sines)
+      plain.rotations(positions: [9], length: 64).sines
+        == scaled.rotations(positions: [9], length: 64).sines)
     let (before, after) = (
-      scaled.turns(positions: [1], length: 65).sines.row(0),
-      scaled.turns(positions: [1], length: 650).sines.row(0)
+      scaled.rotations(positions: [1], length: 65).sines.row(0),
+      scaled.rotations(positions: [1], length: 650).sines.row(0)
     )
     #expect(after[0] == before[0], "the fastest wave stays")
     #expect(zip(after, before).dropFirst().allSatisfy { $0 < $1 }, "\(before) to \(after)")
@@ -123,7 +123,7 @@ private func dot(_ a: [Float], _ b: [Float]) -> Double {
         short: [1, 1], long: [2, 4], trainedLength: 64, attentionFactor: 1.5))
     let plain = RotaryEmbedding(rotatedWidth: 4, base: 10_000)
     func sines(_ rotary: RotaryEmbedding, _ p: Int, _ length: Int) -> [Float] {
-      rotary.turns(positions: [p], length: length).sines.row(0)
+      rotary.rotations(positions: [p], length: length).sines.row(0)
     }
     #expect(sines(rotary, 8, 64) == sines(plain, 8, 64).map { $0 * 1.5 })
     #expect(sines(rotary, 8, 65)[0] == sines(plain, 4, 5)[0] * 1.5)
@@ -134,9 +134,9 @@ private func dot(_ a: [Float], _ b: [Float]) -> Double {
   func llama3() {
     let scaling = RotaryScaling.llama3(factor: 8, low: 1, high: 4, trainedLength: 8192)
     let plain = RotaryEmbedding(rotatedWidth: 128, base: 500_000)
-      .turns(positions: [1], length: 2).sines.row(0)
+      .rotations(positions: [1], length: 2).sines.row(0)
     let scaled = RotaryEmbedding(rotatedWidth: 128, base: 500_000, scaling: scaling)
-      .turns(positions: [1], length: 2).sines.row(0)
+      .rotations(positions: [1], length: 2).sines.row(0)
     // Wavelength 2π 500000^(i/64): 2048 at i = 28.2, 8192 at i = 35.0.
     #expect(scaled[...28] == plain[...28])
     for i in 36..<64 {  // small angles: the sine is the angle up to its cube, 3e-11 of 1e-3

@@ -18,9 +18,9 @@ struct TinyCheckpoint {
 
   let folder: String
   let decoder: Decoder
-  /// The prompt.
+  /// Token ids of the prompt.
   let tokens: [Int]
-  /// (l, vocabulary).
+  /// Logits of the prompt, (l, vocabulary).
   let logits: Tensor<Float>
   /// What greedy generation went on with.
   let generated: [Int]

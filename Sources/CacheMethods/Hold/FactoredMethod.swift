@@ -2,13 +2,13 @@
 //
 // Kept:   on the device, of every token, the numbers that the layer's factors ask for, and no key or
 //         value of any head: LRKV 2 d_h + 2 H r (one shared key and value, and r numbers twice for
-//         each head), MLA d_R + d_c (one key that turns, and a latent).
+//         each head), MLA d_R + d_c (one rotated key, and a latent).
 // A step: nothing moves; the new numbers are written where they stay, and attention absorbs the
 //         layer's linear maps into the query and the answer.
 // Bytes:  l · numbers · 4 on the device, none on the host.
 //
 // Source: LRKV, arXiv 2601.11471; MLA, arXiv 2405.04434. The mathematics is in Transformers
-// (LowRankDecoding.swift, LatentAttention.swift). The answers are those of `full` but for rounding:
+// (LRKVDecoding.swift, LatentAttention.swift). The answers are those of `full` but for rounding:
 // there the same heads are materialised. A layer of ordinary heads has no factors, and naming this
 // method for one is an error.
 

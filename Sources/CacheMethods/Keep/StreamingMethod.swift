@@ -3,18 +3,18 @@
 // Kept:   K and V of `sinks` + w rows of every key/value head, on the device; none on the host.
 // A step: nothing moves between the tiers; the new row takes the place of the oldest recent one.
 // Bytes:  M · min(l, sinks + w) · 2 d · 4 on the device. With renumbered positions a working buffer of
-//         M · min(l, sinks + w) · d · 4, the turned keys, during a step.
+//         M · min(l, sinks + w) · d · 4, the rotated keys, during a step.
 //
 // Source: Xiao et al., arXiv 2309.17453; code mit-han-lab/streaming-llm at 2e50426, kv_cache.py and
 // pos_shift/modify_llama.py: start_size 4, recent_size 512. There keys are cached before RoPE and
-// turned anew at every step, row i of the cache by position i, and the query by the last one, so that
+// rotated anew at every step, row i of the cache by position i, and the query by the last one, so that
 // the model never sees a position beyond the cache's size:
 //
-//     renumbered   q · k_i with q turned by n − 1 and k_i by i, i its place among the n kept rows
-//     original     q and k turned by their places in the text, as other tools have it that drop rows
+//     renumbered   q · k_i with q rotated by n − 1 and k_i by i, i its place among the n kept rows
+//     original     q and k rotated by their places in the text, as other tools have it that drop rows
 //
 // While nothing has been dropped both are full attention, unless the frequencies of RoPE depend on
-// the length (`dynamic`): renumbered keys are all turned for the present length, those of `full` for
+// the length (`dynamic`): renumbered keys are all rotated for the present length, those of `full` for
 // the length that they came at. In a layer with a sliding window the kept
 // rows that are in sight are attended to; the sinks, once out of sight, keep their places.
 
@@ -23,7 +23,7 @@ import TieredMemory
 import Tensors
 public import Transformers
 
-/// What position a kept key is turned by.
+/// What position a kept key is rotated by.
 enum Positions: String, Sendable, CaseIterable {
   /// Its place among the kept rows, as in the paper.
   case renumbered
@@ -94,7 +94,7 @@ struct StreamingCache: KeyValueCache {
   /// Of each key/value head, (min(l, sinks + w), d); keys before RoPE if positions are renumbered.
   private var rows: [DeviceRows] = []
   /// Cosines and sines of positions 0 ..< n, a table and no state of the sequence.
-  private var table: (n: Int, turns: RotaryTurns<Float>)?
+  private var table: (n: Int, rotations: Rotations<Float>)?
 
   init(_ layer: LayerShape, sinks: Int, recent: Int, positions: Positions) {
     self.layer = layer
@@ -154,35 +154,35 @@ struct StreamingCache: KeyValueCache {
   }
 
   /// Cosines and sines of positions 0 ..< n, made once for each n.
-  private mutating func turnsOfPlaces(_ n: Int) -> RotaryTurns<Float> {
-    if let table, table.n == n { return table.turns }
-    let turns = layer.rotary.turns(positions: Array(0..<n), length: n)
-    table = (n, turns)
-    return turns
+  private mutating func rotationsOfPlaces(_ n: Int) -> Rotations<Float> {
+    if let table, table.n == n { return table.rotations }
+    let rotations = layer.rotary.rotations(positions: Array(0..<n), length: n)
+    table = (n, rotations)
+    return rotations
   }
 
-  /// Attention over `slots`, every kept key turned by its place in `tokens` and q by the last place.
+  /// Attention over `slots`, every kept key rotated by its place in `tokens` and q by the last place.
   private mutating func attendRenumbered(
     _ token: TokenRows, _ tokens: [Int], _ slots: [[Int32]], tiers: inout Tiers
   ) throws -> Tensor<Float> {
     let (n, d) = (tokens.count, layer.width)
-    let turns = turnsOfPlaces(n)
-    // Place i of the cache lies in slot(tokens[i]): turn rows in token order, write them by slot.
-    var turned: [DeviceBuffer<Float>] = []
+    let rotations = rotationsOfPlaces(n)
+    // Place i of the cache lies in slot(tokens[i]): rotate rows in token order, write them by slot.
+    var rotated: [DeviceBuffer<Float>] = []
     for m in rows.indices {
       let stored = Tensor(shape: [n, d], elements: rows[m].keys.elements)
-      let ordered = turns.turn(stored.gather(rows: tokens.map(slot(of:))))
+      let ordered = rotations.rotate(stored.gather(rows: tokens.map(slot(of:))))
       var bySlot = [Int](repeating: 0, count: n)
       for (i, t) in tokens.enumerated() { bySlot[slot(of: t)] = i }
-      turned.append(
+      rotated.append(
         try tiers.device.allocate(
-          "turned keys of head \(m)", holding: ordered.gather(rows: bySlot).elements))
+          "rotated keys of head \(m)", holding: ordered.gather(rows: bySlot).elements))
     }
-    let last = layer.rotary.turns(positions: [n - 1], length: n)
+    let last = layer.rotary.rotations(positions: [n - 1], length: n)
     let output = try attention(
-      queries: last.turn(token.queriesBeforeRotary), keys: turned.map(\.elements),
+      queries: last.rotate(token.queriesBeforeRotary), keys: rotated.map(\.elements),
       values: rows.map(\.values.elements), slots: slots)
-    for m in turned.indices { tiers.device.free(&turned[m]) }
+    for m in rotated.indices { tiers.device.free(&rotated[m]) }
     return output
   }
 }

@@ -6,6 +6,7 @@ import CacheMethods
 import ChatTemplates
 import Foundation
 import Tensors
+import Tokenizers
 import Transformers
 
 struct ModelOption: ParsableArguments {
@@ -170,7 +171,7 @@ func readTokenIDs(_ path: String) throws -> (shape: [Int], sequences: [[Int]]) {
       "\(path): attention_mask masks tokens; give prompts of different lengths in files of their own"
     )
   }
-  guard ids.rank == 1 || ids.rank == 2, !ids.shape.contains(0) else {
+  guard ids.axisCount == 1 || ids.axisCount == 2, !ids.shape.contains(0) else {
     throw InputError("\(path): input_ids has shape \(ids.shape); (n) or (batch, n) is needed")
   }
   let n = ids.columns

@@ -6,6 +6,7 @@ import Evaluation
 import Foundation
 import Reports
 import Tensors
+import Tokenizers
 import Transformers
 
 struct GenerateCommand: ParsableCommand {

@@ -4,6 +4,7 @@ import ArgumentParser
 import CacheMethods
 import Evaluation
 import Foundation
+import Tokenizers
 import Transformers
 
 struct PerplexityCommand: ParsableCommand {

@@ -7,6 +7,7 @@ import Evaluation
 import Foundation
 import Tasks
 import Tensors
+import Tokenizers
 import Transformers
 
 struct RulerOptions: ParsableArguments {

@@ -3,7 +3,7 @@
 import ArgumentParser
 import Foundation
 import Tensors
-import Transformers
+import Tokenizers
 
 struct TokenizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

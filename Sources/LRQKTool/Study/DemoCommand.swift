@@ -13,6 +13,7 @@ import Evaluation
 import Foundation
 import Reports
 import Tasks
+import Tokenizers
 import Transformers
 
 struct DemoCommand: ParsableCommand {

@@ -17,7 +17,7 @@ public struct DecompositionError: Error, Equatable, CustomStringConvertible {
   /// LAPACK's `info`: how many values did not converge; -1 for NaN or infinity in the input.
   public let info: Int
 
-  /// One line.
+  /// One line: which decomposition, and what LAPACK says.
   public var description: String {
     info < 0
       ? "\(operation): the matrix holds NaN or infinity; check the input"

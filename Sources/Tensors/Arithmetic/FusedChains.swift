@@ -1,299 +1,34 @@
-// Reference order for Float and Double: the only door to the C functions of CFusedChains.
+// The only door to the C functions of CFusedChains: what stands between a caller and a pointer.
 //
-// In:  spans and sizes, as ReferenceOrder.swift describes them.
-// Out: the same call on pointers, after every bound has been checked. The two halves of this file
-//      differ in the element type and the suffix of the C functions, in nothing else: C has no
-//      generics, and two plain texts are easier to read than a table of function pointers.
+// In:  counts of elements and the sizes that a caller names.
+// Out: nothing where every index of the call lies within its elements, else a trap with a
+//      sentence.
+//
+// The calls themselves are FusedChains+Float.swift and FusedChains+Double.swift. They differ in the
+// element type and the suffix of the C functions alone: C has no generics, and two plain texts are
+// easier to read than a table of function pointers.
 
-internal import CFusedChains
-// Where fma is a function, it lives in libm; importing Glibc links it.
-internal import Glibc
-
-extension Float: ReferenceOrder {
-  /// The bits, with negative numbers turned round so that integers sort as numbers do.
-  @inlinable public var orderKey: UInt32 {
-    let bits = (self + 0).bitPattern  // + 0 makes +0 of -0
-    let negative = UInt32(bitPattern: Int32(bitPattern: bits) >> 31)  // all ones or none
-    return self == self ? bits ^ (negative | 1 << 31) : .max
-  }
-
-  /// The number that has this key.
-  @inlinable public init(orderKey: UInt32) {
-    let top: UInt32 = 1 << 31
-    let bits = orderKey & top != 0 ? orderKey ^ top : ~orderKey
-    self = orderKey == .max ? .nan : Float(bitPattern: bits)
-  }
-
-  /// Matrix product; see `ReferenceOrder`.
-  public static func chainMatmul(
-    m: Int, n: Int, k: Int, _ a: Span<Float>, _ aLayout: ChainLayout, _ b: Span<Float>,
-    bOffset: Int, bWidth: Int, accumulate: Bool, into out: inout MutableSpan<Float>
-  ) {
-    checkMatmul(
-      m: m, n: n, k: k, a.count, aLayout, b.count, bOffset: bOffset, bWidth: bWidth, out.count)
-    if m == 0 || n == 0 { return }
-    unsafe a.withUnsafeBufferPointer { a in
-      unsafe b.withUnsafeBufferPointer { b in
-        unsafe out.withUnsafeMutableBufferPointer { out in
-          unsafe chains_matmul_f32(
-            m, n, k, a.baseAddress.map { unsafe $0 + (k == 0 ? 0 : aLayout.offset) },
-            aLayout.row, aLayout.column,
-            b.baseAddress.map { unsafe $0 + (k == 0 ? 0 : bOffset) }, bWidth, out.baseAddress, n,
-            accumulate ? 1 : 0)
-        }
-      }
-    }
-  }
-
-  /// Scores of all rows; see `ReferenceOrder`.
-  public static func chainRowScores(
-    rows: Span<Float>, width: Int, q: Span<Float>, into out: inout MutableSpan<Float>
-  ) {
-    checkRowScores(rows: rows.count, width: width, q: q.count, out: out.count)
-    unsafe rows.withUnsafeBufferPointer { rows in
-      unsafe q.withUnsafeBufferPointer { q in
-        unsafe out.withUnsafeMutableBufferPointer { out in
-          unsafe chains_row_scores_f32(
-            out.count, width, rows.baseAddress, q.baseAddress, out.baseAddress)
-        }
-      }
-    }
-  }
-
-  /// Scores of gathered rows; see `ReferenceOrder`.
-  public static func chainIndexedScores(
-    rows: Span<Float>, width: Int, slots: Span<Int32>, q: Span<Float>, scale: Float,
-    into out: inout MutableSpan<Float>
-  ) {
-    checkGather(rows: rows.count, width: width, slots: slots)
-    precondition(q.count == width, "scores: q has \(q.count) elements, not the width \(width)")
-    precondition(
-      out.count == slots.count, "scores: room for \(out.count), but \(slots.count) rows")
-    unsafe rows.withUnsafeBufferPointer { rows in
-      unsafe slots.withUnsafeBufferPointer { slots in
-        unsafe q.withUnsafeBufferPointer { q in
-          unsafe out.withUnsafeMutableBufferPointer { out in
-            unsafe chains_indexed_scores_f32(
-              slots.count, width, rows.baseAddress, slots.baseAddress, q.baseAddress, scale,
-              out.baseAddress)
-          }
-        }
-      }
-    }
-  }
-
-  /// Weighted sum of gathered rows; see `ReferenceOrder`.
-  public static func chainIndexedWeightedSum(
-    rows: Span<Float>, width: Int, slots: Span<Int32>, weights: Span<Float>,
-    into out: inout MutableSpan<Float>
-  ) {
-    checkGather(rows: rows.count, width: width, slots: slots)
-    precondition(
-      weights.count == slots.count, "sum: \(weights.count) weights for \(slots.count) rows")
-    precondition(
-      out.count == width, "sum: room for \(out.count) elements, but the width is \(width)")
-    unsafe rows.withUnsafeBufferPointer { rows in
-      unsafe slots.withUnsafeBufferPointer { slots in
-        unsafe weights.withUnsafeBufferPointer { weights in
-          unsafe out.withUnsafeMutableBufferPointer { out in
-            unsafe chains_indexed_weighted_sum_f32(
-              slots.count, width, rows.baseAddress, slots.baseAddress, weights.baseAddress,
-              out.baseAddress)
-          }
-        }
-      }
-    }
-  }
-
-  /// Exponentials in place; see `ReferenceOrder`.
-  public static func chainExponentials(_ x: inout MutableSpan<Float>, in range: Range<Int>) {
-    checkRange(range, x.count)
-    unsafe x.withUnsafeMutableBufferPointer { x in
-      unsafe chains_exponentials_f32(
-        range.count, x.baseAddress.map { unsafe $0 + range.lowerBound })
-    }
-  }
-
-  /// Cholesky factor in place; see `ReferenceOrder`.
-  public static func chainCholesky(
-    n: Int, _ a: inout MutableSpan<Float>, threshold: Float
-  ) -> CholeskyPivots<Float> {
-    checkSquare(n, a.count, "Cholesky")
-    var smallest: Float = 0
-    var largest: Float = 0
-    let failed = unsafe a.withUnsafeMutableBufferPointer { a in
-      unsafe chains_cholesky_f32(n, a.baseAddress, threshold, &smallest, &largest)
-    }
-    return CholeskyPivots(
-      failed: failed < 0 ? nil : failed, smallest: smallest, largest: largest)
-  }
-
-  /// Solution with a Cholesky factor in place; see `ReferenceOrder`.
-  public static func chainCholeskySolve(
-    n: Int, m: Int, factor: Span<Float>, _ b: inout MutableSpan<Float>
-  ) {
-    checkSquare(n, factor.count, "Cholesky solve")
-    checkCount(m, n, b.count, "Cholesky solve: right side")
-    unsafe factor.withUnsafeBufferPointer { factor in
-      unsafe b.withUnsafeMutableBufferPointer { b in
-        unsafe chains_cholesky_solve_f32(n, m, factor.baseAddress, b.baseAddress)
-      }
-    }
-  }
-}
-
-extension Double: ReferenceOrder {
-  /// The bits, with negative numbers turned round so that integers sort as numbers do.
-  @inlinable public var orderKey: UInt64 {
-    let bits = (self + 0).bitPattern  // + 0 makes +0 of -0
-    let negative = UInt64(bitPattern: Int64(bitPattern: bits) >> 63)  // all ones or none
-    return self == self ? bits ^ (negative | 1 << 63) : .max
-  }
-
-  /// The number that has this key.
-  @inlinable public init(orderKey: UInt64) {
-    let top: UInt64 = 1 << 63
-    let bits = orderKey & top != 0 ? orderKey ^ top : ~orderKey
-    self = orderKey == .max ? .nan : Double(bitPattern: bits)
-  }
-
-  /// Matrix product; see `ReferenceOrder`.
-  public static func chainMatmul(
-    m: Int, n: Int, k: Int, _ a: Span<Double>, _ aLayout: ChainLayout, _ b: Span<Double>,
-    bOffset: Int, bWidth: Int, accumulate: Bool, into out: inout MutableSpan<Double>
-  ) {
-    checkMatmul(
-      m: m, n: n, k: k, a.count, aLayout, b.count, bOffset: bOffset, bWidth: bWidth, out.count)
-    if m == 0 || n == 0 { return }
-    unsafe a.withUnsafeBufferPointer { a in
-      unsafe b.withUnsafeBufferPointer { b in
-        unsafe out.withUnsafeMutableBufferPointer { out in
-          unsafe chains_matmul_f64(
-            m, n, k, a.baseAddress.map { unsafe $0 + (k == 0 ? 0 : aLayout.offset) },
-            aLayout.row, aLayout.column,
-            b.baseAddress.map { unsafe $0 + (k == 0 ? 0 : bOffset) }, bWidth, out.baseAddress, n,
-            accumulate ? 1 : 0)
-        }
-      }
-    }
-  }
-
-  /// Scores of all rows; see `ReferenceOrder`.
-  public static func chainRowScores(
-    rows: Span<Double>, width: Int, q: Span<Double>, into out: inout MutableSpan<Double>
-  ) {
-    checkRowScores(rows: rows.count, width: width, q: q.count, out: out.count)
-    unsafe rows.withUnsafeBufferPointer { rows in
-      unsafe q.withUnsafeBufferPointer { q in
-        unsafe out.withUnsafeMutableBufferPointer { out in
-          unsafe chains_row_scores_f64(
-            out.count, width, rows.baseAddress, q.baseAddress, out.baseAddress)
-        }
-      }
-    }
-  }
-
-  /// Scores of gathered rows; see `ReferenceOrder`.
-  public static func chainIndexedScores(
-    rows: Span<Double>, width: Int, slots: Span<Int32>, q: Span<Double>, scale: Double,
-    into out: inout MutableSpan<Double>
-  ) {
-    checkGather(rows: rows.count, width: width, slots: slots)
-    precondition(q.count == width, "scores: q has \(q.count) elements, not the width \(width)")
-    precondition(
-      out.count == slots.count, "scores: room for \(out.count), but \(slots.count) rows")
-    unsafe rows.withUnsafeBufferPointer { rows in
-      unsafe slots.withUnsafeBufferPointer { slots in
-        unsafe q.withUnsafeBufferPointer { q in
-          unsafe out.withUnsafeMutableBufferPointer { out in
-            unsafe chains_indexed_scores_f64(
-              slots.count, width, rows.baseAddress, slots.baseAddress, q.baseAddress, scale,
-              out.baseAddress)
-          }
-        }
-      }
-    }
-  }
-
-  /// Weighted sum of gathered rows; see `ReferenceOrder`.
-  public static func chainIndexedWeightedSum(
-    rows: Span<Double>, width: Int, slots: Span<Int32>, weights: Span<Double>,
-    into out: inout MutableSpan<Double>
-  ) {
-    checkGather(rows: rows.count, width: width, slots: slots)
-    precondition(
-      weights.count == slots.count, "sum: \(weights.count) weights for \(slots.count) rows")
-    precondition(
-      out.count == width, "sum: room for \(out.count) elements, but the width is \(width)")
-    unsafe rows.withUnsafeBufferPointer { rows in
-      unsafe slots.withUnsafeBufferPointer { slots in
-        unsafe weights.withUnsafeBufferPointer { weights in
-          unsafe out.withUnsafeMutableBufferPointer { out in
-            unsafe chains_indexed_weighted_sum_f64(
-              slots.count, width, rows.baseAddress, slots.baseAddress, weights.baseAddress,
-              out.baseAddress)
-          }
-        }
-      }
-    }
-  }
-
-  /// Exponentials in place; see `ReferenceOrder`.
-  public static func chainExponentials(_ x: inout MutableSpan<Double>, in range: Range<Int>) {
-    checkRange(range, x.count)
-    unsafe x.withUnsafeMutableBufferPointer { x in
-      unsafe chains_exponentials_f64(
-        range.count, x.baseAddress.map { unsafe $0 + range.lowerBound })
-    }
-  }
-
-  /// Cholesky factor in place; see `ReferenceOrder`.
-  public static func chainCholesky(
-    n: Int, _ a: inout MutableSpan<Double>, threshold: Double
-  ) -> CholeskyPivots<Double> {
-    checkSquare(n, a.count, "Cholesky")
-    var smallest: Double = 0
-    var largest: Double = 0
-    let failed = unsafe a.withUnsafeMutableBufferPointer { a in
-      unsafe chains_cholesky_f64(n, a.baseAddress, threshold, &smallest, &largest)
-    }
-    return CholeskyPivots(
-      failed: failed < 0 ? nil : failed, smallest: smallest, largest: largest)
-  }
-
-  /// Solution with a Cholesky factor in place; see `ReferenceOrder`.
-  public static func chainCholeskySolve(
-    n: Int, m: Int, factor: Span<Double>, _ b: inout MutableSpan<Double>
-  ) {
-    checkSquare(n, factor.count, "Cholesky solve")
-    checkCount(m, n, b.count, "Cholesky solve: right side")
-    unsafe factor.withUnsafeBufferPointer { factor in
-      unsafe b.withUnsafeMutableBufferPointer { b in
-        unsafe chains_cholesky_solve_f64(n, m, factor.baseAddress, b.baseAddress)
-      }
-    }
-  }
-}
-
-// ---- The checks that stand between a caller and a pointer ----
-
-private func checkCount(_ rows: Int, _ width: Int, _ count: Int, _ what: String) {
+/// `count` elements are `rows` by `width`.
+func checkCount(_ rows: Int, _ width: Int, _ count: Int, _ what: String) {
   let (needed, overflow) = rows.multipliedReportingOverflow(by: width)
   precondition(
     rows >= 0 && width >= 0 && !overflow && needed == count,
     "\(what): \(rows) by \(width) elements needed, \(count) given")
 }
 
-private func checkRange(_ range: Range<Int>, _ count: Int) {
+/// `range` lies within `count` elements.
+func checkRange(_ range: Range<Int>, _ count: Int) {
   precondition(
     range.lowerBound >= 0 && range.upperBound <= count, "elements \(range) of \(count)")
 }
 
-private func checkSquare(_ n: Int, _ count: Int, _ what: String) {
+/// `count` elements are n by n.
+func checkSquare(_ n: Int, _ count: Int, _ what: String) {
   checkCount(n, n, count, what)
 }
 
-private func checkMatmul(
+/// A (m, k), B (k, n) and `out` (m, n) lie within their elements.
+func checkMatmul(
   m: Int, n: Int, k: Int, _ a: Int, _ aLayout: ChainLayout, _ b: Int, bOffset: Int, bWidth: Int,
   _ out: Int
 ) {
@@ -306,16 +41,17 @@ private func checkMatmul(
 }
 
 /// `out` rows of `width` elements lie in `rows`, and q has `width`.
-private func checkRowScores(rows: Int, width: Int, q: Int, out: Int) {
+func checkRowScores(rows: Int, width: Int, q: Int, out: Int) {
   precondition(width >= 0 && q == width, "scores: q has \(q) elements, not the width \(width)")
   let (needed, overflow) = out.multipliedReportingOverflow(by: width)
   precondition(!overflow && needed <= rows, "scores: \(out) rows of \(width) in \(rows) elements")
 }
 
-private func checkGather(rows: Int, width: Int, slots: Span<Int32>) {
+/// Every slot is a row of `width` elements within `rows`.
+func checkGather(rows: Int, width: Int, slots: Span<Int32>) {
   precondition(width >= 0, "gather: width is \(width)")
   let available = width == 0 ? Int(Int32.max) : rows / width
-  // The largest of the slots as unsigned numbers: one pass without branches finds negative ones too.
+  // The largest slot as an unsigned number: one pass without branches, negative slots included.
   var largest: UInt32 = 0
   for i in slots.indices { largest = max(largest, UInt32(bitPattern: slots[i])) }
   precondition(

@@ -16,7 +16,7 @@ package enum KernelChoice: Equatable, Sendable {
   case stay
   /// Start again with the kernels of this core type.
   case take(String)
-  /// Start again with those that OpenBLAS takes by itself: the ones of this core type are wrong here.
+  /// Start again with OpenBLAS's own choice: the kernels of this core type are wrong here.
   case leave(String)
 
   /// The variable that OpenBLAS reads.

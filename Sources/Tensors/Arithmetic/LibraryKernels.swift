@@ -10,8 +10,9 @@
 // an Intel processor of model 207, which has AVX-512, runs those of a Prescott of 2004, at a fifth
 // of the speed. The environment variable OPENBLAS_CORETYPE names a core type by hand. OpenBLAS
 // reads it once, before `main`, so a process that runs cannot change its kernels any more: the
-// tool starts itself again (Sources/LRQKTool/Terminal/KernelRestart.swift), and a library can only say what
-// runs. The core type changes the last bits of library order; reference order never sees it.
+// tool starts itself again (Sources/LRQKTool/Terminal/KernelRestart.swift), and a library can only
+// say what runs. The core type changes the last bits of library order, never those of reference
+// order.
 //
 // This file meets C, so it is one of the few with unsafe code.
 

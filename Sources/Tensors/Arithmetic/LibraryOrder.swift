@@ -8,7 +8,8 @@
 // thread here: the work is split over heads instead, and then the bits do not depend on how many
 // threads there are.
 //
-// This file meets C, so it is one of the few with unsafe code.
+// The calls are LibraryOrder+Float.swift and LibraryOrder+Double.swift: these files meet C, so they
+// are among the few with unsafe code.
 
 import CLinearAlgebra
 
@@ -37,7 +38,8 @@ extension LibraryOrder {
 /// One BLAS thread, set before the first product or decomposition: their bits depend on it.
 let singleThreaded: Void = openblas_set_num_threads(1)
 
-private func checkSizes(
+/// A, B and C lie within their elements.
+func checkLibraryMatmul(
   m: Int, n: Int, k: Int, a: Int, lda: Int, transposeA: Bool, b: Int, ldb: Int, transposeB: Bool,
   c: Int, ldc: Int
 ) {
@@ -50,58 +52,4 @@ private func checkSizes(
   check("A", a, rows: transposeA ? k : m, columns: transposeA ? m : k, stride: lda)
   check("B", b, rows: transposeB ? n : k, columns: transposeB ? k : n, stride: ldb)
   check("C", c, rows: m, columns: n, stride: ldc)
-}
-
-extension Float: LibraryOrder {
-  /// `cblas_sgemm`.
-  public static func libraryMatmul(
-    m: Int, n: Int, k: Int, a: Span<Float>, lda: Int, transposeA: Bool, b: Span<Float>, ldb: Int,
-    transposeB: Bool, into c: inout MutableSpan<Float>, from first: Int, ldc: Int,
-    accumulate: Bool
-  ) {
-    _ = singleThreaded
-    checkSizes(
-      m: m, n: n, k: k, a: a.count, lda: lda, transposeA: transposeA, b: b.count, ldb: ldb,
-      transposeB: transposeB, c: c.count - first, ldc: ldc)
-    precondition(first >= 0, "matrix C begins at element \(first)")
-    if m == 0 || n == 0 { return }
-    unsafe a.withUnsafeBufferPointer { a in
-      unsafe b.withUnsafeBufferPointer { b in
-        unsafe c.withUnsafeMutableBufferPointer { c in
-          unsafe cblas_sgemm(
-            CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans,
-            transposeB ? CblasTrans : CblasNoTrans, Int32(m), Int32(n), Int32(k), 1,
-            a.baseAddress, Int32(max(lda, 1)), b.baseAddress, Int32(max(ldb, 1)),
-            accumulate ? 1 : 0, c.baseAddress.map { unsafe $0 + first }, Int32(max(ldc, 1)))
-        }
-      }
-    }
-  }
-}
-
-extension Double: LibraryOrder {
-  /// `cblas_dgemm`.
-  public static func libraryMatmul(
-    m: Int, n: Int, k: Int, a: Span<Double>, lda: Int, transposeA: Bool, b: Span<Double>,
-    ldb: Int, transposeB: Bool, into c: inout MutableSpan<Double>, from first: Int, ldc: Int,
-    accumulate: Bool
-  ) {
-    _ = singleThreaded
-    checkSizes(
-      m: m, n: n, k: k, a: a.count, lda: lda, transposeA: transposeA, b: b.count, ldb: ldb,
-      transposeB: transposeB, c: c.count - first, ldc: ldc)
-    precondition(first >= 0, "matrix C begins at element \(first)")
-    if m == 0 || n == 0 { return }
-    unsafe a.withUnsafeBufferPointer { a in
-      unsafe b.withUnsafeBufferPointer { b in
-        unsafe c.withUnsafeMutableBufferPointer { c in
-          unsafe cblas_dgemm(
-            CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans,
-            transposeB ? CblasTrans : CblasNoTrans, Int32(m), Int32(n), Int32(k), 1,
-            a.baseAddress, Int32(max(lda, 1)), b.baseAddress, Int32(max(ldb, 1)),
-            accumulate ? 1 : 0, c.baseAddress.map { unsafe $0 + first }, Int32(max(ldc, 1)))
-        }
-      }
-    }
-  }
 }

@@ -102,7 +102,7 @@ private func transposeElements<E: Scalar>(_ a: Span<E>, rows: Int, columns: Int)
 extension Tensor where Element: Scalar {
   /// The transpose of a matrix (a copy).
   public func transposed() -> Tensor {
-    precondition(rank == 2, "transpose of shape \(shape)")
+    precondition(axisCount == 2, "transpose of shape \(shape)")
     return Tensor(
       shape: [columns, rows],
       elements: transposeElements(elements.span, rows: rows, columns: columns))

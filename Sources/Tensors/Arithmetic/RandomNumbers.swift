@@ -13,9 +13,9 @@
 // Normals come from Box and Muller's transform: of u, v uniform, sqrt(-2 log u) times the cosine
 // and the sine of 2 pi v are two independent normals. The C library's log, cos and sin differ
 // between machines in the last bit, so they are written here from +, -, * and / alone (sqrt is
-// correctly rounded everywhere): Taylor series, which need no table and can be checked by hand. No fused
-// multiply-add: on baseline x86-64 each would be a library call, and plain operations have one
-// result everywhere as well.
+// correctly rounded everywhere): Taylor series, which need no table and can be checked by hand. No
+// fused multiply-add: on baseline x86-64 each would be a library call, and plain operations have
+// one result everywhere as well.
 
 /// One stream of random numbers, addressed by index.
 public struct RandomNumbers: Sendable, Equatable {
@@ -67,7 +67,7 @@ public struct RandomNumbers: Sendable, Equatable {
     }
   }
 
-  /// Element `i` as a standard normal number.
+  /// Element `i` as a normal number of mean 0 and variance 1.
   public func normal(_ i: Int) -> Double {
     precondition(i >= 0, "elements are counted from 0")
     let pair = normalPair(i >> 1)
@@ -104,7 +104,7 @@ public struct RandomNumbers: Sendable, Equatable {
   }
 }
 
-/// The standard normals `offset ..< offset + count` of a stream.
+/// The normal numbers `offset ..< offset + count` of a stream.
 ///
 /// The Float values are the Double values rounded once.
 @specialized(where E == Float)
@@ -121,7 +121,7 @@ public func normals<E: Scalar>(
 }
 
 extension Tensor where Element: Scalar {
-  /// A tensor of standard normals: element n of the flat array is normal n of the stream.
+  /// A tensor of normal numbers: element n of the flat array is normal n of the stream.
   public static func normal(shape: [Int], seed: UInt64, stream: UInt64 = 0) -> Tensor {
     Tensor(
       shape: shape, elements: normals(count: shape.reduce(1, *), seed: seed, stream: stream))
@@ -133,7 +133,7 @@ extension Tensor where Element: Scalar {
 /// The natural logarithm of a normal positive number, within 2 units in the last place or 2^-53.
 ///
 /// u = m 2^e with m from sqrt(1/2) to sqrt(2), and log m = 2 (s + s³/3 + s⁵/5 + ...) with
-/// s = (m - 1) / (m + 1), |s| <= 0.172. The first term left out, s²³/23, is below 1e-18 of the first.
+/// s = (m - 1) / (m + 1), |s| <= 0.172. The next term, s²³/23, is below 1e-18 of the first.
 @inline(__always)
 func naturalLogarithm(_ u: Double) -> Double {
   // Moving the exponent field by the mantissa of sqrt(1/2) puts the cut there, without a branch.

@@ -24,7 +24,7 @@ public enum ChainLevel: Int, CaseIterable, Comparable, Sendable {
   /// AVX-512 (F, VL, DQ and BW).
   case avx512 = 2
 
-  /// The best level of this machine: what every call uses unless told otherwise.
+  /// The best level of this machine: the default of every call.
   public static var best: ChainLevel {
     ChainLevel(rawValue: Int(chains_best_level())) ?? .plain
   }
@@ -140,7 +140,9 @@ public protocol ReferenceOrder: Equatable, Sendable {
     rows: Span<Self>, width: Int, slots: Span<Int32>, weights: Span<Self>,
     into out: inout MutableSpan<Self>)
 
-  /// x[i] = exp(x[i]) in place, for i in `range`, by this package's own polynomial, within 1 unit in the last place.
+  /// x[i] = exp(x[i]) in place, for i in `range`.
+  ///
+  /// The polynomial is this package's own; it is exact to 1 unit in the last place.
   ///
   /// 0 at and below -87 (Float) or -708 (Double), where exp nears the subnormal numbers; infinity
   /// where the type overflows; NaN stays NaN.

@@ -66,7 +66,7 @@ public struct RowProduct<E: Scalar>: Sendable {
   private mutating func addRows(_ a: Tensor<E>, _ b: Tensor<E>, _ rows: Range<Int>) {
     let (p, q) = (shape[0], shape[1])
     precondition(
-      a.rank == 2 && b.rank == 2 && a.columns == p && b.columns == q && a.rows == b.rows
+      a.axisCount == 2 && b.axisCount == 2 && a.columns == p && b.columns == q && a.rows == b.rows
         && rows.lowerBound >= 0 && rows.upperBound <= a.rows,
       "rows \(rows) of \(a.shape) and \(b.shape) do not fit AᵀB of shape \(shape)")
     var first = rows.lowerBound

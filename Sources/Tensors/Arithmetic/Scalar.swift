@@ -16,7 +16,7 @@ public protocol Scalar: BinaryFloatingPoint, Sendable, ReferenceOrder, LibraryOr
 }
 
 extension Float: Scalar {
-  /// "float".
+  /// The name of this precision, "float".
   public static var precisionName: String { "float" }
 
   /// True when no exponent has all its bits set.
@@ -31,7 +31,7 @@ extension Float: Scalar {
 }
 
 extension Double: Scalar {
-  /// "double".
+  /// The name of this precision, "double".
   public static var precisionName: String { "double" }
 
   /// True when no exponent has all its bits set.

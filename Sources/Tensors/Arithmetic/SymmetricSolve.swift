@@ -7,9 +7,10 @@
 // road not taken: QR of the tall factor would square no condition number, but it costs a pass over
 // all l rows for every system, and the Gram form is what lets a sweep forget l altogether. So we
 // form S, and watch its pivots:
-//   0. Rows and columns are scaled by powers of two until the diagonal lies in 1 ..< 4. That changes
-//      no digit of the Cholesky solution (unless a number over- or underflows), but it tells dependent
-//      rows from rows that are merely small. (Elimination may choose other pivots for it.)
+//   0. Rows and columns are scaled by powers of two until the diagonal lies in 1 ..< 4. That
+//      changes no digit of the Cholesky solution (unless a number over- or underflows), but it
+//      tells dependent rows from rows that are merely small. (Elimination may choose other pivots
+//      for it.)
 //   1. Cholesky, S = L Lᵀ. It needs every pivot above 4 n epsilon, which is as far as rounding lets
 //      it see.
 //   2. If that fails, Gaussian elimination with partial pivoting (what the released code always
@@ -46,8 +47,9 @@ public struct SymmetricSolution<E: Scalar>: Sendable {
   public let x: Tensor<E>
   /// Largest over smallest pivot of S, scaled to a diagonal in 1 ..< 4.
   ///
-  /// With Cholesky a lower bound of the scaled condition number, because every pivot lies between the
-  /// smallest and the largest eigenvalue; after elimination (`pivoted`) an estimate and no bound.
+  /// With Cholesky a lower bound of the scaled condition number, because every pivot lies between
+  /// the smallest and the largest eigenvalue; after elimination (`pivoted`) an estimate and no
+  /// bound.
   public let condition: Double
   /// True when Cholesky failed and elimination with pivots was used.
   public let pivoted: Bool
@@ -68,7 +70,7 @@ public struct SingularSystem: Error, Equatable, CustomStringConvertible {
     self.order = order
   }
 
-  /// One line.
+  /// One line: which pivot, its value, and the order of the system.
   public var description: String {
     "pivot \(pivot) of the \(order) by \(order) system is \(value) of a diagonal near 1: "
       + "its rows are linearly dependent"
@@ -80,8 +82,8 @@ public func solveSymmetric<E: Scalar>(
   _ s: Tensor<E>, _ b: Tensor<E>, _ rule: SolveRule = SolveRule()
 ) throws(SingularSystem) -> SymmetricSolution<E> {
   let n = s.rows
-  precondition(s.rank == 2 && s.columns == n, "S is square, not \(s.shape)")
-  precondition(b.rank == 2 && b.rows == n, "S \(s.shape) and B \(b.shape) do not fit")
+  precondition(s.axisCount == 2 && s.columns == n, "S is square, not \(s.shape)")
+  precondition(b.axisCount == 2 && b.rows == n, "S \(s.shape) and B \(b.shape) do not fit")
   var matrix = s
   if rule.ridge > 0 {
     let mean = (0..<n).reduce(0.0) { $0 + Double(s[$1, $1]) } / Double(n)

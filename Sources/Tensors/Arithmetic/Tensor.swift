@@ -7,7 +7,7 @@
 // What is left out on purpose: strides, views, broadcasting. The algorithm works on one head's
 // matrices at a time, and a reader always knows where element [i, j] lies: at i * d + j.
 
-/// A dense row-major array of any rank.
+/// A dense row-major array with any number of axes.
 ///
 /// A tensor is a plain value: copying it is cheap until one of the copies is changed.
 public struct Tensor<Element: Sendable>: Sendable {
@@ -43,32 +43,32 @@ public struct Tensor<Element: Sendable>: Sendable {
   }
 
   /// Number of axes.
-  public var rank: Int { shape.count }
+  public var axisCount: Int { shape.count }
 
   /// Number of elements.
   public var count: Int { elements.count }
 
   /// Size of the last axis but one: rows of a matrix.
   public var rows: Int {
-    precondition(rank >= 2, "rows: a tensor of shape \(shape) is no matrix")
-    return shape[rank - 2]
+    precondition(axisCount >= 2, "rows: a tensor of shape \(shape) is no matrix")
+    return shape[axisCount - 2]
   }
 
   /// Size of the last axis: columns of a matrix.
   public var columns: Int {
-    precondition(rank >= 1, "columns: a scalar has none")
-    return shape[rank - 1]
+    precondition(axisCount >= 1, "columns: a scalar has none")
+    return shape[axisCount - 1]
   }
 
   /// The element of a matrix at row `i`, column `j`.
   public subscript(i: Int, j: Int) -> Element {
     get {
-      precondition(rank == 2, "[i, j] needs a matrix, not shape \(shape)")
+      precondition(axisCount == 2, "[i, j] needs a matrix, not shape \(shape)")
       precondition(j >= 0 && j < shape[1], "column \(j) of shape \(shape)")
       return elements[i * shape[1] + j]
     }
     set {
-      precondition(rank == 2, "[i, j] needs a matrix, not shape \(shape)")
+      precondition(axisCount == 2, "[i, j] needs a matrix, not shape \(shape)")
       precondition(j >= 0 && j < shape[1], "column \(j) of shape \(shape)")
       elements[i * shape[1] + j] = newValue
     }
@@ -78,7 +78,7 @@ public struct Tensor<Element: Sendable>: Sendable {
   ///
   /// For `q` of shape (batch, head, token, width), `q.slice(0, 3)` is head 3's (token, width).
   public func slice(_ leading: Int...) -> Tensor {
-    precondition(leading.count <= rank, "\(leading.count) indices into shape \(shape)")
+    precondition(leading.count <= axisCount, "\(leading.count) indices into shape \(shape)")
     let inner = Array(shape.dropFirst(leading.count))
     let size = inner.reduce(1, *)
     var index = 0
@@ -91,14 +91,14 @@ public struct Tensor<Element: Sendable>: Sendable {
 
   /// Row `i` of a matrix, as an array (a copy).
   public func row(_ i: Int) -> [Element] {
-    precondition(rank == 2 && i >= 0 && i < shape[0], "row \(i) of shape \(shape)")
+    precondition(axisCount == 2 && i >= 0 && i < shape[0], "row \(i) of shape \(shape)")
     return Array(elements[i * shape[1]..<(i + 1) * shape[1]])
   }
 
   /// Rows `range` of a matrix, as a matrix (a copy).
   public func rows(_ range: Range<Int>) -> Tensor {
     precondition(
-      rank == 2 && range.lowerBound >= 0 && range.upperBound <= shape[0],
+      axisCount == 2 && range.lowerBound >= 0 && range.upperBound <= shape[0],
       "rows \(range) of shape \(shape)")
     let width = shape[1]
     return Tensor(
@@ -108,7 +108,7 @@ public struct Tensor<Element: Sendable>: Sendable {
 
   /// Gather: row `indices[n]` of this matrix becomes row n of the result.
   public func gather(rows indices: [Int]) -> Tensor {
-    precondition(rank == 2, "gather(rows:) needs a matrix, not shape \(shape)")
+    precondition(axisCount == 2, "gather(rows:) needs a matrix, not shape \(shape)")
     var gathered: [Element] = []
     gathered.reserveCapacity(indices.count * shape[1])
     for i in indices {
@@ -120,7 +120,7 @@ public struct Tensor<Element: Sendable>: Sendable {
 
   /// Gather: column `indices[n]` of this matrix becomes column n of the result.
   public func gather(columns indices: [Int]) -> Tensor {
-    precondition(rank == 2, "gather(columns:) needs a matrix, not shape \(shape)")
+    precondition(axisCount == 2, "gather(columns:) needs a matrix, not shape \(shape)")
     precondition(
       indices.allSatisfy { $0 >= 0 && $0 < shape[1] }, "columns \(indices) of shape \(shape)")
     var gathered: [Element] = []
@@ -145,7 +145,7 @@ public struct Tensor<Element: Sendable>: Sendable {
   public init(joiningRows parts: [Tensor]) {
     let width = parts.first?.columns ?? 0
     precondition(
-      parts.allSatisfy { $0.rank == 2 && $0.columns == width }, "joined rows share one width")
+      parts.allSatisfy { $0.axisCount == 2 && $0.columns == width }, "joined rows share one width")
     self.init(
       shape: [parts.reduce(0) { $0 + $1.rows }, width], elements: parts.flatMap(\.elements))
   }
@@ -173,9 +173,9 @@ extension Tensor {
 
 /// A tensor whose shape is not the one that its use needs.
 public struct ShapeError: Error, Equatable, CustomStringConvertible {
-  /// Which tensor.
+  /// Name of the tensor.
   public let tensor: String
-  /// Its shape.
+  /// The shape that it has.
   public let found: [Int]
   /// The axes that were needed, each "name size".
   public let expected: [String]

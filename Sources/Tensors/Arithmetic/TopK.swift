@@ -150,7 +150,7 @@ private func collect<Key>(
   return taken
 }
 
-/// 1 if true, 0 if not, as arithmetic: `? 1 : 0` may become a branch, and these loops mispredict it.
+/// 1 if true, else 0, as arithmetic: `? 1 : 0` may become a branch, and these loops mispredict it.
 @inline(__always)
 private func oneIf(_ condition: Bool) -> Int {
   unsafe Int(unsafeBitCast(condition, to: UInt8.self))

@@ -1,5 +1,5 @@
-// The bytes of a file. With FileLock.swift and LineLog.swift the only place of this module's file code
-// that meets C.
+// The bytes of a file. With FileLock.swift and LineLog.swift the only place of this module's file
+// code that meets C.
 //
 // In:  a path to read, or a path and bytes to write.
 // Out: a read-only mapping that unmaps itself, or a file that is there completely or not at all.
@@ -17,7 +17,7 @@ import Glibc
 
 /// The read-only bytes of a file, in a mapping or in memory of their own.
 ///
-/// Sendable because nothing changes after initialisation and nobody else holds the pointer.
+/// Sendable because nothing changes after initialisation and the pointer is held here alone.
 @safe final class FileBytes: @unchecked Sendable {
   /// First byte; nil where there are none.
   private let base: UnsafeRawPointer?
@@ -36,7 +36,7 @@ import Glibc
   init(mapping path: String) throws(SafetensorsError.Problem) {
     try checkPath(path, "open")
     if path == "-" { throw .notARegularFile }  // standard input; a file of that name is ./-
-    // Not blocking: opening a pipe would otherwise wait for somebody to write into it.
+    // Not blocking: opening a pipe would otherwise wait for a writer.
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     if descriptor < 0 { throw systemProblem("open") }
     defer { _ = close(descriptor) }
@@ -133,7 +133,7 @@ func replaceFile(at path: String, with bytes: [UInt8]) throws(SafetensorsError.P
   }
 }
 
-/// The path that `path` comes to when its last part is a symbolic link; the file need not exist yet.
+/// The path that `path` comes to when its last part is a symbolic link; the file may be absent.
 ///
 /// A rename would put the file in the place of the link: of /dev/stderr, at worst.
 private func following(_ path: String) throws(SafetensorsError.Problem) -> String {
@@ -152,8 +152,8 @@ private func following(_ path: String) throws(SafetensorsError.Problem) -> Strin
   throw .system(operation: "write", reason: "symbolic links go round in a circle")
 }
 
-/// Puts a file with these bytes at `path`, completely or not at all; what was there before stays until
-/// the new one is on disk.
+/// Puts a file with these bytes at `path`, completely or not at all; what was there before stays
+/// until the new one is on disk.
 ///
 /// Throws where the system refuses, and where something else than a regular file is there.
 public func writeFile(_ bytes: some Sequence<UInt8>, to path: String) throws(FileError) {
@@ -201,7 +201,7 @@ private func removeIfUnlocked(_ path: String) -> Bool {
   let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
   if descriptor < 0 { return false }
   defer { _ = close(descriptor) }
-  // Who holds the lock of the file that has the name may remove the name; nobody else does.
+  // Only the holder of the lock of the file that has the name removes the name.
   guard takeLock(descriptor) == .isTaken, names(path, descriptor) else { return false }
   return unsafe unlink(path) == 0
 }
@@ -232,8 +232,9 @@ func writeAll(
 
 /// Makes the process name a mapped file that was cut short when it is touched beyond its end.
 ///
-/// One line goes to standard error, and the process ends with `status`. Without this call the system
-/// ends it without a line. For programs, not for libraries: the answer to a signal belongs to the whole process.
+/// One line goes to standard error, and the process ends with `status`. Without this call the
+/// system ends it without a line. Programs call this, libraries do not: the answer to a signal
+/// belongs to the whole process.
 public func nameTruncatedFiles(status: Int32) {
   // Refused or not, the files are read as before.
   _ = mapped_files_watch(status)
@@ -246,7 +247,7 @@ public func fileExists(at path: String) -> Bool {
   return unsafe stat(path, &information) == 0
 }
 
-/// Makes the folder at `path`, and those that it lies in; one that is there already is left as it is.
+/// Makes the folder at `path`, and those that it lies in; one that is there already stays.
 public func makeFolder(_ path: String) throws(FileError) {
   func make(_ path: String) throws(SafetensorsError.Problem) {
     try checkPath(path, "make the folder")

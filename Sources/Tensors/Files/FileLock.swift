@@ -4,8 +4,8 @@
 // Out: a lock that ends with its owner: when the object goes, or the process, however it dies.
 //
 // The lock is the system's (flock), not the file: a file that a killed process left behind does no
-// harm. It holds the number of the process, for the message to the second one. Locks are advisory and
-// of one machine: a program that does not ask for them is not kept away.
+// harm. It holds the number of the process, for the message to the second one. Locks are advisory
+// and of one machine: a program that does not ask for them is not kept away.
 
 import Glibc
 
@@ -26,7 +26,7 @@ func takeLock(_ descriptor: Int32) -> LockResult {
 }
 
 /// A file that says who works here; it is removed with its owner.
-public final class FileLock: Sendable {
+package final class FileLock: Sendable {
   private let path: String
   private let descriptor: Int32
 
@@ -38,7 +38,7 @@ public final class FileLock: Sendable {
   /// Takes the lock at `path`; nil where a living process has it.
   ///
   /// Throws where the file cannot be made, and where its file system knows no locks.
-  public static func take(at path: String) throws(FileError) -> FileLock? {
+  package static func take(at path: String) throws(FileError) -> FileLock? {
     do {
       try checkPath(path, "lock")
       while true {
@@ -63,7 +63,7 @@ public final class FileLock: Sendable {
   }
 
   /// The process that holds the lock at `path`, as it says itself; nil where it has not yet.
-  public static func holder(at path: String) -> Int? {
+  package static func holder(at path: String) -> Int? {
     guard let bytes = try? readFile(at: path, limit: 32) else { return nil }
     return Int(String(decoding: bytes, as: UTF8.self).filter { !$0.isNewline })
   }

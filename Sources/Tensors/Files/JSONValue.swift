@@ -5,7 +5,7 @@
 //
 // Keys are the same when their bytes are: "é" as one scalar and as two are two keys, and a
 // vocabulary may hold both. (Swift's `==` on strings says that they are equal; nothing here uses
-// it.) Numbers that are no 64-bit integer stay text until somebody asks for a Double: 1e-05 and
+// it.) Numbers that are no 64-bit integer stay text until a Double is asked for: 1e-05 and
 // 500000.0 of a configuration, and the 1000000000000000019884624838656 that stands for "no limit".
 
 /// A JSON value; members of an object keep their order.
@@ -22,14 +22,14 @@ public enum JSONValue: Sendable {
   case number(String)
   /// true or false.
   case bool(Bool)
-  /// null.
+  /// JSON's null.
   case null
 
   /// One `"key": value` of an object.
   public struct Member: Sendable {
     /// The key, escapes resolved.
     public let key: String
-    /// The value.
+    /// The value that stands behind the key.
     public let value: JSONValue
   }
 

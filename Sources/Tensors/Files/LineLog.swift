@@ -3,27 +3,27 @@
 // In:  a path; then lines.
 // Out: the lines that are there already; every new one behind them, in one piece.
 //
-// A kill can cut the last line short, and so can a full disk. So a last line without its line break is
-// no line: it is cut off when the file is opened. One process at a time writes to a file (FileLock.swift);
-// lines of two would stand mixed, and one's cut would take the other's last line.
+// A kill can cut the last line short, and so can a full disk. So a last line without its line break
+// is no line: it is cut off when the file is opened. One process at a time writes to a file
+// (FileLock.swift); lines of two would stand mixed, and one's cut would take the other's last line.
 
 import Glibc
 
 /// A log that is written to.
-public final class LineLog {
-  /// The path.
-  public let path: String
+package final class LineLog {
+  /// The path of the file.
+  package let path: String
   /// The lines that stood in it when it was opened, each with its line break.
-  public let text: [UInt8]
+  package let text: [UInt8]
   private let descriptor: Int32
   /// Bytes of whole lines.
   private var count: Int
 
   /// Opens the log at `path`, or begins it; nothing in it is changed yet.
   ///
-  /// Throws where it cannot be written, is no regular file, is longer than `limit` bytes, or another
-  /// process writes to it.
-  public init(path: String, limit: Int) throws(FileError) {
+  /// Throws where it cannot be written, is no regular file, is longer than `limit` bytes, or
+  /// another process writes to it.
+  package init(path: String, limit: Int) throws(FileError) {
     self.path = path
     do {
       try checkPath(path, "open")
@@ -54,19 +54,19 @@ public final class LineLog {
   }
 
   /// What stands behind the last line break: a line that was cut short.
-  public let tail: [UInt8]
+  package let tail: [UInt8]
 
   deinit { _ = close(descriptor) }
 
   /// Cuts the log to its first `count` bytes, the end of a line.
-  public func cut(to count: Int) throws(FileError) {
+  package func cut(to count: Int) throws(FileError) {
     precondition(0...self.count ~= count, "\(count) of \(self.count) bytes")
     if ftruncate(descriptor, off_t(count)) != 0 { throw refused() }
     self.count = count
   }
 
   /// Adds a line; where it cannot be written whole, the log is as it was before.
-  public func append(_ line: String) throws(FileError) {
+  package func append(_ line: String) throws(FileError) {
     precondition(!line.utf8.contains(10), "a line without line breaks")
     let bytes = Array(line.utf8) + [10]
     do {
@@ -80,7 +80,7 @@ public final class LineLog {
   }
 
   /// Returns when the lines are on disk.
-  public func synchronize() throws(FileError) {
+  package func synchronize() throws(FileError) {
     if fsync(descriptor) != 0 { throw refused() }
   }
 

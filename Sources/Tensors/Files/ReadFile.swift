@@ -7,7 +7,7 @@
 
 /// A file that cannot be read or written.
 public struct FileError: Error, Equatable, CustomStringConvertible {
-  /// The path.
+  /// The path of the file.
   public let path: String
 
   /// Why not, and what to do.
@@ -44,10 +44,10 @@ public func readFile(at path: String, limit: Int) throws(FileError) -> [UInt8] {
 let gitLFSPointer = Array("version https://git-lfs.github.com/spec/v1".utf8)
 
 /// What is said about a pointer, without the file's name.
-public let gitLFSAdvice =
+package let gitLFSAdvice =
   "a Git LFS pointer, not the file itself; fetch the file (git lfs pull) or download it"
 
 /// Whether a file that begins with `bytes` is a Git LFS pointer.
-public func isGitLFSPointer(_ bytes: some Collection<UInt8>) -> Bool {
+package func isGitLFSPointer(_ bytes: some Collection<UInt8>) -> Bool {
   bytes.starts(with: gitLFSPointer)
 }

@@ -3,9 +3,9 @@
 // In:  a path as a person names it, and a limit in bytes.
 // Out: the bytes, or a FileError: which input, why not.
 //
-// For texts and settings that a command is given by name: `-` and /dev/stdin are standard input, and
-// <(command) of a shell is a path like /dev/fd/63. Reading waits for whoever writes into the pipe, but
-// only some seconds for one to come: a named pipe (mkfifo) may never get a writer.
+// For texts and settings that a command is given by name: `-` and /dev/stdin are standard input,
+// and <(command) of a shell is a path like /dev/fd/63. Reading waits for the writer of the pipe,
+// but only some seconds for a first one: a named pipe (mkfifo) may never get a writer.
 // Files of a checkpoint's folder are not read this way (ReadFile.swift), and tensors need a file
 // that can be mapped (SafetensorsFile.swift).
 
@@ -14,7 +14,7 @@ import Glibc
 /// The bytes of whatever can be read at `path`, at most `limit` of them.
 ///
 /// Throws where the system refuses, as for a folder, and where more bytes come.
-public func readInput(at path: String, limit: Int) throws(FileError) -> [UInt8] {
+package func readInput(at path: String, limit: Int) throws(FileError) -> [UInt8] {
   let name = isStandardInput(path) ? "standard input" : path
   func refused(_ what: String) -> FileError {
     let reason = unsafe strerror(errno).map { unsafe String(cString: $0) } ?? "error \(errno)"
@@ -23,8 +23,8 @@ public func readInput(at path: String, limit: Int) throws(FileError) -> [UInt8] 
   if path.utf8.contains(0) {  // C strings end there: it would be another file
     throw FileError(path: name, reason: "cannot open: the path contains a NUL character")
   }
-  // Standard input may be a socket, which cannot be opened by its path. A pipe that is opened without
-  // waiting reads as ended until its writer comes.
+  // Standard input may be a socket, which cannot be opened by its path. A pipe that is opened
+  // without waiting reads as ended until its writer comes.
   let descriptor =
     isStandardInput(path) ? 0 : unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
   if descriptor < 0 { throw refused("open") }
@@ -67,7 +67,7 @@ public func readInput(at path: String, limit: Int) throws(FileError) -> [UInt8] 
 
 extension FileError {
   /// Whether standard input itself failed, other than by what it held.
-  public var isOfStandardInput: Bool {
+  package var isOfStandardInput: Bool {
     path == "standard input" && reason.hasPrefix("cannot read: ")
   }
 }
@@ -78,6 +78,6 @@ private func isPipe(_ descriptor: Int32) -> Bool {
 }
 
 /// Whether a path names standard input.
-public func isStandardInput(_ path: String) -> Bool {
+package func isStandardInput(_ path: String) -> Bool {
   ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"].contains(path)
 }

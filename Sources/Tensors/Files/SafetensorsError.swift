@@ -100,8 +100,8 @@ extension SafetensorsError.Problem: CustomStringConvertible {
     switch self {
     case .system(let operation, let reason): "cannot \(operation): \(reason)"
     case .notARegularFile:
-      "not a regular file; tensors are mapped, so they cannot come through a pipe: give the path of a "
-        + ".safetensors file"
+      "not a regular file; tensors are mapped, so they cannot come through a pipe: give the path "
+        + "of a .safetensors file"
     case .gitLFSPointer: gitLFSAdvice
 
     case .tooShort(let bytes):

@@ -4,8 +4,8 @@
 // Out: tensors of Float, Double or Int, by name.
 //
 // Opening checks the whole header and maps the file; a tensor's bytes are touched when it is asked
-// for, and then copied into a Tensor of its own. A few tensors of a large file cost only themselves.
-// Matrices of weights need no copy: they stay where they are (StoredMatrix.swift).
+// for, and then copied into a Tensor of its own. A few tensors of a large file cost only
+// themselves. Matrices of weights need no copy: they stay where they are (StoredMatrix.swift).
 //
 // Next: SafetensorsWriter.swift is the way back.
 

@@ -11,7 +11,7 @@
 // After these checks nothing about the file can surprise: every byte of the data belongs to exactly
 // one tensor, and every size has been multiplied without overflow. A reader that merely looks
 // tensors up would not need that; but a file with two tensors on the same bytes, or with bytes that
-// nobody claims, was not written by a sane writer, and the official library refuses it too.
+// no tensor claims, was not written by a sane writer, and the official library refuses it too.
 //
 // Stricter than the official library in three places: an entry may hold no key beyond its three;
 // a dtype that we cannot read refuses the file and not only the tensor; names that are
@@ -23,7 +23,7 @@
 struct SafetensorsHeader: Sendable {
   typealias Problem = SafetensorsError.Problem
 
-  /// One tensor.
+  /// What the header says of one tensor.
   struct Entry: Sendable {
     let name: String
     let format: StorageFormat

@@ -49,7 +49,7 @@ public enum StorageFormat: String, Sendable, CaseIterable {
   /// Size in bytes of a tensor of this shape, or nil where it does not fit an Int.
   ///
   /// An empty axis makes the size 0 but excuses nothing: (0, 2^40, 2^40) is nil as well, so that
-  /// whoever multiplies some of the axes later on cannot overflow.
+  /// later products of some of the axes cannot overflow.
   public func byteCount(shape: [Int]) -> Int? {
     var product = byteWidth
     for size in shape {

@@ -18,13 +18,13 @@
 public struct StoredMatrix: Sendable {
   /// From this many rows of x on, a product is in library order.
   ///
-  /// Measured: with AVX-512 the two paths take the same time at about 48 rows (F32) or beyond 64 (16
-  /// bits), with AVX2 at about 16.
+  /// Measured: with AVX-512 the two paths take the same time at about 48 rows (F32) or beyond 64
+  /// (16 bits), with AVX2 at about 16.
   public static let manyRows = 32
 
-  /// Outputs.
+  /// Rows: outputs of a linear layer.
   public let rows: Int
-  /// Inputs.
+  /// Columns: inputs of a linear layer.
   public let columns: Int
   /// How its elements lie in the file.
   public var format: StorageFormat { weights.storage }
@@ -69,7 +69,7 @@ public struct StoredMatrix: Sendable {
   /// of x and row j of W. From `manyRows` on it is a product in library order.
   public func product(_ x: Tensor<Float>) -> Tensor<Float> {
     precondition(
-      x.rank == 2 && x.columns == columns,
+      x.axisCount == 2 && x.columns == columns,
       "x of shape \(x.shape) times the transpose of a matrix of shape [\(rows), \(columns)]")
     var out: [Float] = zeros(x.rows * rows)
     var span = out.mutableSpan

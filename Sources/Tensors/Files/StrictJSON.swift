@@ -1,14 +1,14 @@
 // A small JSON reader that believes nothing.
 //
-// In:  the bytes of a file that anybody may have written: the header of a safetensors file,
+// In:  the bytes of a file of unknown origin: the header of a safetensors file,
 //      config.json, tokenizer.json.
 // Out: a JSONValue, or a JSONSyntaxError with the byte at which reading stopped.
 //
 // Stricter than JSON requires where two readers might otherwise understand one file differently:
 // a key that appears twice is an error and nesting is limited.
 //
-// Memory: a value takes at most a small multiple (about 20) of the bytes it came from. Time: linear;
-// 20 MB with 300,000 members take a fraction of a second.
+// Memory: a value takes at most a small multiple (about 20) of the bytes it came from. Time:
+// linear; 20 MB with 300,000 members take a fraction of a second.
 //
 // Why not Foundation's: it keeps one of two duplicate keys silently and reports no offset.
 

@@ -15,30 +15,30 @@ extension Tape {
   /// Rotates every head of every row, (n, heads · d), by the angles of its row or its row in a
   /// sequence.
   package func rotated(
-    _ x: Variable<E>, by turns: RotaryTurns<E>, headWidth d: Int
+    _ x: Variable<E>, by rotations: Rotations<E>, headWidth d: Int
   ) -> Variable<E> {
-    let (half, L) = (turns.cosines.columns, turns.cosines.rows)
+    let (half, L) = (rotations.cosines.columns, rotations.cosines.rows)
     precondition(
       x.value.columns % d == 0 && x.value.rows % L == 0 && 2 * half <= d,
       "rows \(x.value.shape) of heads of width \(d), angles of \(L) rows")
-    let (cosines, sines) = (turns.cosines.elements, turns.sines.elements)
-    func turned(_ rows: Tensor<E>, direction: E) -> Tensor<E> {
+    let (cosines, sines) = (rotations.cosines.elements, rotations.sines.elements)
+    func rotated(_ rows: Tensor<E>, direction: E) -> Tensor<E> {
       var elements = rows.elements
       do {
         var out = elements.mutableSpan
-        turn(
+        rotate(
           &out, cosines.span, sines.span, half: half, d, rows.columns / d, L,
           direction)
       }
       return Tensor(shape: rows.shape, elements: elements)
     }
-    return record(turned(x.value, direction: 1)) { x.accumulate(turned($0, direction: -1)) }
+    return record(rotated(x.value, direction: 1)) { x.accumulate(rotated($0, direction: -1)) }
   }
 }
 
 @specialized(where E == Float)
 @specialized(where E == Double)
-private func turn<E: Scalar>(
+private func rotate<E: Scalar>(
   _ x: inout MutableSpan<E>, _ cosines: Span<E>, _ sines: Span<E>, half: Int, _ d: Int,
   _ heads: Int, _ L: Int, _ direction: E
 ) {

@@ -11,7 +11,7 @@
 // two tokens. Names of variables are spelled, a space before the first letter.
 
 import Tasks
-package import Transformers
+package import Tokenizers
 
 /// The files of a tokenizer for models trained here.
 package struct ModelTokenizer: Sendable {

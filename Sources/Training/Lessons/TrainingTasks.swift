@@ -30,7 +30,7 @@
 
 import Tasks
 import Tensors
-package import Transformers
+package import Tokenizers
 
 /// The first seed of samples that are trained on.
 package let trainingSeeds: UInt64 = 1 << 40

@@ -47,12 +47,13 @@ package struct ModelPass<E: Scalar> {
     of tokens: [Int], sequenceLength L: Int, positions: [Int]? = nil, rows: [Int]? = nil
   ) -> Variable<E> {
     let embedding = parameter("model.embed_tokens")
-    let turns = shape.rotary.turns(
+    let rotations = shape.rotary.rotations(
       positions: positions ?? Array(0..<L), length: shape.contextLength, as: E.self)
     var x = tape.embedding(embedding, of: tokens)
     for layer in 0..<shape.layers {
       let block = "model.layers.\(layer)"
-      let answers = attention("\(block).self_attn", norm("\(block).input_layernorm", x), turns, L)
+      let answers = attention(
+        "\(block).self_attn", norm("\(block).input_layernorm", x), rotations, L)
       x = tape.add(x, tape.linear(answers, parameter("\(block).self_attn.o_proj")))
       let h = norm("\(block).post_attention_layernorm", x)
       let gated = tape.gated(
@@ -70,19 +71,19 @@ package struct ModelPass<E: Scalar> {
 
   /// The heads' answers side by side, (n, H d).
   private func attention(
-    _ name: String, _ x: Variable<E>, _ turns: RotaryTurns<E>, _ L: Int
+    _ name: String, _ x: Variable<E>, _ rotations: Rotations<E>, _ L: Int
   ) -> Variable<E> {
     let (H, d) = (shape.queryHeads, shape.headWidth)
     func project(_ part: String, _ x: Variable<E>) -> Variable<E> {
       tape.linear(x, parameter("\(name).\(part)"))
     }
-    func turn(_ x: Variable<E>, width: Int) -> Variable<E> {
-      tape.rotated(x, by: turns, headWidth: width)
+    func rotate(_ x: Variable<E>, width: Int) -> Variable<E> {
+      tape.rotated(x, by: rotations, headWidth: width)
     }
     switch shape.attention {
     case .grouped(let M):
       return tape.attention(
-        turn(project("q_proj", x), width: d), turn(project("k_proj", x), width: d),
+        rotate(project("q_proj", x), width: d), rotate(project("k_proj", x), width: d),
         project("v_proj", x),
         AttentionShape(queryHeads: H, keyValueHeads: M, width: d, sequenceLength: L))
 
@@ -97,7 +98,7 @@ package struct ModelPass<E: Scalar> {
         return tape.addToHeads(own, shared: shared)
       }
       return tape.attention(
-        turn(project("q_proj", x), width: d), turn(rows("k"), width: d), rows("v"),
+        rotate(project("q_proj", x), width: d), rotate(rows("k"), width: d), rows("v"),
         AttentionShape(
           queryHeads: H, keyValueHeads: r == 0 ? 1 : H, width: d, sequenceLength: L))
 
@@ -107,10 +108,10 @@ package struct ModelPass<E: Scalar> {
       let whole = d + rotary
       let queries = tape.joinHeads(
         tape.headColumns(q, 0..<d, heads: H),
-        turn(tape.headColumns(q, d..<whole, heads: H), width: rotary), heads: H)
+        rotate(tape.headColumns(q, d..<whole, heads: H), width: rotary), heads: H)
       let down = project("kv_a_proj_with_mqa", x)
       let c = norm("\(name).kv_a_layernorm", tape.headColumns(down, 0..<latent, heads: 1))
-      let shared = turn(
+      let shared = rotate(
         tape.headColumns(down, latent..<latent + rotary, heads: 1), width: rotary)
       let up = project("kv_b_proj", c)
       return tape.attention(

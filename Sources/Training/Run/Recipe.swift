@@ -21,6 +21,7 @@
 // (WeightAveraging.swift). Tasks are named in TrainingTasks.swift. A key that is not known is an error.
 
 package import Tensors
+import Tokenizers
 import Transformers
 
 /// What recipe.json says.

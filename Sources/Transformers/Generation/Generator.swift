@@ -12,7 +12,7 @@
 // the row alone. So a batch gives greedily what its prompts give one by one.
 //
 // Where the rotary frequencies change with the length (Phi-3's long factors), the cached keys were
-// turned by other angles than the new ones: the sequence is prefilled anew at that point, as the
+// rotated by other angles than the new ones: the sequence is prefilled again at that point, as the
 // `transformers` library does. Its new state starts a new ledger; `states` keeps both.
 
 import TieredMemory
@@ -24,14 +24,15 @@ public final class Generation {
   public let prompt: [Int]
   /// Tokens after the prompt that decode steps took before the answer.
   public let given: [Int]
-  /// Token ids of the answer, after those that were given; an end-of-text token that ended it is the
-  /// last one.
+  /// Token ids of the answer, after those that were given; an end-of-text token that ended it is
+  /// the last one.
   public fileprivate(set) var tokens: [Int] = []
-  /// The state of the sequence: one, or one more for every time that the prompt was prefilled anew.
+  /// The state of the sequence: one, or one more for every time that the prompt was prefilled
+  /// again.
   public fileprivate(set) var states: [DecodingState]
   /// Decode steps of all states.
   public fileprivate(set) var steps = 0
-  /// Rows that were needed from the host in these steps, over layers and holders of rows: those that
+  /// Rows that were needed from the host in these steps, over layers and row stores: those that
   /// lay on the device already, and those that were copied.
   public fileprivate(set) var needed = (hits: 0, misses: 0)
   /// True when an end-of-text token ended the answer, false when the limit did.
@@ -59,7 +60,7 @@ public struct Generator {
     public fileprivate(set) var decode = (tokens: 0, seconds: 0.0)
   }
 
-  /// The model.
+  /// The model that answers.
   public let decoder: Decoder
   /// How tokens are chosen.
   public var sampling = Sampling()
@@ -107,8 +108,8 @@ public struct Generator {
 
   /// The answers of `sequences` sequences to one prompt, which passes through the model once.
   ///
-  /// Each is what the prompt alone would give with the same caches, to the bit; the sequence numbers
-  /// tell `makeCache` whose cache to make.
+  /// Each is what the prompt alone would give with the same caches, to the bit; the sequence
+  /// numbers tell `makeCache` whose cache to make.
   public mutating func generate(_ prompt: [Int], sequences: Int) throws -> [Generation] {
     precondition(limit >= 0 && sequences >= 1, "\(sequences) answers of \(limit) tokens")
     times = Times()

@@ -20,7 +20,7 @@ import Tensors
 
 /// How the next token is chosen.
 public struct Sampling: Sendable, Equatable {
-  /// T; nil chooses greedily.
+  /// Temperature T; nil chooses greedily.
   public var temperature: Double?
   /// Keep only the k likeliest tokens; nil keeps all.
   public var topK: Int?
@@ -28,12 +28,12 @@ public struct Sampling: Sendable, Equatable {
   public var topP: Double?
   /// Keep tokens with at least this share of the likeliest one's probability; nil keeps all.
   public var minP: Double?
-  /// ρ; 1 does nothing.
+  /// Repetition penalty ρ; 1 does nothing.
   public var repetitionPenalty = 1.0
-  /// Chooses the draws.
+  /// Seed of the random draws.
   public var seed: UInt64 = 0
 
-  /// Greedy.
+  /// Greedy choices.
   public init() {}
 
   /// Throws for the first choice that makes no sense.
@@ -73,7 +73,7 @@ public struct SamplingError: Error, Equatable, CustomStringConvertible {
 
 /// The sampler of one sequence.
 public struct Sampler: Sendable {
-  /// The choices.
+  /// How tokens are chosen.
   public let sampling: Sampling
   private let numbers: RandomNumbers
   private var draws = 0

@@ -1,0 +1,143 @@
+// Reference order for Float: the C functions of CFusedChains that end in _f32.
+//
+// In:  spans and sizes, as ReferenceOrder.swift describes them.
+// Out: the same call on pointers, after the checks of FusedChains.swift.
+//
+// FusedChains+Double.swift is the same text for Double.
+
+internal import CFusedChains
+// Where fma is a function, it lives in libm; importing Glibc links it.
+internal import Glibc
+
+extension Float: ReferenceOrder {
+  /// The bits, with those of negative numbers inverted so that integers sort as numbers do.
+  @inlinable public var orderKey: UInt32 {
+    let bits = (self + 0).bitPattern  // + 0 makes +0 of -0
+    let negative = UInt32(bitPattern: Int32(bitPattern: bits) >> 31)  // all ones or none
+    return self == self ? bits ^ (negative | 1 << 31) : .max
+  }
+
+  /// The number that has this key.
+  @inlinable public init(orderKey: UInt32) {
+    let top: UInt32 = 1 << 31
+    let bits = orderKey & top != 0 ? orderKey ^ top : ~orderKey
+    self = orderKey == .max ? .nan : Float(bitPattern: bits)
+  }
+
+  /// Matrix product; see `ReferenceOrder`.
+  public static func chainMatmul(
+    m: Int, n: Int, k: Int, _ a: Span<Float>, _ aLayout: ChainLayout, _ b: Span<Float>,
+    bOffset: Int, bWidth: Int, accumulate: Bool, into out: inout MutableSpan<Float>
+  ) {
+    checkMatmul(
+      m: m, n: n, k: k, a.count, aLayout, b.count, bOffset: bOffset, bWidth: bWidth, out.count)
+    if m == 0 || n == 0 { return }
+    unsafe a.withUnsafeBufferPointer { a in
+      unsafe b.withUnsafeBufferPointer { b in
+        unsafe out.withUnsafeMutableBufferPointer { out in
+          unsafe chains_matmul_f32(
+            m, n, k, a.baseAddress.map { unsafe $0 + (k == 0 ? 0 : aLayout.offset) },
+            aLayout.row, aLayout.column,
+            b.baseAddress.map { unsafe $0 + (k == 0 ? 0 : bOffset) }, bWidth, out.baseAddress, n,
+            accumulate ? 1 : 0)
+        }
+      }
+    }
+  }
+
+  /// Scores of all rows; see `ReferenceOrder`.
+  public static func chainRowScores(
+    rows: Span<Float>, width: Int, q: Span<Float>, into out: inout MutableSpan<Float>
+  ) {
+    checkRowScores(rows: rows.count, width: width, q: q.count, out: out.count)
+    unsafe rows.withUnsafeBufferPointer { rows in
+      unsafe q.withUnsafeBufferPointer { q in
+        unsafe out.withUnsafeMutableBufferPointer { out in
+          unsafe chains_row_scores_f32(
+            out.count, width, rows.baseAddress, q.baseAddress, out.baseAddress)
+        }
+      }
+    }
+  }
+
+  /// Scores of gathered rows; see `ReferenceOrder`.
+  public static func chainIndexedScores(
+    rows: Span<Float>, width: Int, slots: Span<Int32>, q: Span<Float>, scale: Float,
+    into out: inout MutableSpan<Float>
+  ) {
+    checkGather(rows: rows.count, width: width, slots: slots)
+    precondition(q.count == width, "scores: q has \(q.count) elements, not the width \(width)")
+    precondition(
+      out.count == slots.count, "scores: room for \(out.count), but \(slots.count) rows")
+    unsafe rows.withUnsafeBufferPointer { rows in
+      unsafe slots.withUnsafeBufferPointer { slots in
+        unsafe q.withUnsafeBufferPointer { q in
+          unsafe out.withUnsafeMutableBufferPointer { out in
+            unsafe chains_indexed_scores_f32(
+              slots.count, width, rows.baseAddress, slots.baseAddress, q.baseAddress, scale,
+              out.baseAddress)
+          }
+        }
+      }
+    }
+  }
+
+  /// Weighted sum of gathered rows; see `ReferenceOrder`.
+  public static func chainIndexedWeightedSum(
+    rows: Span<Float>, width: Int, slots: Span<Int32>, weights: Span<Float>,
+    into out: inout MutableSpan<Float>
+  ) {
+    checkGather(rows: rows.count, width: width, slots: slots)
+    precondition(
+      weights.count == slots.count, "sum: \(weights.count) weights for \(slots.count) rows")
+    precondition(
+      out.count == width, "sum: room for \(out.count) elements, but the width is \(width)")
+    unsafe rows.withUnsafeBufferPointer { rows in
+      unsafe slots.withUnsafeBufferPointer { slots in
+        unsafe weights.withUnsafeBufferPointer { weights in
+          unsafe out.withUnsafeMutableBufferPointer { out in
+            unsafe chains_indexed_weighted_sum_f32(
+              slots.count, width, rows.baseAddress, slots.baseAddress, weights.baseAddress,
+              out.baseAddress)
+          }
+        }
+      }
+    }
+  }
+
+  /// Exponentials in place; see `ReferenceOrder`.
+  public static func chainExponentials(_ x: inout MutableSpan<Float>, in range: Range<Int>) {
+    checkRange(range, x.count)
+    unsafe x.withUnsafeMutableBufferPointer { x in
+      unsafe chains_exponentials_f32(
+        range.count, x.baseAddress.map { unsafe $0 + range.lowerBound })
+    }
+  }
+
+  /// Cholesky factor in place; see `ReferenceOrder`.
+  public static func chainCholesky(
+    n: Int, _ a: inout MutableSpan<Float>, threshold: Float
+  ) -> CholeskyPivots<Float> {
+    checkSquare(n, a.count, "Cholesky")
+    var smallest: Float = 0
+    var largest: Float = 0
+    let failed = unsafe a.withUnsafeMutableBufferPointer { a in
+      unsafe chains_cholesky_f32(n, a.baseAddress, threshold, &smallest, &largest)
+    }
+    return CholeskyPivots(
+      failed: failed < 0 ? nil : failed, smallest: smallest, largest: largest)
+  }
+
+  /// Solution with a Cholesky factor in place; see `ReferenceOrder`.
+  public static func chainCholeskySolve(
+    n: Int, m: Int, factor: Span<Float>, _ b: inout MutableSpan<Float>
+  ) {
+    checkSquare(n, factor.count, "Cholesky solve")
+    checkCount(m, n, b.count, "Cholesky solve: right side")
+    unsafe factor.withUnsafeBufferPointer { factor in
+      unsafe b.withUnsafeMutableBufferPointer { b in
+        unsafe chains_cholesky_solve_f32(n, m, factor.baseAddress, b.baseAddress)
+      }
+    }
+  }
+}

@@ -1,0 +1,26 @@
+// What can be wrong with a request to a decoder, or with its answer.
+//
+// In:  a prompt or a token; logits.
+// Out: one line for the user: what, where, what to do.
+
+/// A request that a decoder cannot answer, or an answer that is no number.
+public enum DecoderError: Error, Equatable, CustomStringConvertible {
+  /// A prompt of no tokens.
+  case emptyPrompt
+  /// A token id that the model has no embedding for.
+  case tokenOutsideVocabulary(token: Int, place: Int, vocabulary: Int)
+  /// Logits that are NaN or infinite, in a row of the result.
+  case notFiniteLogits(row: Int)
+
+  /// One line: what, where, what to do.
+  public var description: String {
+    switch self {
+    case .emptyPrompt: "the prompt has no tokens; give at least one"
+    case .tokenOutsideVocabulary(let token, let place, let vocabulary):
+      "token \(place) is \(token), outside of 0 ..< \(vocabulary); "
+        + "is this the tokenizer of another model?"
+    case .notFiniteLogits(let row):
+      "logits of row \(row) are NaN or infinite; the weights are damaged or overflow float32"
+    }
+  }
+}

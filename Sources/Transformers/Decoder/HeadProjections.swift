@@ -1,0 +1,97 @@
+// From the residual stream to the rows of every head: one way for each kind of attention.
+//
+// In:  rows x (n, D), after the norm; cosines and sines of their positions.
+// Out: queries, keys and values as a prompt's rows, or as rows of single tokens.
+//
+//   OrdinaryHeads   W_Q, W_K, W_V: multi-head, grouped and multi-query attention (this file)
+//   LRKVHeads       LRKV                                               LRKVHeads.swift
+//   LatentHeads     MLA                                                   LatentHeads.swift
+//
+// Ordinary heads:
+//
+//   1. q = x W_Qᵀ + b, k and v alike: (n, H d), (n, M d), (n, M d). Head h has columns h d and
+//      the d − 1 after it
+//   2. Qwen3: each head's q and k through an RMSNorm of width d
+//   3. RoPE rotates q and k by their positions
+
+import Tensors
+
+/// Lines 1 to 3 of a layer's attention, AttentionLayer.swift.
+protocol HeadProjections: Sendable {
+  /// A prompt: one matrix (l, d) for every head.
+  func prompt(_ x: Tensor<Float>, _ rotations: Rotations<Float>) throws -> PromptRows
+  /// One new token of each of several sequences: row n of x with `rotations[n]`.
+  func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) throws -> [TokenRows]
+  /// The linear part of every query head's W_Q and W_K, (d, D) each, for HeadDiversity.swift.
+  var operators: HeadOperators { get }
+}
+
+/// Separate projections of queries, keys and values.
+struct OrdinaryHeads: HeadProjections {
+  /// The layer's H, M and d.
+  let shape: LayerShape
+  /// W_Q: (n, D) to (n, H d).
+  let query: Linear
+  /// W_K: (n, D) to (n, M d).
+  let key: Linear
+  /// W_V: (n, D) to (n, M d).
+  let value: Linear
+  /// The norm of each query, of width d, before RoPE; only Qwen 3 has one.
+  let queryNorm: RMSNorm?
+  /// The norm of each key, of width d, before RoPE; only Qwen 3 has one.
+  let keyNorm: RMSNorm?
+
+  func prompt(_ x: Tensor<Float>, _ rotations: Rotations<Float>) throws -> PromptRows {
+    let q = heads(query(x), shape.queryHeads)
+    let queries = try mapConcurrently(q.count) { rotations.rotate(queryNorm?(q[$0]) ?? q[$0]) }
+    let k = heads(key(x), shape.keyValueHeads)
+    let before = try mapConcurrently(k.count) { keyNorm?(k[$0]) ?? k[$0] }
+    let keys = try mapConcurrently(k.count) { rotations.rotate(before[$0]) }
+    return PromptRows(
+      queries: queries, keys: keys, keysBeforeRotary: before,
+      values: heads(value(x), shape.keyValueHeads))
+  }
+
+  func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) -> [TokenRows] {
+    let (q, k, v) = (query(x), key(x), value(x))
+    let d = shape.width
+    return rotations.indices.map { n in
+      let queries = Tensor(shape: [shape.queryHeads, d], elements: q.row(n))
+      let keys = Tensor(shape: [shape.keyValueHeads, d], elements: k.row(n))
+      let queriesBefore = queryNorm?(queries) ?? queries
+      let keysBefore = keyNorm?(keys) ?? keys
+      return TokenRows(
+        queries: rotations[n].rotate(queriesBefore), queriesBeforeRotary: queriesBefore,
+        keys: rotations[n].rotate(keysBefore), keysBeforeRotary: keysBefore,
+        values: Tensor(shape: [shape.keyValueHeads, d], elements: v.row(n)))
+    }
+  }
+
+  var operators: HeadOperators {
+    let d = shape.width
+    func head(_ linear: Linear, _ h: Int) -> Tensor<Double> {
+      linear.weights.rows(h * d..<(h + 1) * d).widened()
+    }
+    let keys = (0..<shape.keyValueHeads).map { head(key, $0) }
+    return HeadOperators(
+      queries: (0..<shape.queryHeads).map { head(query, $0) }, keys: shape.forQueryHeads(keys))
+  }
+
+  /// (l, heads d) as one matrix (l, d) for every head.
+  private func heads(_ all: Tensor<Float>, _ count: Int) -> [Tensor<Float>] {
+    let d = shape.width
+    return (0..<count).map { columns($0 * d..<($0 + 1) * d, of: all) }
+  }
+}
+
+extension StoredMatrix {
+  /// The whole matrix in Double.
+  func widened() -> Tensor<Double> {
+    Tensor(shape: [rows, columns], elements: (0..<rows).flatMap { row($0).map(Double.init) })
+  }
+
+  /// The whole matrix in Float.
+  func loaded() -> Tensor<Float> {
+    Tensor(shape: [rows, columns], elements: (0..<rows).flatMap { row($0) })
+  }
+}
