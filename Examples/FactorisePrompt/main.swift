@@ -38,13 +38,12 @@ func error(_ parameters: Parameters) throws -> Double {
   return relative(objective.value(queryCodes, f.queryBasis, f.keyCodes, f.keyBasis).product)
 }
 
-var parameters = Parameters(.paper, rank: rank, selected: 32, recent: 8)
-parameters.prefillArithmetic = .reference  // the same bits on every machine
+var parameters = try Parameters(.paper, rank: rank, selected: 32, recent: 8)
 
 print("Q and K: \(tokens) tokens of width \(width), codes of rank \(rank)")
 print("relative error of QKᵀ (optimum: \(percent(optimum)))")
 for sweeps in [1, 2, 4, 8] {
-  parameters.prefillIterations = Iterations(sweeps, tolerance: 0)
+  parameters.sweeps?.iterations = try SweepIterations(sweeps, tolerance: 0)
   print("  sweeps: \(sweeps)      \(percent(try error(parameters)))")
 }
 parameters.solver = .spectral

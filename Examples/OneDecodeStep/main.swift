@@ -27,8 +27,7 @@ let values = (0..<keyValueHeads).map { rows(20 + $0, UInt64(20 + $0), strength: 
 
 // 2. A cache that keeps codes of rank 4 for everybody, and 24 selected and 8 recent rows. The
 //    preset `recommended` has closed-form codes, one set of them for each key/value head.
-var parameters = Parameters(.recommended, rank: 4, selected: 24, recent: 8)
-parameters.prefillArithmetic = .reference  // the same choices on every machine
+let parameters = try Parameters(.recommended, rank: 4, selected: 24, recent: 8)
 var cache = try LRQKCache<Double>(
   queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: width, parameters: parameters)
 var tiers = Tiers()

@@ -30,7 +30,7 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
   /// The options that it takes, in the order in which `options` has them.
   static var optionList: [MethodOption] { get }
   /// Reads the options, each of them one of `optionList` and given at most once.
-  init(_ given: GivenOptions) throws(MethodError)
+  init(_ given: MethodOptions) throws(MethodError)
   /// The options in effect, defaults included, in a fixed order.
   var options: [(name: String, value: String)] { get }
   /// How many of the newest tokens are attended to whatever their scores are, the new one included.
@@ -88,12 +88,12 @@ public struct MethodOption: Sendable, Equatable {
   /// What it means, with the values that it takes.
   public let meaning: String
   /// The value that it has when it is not given.
-  public let standard: String
+  public let defaultValue: String
 
-  init(_ name: String, _ meaning: String, standard: String) {
+  init(_ name: String, _ meaning: String, defaultValue: String) {
     self.name = name
     self.meaning = meaning
-    self.standard = standard
+    self.defaultValue = defaultValue
   }
 }
 
@@ -142,5 +142,5 @@ public func cacheMethod(_ text: String) throws(MethodError) -> any CacheMethod {
         + " are: \(known.joined(separator: ", ")) (lrqk methods lists their options)")
   }
   return try method.init(
-    GivenOptions(parts.count > 1 ? String(parts[1]) : nil, method: name, known: method.optionList))
+    MethodOptions(parts.count > 1 ? String(parts[1]) : nil, method: name, known: method.optionList))
 }

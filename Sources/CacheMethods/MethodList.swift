@@ -1,11 +1,10 @@
 // All methods and their options, as `lrqk methods` prints them.
 //
 // In:  the list of methods.
-// Out: a line for every method and a line for every option, with the value that stands when it is not
-//      given.
+// Out: a line for every method and a line for every option, with its default.
 
 /// The methods with their options, one line each, without a line break at the end.
-public let methodList: String = {
+public var methodList: String {
   var lines: [(name: String, meaning: String)] = []
   var shown: [(method: String, options: [MethodOption])] = []
   for method in cacheMethods {
@@ -15,10 +14,10 @@ public let methodList: String = {
       continue
     }
     shown.append((method.name, method.optionList))
-    lines += method.optionList.map { ("  \($0.name)=\($0.standard)", $0.meaning) }
+    lines += method.optionList.map { ("  \($0.name)=\($0.defaultValue)", $0.meaning) }
   }
   let width = lines.map(\.name.count).max() ?? 0
   return lines.map { line in
     line.name + String(repeating: " ", count: width + 2 - line.name.count) + line.meaning
   }.joined(separator: "\n")
-}()
+}

@@ -84,7 +84,7 @@ package struct DecodeStepArguments {
   private let tokens: [(q: Tensor<Float>, k: Tensor<Float>, v: Tensor<Float>)]
 
   /// The inputs in `x`.
-  package init(_ x: Arguments) {
+  package init(_ x: Arguments) throws {
     let (Q, K, V, steps) = (x.slices("Q"), x.slices("K"), x.slices("V"), x.slices("q"))
     let (A_Q, A_K) = (x.slices("A_Q"), x.slices("A_K"))
     let l = Q[0].rows
@@ -98,15 +98,18 @@ package struct DecodeStepArguments {
       }
       return (q, newest(K), newest(V))
     }
-    parameters = Parameters(
+    parameters = try Parameters(
       .paper, rank: A_K[0].columns, selected: Int(x.parameter("k")), recent: Int(x.parameter("w")))
-    parameters.initialization = .given
-    parameters.prefillIterations = Iterations(1, tolerance: 0)
+    parameters.sweeps?.start = .given
+    parameters.sweeps?.iterations = try SweepIterations(1, tolerance: 0)
     let alternations = Int(x.parameter("alternations"))
-    parameters.decodeIterations = Iterations(max(alternations, 1), tolerance: 0)
-    parameters.codeMap = alternations > 0 ? .alternating(.projection) : .linear
+    if alternations > 0 {
+      parameters.alternation?.iterations = try AlternationIterations(alternations, tolerance: 0)
+    } else {
+      parameters.codes = .linear(refresh: .never)
+    }
     parameters.codeSharing = A_K.count == Q.count ? .perQueryHead : .perKeyValueHead
-    parameters.transfers = .perQueryHead
+    parameters.rows = .perQueryHead
     parameters.candidates = x.parameter("candidates_hole") == 1 ? .released : .all
   }
 

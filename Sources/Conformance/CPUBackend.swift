@@ -38,14 +38,14 @@ package struct CPUBackend: KernelBackend {
 
   // MARK: Prefill
 
-  private func weights(_ x: Arguments) -> Weights {
-    Weights(queries: x.parameter("lambda_Q"), keys: x.parameter("lambda_K"))
+  private func weights(_ x: Arguments) throws -> SweepWeights {
+    try SweepWeights(queries: x.parameter("lambda_Q"), keys: x.parameter("lambda_K"))
   }
 
   private func sweepRows(_ x: Arguments) throws -> [NamedTensor] {
     let new = try rowwiseSweep(
       queries: x["Q"], keys: x["K"], from: InitialCodes(queries: x["A_Q"], keys: x["A_K"]),
-      weights: weights(x))
+      weights: try weights(x))
     return named([
       ("B_Q", ["rank", "width"], new.queryBasis), ("B_K", ["rank", "width"], new.keyBasis),
       ("W_Q", ["width", "rank"], new.queryMap), ("W_K", ["width", "rank"], new.keyMap),
@@ -57,7 +57,7 @@ package struct CPUBackend: KernelBackend {
     func double(_ name: String) -> Tensor<Double> { x[name].converted() }
     let new = try gramSweep(
       queryGram: double("G_Q"), keyGram: double("G_K"), queryMap: double("W_Q"),
-      keyMap: double("W_K"), weights: weights(x))
+      keyMap: double("W_K"), weights: try weights(x))
     func float(_ tensor: Tensor<Double>) -> Tensor<Float> { tensor.converted() }
     return named([
       ("B_Q", ["rank", "width"], float(new.queryBasis)),
@@ -74,8 +74,8 @@ package struct CPUBackend: KernelBackend {
     let new = try LRQK.decodeCodes(
       query: q, key: k, queryBasis: x["B_Q"], keyBasis: x["B_K"],
       selected: zip(A, K).map { (codes: $0, keys: $1) },
-      iterations: Iterations(Int(x.parameter("alternations")), tolerance: 0),
-      weights: Weights(
+      iterations: try AlternationIterations(Int(x.parameter("alternations")), tolerance: 0),
+      weights: try AlternationWeights(
         selfProduct: x.parameter("lambda_1"), selectedProducts: x.parameter("lambda_2")))
     return named([
       ("q_hat", ["head", "rank"], new.queryCodes), ("k_hat", ["key", "rank"], new.keyCode),
@@ -149,7 +149,7 @@ package struct CPUBackend: KernelBackend {
   }
 
   private func decodeSteps(_ x: Arguments) throws -> [NamedTensor] {
-    var layer = DecodeStepArguments(x)
+    var layer = try DecodeStepArguments(x)
     layer.parameters.solver = .rowwise
     var cache = try LRQKCache<Float>(
       queryHeads: layer.queries.count, keyValueHeads: layer.keys.count, width: layer.width,

@@ -149,7 +149,7 @@
     }
 
     private func decodeSteps(_ x: Arguments) throws -> [NamedTensor] {
-      var layer = DecodeStepArguments(x)
+      var layer = try DecodeStepArguments(x)
       layer.parameters.solver = .gram
       let state = try factorizeOnDevice(
         queries: layer.queries, keys: layer.keys, parameters: layer.parameters,

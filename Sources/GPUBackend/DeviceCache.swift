@@ -99,7 +99,7 @@
         parameters.selected, parameters.recent, parameters.rank, state.length
       )
       codesShared = parameters.codeSharing == .perKeyValueHead ? share : 1
-      rowsShared = parameters.transfers == .perKeyValueHead ? share : 1
+      rowsShared = parameters.rows.holders == .perKeyValueHead ? share : 1
       let (groups, holders) = (queryHeads / codesShared, queryHeads / rowsShared)
       let (most, slots) = (rowsShared * k, w + rowsShared * k)
       try state.check(

@@ -53,14 +53,14 @@
 
     /// The released solver and the update of the bases.
     func encodeAlternating(
-      _ update: BasisUpdate, omega: [Int], omegaSlot: Int
+      _ alternation: Alternation, omega: [Int], omegaSlot: Int
     ) throws -> Bool {
       guard let solver = work.solver else { preconditionFailure("no memory for the solver") }
       let (k, stride) = (parameters.selected, parameters.selected + parameters.recent)
       let count = k + omega.count
       let (ridge, stop) = (
-        KernelArgument.double(parameters.solve.ridge),
-        KernelArgument.int(parameters.solve.breakdown == .stop ? 1 : 0)
+        KernelArgument.double(alternation.ridge.value),
+        KernelArgument.int(parameters.breakdown == .stop ? 1 : 0)
       )
       // The exact products q K_Omegaᵀ, then both products with A_Omega.
       try placeAttended(oldest: omegaSlot, ring: omega.count)
@@ -77,31 +77,31 @@
       try context.launch(
         .beginCodes, groups: groups, .of(work.queries), .of(work.newKeys), .of(queryMatrices),
         .of(keyMatrices), .int(codesShared), .int(groupsPerHead), .int(rank), .int(width),
-        .float(Float(parameters.weights.selectedProducts)), .of(solver.grams),
+        .float(Float(alternation.weights.selectedProducts)), .of(solver.grams),
         .of(solver.crosses), .of(solver.keySystems), .of(solver.keyTargets), .of(solver.selves),
         .of(work.keyCodes), .of(solver.scratch), ridge, stop, .of(solver.status))
-      for _ in 0..<max(parameters.decodeIterations.limit, 1) {
+      for _ in 0..<alternation.iterations.limit {
         try context.launch(
           .alternateCodes, groups: groups, .of(solver.grams), .of(solver.crosses),
           .of(solver.keySystems), .of(solver.keyTargets), .of(solver.selves), .int(codesShared),
-          .int(rank), .float(Float(parameters.weights.selfProduct)), .of(work.queryCodes),
+          .int(rank), .float(Float(alternation.weights.selfProduct)), .of(work.queryCodes),
           .of(work.keyCodes), .of(solver.scratch), .of(solver.changes), ridge, stop,
           .of(solver.status))
         // One scalar decides for all heads (quirk Q11).
-        if parameters.decodeIterations.tolerance == 0 { continue }
+        if alternation.iterations.tolerance == 0 { continue }
         let changes = try context.download(solver.changes, nil, .control(.codes))
         let mean = changes.reduce(0, +) / Double(groups * rank)
-        if mean < parameters.decodeIterations.tolerance { break }
+        if mean < alternation.iterations.tolerance { break }
       }
       let pivoted = try checkSystems(solver)
-      if update.factor != 0 {
+      if alternation.basisUpdate.factor != 0 {
         for (matrices, newCodes, rows, n, share) in [
           (queryMatrices, work.queryCodes, work.queries, codesShared, 1),
           (keyMatrices, work.keyCodes, work.newKeys, 1, groupsPerHead),
         ] {
           try context.launch(
             .updateBasis, groups: groups, .of(matrices), .of(newCodes), .of(rows), .int(n),
-            .int(share), .int(rank), .int(width), .float(Float(update.factor)),
+            .int(share), .int(rank), .int(width), .float(Float(alternation.basisUpdate.factor)),
             .of(solver.basisScratch))
         }
       }
@@ -144,7 +144,7 @@
       for (g, k_hat) in keys.enumerated() {
         if k_hat.firstNonFinite == nil {
           largestCodes[g] = k_hat.elements.reduce(largestCodes[g]) { max($0, Double(abs($1))) }
-        } else if parameters.solve.breakdown == .stop {
+        } else if parameters.breakdown == .stop {
           throw LRQKError.overflow(
             what: "k_hat", largestBefore: largestCodes[g],
             Place(layer: layer, head: g, step: step))

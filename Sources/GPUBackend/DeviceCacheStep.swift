@@ -90,10 +90,10 @@
       // b. and c. codes, bases, A_K
       try growIfDue()
       let pivoted =
-        switch parameters.codeMap {
+        switch parameters.codes {
         case .linear: try encodeLinearly()
-        case .alternating(let update):
-          try encodeAlternating(update, omega: Array(omega), omegaSlot: omegaSlot)
+        case .alternating(let alternation):
+          try encodeAlternating(alternation, omega: Array(omega), omegaSlot: omegaSlot)
         }
       let newCodes = try readCodes()
 
@@ -133,7 +133,7 @@
         .topK, groups: queryHeads, .of(work.scores), .int(room), .int(0), .int(candidates),
         .int(k), .of(chosen), .of(work.gaps), .of(work.nans))
       let nans = try context.download(work.nans, nil, .control(.selection))
-      if parameters.solve.breakdown == .stop, let h = nans.firstIndex(where: { $0 >= 0 }) {
+      if parameters.breakdown == .stop, let h = nans.firstIndex(where: { $0 >= 0 }) {
         throw LRQKError.overflow(
           what: "a proxy score", largestBefore: largestCodes[h / codesShared],
           Place(layer: layer, head: h, step: step))

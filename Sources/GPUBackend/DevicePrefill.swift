@@ -41,8 +41,8 @@
     }
     try context.requireDoubles(for: "prefill")
     let isSpectral = parameters.solver == .spectral
-    let startsFromMaps = isSpectral || parameters.initialization == .spectral
-    switch (parameters.solver, parameters.initialization) {
+    let startsFromMaps = isSpectral || parameters.sweeps?.start == .spectral
+    switch (parameters.solver, parameters.sweeps?.start) {
     case (.rowwise, _):
       throw LRQKError.parameter("the GPU backend sweeps in d by d space: choose the solver gram")
     case (.gram, .topColumns), (.gram, .sharedTopColumns):
@@ -51,7 +51,7 @@
     }
     let G = parameters.codeSharing == .perKeyValueHead ? H / M : 1
     let groups = H / G
-    if (parameters.initialization == .given && !isSpectral) != (initial != nil)
+    if (parameters.sweeps?.start == .given) != (initial != nil)
       || initial.map({ $0.count != groups }) ?? false
     {
       throw LRQKError.parameter("codes to start from: one for each of \(groups) groups, if given")
@@ -63,14 +63,14 @@
       starts: startsFromMaps
         ? nil
         : (0..<groups).map { g -> InitialCodes<Float>? in
-          guard case .gaussian(let seed) = parameters.initialization else { return initial?[g] }
+          guard case .gaussian(let seed)? = parameters.sweeps?.start else { return initial?[g] }
           return InitialCodes.gaussian(
             seed: seed, queryHeads: g * G..<(g + 1) * G, keyHead: g, tokens: 0..<l, rank: r)
         }, rank: r)
 
     // 2. The sweeps, or the closed form.
     let sweeps = try DeviceSweeps(
-      context, groups: groups, rank: r, width: d, rule: parameters.solve, purpose: .state)
+      context, groups: groups, rank: r, width: d, rule: parameters.sweepRule, purpose: .state)
     var Q = DeviceSide(
       dataGrams: sums.queryGrams, share: 1, size: G * l * r, maps: nil,
       grams: sums.queryStart.grams,
@@ -84,14 +84,14 @@
       _ = try sweeps.replace(&Q, maps: try context.array(maps.queries, .control(.state)))
       _ = try sweeps.replace(&K, maps: try context.array(maps.keys, .control(.state)))
     }
-    if parameters.solver == .gram {
-      for _ in 0..<parameters.prefillIterations.limit {
+    if let choice = parameters.sweeps {
+      for _ in 0..<choice.iterations.limit {
         let change = try sweeps.sweep(
-          &Q, &K, weights: parameters.weights, update: parameters.weightedUpdate)
+          &Q, &K, weights: choice.weights, order: choice.order)
         let delta = max(
           change.queries / Double(groups * Q.size), change.keys / Double(groups * K.size))
         try sweeps.check(layer: layer)
-        if delta < parameters.prefillIterations.tolerance { break }
+        if delta < choice.iterations.tolerance { break }
       }
     }
     guard let mapsQ = Q.maps, let mapsK = K.maps else {
@@ -112,7 +112,7 @@
         .of(codes), .int(g * l * r), .int(r))
     }
     let matrices: (queries: [Float], keys: [Float])
-    if parameters.codeMap == .linear {
+    if parameters.hasLinearCodes {
       matrices = (
         try context.download(W_Q, nil, .control(.state)),
         try context.download(W_K, nil, .control(.state))
@@ -135,7 +135,7 @@
     // 4. The first selected sets, by the code of the newest query.
     let selected = try firstSelection(
       queries: queries, W_Q, codes, groupSize: G, parameters, layer: layer, on: context)
-    let shape = parameters.codeMap == .linear ? [d, r] : [r, d]
+    let shape = parameters.hasLinearCodes ? [d, r] : [r, d]
     func split(_ all: [Float], _ shape: [Int]) -> [Tensor<Float>] {
       let size = shape.reduce(1, *)
       return (0..<groups).map {
@@ -173,7 +173,7 @@
       .topK, groups: H, .of(scores), .int(candidates), .int(0), .int(candidates), .int(k),
       .of(chosen), .of(gaps), .of(nans))
     let marks = try context.download(nans, nil, .control(.selection))
-    if parameters.solve.breakdown == .stop, let h = marks.firstIndex(where: { $0 >= 0 }) {
+    if parameters.breakdown == .stop, let h = marks.firstIndex(where: { $0 >= 0 }) {
       throw LRQKError.overflow(
         what: "a proxy score", largestBefore: 0, Place(layer: layer, head: h, step: 0))
     }

@@ -97,8 +97,8 @@
 
     /// One sweep; the summed changes of Q and K.
     func sweep(
-      _ queries: inout DeviceSide, _ keys: inout DeviceSide, weights: Weights,
-      update: WeightedUpdate
+      _ queries: inout DeviceSide, _ keys: inout DeviceSide, weights: SweepWeights,
+      order: UpdateOrder
     ) throws -> (
       queries: Double, keys: Double, queryBases: DeviceArray<Double>, keyBases: DeviceArray<Double>
     ) {
@@ -108,7 +108,7 @@
       let mapQ = try map(from: keys, B_Q, lambda: weights.queries, system: 2)
       let changeQ = try replace(&queries, maps: mapQ)
       let mapK = try map(
-        from: update == .gaussSeidel ? queries : old, B_K, lambda: weights.keys, system: 3)
+        from: order == .gaussSeidel ? queries : old, B_K, lambda: weights.keys, system: 3)
       let changeK = try replace(&keys, maps: mapK)
       return (changeQ, changeK, B_Q, B_K)
     }
@@ -178,7 +178,7 @@
       }
       var (Q, K) = (try side(queryGram, queryMap), try side(keyGram, keyMap))
       return try swept(
-        &Q, &K, sweeps, Weights(queries: lambdaQueries, keys: lambdaKeys))
+        &Q, &K, sweeps, try SweepWeights(queries: lambdaQueries, keys: lambdaKeys))
     }
 
     /// sweep-rowwise: one Gauss-Seidel sweep over Q (m, d) and K (l, d), from the codes A_Q (m, r) and
@@ -218,7 +218,7 @@
       let (Q_rows, K_rows) = (try up(queries.elements), try up(keys.elements))
       var (Q, K) = (try side(Q_rows, queryCodes), try side(K_rows, keyCodes))
       let result = try swept(
-        &Q, &K, sweeps, Weights(queries: lambdaQueries, keys: lambdaKeys))
+        &Q, &K, sweeps, try SweepWeights(queries: lambdaQueries, keys: lambdaKeys))
       func newCodes(_ X: DeviceArray<Float>, rows n: Int, _ side: DeviceSide) throws -> Tensor<
         Float
       > {
@@ -238,10 +238,10 @@
 
     /// One sweep of both sides, read back.
     private func swept(
-      _ Q: inout DeviceSide, _ K: inout DeviceSide, _ sweeps: DeviceSweeps, _ weights: Weights
+      _ Q: inout DeviceSide, _ K: inout DeviceSide, _ sweeps: DeviceSweeps, _ weights: SweepWeights
     ) throws -> SweepResult {
       let (r, d) = (sweeps.rank, sweeps.width)
-      let done = try sweeps.sweep(&Q, &K, weights: weights, update: .gaussSeidel)
+      let done = try sweeps.sweep(&Q, &K, weights: weights, order: .gaussSeidel)
       try sweeps.check(layer: 0)
       func matrix(_ array: DeviceArray<Double>?) throws -> Tensor<Double> {
         guard let array else { throw GPUError("a sweep left no map") }

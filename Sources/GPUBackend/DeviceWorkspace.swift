@@ -48,7 +48,7 @@
       output = try context.array(H * d)
       staging = try context.array(2 * d * max(most, w))
       solver =
-        parameters.codeMap == .linear
+        parameters.hasLinearCodes
         ? nil
         : try SolverWorkspace(context, queryHeads: H, groups: groups, width: d, rank: r)
     }

@@ -60,7 +60,7 @@
       try require(
         l >= max(parameters.selected, r),
         "a device takes over a prompt of at least k and r tokens, not \(l)")
-      let matrix = parameters.codeMap == .linear ? [width, r] : [r, width]
+      let matrix = parameters.hasLinearCodes ? [width, r] : [r, width]
       for (name, tensors, count, shape) in [
         ("A_K", codes, groups, [l, r]), ("B_Q or W_Q", queryMatrices, groups, matrix),
         ("B_K or W_K", keyMatrices, groups, matrix), ("K", keys, keyValueHeads, [l, width]),
@@ -86,16 +86,16 @@
   extension DeviceLRQKCache {
     /// Throws for a choice that this backend does not have.
     static func checkSupport(_ parameters: Parameters, _ context: GPUContext) throws {
-      if parameters.mapRefresh != .never {
+      if parameters.refreshInterval != nil {
         throw LRQKError.parameter("the GPU backend does not refresh maps: choose mapRefresh never")
       }
       if parameters.reuse != .hitMiss {
         throw LRQKError.parameter("the GPU backend always reuses rows: choose reuse hit-miss")
       }
-      if parameters.support != .own {
+      if parameters.rows.attended != .own {
         throw LRQKError.parameter("on the GPU a head attends to its own rows: choose support own")
       }
-      if parameters.codeMap != .linear {
+      if !parameters.hasLinearCodes {
         try context.requireDoubles(for: "the alternating solver")
       }
     }

@@ -19,7 +19,7 @@ func makeCache(_ o: lrqk_options) throws -> CacheState {
   let window = try checked(o.window, "window", from: 0)
   let capacity = try checked(o.device_capacity, "device_capacity", from: 0, to: Int.max)
   // Rows are set aside for k + w tokens a holder, and d by d sums for every head.
-  let holders = p.transfers == .perKeyValueHead ? M : H
+  let holders = p.rows.holders == .perKeyValueHead ? M : H
   _ = try product("K and V rows", [holders, p.selected + p.recent, 2 * d], stride: 4)
   _ = try product("sums over the prompt", [H + M, d, d], stride: 12)
   return CacheState(
@@ -81,7 +81,7 @@ private struct Chunk {
 extension CacheState {
   /// True where the sweeps start from codes that come with the prompt.
   private var isGiven: Bool {
-    cache.parameters.initialization == .given && cache.parameters.solver != .spectral
+    cache.parameters.sweeps?.start == .given
   }
 
   fileprivate mutating func extend(_ chunk: Chunk, initial: [InitialCodes<Float>]?) throws {
@@ -231,7 +231,7 @@ public func lrqk_decode_steps(
     _ = try checked(Int64(l + T), "l + T")
     let (H, M, d) = (state.cache.queryHeads, state.cache.keyValueHeads, state.cache.width)
     let p = state.cache.parameters
-    let most = p.support == .group ? H / M * p.selected : p.selected
+    let most = p.rows.attended == .group ? H / M * p.selected : p.selected
     let outSelected = try unsafe Output(selected, "selected", T, H, most)
     let outMissed = try unsafe Output(missed, "missed", T, state.holderCount)
     let outAttention = try unsafe Output(attention, "attention", T, H, d)

@@ -17,7 +17,7 @@ extension CacheState {
   }
   /// Who has rows of its own: H or M.
   var holderCount: Int {
-    cache.parameters.transfers == .perKeyValueHead ? cache.keyValueHeads : cache.queryHeads
+    cache.parameters.rows.holders == .perKeyValueHead ? cache.keyValueHeads : cache.queryHeads
   }
 
   fileprivate var phase: lrqk_phase {
@@ -202,7 +202,7 @@ public func lrqk_cache_bases(
   withCache(cache) { state in
     let index = try state.requireCodes(index)
     let (prompt, now) = (state.cache.prompt[index], state.cache.matrices[index])
-    let isLinear = state.cache.parameters.codeMap == .linear
+    let isLinear = state.cache.parameters.hasLinearCodes
     try unsafe deliver(
       isLinear ? (prompt.queryBasis, prompt.keyBasis) : now, rank, width, ("rank", "width"),
       (B_Q, B_K), ("B_Q", "B_K"))
@@ -217,7 +217,7 @@ public func lrqk_cache_maps(
 ) -> lrqk_status {
   withCache(cache) { state in
     let index = try state.requireCodes(index)
-    if state.cache.parameters.codeMap != .linear {
+    if !state.cache.parameters.hasLinearCodes {
       throw Refusal(LRQK_ERROR_STATE, "alternating codes have no maps: see lrqk_cache_bases")
     }
     try unsafe deliver(

@@ -9,8 +9,8 @@ public import CLRQK
 import LRQK
 import Tensors
 
-private func checkedWeights(_ queries: Double, _ keys: Double) throws(Refusal) -> Weights {
-  Weights(
+private func checkedWeights(_ queries: Double, _ keys: Double) throws -> SweepWeights {
+  try SweepWeights(
     queries: try checkedNumber(queries, "lambda_q", atLeast: 0),
     keys: try checkedNumber(keys, "lambda_k", atLeast: 0))
 }
@@ -106,7 +106,7 @@ public func lrqk_decode_codes(
     let d = try checked(d, "d", to: largestWidth)
     let r = try checkedRank(r, width: d)
     let iterations = try checked(iterations, "iterations")
-    let weights = Weights(
+    let weights = try AlternationWeights(
       selfProduct: try checkedNumber(lambda_1, "lambda_1", atLeast: 0),
       selectedProducts: try checkedNumber(lambda_2, "lambda_2", atLeast: 0))
     let (outQ, outK) = (
@@ -121,7 +121,7 @@ public func lrqk_decode_codes(
       query: tensor(q, "q", G, d), key: tensor(k, "k", 1, d),
       queryBasis: tensor(B_Q, "B_Q", r, d), keyBasis: tensor(B_K, "B_K", r, d),
       selected: Array(zip(codes, keys)).map { (codes: $0, keys: $1) },
-      iterations: Iterations(iterations, tolerance: 0), weights: weights)
+      iterations: try AlternationIterations(iterations, tolerance: 0), weights: weights)
     try deliver(
       (outQ, token.queryCodes.elements), (outK, token.keyCode.elements),
       (outB_Q, token.queryBasis.elements), (outB_K, token.keyBasis.elements))

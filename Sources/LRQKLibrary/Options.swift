@@ -3,7 +3,9 @@
 // In:  the struct of lrqk.h, whose choices are numbers.
 // Out: `Parameters` that have been checked, or a sentence about the first field that makes no sense.
 //
-// A field that another choice leaves without effect must be 0, so that nobody believes to have set something.
+// A field, or a few of them, is the text of one choice of LRQK's table, with a number for each word. A
+// field that another choice leaves without effect must be 0, so that an ignored field is never mistaken
+// for a setting.
 
 public import CLRQK
 import LRQK
@@ -26,188 +28,281 @@ public func lrqk_options_init(
   case LRQK_PRESET_RECOMMENDED: choice = .recommended
   default: return LRQK_ERROR_PARAMETER
   }
-  unsafe options.pointee = lrqk_options(Parameters(choice, rank: 1, selected: 1, recent: 1))
+  unsafe options.pointee = lrqk_options(Parameters(choice, .released))
   return LRQK_OK
 }
 
-// The numbers of the header beside the choices of Parameters. One table serves both directions.
-private typealias Table<Choice> = [(number: UInt32, choice: Choice)]
-private let solvers: Table<PrefillSolver> = [
-  (LRQK_SOLVER_ROWWISE.rawValue, .rowwise), (LRQK_SOLVER_GRAM.rawValue, .gram),
-  (LRQK_SOLVER_SPECTRAL.rawValue, .spectral),
-]
-private let weightedUpdates: Table<WeightedUpdate> = [
-  (LRQK_WEIGHTED_UPDATE_GAUSS_SEIDEL.rawValue, .gaussSeidel),
-  (LRQK_WEIGHTED_UPDATE_JACOBI.rawValue, .jacobi),
-]
-private let arithmetics: Table<Arithmetic> = [
-  (LRQK_ARITHMETIC_REFERENCE.rawValue, .reference), (LRQK_ARITHMETIC_LIBRARY.rawValue, .library),
-]
-private let codeSharings: Table<CodeSharing> = [
-  (LRQK_PER_QUERY_HEAD.rawValue, .perQueryHead),
-  (LRQK_PER_KEY_VALUE_HEAD.rawValue, .perKeyValueHead),
-]
-private let transferChoices: Table<Transfers> = [
-  (LRQK_PER_QUERY_HEAD.rawValue, .perQueryHead),
-  (LRQK_PER_KEY_VALUE_HEAD.rawValue, .perKeyValueHead),
-]
-private let supports: Table<Support> = [
-  (LRQK_SUPPORT_OWN.rawValue, .own), (LRQK_SUPPORT_GROUP.rawValue, .group),
-]
-private let candidateWindows: Table<CandidateWindow> = [
-  (LRQK_CANDIDATES_ALL.rawValue, .all), (LRQK_CANDIDATES_RELEASED.rawValue, .released),
-]
-private let reuses: Table<Reuse> = [
-  (LRQK_REUSE_HIT_MISS.rawValue, .hitMiss), (LRQK_REUSE_NONE.rawValue, .none),
-]
-private let breakdowns: Table<Breakdown> = [
-  (LRQK_BREAKDOWN_STOP.rawValue, .stop), (LRQK_BREAKDOWN_PROCEED.rawValue, .proceed),
-]
+/// Where a field of the struct lies.
+private typealias FieldPath<Value> = any WritableKeyPath<lrqk_options, Value> & Sendable
 
-private func choice<Choice>(
-  _ field: Int32, _ name: String, _ table: Table<Choice>
-) throws(Refusal) -> Choice {
-  for entry in table where Int64(entry.number) == Int64(field) { return entry.choice }
-  throw unknown(field, name, table.map(\.number))
-}
+/// One field of the struct.
+private struct Field: Sendable {
+  enum Kind: Sendable {
+    /// A number for each word. A word that ends in a colon takes the next field behind it.
+    case word(FieldPath<Int32>, [(number: UInt32, word: String)])
+    /// A whole number from `least`; "never" for 0, if that is a word.
+    case count(FieldPath<Int64>, least: Int, never: Bool)
+    case seed
+    case number(FieldPath<Double>)
+  }
 
-private func unknown(_ field: Int32, _ name: String, _ known: [UInt32]) -> Refusal {
-  Refusal(
-    LRQK_ERROR_PARAMETER,
-    "\(name) = \(field): known are \(known.map(String.init).joined(separator: ", ")) (lrqk.h)")
-}
+  let name: String
+  let kind: Kind
+  /// What has to run for it to exist, if that is not what its choice says.
+  var parts: Choice.Parts = []
 
-private func number<Choice: Equatable>(_ value: Choice, _ table: Table<Choice>) -> Int32 {
-  Int32(table.first { $0.choice == value }?.number ?? 0)
-}
+  func isZero(_ o: lrqk_options) -> Bool {
+    switch kind {
+    case .word(let path, _): o[keyPath: path] == 0
+    case .count(let path, _, _): o[keyPath: path] == 0
+    case .seed: o.seed == 0
+    case .number(let path): o[keyPath: path] == 0
+    }
+  }
 
-/// Throws if a field that has no effect is not 0.
-private func requireUnused(
-  _ why: String, _ fields: (name: String, isZero: Bool)...
-) throws(Refusal) {
-  if let field = fields.first(where: { !$0.isZero }) {
-    throw Refusal(LRQK_ERROR_PARAMETER, "\(field.name) has no effect with \(why): set it to 0")
+  func text(_ o: lrqk_options) throws(Refusal) -> String {
+    switch kind {
+    case .word(let path, let words):
+      let number = o[keyPath: path]
+      for entry in words where Int64(entry.number) == Int64(number) { return entry.word }
+      let known = words.map { "\($0.number)" }.joined(separator: ", ")
+      throw Refusal(LRQK_ERROR_PARAMETER, "\(name) = \(number): known are \(known) (lrqk.h)")
+    case .count(let path, let least, let never):
+      let number = try checked(o[keyPath: path], name, from: least)
+      return never && number == 0 ? "never" : "\(number)"
+    case .seed: return "\(o.seed)"
+    case .number(let path): return "\(o[keyPath: path])"
+    }
+  }
+
+  func set(_ text: String, in o: inout lrqk_options) {
+    switch kind {
+    case .word(let path, let words):
+      o[keyPath: path] = Int32(
+        words.first { entry in
+          text == entry.word || entry.word.last == ":" && text.hasPrefix(entry.word)
+        }?.number ?? 0)
+    case .count(let path, _, _): o[keyPath: path] = Int64(text) ?? 0
+    case .seed: o.seed = UInt64(text) ?? 0
+    case .number(let path): o[keyPath: path] = Double(text) ?? 0
+    }
   }
 }
+
+private func words(
+  _ name: String, _ path: FieldPath<Int32>,
+  _ words: KeyValuePairs<UInt32, String>
+) -> Field {
+  Field(name: name, kind: .word(path, words.map { (number: $0.key, word: $0.value) }))
+}
+
+private func count(
+  _ name: String, _ path: FieldPath<Int64>, from least: Int,
+  never: Bool = false
+) -> Field {
+  Field(name: name, kind: .count(path, least: least, never: never))
+}
+
+private func number(
+  _ name: String, _ path: FieldPath<Double>,
+  _ parts: Choice.Parts = []
+) -> Field {
+  Field(name: name, kind: .number(path), parts: parts)
+}
+
+private let sharing: KeyValuePairs = [
+  LRQK_PER_QUERY_HEAD.rawValue: "per-query-head",
+  LRQK_PER_KEY_VALUE_HEAD.rawValue: "per-key-value-head",
+]
+
+/// The fields of every choice; sizes apart.
+private let fields: [String: [Field]] = [
+  "solver": [
+    words(
+      "solver", \.solver,
+      [
+        LRQK_SOLVER_ROWWISE.rawValue: "rowwise", LRQK_SOLVER_GRAM.rawValue: "gram",
+        LRQK_SOLVER_SPECTRAL.rawValue: "spectral",
+      ])
+  ],
+  "arithmetic": [
+    words(
+      "arithmetic", \.arithmetic,
+      [
+        LRQK_ARITHMETIC_REFERENCE.rawValue: "reference",
+        LRQK_ARITHMETIC_LIBRARY.rawValue: "library",
+      ])
+  ],
+  "initialization": [
+    words(
+      "initialization", \.initialization,
+      [
+        LRQK_INITIALIZATION_GAUSSIAN.rawValue: "randn:",
+        LRQK_INITIALIZATION_TOP_COLUMNS.rawValue: "top",
+        LRQK_INITIALIZATION_SHARED_TOP_COLUMNS.rawValue: "topcol",
+        LRQK_INITIALIZATION_SPECTRAL.rawValue: "spectral",
+        LRQK_INITIALIZATION_GIVEN.rawValue: "given",
+      ]), Field(name: "seed", kind: .seed),
+  ],
+  "sweeps": [count("prefill_iterations", \.prefill_iterations, from: 0)],
+  "sweep-tolerance": [number("prefill_tolerance", \.prefill_tolerance)],
+  "weighted-update": [
+    words(
+      "weighted_update", \.weighted_update,
+      [
+        LRQK_WEIGHTED_UPDATE_GAUSS_SEIDEL.rawValue: "gauss-seidel",
+        LRQK_WEIGHTED_UPDATE_JACOBI.rawValue: "jacobi",
+      ])
+  ],
+  "weights": [
+    number("lambda_q", \.lambda_q, .prompt), number("lambda_k", \.lambda_k, .prompt),
+    number("lambda_1", \.lambda_1, .steps), number("lambda_2", \.lambda_2, .steps),
+  ],
+  "code-map": [
+    words(
+      "code_map", \.code_map,
+      [
+        LRQK_CODE_MAP_ALTERNATING.rawValue: "alternating",
+        LRQK_CODE_MAP_LINEAR.rawValue: "linear",
+      ])
+  ],
+  "basis-update": [
+    words(
+      "basis_update", \.basis_update,
+      [
+        LRQK_BASIS_UPDATE_PROJECTION.rawValue: "projection",
+        LRQK_BASIS_UPDATE_FROZEN.rawValue: "frozen",
+        LRQK_BASIS_UPDATE_DAMPED.rawValue: "damped:",
+      ]), number("damping", \.damping),
+  ],
+  "alternations": [count("decode_iterations", \.decode_iterations, from: 1)],
+  "alternation-tolerance": [number("decode_tolerance", \.decode_tolerance)],
+  "map-refresh": [count("map_refresh", \.map_refresh, from: 0, never: true)],
+  "code-sharing": [words("code_sharing", \.code_sharing, sharing)],
+  "candidates": [
+    words(
+      "candidates", \.candidates,
+      [LRQK_CANDIDATES_ALL.rawValue: "all", LRQK_CANDIDATES_RELEASED.rawValue: "released"])
+  ],
+  "transfers": [words("transfers", \.transfers, sharing)],
+  "support": [
+    words(
+      "support", \.support,
+      [LRQK_SUPPORT_OWN.rawValue: "own", LRQK_SUPPORT_GROUP.rawValue: "group"])
+  ],
+  "reuse": [
+    words(
+      "reuse", \.reuse,
+      [LRQK_REUSE_HIT_MISS.rawValue: "hit-miss", LRQK_REUSE_NONE.rawValue: "none"])
+  ],
+  "ridge": [number("ridge", \.ridge)],
+  "on-breakdown": [
+    words(
+      "breakdown", \.breakdown,
+      [LRQK_BREAKDOWN_STOP.rawValue: "stop", LRQK_BREAKDOWN_PROCEED.rawValue: "proceed"])
+  ],
+]
 
 /// What lrqk_options says, checked; `width` is d.
 func parameters(_ o: lrqk_options) throws(Refusal) -> Parameters {
-  var p = Parameters(
-    .paper, rank: try checked(o.rank, "rank", to: largestWidth),
+  let sizes = (
+    rank: try checked(o.rank, "rank", to: largestWidth),
     selected: try checked(o.selected, "selected", to: largestSet),
-    recent: try checked(o.recent, "recent", to: largestSet))
-  p.solver = try choice(o.solver, "solver", solvers)
-  p.prefillArithmetic = try choice(o.arithmetic, "arithmetic", arithmetics)
-  p.codeSharing = try choice(o.code_sharing, "code_sharing", codeSharings)
-  p.transfers = try choice(o.transfers, "transfers", transferChoices)
-  p.candidates = try choice(o.candidates, "candidates", candidateWindows)
-  p.reuse = try choice(o.reuse, "reuse", reuses)
-  p.support = try choice(o.support, "support", supports)
-  try readPrompt(o, &p)
-  try readSteps(o, &p)
-  let breakdown = try choice(o.breakdown, "breakdown", breakdowns)
-  if p.solver == .spectral && p.codeMap == .linear {
-    try requireUnused("the spectral solver and linear codes", ("ridge", o.ridge == 0))
-  }
-  p.solve = SolveRule(
-    ridge: try checkedNumber(o.ridge, "ridge", atLeast: 0), breakdown: breakdown)
+    recent: try checked(o.recent, "recent", to: largestSet)
+  )
   do {
+    var p = try Parameters(
+      .paper, rank: sizes.rank, selected: sizes.selected, recent: sizes.recent)
+    for choice in Choice.inReadingOrder() {
+      guard let fields = fields[choice.name] else { continue }
+      if choice.write(p) == nil {
+        for field in fields { try requireUnused(field, o, choice, p) }
+      } else {
+        try read(choice, try text(fields, o, choice, p), into: &p)
+      }
+    }
     try p.check(width: try checked(o.width, "width", to: largestWidth))
+    return p
   } catch {
     throw Refusal(error)
   }
-  return p
 }
 
-/// Solver, start, sweeps, and their weights.
-private func readPrompt(_ o: lrqk_options, _ p: inout Parameters) throws(Refusal) {
-  if p.solver == .spectral {
-    try requireUnused(
-      "the spectral solver", ("initialization", o.initialization == 0), ("seed", o.seed == 0),
-      ("weighted_update", o.weighted_update == 0),
-      ("prefill_iterations", o.prefill_iterations == 0),
-      ("prefill_tolerance", o.prefill_tolerance == 0), ("lambda_q", o.lambda_q == 0),
-      ("lambda_k", o.lambda_k == 0))
-    return
+/// The text of a choice that exists.
+private func text(
+  _ fields: [Field], _ o: lrqk_options, _ choice: Choice, _ p: Parameters
+) throws(Refusal) -> String {
+  if choice.form == .weights {
+    // A pair that acts on nothing is 0 here and 1 in the text.
+    var texts: [String] = []
+    for field in fields {
+      if exists(field, p) {
+        texts.append(try field.text(o))
+      } else {
+        try requireUnused(field, o, choice, p)
+        texts.append("1")
+      }
+    }
+    return texts.joined(separator: ",")
   }
-  switch UInt32(bitPattern: o.initialization) {
-  case LRQK_INITIALIZATION_GAUSSIAN.rawValue: p.initialization = .gaussian(seed: o.seed)
-  case LRQK_INITIALIZATION_TOP_COLUMNS.rawValue: p.initialization = .topColumns
-  case LRQK_INITIALIZATION_SHARED_TOP_COLUMNS.rawValue: p.initialization = .sharedTopColumns
-  case LRQK_INITIALIZATION_SPECTRAL.rawValue: p.initialization = .spectral
-  case LRQK_INITIALIZATION_GIVEN.rawValue: p.initialization = .given
-  default: throw unknown(o.initialization, "initialization", Array(1...5))
-  }
-  if o.initialization != Int32(LRQK_INITIALIZATION_GAUSSIAN.rawValue) {
-    try requireUnused("a start that is not gaussian", ("seed", o.seed == 0))
-  }
-  p.weightedUpdate = try choice(o.weighted_update, "weighted_update", weightedUpdates)
-  p.prefillIterations = Iterations(
-    try checked(o.prefill_iterations, "prefill_iterations", from: 0),
-    tolerance: o.prefill_tolerance)
-  (p.weights.queries, p.weights.keys) = (o.lambda_q, o.lambda_k)
+  let word = try fields[0].text(o)
+  guard fields.count > 1 else { return word }
+  if word.last == ":" { return word + (try fields[1].text(o)) }
+  let what =
+    fields[1].name == "seed" ? "a start that is not gaussian" : "a basis update that is not damped"
+  try requireZero(fields[1], o, what)
+  return word
 }
 
-/// Code map, basis update, alternations, and their weights.
-private func readSteps(_ o: lrqk_options, _ p: inout Parameters) throws(Refusal) {
-  let refresh = try checked(o.map_refresh, "map_refresh", from: 0)
-  switch UInt32(bitPattern: o.code_map) {
-  case LRQK_CODE_MAP_LINEAR.rawValue:
-    try requireUnused(
-      "linear codes", ("basis_update", o.basis_update == 0), ("damping", o.damping == 0),
-      ("decode_iterations", o.decode_iterations == 0),
-      ("decode_tolerance", o.decode_tolerance == 0), ("lambda_1", o.lambda_1 == 0),
-      ("lambda_2", o.lambda_2 == 0))
-    p.codeMap = .linear
-    p.mapRefresh = refresh == 0 ? .never : .every(refresh)
-    return
-  case LRQK_CODE_MAP_ALTERNATING.rawValue: break
-  default: throw unknown(o.code_map, "code_map", [1, 2])
+private func read(_ choice: Choice, _ text: String, into p: inout Parameters) throws(Refusal) {
+  do throws(ChoiceError) {
+    try choice.read(text, into: &p)
+  } catch {
+    throw Refusal(LRQK_ERROR_PARAMETER, choice.sentence(error, text, p))
   }
-  try requireUnused("alternating codes", ("map_refresh", refresh == 0))
-  switch UInt32(bitPattern: o.basis_update) {
-  case LRQK_BASIS_UPDATE_PROJECTION.rawValue: p.codeMap = .alternating(.projection)
-  case LRQK_BASIS_UPDATE_FROZEN.rawValue: p.codeMap = .alternating(.frozen)
-  case LRQK_BASIS_UPDATE_DAMPED.rawValue: p.codeMap = .alternating(.damped(o.damping))
-  default: throw unknown(o.basis_update, "basis_update", [1, 2, 3])
+}
+
+/// Whether a weight acts on something.
+private func exists(_ field: Field, _ p: Parameters) -> Bool {
+  field.parts == .prompt ? p.sweeps != nil : !p.hasLinearCodes
+}
+
+/// Throws if a field that another choice leaves without effect is not 0.
+private func requireUnused(
+  _ field: Field, _ o: lrqk_options, _ choice: Choice, _ p: Parameters
+) throws(Refusal) {
+  let codes = p.hasLinearCodes ? "linear codes" : "alternating codes"
+  let what =
+    switch field.parts.union(choice.parts) {
+    case .prompt: "the spectral solver"
+    case .steps: codes
+    default: "the spectral solver and \(codes)"
+    }
+  try requireZero(field, o, what)
+}
+
+private func requireZero(_ field: Field, _ o: lrqk_options, _ what: String) throws(Refusal) {
+  if !field.isZero(o) {
+    throw Refusal(LRQK_ERROR_PARAMETER, "\(field.name) has no effect with \(what): set it to 0")
   }
-  if o.basis_update != Int32(LRQK_BASIS_UPDATE_DAMPED.rawValue) {
-    try requireUnused("a basis update that is not damped", ("damping", o.damping == 0))
-  }
-  p.decodeIterations = Iterations(
-    try checked(o.decode_iterations, "decode_iterations"), tolerance: o.decode_tolerance)
-  (p.weights.selfProduct, p.weights.selectedProducts) = (o.lambda_1, o.lambda_2)
 }
 
 extension lrqk_options {
   /// The choices of `p`, without sizes; fields without effect are 0.
   fileprivate init(_ p: Parameters) {
     self.init()
-    solver = number(p.solver, solvers)
-    arithmetic = number(p.prefillArithmetic, arithmetics)
-    code_sharing = number(p.codeSharing, codeSharings)
-    transfers = number(p.transfers, transferChoices)
-    support = number(p.support, supports)
-    candidates = number(p.candidates, candidateWindows)
-    reuse = number(p.reuse, reuses)
-    breakdown = number(p.solve.breakdown, breakdowns)
-    ridge = p.solve.ridge
-    if p.solver != .spectral {
-      initialization = Int32(LRQK_INITIALIZATION_GAUSSIAN.rawValue)
-      if case .gaussian(let start) = p.initialization { seed = start }
-      weighted_update = number(p.weightedUpdate, weightedUpdates)
-      prefill_iterations = Int64(p.prefillIterations.limit)
-      prefill_tolerance = p.prefillIterations.tolerance
-      (lambda_q, lambda_k) = (p.weights.queries, p.weights.keys)
-    }
-    if p.codeMap == .linear {
-      code_map = Int32(LRQK_CODE_MAP_LINEAR.rawValue)
-    } else {
-      code_map = Int32(LRQK_CODE_MAP_ALTERNATING.rawValue)
-      basis_update = Int32(LRQK_BASIS_UPDATE_PROJECTION.rawValue)
-      decode_iterations = Int64(p.decodeIterations.limit)
-      decode_tolerance = p.decodeIterations.tolerance
-      (lambda_1, lambda_2) = (p.weights.selfProduct, p.weights.selectedProducts)
+    for choice in Choice.all {
+      guard let fields = fields[choice.name], let text = choice.write(p) else { continue }
+      if choice.form == .weights {
+        for (field, part) in zip(fields, text.split(separator: ",")) where exists(field, p) {
+          field.set(String(part), in: &self)
+        }
+      } else {
+        fields[0].set(text, in: &self)
+        if fields.count > 1, let part = text.split(separator: ":").dropFirst().first {
+          fields[1].set(String(part), in: &self)
+        }
+      }
     }
   }
 }

@@ -47,7 +47,7 @@ public struct JSONReport: Encodable {
     file = recording.file.path
     kind = recording.kind.rawValue
     precision = E.precisionName
-    choices = Dictionary(plan.parameters.words(for: recording.kind).map { ($0.name, $0.value) }) {
+    choices = Dictionary(plan.parameters.words(recording.kind.parts).map { ($0.name, $0.value) }) {
       $1
     }
     notes = plan.notes
@@ -67,7 +67,7 @@ public struct JSONReport: Encodable {
     kind = recording.kind.rawValue
     precision = E.precisionName
     choices = Dictionary(
-      replay.plan.parameters.words(for: recording.kind).map { ($0.name, $0.value) }
+      replay.plan.parameters.words(recording.kind.parts).map { ($0.name, $0.value) }
     ) { $1 }
     notes = replay.notes + comparison.skipped.map { "not compared: \($0)" } + leftOut
     outputs = comparison.outputs

@@ -60,7 +60,7 @@ extension RecordedCall {
         computed: computed,
         outputs: try compare(
           recording, computed,
-          jacobi: plan.parameters.weightedUpdate == .jacobi,
+          jacobi: plan.parameters.sweeps?.order == .jacobi,
           condition: factors.map(\.condition).max() ?? 1),
         sweeps: sweeps, condition: factors.map(\.condition).max() ?? 1,
         pivoted: factors.contains(where: \.pivoted)), plan
@@ -94,27 +94,28 @@ extension RecordedCall {
     let p = plan.parameters
     if p.rank != r {
       let sentence = "rank r = \(p.rank): the recorded A_K has \(r) columns"
-      if options.rank != nil { throw LRQKError.parameter(sentence) }
+      if options["rank"] != nil { throw LRQKError.parameter(sentence) }
       throw ReplayError("\(recording.file.path): \(sentence)")
     }
-    guard case .alternating(let update) = p.codeMap else {
+    guard let alternation = p.alternation else {
       throw LRQKError.parameter("a recorded decode step has no maps: linear codes cannot replay it")
     }
     var solvers = try (0..<K.count).map { h in
       let exact = matmul(q[h], transposed: K[h], in: .reference)
       return try DecodeSolver(
         query: q[h], key: k[h], queryBasis: B_Q[h], keyBasis: B_K[h],
-        selected: [SelectedProducts(codes: A[h], exactScores: exact)], weights: p.weights,
-        rule: p.solve, place: Place(layer: 0, head: h, step: 1))
+        selected: [SelectedProducts(codes: A[h], exactScores: exact)], weights: alternation.weights,
+        rule: p.stepRule, place: Place(layer: 0, head: h, step: 1))
     }
-    try alternateAll(&solvers, p.decodeIterations)
+    try alternateAll(&solvers, alternation.iterations)
+    let factor = alternation.basisUpdate.factor
     func basis(_ old: [Tensor<E>], _ codes: (DecodeSolver<E>) -> Tensor<E>, _ rows: [Tensor<E>])
       -> [Tensor<E>]
     {
-      update.factor == 0
+      factor == 0
         ? old
         : old.indices.map { h in
-          updatedBasis(old[h], codes: codes(solvers[h]), rows: rows[h], factor: update.factor)
+          updatedBasis(old[h], codes: codes(solvers[h]), rows: rows[h], factor: factor)
         }
     }
     let batch = whole.shape[0]
@@ -167,7 +168,7 @@ extension RecordedCall {
 func initialCodes<E: Scalar>(
   _ recording: Recording, _ parameters: Parameters, heads: Int, tokens: Int, groupSize: Int = 1
 ) throws -> [InitialCodes<E>]? {
-  if parameters.initialization != .given || parameters.solver == .spectral { return nil }
+  if parameters.sweeps?.start != .given { return nil }
   let A_Q: Tensor<E> = try recording.tensor("A_Q_init", rank: 4)
   let A_K: Tensor<E> = try recording.tensor("A_K_init", rank: 4)
   for (name, tensor) in [("A_Q_init", A_Q), ("A_K_init", A_K)]

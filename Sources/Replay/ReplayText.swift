@@ -76,7 +76,7 @@ package struct ReplayText {
     add("\(visible(recording.file.path)) (\(recording.kind.rawValue), \(precision))")
     for note in notes { add("  note: \(visible(note))") }
     var line = "  choices:"
-    for (name, value) in plan.parameters.words(for: recording.kind) {
+    for (name, value) in plan.parameters.words(recording.kind.parts) {
       if line.count + name.count + value.count > 92 {
         add(line)
         line = "          "

@@ -29,7 +29,7 @@ func sweepReports<E: Scalar>(
   _ trace: Trace, queries: [Tensor<E>], keys: [Tensor<E>], parameters: Parameters
 ) throws -> [SweepReport] {
   let objectives = try mapConcurrently(queries.count) { h in
-    PrefillObjective(queries: queries[h], keys: keys[h], weights: parameters.weights)
+    PrefillObjective(queries: queries[h], keys: keys[h], weights: parameters.sweeps?.weights ?? SweepWeights())
   }
   let norm = objectives.reduce(0) { $0 + $1.productNorm }
   let best = try objectives.reduce(0) { try $0 + $1.optimalProduct(rank: parameters.rank) }
@@ -37,7 +37,7 @@ func sweepReports<E: Scalar>(
 
   var reports: [SweepReport] = []
   let isSpectral = parameters.solver == .spectral
-  for sweep in isSpectral ? 0...0 : 1...max(parameters.prefillIterations.limit, 1) {
+  for sweep in isSpectral ? 0...0 : 1...max(parameters.sweeps?.iterations.limit ?? 1, 1) {
     let values = try mapConcurrently(queries.count) { h -> PrefillObjective.Value? in
       let prefix = isSpectral ? "prefill/head\(h)" : "prefill/head\(h)/sweep\(sweep)"
       guard let W_Q = trace["\(prefix)/W_Q"], let W_K = trace["\(prefix)/W_K"],

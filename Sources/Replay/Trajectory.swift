@@ -29,7 +29,7 @@ public struct TrajectoryReplay<E: Scalar>: Sendable {
   public internal(set) var prompt: [(name: String, tensor: Tensor<E>)] = []
   /// The first selected sets, by head of the batch: the rows that it holds.
   public internal(set) var promptSelected: [[Int]] = []
-  /// What each head of the batch chose itself of them; another set only with `Support.group`.
+  /// What each head of the batch chose itself of them; another set only with `Attended.group`.
   public internal(set) var promptChosen: [[Int]] = []
   /// What each step left.
   public internal(set) var steps: [DecodeStep<E>] = []
@@ -105,8 +105,8 @@ extension TrajectoryReplay {
       throw ReplayError("\(recording.file.path): \(sentence)")
     }
     for (name, size, own) in [
-      ("recent w", parameters.recent, options.recent),
-      ("selected k", parameters.selected, options.selected),
+      ("recent w", parameters.recent, options["recent"]),
+      ("selected k", parameters.selected, options["selected"]),
     ] where size > max(length, 4096) {
       let sentence =
         "\(name) = \(size): the recording has \(length) tokens; rows and sets of that size are set "
@@ -199,7 +199,7 @@ extension TrajectoryReplay {
   private static func matrices(
     of cache: LRQKCache<E>, batch: Int, _ parameters: Parameters, prefix: String
   ) -> [(name: String, tensor: Tensor<E>)] {
-    let letter = parameters.codeMap == .linear ? "W" : "B"
+    let letter = parameters.hasLinearCodes ? "W" : "B"
     return [
       ("\(prefix).\(letter)_Q", Tensor(batch: batch, heads: cache.matrices.map(\.queries))),
       ("\(prefix).\(letter)_K", Tensor(batch: batch, heads: cache.matrices.map(\.keys))),

@@ -80,7 +80,7 @@ extension TrajectoryReplay {
       if name == "missed_rows" {
         if expected.shape == own.shape {
           result.missedRowsEqual = expected == own
-        } else if plan.parameters.transfers == .perKeyValueHead {
+        } else if plan.parameters.rows.holders == .perKeyValueHead {
           result.skipped.append(
             "missed_rows: \(own.shape) by key/value head here, the file has \(expected.shape)")
         } else {
@@ -193,7 +193,7 @@ extension TrajectoryReplay {
   public var leftOut: [String] {
     let (k, r) = (plan.parameters.selected, plan.parameters.rank)
     let names = Set(tensors.map(\.name))
-    let letter = plan.parameters.codeMap == .linear ? "W" : "B"
+    let letter = plan.parameters.hasLinearCodes ? "W" : "B"
     let early = "before \(max(k, r)) tokens (k = \(k), r = \(r)) nothing is factorised"
     var lines: [String] = []
     if prompt.isEmpty {

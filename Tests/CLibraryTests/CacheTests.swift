@@ -89,7 +89,7 @@ import TieredMemory
       return
     }
     for h in 0..<Self.H { #expect(c.selected(h) == swift.selected[h]) }
-    let isLinear = swift.parameters.codeMap == .linear
+    let isLinear = swift.parameters.hasLinearCodes
     for g in 0..<Int(info.codes) {
       let codes = swift.keyCodes[g]
       var A_K = room(codes.count)
@@ -143,7 +143,7 @@ import TieredMemory
     let choice = Choices(
       "given", .paper,
       {
-        $0.initialization = .given
+        $0.sweeps?.start = .given
         $0.codeSharing = sharing
       },
       {

@@ -19,13 +19,17 @@ struct Choices: CustomTestStringConvertible, Sendable {
   static let (H, M, d, r, k, w) = (4, 2, 8, 3, 6, 4)
 
   init(
-    _ name: String, _ preset: Preset, _ change: (inout Parameters) -> Void = { _ in },
+    _ name: String, _ preset: Preset, _ change: (inout Parameters) throws -> Void = { _ in },
     _ same: (inout lrqk_options) -> Void = { _ in }
   ) {
     testDescription = name
-    var parameters = Parameters(preset, rank: Self.r, selected: Self.k, recent: Self.w)
-    change(&parameters)
-    self.parameters = parameters
+    do {
+      var parameters = try Parameters(preset, rank: Self.r, selected: Self.k, recent: Self.w)
+      try change(&parameters)
+      self.parameters = parameters
+    } catch {
+      preconditionFailure("\(error)")
+    }
     var options = lrqk_options()
     let status = unsafe lrqk_options_init(
       &options, MemoryLayout<lrqk_options>.size,
@@ -45,20 +49,22 @@ struct Choices: CustomTestStringConvertible, Sendable {
     Choices("paper", .paper),
     Choices("recommended", .recommended),
     Choices(
-      "recommended, refreshed", .recommended, { $0.mapRefresh = .every(3) },
+      "recommended, refreshed", .recommended, { $0.codes = .linear(refresh: .every(3)) },
       { $0.map_refresh = 3 }),
     Choices(
-      "recommended, the group's rows", .recommended, { $0.support = .group },
+      "recommended, the group's rows", .recommended,
+      { $0.rows = .perKeyValueHead(attended: .group) },
       { $0.support = Int32(LRQK_SUPPORT_GROUP.rawValue) }),
     Choices(
       "rowwise, Jacobi, weights, another seed", .paper,
       {
         $0.solver = .rowwise
-        $0.initialization = .gaussian(seed: 9)
-        $0.weightedUpdate = .jacobi
-        $0.weights = Weights(queries: 0.5, keys: 2, selfProduct: 0.25, selectedProducts: 4)
-        $0.prefillIterations = Iterations(3, tolerance: 0)
-        $0.decodeIterations = Iterations(4, tolerance: 1e-6)
+        $0.sweeps?.start = .gaussian(seed: 9)
+        $0.sweeps?.order = .jacobi
+        $0.sweeps?.weights = try SweepWeights(queries: 0.5, keys: 2)
+        $0.alternation?.weights = try AlternationWeights(selfProduct: 0.25, selectedProducts: 4)
+        $0.sweeps?.iterations = try SweepIterations(3, tolerance: 0)
+        $0.alternation?.iterations = try AlternationIterations(4, tolerance: 1e-6)
       },
       {
         $0.solver = Int32(LRQK_SOLVER_ROWWISE.rawValue)
@@ -71,8 +77,8 @@ struct Choices: CustomTestStringConvertible, Sendable {
     Choices(
       "columns, damped, shared codes, all candidates", .paper,
       {
-        $0.initialization = .sharedTopColumns
-        $0.codeMap = .alternating(.damped(0.1))
+        $0.sweeps?.start = .sharedTopColumns
+        $0.codes = .alternating(Alternation(.damped(0.1)))
         $0.codeSharing = .perKeyValueHead
         $0.candidates = .all
       },
@@ -86,11 +92,13 @@ struct Choices: CustomTestStringConvertible, Sendable {
     Choices(
       "columns apart, frozen, shared rows, no reuse, window, ridge, layer", .paper,
       {
-        $0.initialization = .topColumns
-        $0.codeMap = .alternating(.frozen)
-        $0.transfers = .perKeyValueHead
-        $0.reuse = .none
-        $0.solve = SolveRule(ridge: 0.01, breakdown: .proceed)
+        $0.sweeps?.start = .topColumns
+        $0.codes = .alternating(Alternation(.frozen))
+        $0.rows = .perKeyValueHead(attended: .own)
+        $0.reuse = .reloadAll
+        $0.sweeps?.ridge = 0.01
+        $0.alternation?.ridge = 0.01
+        $0.breakdown = .proceed
       },
       {
         $0.initialization = Int32(LRQK_INITIALIZATION_TOP_COLUMNS.rawValue)
@@ -103,8 +111,8 @@ struct Choices: CustomTestStringConvertible, Sendable {
     Choices(
       "sweeps from the closed form, linear", .paper,
       {
-        $0.initialization = .spectral
-        $0.codeMap = .linear
+        $0.sweeps?.start = .spectral
+        $0.codes = .linear(refresh: .never)
       },
       {
         $0.initialization = Int32(LRQK_INITIALIZATION_SPECTRAL.rawValue)
@@ -113,7 +121,7 @@ struct Choices: CustomTestStringConvertible, Sendable {
         ($0.lambda_1, $0.lambda_2) = (0, 0)
       }),
     Choices(
-      "library arithmetic", .recommended, { $0.prefillArithmetic = .library },
+      "library arithmetic", .recommended, { $0.arithmetic = .library },
       { $0.arithmetic = Int32(LRQK_ARITHMETIC_LIBRARY.rawValue) }),
   ]
 }

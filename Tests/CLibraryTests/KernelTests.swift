@@ -25,7 +25,7 @@ import Transformers
         A_K.elements, lambda, 2, &B_Q, &B_K, &W_Q, &W_K, &A_Q2, &A_K2, $0, $1)
     }
     #expect(answer.isOK, "\(answer)")
-    let weights = Weights(queries: lambda, keys: 2)
+    let weights = try SweepWeights(queries: lambda, keys: 2)
     let start = InitialCodes(queries: A_Q, keys: A_K)
     let sweep = try rowwiseSweep(queries: Q, keys: K, from: start, weights: weights)
     #expect(bits(B_Q) == sweep.queryBasis.bits && bits(B_K) == sweep.keyBasis.bits)
@@ -33,11 +33,11 @@ import Transformers
     #expect(bits(A_Q2) == sweep.queryCodes?.bits && bits(A_K2) == sweep.keyCodes?.bits)
 
     // And it is the sweep of prefill: its codes are those of a prompt with one sweep.
-    var parameters = Parameters(.paper, rank: r, selected: 1, recent: 1)
+    var parameters = try Parameters(.paper, rank: r, selected: 1, recent: 1)
     parameters.solver = .rowwise
-    parameters.initialization = .given
-    parameters.prefillIterations = Iterations(1, tolerance: 0)
-    parameters.weights = weights
+    parameters.sweeps?.start = .given
+    parameters.sweeps?.iterations = try SweepIterations(1, tolerance: 0)
+    parameters.sweeps?.weights = weights
     let prompt = try factorizePrompt(
       queries: [Q], keys: [K], parameters: parameters, initial: [start])[0].factorization
     #expect(bits(A_K2) == prompt.keyCodes.bits && bits(A_Q2) == prompt.queryCodes?.bits)
@@ -57,7 +57,7 @@ import Transformers
     #expect(answer.isOK, "\(answer)")
     let sweep = try gramSweep(
       queryGram: G_Q.converted(), keyGram: G_K.converted(), queryMap: X_Q.converted(),
-      keyMap: X_K.converted(), weights: Weights(queries: 0.5, keys: 2))
+      keyMap: X_K.converted(), weights: SweepWeights(queries: 0.5, keys: 2))
     #expect(bits(B_Q) == sweep.queryBasis.converted(to: Float.self).bits)
     #expect(bits(B_K) == sweep.keyBasis.converted(to: Float.self).bits)
     #expect(bits(W_Q) == sweep.queryMap.converted(to: Float.self).bits)
@@ -71,11 +71,11 @@ import Transformers
     let rows = try rowwiseSweep(
       queries: wideQ, keys: wideK,
       from: InitialCodes(queries: codes(wideQ, X_Q), keys: codes(wideK, X_K)),
-      weights: Weights(queries: 0.5, keys: 2))
+      weights: SweepWeights(queries: 0.5, keys: 2))
     let grams = try gramSweep(
       queryGram: wideQ.gram(in: .reference), keyGram: wideK.gram(in: .reference),
       queryMap: X_Q.converted(), keyMap: X_K.converted(),
-      weights: Weights(queries: 0.5, keys: 2))
+      weights: SweepWeights(queries: 0.5, keys: 2))
     for (a, b) in [
       (rows.queryMap, grams.queryMap), (rows.keyMap, grams.keyMap),
       (rows.queryBasis, grams.queryBasis), (rows.keyBasis, grams.keyBasis),
@@ -101,8 +101,8 @@ import Transformers
     let token = try decodeCodes(
       query: q, key: k, queryBasis: B_Q, keyBasis: B_K,
       selected: (0..<G).map { (codes: A.slice($0), keys: K.slice($0)) },
-      iterations: Iterations(2, tolerance: 0),
-      weights: Weights(selfProduct: 0.25, selectedProducts: 4))
+      iterations: AlternationIterations(2, tolerance: 0),
+      weights: AlternationWeights(selfProduct: 0.25, selectedProducts: 4))
     #expect(bits(q_hat) == token.queryCodes.bits && bits(k_hat) == token.keyCode.bits)
     #expect(bits(B_Q2) == token.queryBasis.bits && bits(B_K2) == token.keyBasis.bits)
     if G == 1 {

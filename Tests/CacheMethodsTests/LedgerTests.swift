@@ -158,10 +158,10 @@ private func firstSets(_ text: String, _ rows: Rows, prompt: Int) throws -> [[In
       rows.best(kind.k, $0, prompt - 1, among: oldest..<max(oldest, prompt - kind.w))
     }
   }
-  var parameters = Parameters(
+  var parameters = try Parameters(
     text.contains("recommended") ? .recommended : .paper, rank: kind.r, selected: kind.k,
     recent: kind.w)
-  if let n = kind.refresh { parameters.mapRefresh = .every(n) }
+  if let n = kind.refresh { parameters.codes = .linear(refresh: .every(try RefreshSteps(n))) }
   var cache = try LRQKCache<Float>(
     queryHeads: layer.H, keyValueHeads: layer.M, width: layer.d, window: layer.window,
     parameters: parameters)

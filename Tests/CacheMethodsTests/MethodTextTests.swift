@@ -27,7 +27,7 @@ private func message(_ text: String) -> String? {
     }
   }
 
-  @Test func `options in effect are in the order of the list, and standards are what is written`()
+  @Test func `options in effect are in the order of the list, and defaults are what is written`()
     throws
   {
     for type in cacheMethods {
@@ -35,9 +35,9 @@ private func message(_ text: String) -> String? {
       let listed = type.optionList.filter { o in options.contains { $0.name == o.name } }
       #expect(options.map { $0.name } == listed.map(\.name))
       for (option, known) in zip(options, listed) {
-        #expect(option.value == known.standard, "\(type.name) \(option.name)")
+        #expect(option.value == known.defaultValue, "\(type.name) \(option.name)")
       }
-      // The only standard that is not in effect is one that belongs to linear codes.
+      // The only default that is not in effect is one that belongs to linear codes.
       let idle = type.optionList.filter { o in !options.contains { $0.name == o.name } }
       #expect(idle.map(\.name) == (type.name.hasPrefix("lrqk") ? ["map-refresh"] : []))
     }

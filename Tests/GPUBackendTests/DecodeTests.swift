@@ -21,7 +21,7 @@
     private func open(_ interface: Interface, _ layer: LayerCase) throws -> any GPUDevice {
       let device = try interface.kind.open()
       try #require(
-        device.hasDoubles || layer.parameters.codeMap == .linear,
+        device.hasDoubles || layer.parameters.hasLinearCodes,
         "\(device.name) has no doubles: the alternating solver cannot run there")
       return device
     }
@@ -77,15 +77,12 @@
       let layer = LayerCase.long[1]
       let device = try interface.kind.open()
       for change in [
-        { (p: inout Parameters) in p.mapRefresh = .every(3) }, { $0.reuse = .none },
-        { $0.selected = 300 },
-        {
-          $0.transfers = .perKeyValueHead
-          $0.support = .group
-        },
+        { (p: inout Parameters) throws in p.codes = .linear(refresh: .every(3)) },
+        { $0.reuse = .reloadAll }, { $0.sizes = try Sizes(rank: 8, selected: 300, recent: 8) },
+        { $0.rows = .perKeyValueHead(attended: .group) },
       ] {
         var parameters = layer.parameters
-        change(&parameters)
+        try change(&parameters)
         let changed = LayerCase(layer.name, parameters, prompt: 200, steps: 1)
         #expect(throws: LRQKError.self) {
           try compareDecode(changed, on: WatchedDevice(device))

@@ -11,7 +11,8 @@
 
   private func compareCodes(
     _ kernels: GPUKernels, G: Int, d: Int, r: Int, n: Int, iterations: Int,
-    weights: Weights = Weights(), rule: SolveRule = SolveRule(), factor: Double = 1,
+    weights: AlternationWeights = AlternationWeights(), rule: SolveRule = SolveRule(),
+    factor: Double = 1,
     expectPivots: Bool = false, change: (inout Tensor<Float>) -> Void = { _ in }
   ) throws -> String? {
     let (q, k) = (numbers([G, d], 40), numbers([1, d], 41))
@@ -59,7 +60,8 @@
       KernelCheck("decode-codes", "weights, ridge, damping", needsDoubles: true) {
         try compareCodes(
           $0, G: 2, d: 24, r: 6, n: 30, iterations: 2,
-          weights: Weights(selfProduct: 0.25, selectedProducts: 3), rule: SolveRule(ridge: 1e-2),
+          weights: AlternationWeights(selfProduct: 0.25, selectedProducts: 3),
+          rule: SolveRule(ridge: 1e-2),
           factor: 0.3)
       },
       KernelCheck("decode-codes", "frozen bases, tiny and large rows", needsDoubles: true) {
@@ -102,7 +104,8 @@
               SelectedProducts(
                 codes: A.slice(0),
                 exactScores: matmul(q, transposed: K.slice(0), in: .reference))
-            ], weights: Weights(), rule: SolveRule(), place: Place(layer: 0, head: 0, step: 1))
+            ], weights: AlternationWeights(), rule: SolveRule(),
+            place: Place(layer: 0, head: 0, step: 1))
         }
         return found == expected && found != "nothing" ? nil : "\(found), expected \(expected)"
       },
@@ -182,10 +185,9 @@
   let prefillChecks: [KernelCheck] = {
     func check(
       _ name: String, _ preset: Preset = .paper, prompt: Int = 700,
-      _ change: (inout Parameters) -> Void
+      _ change: (inout Parameters) throws -> Void
     ) -> KernelCheck {
-      var parameters = Parameters(preset, rank: 5, selected: 40, recent: 9)
-      change(&parameters)
+      let parameters = choices(preset, 5, 40, 9, change)
       return KernelCheck(
         "prefill", name, needsDoubles: true, comparePrefill(parameters, prompt: prompt))
     }
@@ -193,16 +195,18 @@
       check("paper") { _ in },
       check("paper, shared codes, 4 sweeps", .paper, prompt: 1100) {
         $0.codeSharing = .perKeyValueHead
-        $0.prefillIterations = Iterations(4, tolerance: 0)
+        $0.sweeps?.iterations = try SweepIterations(4, tolerance: 0)
       },
       check("Jacobi, weights, linear", .paper) {
-        $0.weights = Weights(queries: 0.5, keys: 2)
-        $0.weightedUpdate = .jacobi
-        $0.codeMap = .linear
+        $0.sweeps?.weights = try SweepWeights(queries: 0.5, keys: 2)
+        $0.sweeps?.order = .jacobi
+        $0.codes = .linear(refresh: .never)
       },
-      check("sweeps from the closed form", .paper) { $0.initialization = .spectral },
+      check("sweeps from the closed form", .paper) { $0.sweeps?.start = .spectral },
       check("recommended", .recommended) { _ in },
-      check("closed form, alternating codes", .recommended) { $0.codeMap = .alternating(.frozen) },
+      check("closed form, alternating codes", .recommended) {
+        $0.codes = .alternating(Alternation(.frozen))
+      },
       check("a prompt that fits", .paper, prompt: 45) { _ in },
     ]
   }()

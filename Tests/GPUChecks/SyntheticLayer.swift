@@ -77,19 +77,18 @@
     /// The two presets over 300 steps with grouped-query heads, four to a key/value head.
     public static let long: [LayerCase] = [
       LayerCase(
-        "paper, 300 steps", Parameters(.paper, rank: 8, selected: 24, recent: 8), prompt: 200,
+        "paper, 300 steps", choices(.paper, 8, 24, 8), prompt: 200,
         steps: 300),
       LayerCase(
-        "recommended, 300 steps", Parameters(.recommended, rank: 8, selected: 24, recent: 8),
+        "recommended, 300 steps", choices(.recommended, 8, 24, 8),
         prompt: 200, steps: 300),
     ]
 
     private static func short(
       _ name: String, _ preset: Preset = .paper, prompt: Int = 70, width: Int = 16,
-      rank: Int = 4, queryHeads: Int = 4, _ change: (inout Parameters) -> Void = { _ in }
+      rank: Int = 4, queryHeads: Int = 4, _ change: (inout Parameters) throws -> Void = { _ in }
     ) -> LayerCase {
-      var parameters = Parameters(preset, rank: rank, selected: 12, recent: 5)
-      change(&parameters)
+      let parameters = choices(preset, rank, 12, 5, change)
       return LayerCase(
         name, parameters, prompt: prompt, steps: 24, queryHeads: queryHeads, width: width, seed: 8)
     }
@@ -97,18 +96,19 @@
     /// Every choice that decode depends on, and the lengths at which something begins.
     public static let choices: [LayerCase] = [
       short("all candidates") { $0.candidates = .all },
-      short("frozen bases") { $0.codeMap = .alternating(.frozen) },
+      short("frozen bases") { $0.codes = .alternating(Alternation(.frozen)) },
       short("damped, shared codes") {
-        $0.codeMap = .alternating(.damped(0.1))
+        $0.codes = .alternating(Alternation(.damped(0.1)))
         $0.codeSharing = .perKeyValueHead
       },
-      short("shared rows") { $0.transfers = .perKeyValueHead },
-      short("shared codes, own rows", .recommended) { $0.transfers = .perQueryHead },
+      short("shared rows") { $0.rows = .perKeyValueHead(attended: .own) },
+      short("shared codes, own rows", .recommended) { $0.rows = .perQueryHead },
       short("own codes, linear", .recommended) { $0.codeSharing = .perQueryHead },
       short("weights, ridge, no tolerance") {
-        $0.weights = Weights(selfProduct: 0.5, selectedProducts: 2)
-        $0.solve = SolveRule(ridge: 1e-3)
-        $0.decodeIterations = Iterations(3, tolerance: 0)
+        $0.alternation?.weights = try AlternationWeights(selfProduct: 0.5, selectedProducts: 2)
+        $0.sweeps?.ridge = 1e-3
+        $0.alternation?.ridge = 1e-3
+        $0.alternation?.iterations = try AlternationIterations(3, tolerance: 0)
       },
       short("prompt of k tokens", prompt: 12),
       short("prompt of k + w tokens", prompt: 17),
@@ -118,6 +118,20 @@
       short("rank 1", .recommended, rank: 1),
       short("rank d", .recommended, width: 8, rank: 8),
     ]
+  }
+
+  /// A preset's choices at these sizes, changed.
+  func choices(
+    _ preset: Preset, _ rank: Int, _ selected: Int, _ recent: Int,
+    _ change: (inout Parameters) throws -> Void = { _ in }
+  ) -> Parameters {
+    do {
+      var parameters = try Parameters(preset, rank: rank, selected: selected, recent: recent)
+      try change(&parameters)
+      return parameters
+    } catch {
+      preconditionFailure("\(error)")
+    }
   }
 
 #endif

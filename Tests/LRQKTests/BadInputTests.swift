@@ -8,9 +8,11 @@ import TieredMemory
 private let data = Synthetic<Double>(
   tokens: 20, width: 6, queryHeads: 4, keyValueHeads: 2, decay: 0.8, seed: 81)
 
-private func parameters(_ change: (inout Parameters) -> Void = { _ in }) -> Parameters {
-  var parameters = Parameters(.paper, rank: 2, selected: 4, recent: 3)
-  change(&parameters)
+private func parameters(
+  _ change: (inout Parameters) throws -> Void = { _ in }
+) throws -> Parameters {
+  var parameters = try Parameters(.paper, rank: 2, selected: 4, recent: 3)
+  try change(&parameters)
   return parameters
 }
 
@@ -37,43 +39,66 @@ private func prefill(
 @Suite struct BadInputTests {
   @Test
   func `parameters that make no sense are named`() {
-    let cases: [(String, (inout Parameters) -> Void)] = [
-      ("rank r = 7 exceeds the head width d = 6", { $0.rank = 7 }),
-      ("rank r = 0: it must be at least 1", { $0.rank = 0 }),
-      ("selected k = 0: it must be at least 1", { $0.selected = 0 }),
-      ("selected k = -1: it must be at least 1", { $0.selected = -1 }),
-      ("recent w = 0: it must be at least 1", { $0.recent = 0 }),
-      ("recent w = -5: it must be at least 1", { $0.recent = -5 }),
-      ("damping 0.0: it must be finite, > 0", { $0.codeMap = .alternating(.damped(0)) }),
-      ("damping -1.0: it must be finite, > 0", { $0.codeMap = .alternating(.damped(-1)) }),
-      ("damping nan: it must be finite, > 0", { $0.codeMap = .alternating(.damped(.nan)) }),
-      ("damping inf: it must be finite, > 0", { $0.codeMap = .alternating(.damped(.infinity)) }),
-      (
-        "a head attends to its group's rows only where the group holds them: "
-          + "transfers per key/value head",
-        { $0.support = .group }
-      ),
-      ("refreshing maps has no effect without linear codes", { $0.mapRefresh = .every(3) }),
+    func sizes(_ r: Int, _ k: Int, _ w: Int) -> (inout Parameters) throws -> Void {
+      { $0.sizes = try Sizes(rank: r, selected: k, recent: w) }
+    }
+    let none = 0  // a literal would be a trap
+    func damped(_ factor: Double) -> (inout Parameters) throws -> Void {
+      { $0.alternation?.basisUpdate = .damped(try Damping(factor)) }
+    }
+    let cases: [(String, (inout Parameters) throws -> Void)] = [
+      ("rank r = 7 exceeds the head width d = 6", sizes(7, 4, 3)),
+      ("rank r = 0: it must be at least 1", sizes(0, 4, 3)),
+      ("selected k = 0: it must be at least 1", sizes(2, 0, 3)),
+      ("selected k = -1: it must be at least 1", sizes(2, -1, 3)),
+      ("recent w = 0: it must be at least 1", sizes(2, 4, 0)),
+      ("recent w = -5: it must be at least 1", sizes(2, 4, -5)),
+      ("damping 0.0: it must be finite, > 0", damped(0)),
+      ("damping -1.0: it must be finite, > 0", damped(-1)),
+      ("damping nan: it must be finite, > 0", damped(.nan)),
+      ("damping inf: it must be finite, > 0", damped(.infinity)),
       (
         "the maps are refreshed every 0 steps: it must be at least 1",
-        {
-          $0.codeMap = .linear
-          $0.mapRefresh = .every(0)
-        }
+        { $0.codes = .linear(refresh: .every(try RefreshSteps(none))) }
       ),
-      ("lambda_Q = -1.0: it must be finite, >= 0", { $0.weights.queries = -1 }),
-      ("lambda_K = nan: it must be finite, >= 0", { $0.weights.keys = .nan }),
-      ("lambda_1 = inf: it must be finite, >= 0", { $0.weights.selfProduct = .infinity }),
-      ("lambda_2 = -0.5: it must be finite, >= 0", { $0.weights.selectedProducts = -0.5 }),
-      ("the number of sweeps is not negative", { $0.prefillIterations.limit = -1 }),
-      ("a decode step alternates at least once", { $0.decodeIterations.limit = 0 }),
-      ("prefill tolerance nan: it must be finite, >= 0", { $0.prefillIterations.tolerance = .nan }),
-      ("decode tolerance -1.0: it must be finite, >= 0", { $0.decodeIterations.tolerance = -1 }),
+      (
+        "lambda_Q = -1.0: it must be finite, >= 0",
+        { $0.sweeps?.weights = try SweepWeights(queries: -1) }
+      ),
+      (
+        "lambda_K = nan: it must be finite, >= 0",
+        { $0.sweeps?.weights = try SweepWeights(keys: .nan) }
+      ),
+      (
+        "lambda_1 = inf: it must be finite, >= 0",
+        { $0.alternation?.weights = try AlternationWeights(selfProduct: .infinity) }
+      ),
+      (
+        "lambda_2 = -0.5: it must be finite, >= 0",
+        { $0.alternation?.weights = try AlternationWeights(selectedProducts: -0.5) }
+      ),
+      ("ridge = -1.0: it must be finite, >= 0", { $0.sweeps?.ridge = try Ridge(-1) }),
+      (
+        "the number of sweeps is not negative",
+        { $0.sweeps?.iterations = try SweepIterations(-1, tolerance: 0) }
+      ),
+      (
+        "a decode step alternates at least once",
+        { $0.alternation?.iterations = try AlternationIterations(0, tolerance: 0) }
+      ),
+      (
+        "prefill tolerance nan: it must be finite, >= 0",
+        { $0.sweeps?.iterations = try SweepIterations(2, tolerance: .nan) }
+      ),
+      (
+        "decode tolerance -1.0: it must be finite, >= 0",
+        { $0.alternation?.iterations = try AlternationIterations(2, tolerance: -1) }
+      ),
       (
         "linear codes need the maps of at least one sweep (or the spectral solver)",
         {
-          $0.codeMap = .linear
-          $0.prefillIterations.limit = 0
+          $0.codes = .linear(refresh: .never)
+          $0.sweeps?.iterations = try SweepIterations(0, tolerance: 0)
         }
       ),
     ]
@@ -108,8 +133,8 @@ private func prefill(
   @Test(arguments: [Double.nan, .infinity, -.infinity], PrefillSolver.allCases)
   func `what is not finite in a prompt is found where it is`(
     _ value: Double, _ solver: PrefillSolver
-  ) {
-    let choice = parameters { $0.solver = solver }
+  ) throws {
+    let choice = try parameters { $0.solver = solver }
     func place(_ head: Int) -> Place { Place(layer: 3, head: head, step: 0) }
     func expected(_ tensor: String, _ head: Int) -> LRQKError {
       .nonFiniteInput(tensor: tensor, token: 13, column: 4, value: "\(value)", place(head))
@@ -224,7 +249,7 @@ private func prefill(
         _ = try factorizePrompt(
           queries: [short.queries[0]], keys: [short.keys[0]],
           parameters: parameters {
-            $0.rank = 4
+            $0.sizes = try Sizes(rank: 4, selected: 4, recent: 3)
             $0.solver = solver
           })
       }

@@ -70,9 +70,9 @@ import Testing
   @Test
   func `frozen bases stay, linear maps stay`() throws {
     let data = Synthetic<Float>(tokens: 40, width: 8, decay: 0.8, seed: 61)
-    for map in [CodeMap.alternating(.frozen), .linear] {
-      var parameters = Parameters(.paper, rank: 3, selected: 6, recent: 4)
-      parameters.codeMap = map
+    for map in [CodeMap.alternating(Alternation(.frozen)), .linear(refresh: .never)] {
+      var parameters = try Parameters(.paper, rank: 3, selected: 6, recent: 4)
+      parameters.codes = map
       let start = try Run(data.part(0..<30), parameters, prompt: 30)
       let end = try Run(data, parameters, prompt: 30)
       #expect(start.cache.matrices[0].queries == end.cache.matrices[0].queries)
@@ -84,7 +84,7 @@ import Testing
   func `linear codes are the maps' images of the new rows`() throws {
     let data = Synthetic<Float>(
       tokens: 40, width: 8, queryHeads: 2, keyValueHeads: 1, decay: 0.8, seed: 61)
-    let run = try Run(data, Parameters(.recommended, rank: 3, selected: 6, recent: 4), prompt: 30)
+    let run = try Run(data, Parameters(.recommended, .small), prompt: 30)
     let (W_Q, W_K) = run.cache.matrices[0]
     #expect(run.cache.matrices.count == 1 && W_Q.shape == [8, 3] && W_K.shape == [8, 3])
     for (i, step) in run.steps.enumerated() {

@@ -18,10 +18,10 @@ private let data = Synthetic<Float>(
     for choice in CacheCase.all {
       var runs: [Run<Float>] = []
       for sharing in CodeSharing.allCases {
-        for transfers in Transfers.allCases {
+        for transfers in RowHolders.allCases {
           var parameters = choice.parameters
           parameters.codeSharing = sharing
-          parameters.transfers = transfers
+          parameters.rows = RowSharing(transfers)
           runs.append(try Run(single, parameters, prompt: prompt))
         }
       }
@@ -39,10 +39,10 @@ private let data = Synthetic<Float>(
   func `who moves rows, and whether rows stay, changes the ledger only`() throws {
     for choice in CacheCase.all {
       var runs: [Run<Float>] = []
-      for transfers in Transfers.allCases {
-        for reuse in [Reuse.hitMiss, .none] {
+      for transfers in RowHolders.allCases {
+        for reuse in [Reuse.hitMiss, .reloadAll] {
           var parameters = choice.parameters
-          parameters.transfers = transfers
+          parameters.rows = RowSharing(transfers)
           parameters.reuse = reuse
           runs.append(try Run(data, parameters, prompt: prompt))
         }
@@ -60,10 +60,10 @@ private let data = Synthetic<Float>(
   func `attending to the group's rows holds and moves what attending to one's own does`() throws {
     // Linear codes: what is attended to has no part in the codes.
     for refresh in [MapRefresh.never, .every(5)] {
-      var parameters = Parameters(.recommended, rank: 3, selected: 6, recent: 4)
-      parameters.mapRefresh = refresh
+      var parameters = try Parameters(.recommended, rank: 3, selected: 6, recent: 4)
+      parameters.codes = .linear(refresh: refresh)
       let own = try Run(data, parameters, prompt: prompt)
-      parameters.support = .group
+      parameters.rows = .perKeyValueHead(attended: .group)
       let group = try Run(data, parameters, prompt: prompt)
       #expect(group.events == own.events && group.residentBytes == own.residentBytes)
       #expect(group.steps.map(\.gaps) == own.steps.map(\.gaps))
@@ -87,10 +87,10 @@ private let data = Synthetic<Float>(
 
   @Test
   func `alternating codes see the group's rows too`() throws {
-    var parameters = Parameters(.paper, rank: 3, selected: 6, recent: 4)
-    parameters.transfers = .perKeyValueHead
+    var parameters = try Parameters(.paper, rank: 3, selected: 6, recent: 4)
+    parameters.rows = .perKeyValueHead(attended: .own)
     let own = try Run(data, parameters, prompt: prompt)
-    parameters.support = .group
+    parameters.rows = .perKeyValueHead(attended: .group)
     let group = try Run(data, parameters, prompt: prompt)
     #expect(group.firstSelected[0] == Set(own.firstSelected[0] + own.firstSelected[1]).sorted())
     #expect(
@@ -110,9 +110,9 @@ private let data = Synthetic<Float>(
     for choice in CacheCase.all {
       var parameters = choice.parameters
       // A start that does not count heads, and no stopping rule that looks at all of them.
-      parameters.initialization = .topColumns
-      parameters.prefillIterations.tolerance = 0
-      parameters.decodeIterations.tolerance = 0
+      parameters.sweeps?.start = .topColumns
+      parameters.sweeps?.iterations = SweepIterations().untilLimit
+      parameters.alternation?.iterations = AlternationIterations().untilLimit
       let batch = try Run(both, parameters, prompt: prompt)
       let parts = [
         try Run(data, parameters, prompt: prompt), try Run(other, parameters, prompt: prompt),

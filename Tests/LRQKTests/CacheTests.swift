@@ -14,8 +14,7 @@ struct CacheCase: CustomTestStringConvertible, Sendable {
   static func make(_ name: String, _ preset: Preset = .paper, _ change: (inout Parameters) -> Void)
     -> CacheCase
   {
-    var parameters = Parameters(preset, rank: 3, selected: 6, recent: 4)
-    parameters.prefillArithmetic = .reference
+    var parameters = Parameters(preset, .small)
     change(&parameters)
     return CacheCase(name: name, parameters: parameters)
   }
@@ -23,24 +22,33 @@ struct CacheCase: CustomTestStringConvertible, Sendable {
   static let all: [CacheCase] = [
     make("paper") { _ in },
     make("paper, all candidates") { $0.candidates = .all },
-    make("frozen bases") { $0.codeMap = .alternating(.frozen) },
+    make("frozen bases") { $0.codes = .alternating(Alternation(.frozen)) },
     make("damped, shared codes") {
-      $0.codeMap = .alternating(.damped(0.1))
+      $0.codes = .alternating(Alternation(.damped(0.1)))
       $0.codeSharing = .perKeyValueHead
     },
-    make("shared rows") { $0.transfers = .perKeyValueHead },
-    make("no reuse") { $0.reuse = .none },
+    make("shared rows") { $0.rows = .perKeyValueHead(attended: .own) },
+    make("no reuse") { $0.reuse = .reloadAll },
     make("shared rows, no reuse") {
-      $0.transfers = .perKeyValueHead
-      $0.reuse = .none
+      $0.rows = .perKeyValueHead(attended: .own)
+      $0.reuse = .reloadAll
     },
     make("recommended", .recommended) { _ in },
-    make("recommended, refreshed", .recommended) { $0.mapRefresh = .every(5) },
+    make("recommended, refreshed", .recommended) { $0.codes = .linear(refresh: .every(5)) },
     make("linear, rowwise") {
       $0.solver = .rowwise
-      $0.codeMap = .linear
+      $0.codes = .linear(refresh: .never)
     },
   ]
+}
+
+extension Sizes {
+  /// r = 3, k = 6, w = 4.
+  static let small: Sizes = {
+    do { return try Sizes(rank: 3, selected: 6, recent: 4) } catch {
+      preconditionFailure("\(error)")
+    }
+  }()
 }
 
 private let prompt = 30
@@ -98,7 +106,7 @@ private let data = Synthetic<Float>(
   ) throws {
     // Collecting all the time, or with w more tokens dense after it.
     var parameters = choice.parameters
-    parameters.selected = size.selected
+    parameters.sizes = try Sizes(rank: 3, selected: size.selected, recent: 4)
     let short = data.part(0..<44)
     let run = try Run(short, parameters, prompt: size.prompt)
     for (i, step) in run.steps.enumerated() {
@@ -113,7 +121,7 @@ private let data = Synthetic<Float>(
     }
     #expect(run.cache.isDense && !run.cache.isCollecting)
     #expect(
-      run.rows(.miss) == 0 && (choice.parameters.mapRefresh != .never || run.rows(.reload) == 0))
+      run.rows(.miss) == 0 && (choice.parameters.refreshInterval != nil || run.rows(.reload) == 0))
   }
 
   /// Prompt lengths around every border, with k = 6 and w = 4 (and r = 3).
@@ -142,7 +150,7 @@ private let data = Synthetic<Float>(
   func `a ring of any size works, also one smaller than a burst of the prompt`(_ w: Int) throws {
     for choice in CacheCase.all {
       var parameters = choice.parameters
-      parameters.recent = w
+      parameters.sizes = try Sizes(rank: 3, selected: 6, recent: w)
       let run = try Run(data, parameters, prompt: prompt)
       for (i, step) in run.steps.enumerated() {
         let l = prompt + i + 1
@@ -157,8 +165,7 @@ private let data = Synthetic<Float>(
 
   @Test
   func `a rank above k keeps collecting until there are r tokens`() throws {
-    var parameters = Parameters(.recommended, rank: 7, selected: 2, recent: 1)
-    parameters.prefillArithmetic = .reference
+    let parameters = try Parameters(.recommended, rank: 7, selected: 2, recent: 1)
     let run = try Run(data.part(0..<12), parameters, prompt: 4)
     #expect(run.steps.map(\.isDense) == [true, true, true, false, false, false, false, false])
     for (i, step) in run.steps.enumerated() where step.isDense {

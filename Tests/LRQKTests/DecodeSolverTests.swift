@@ -15,7 +15,7 @@ private typealias Matrix = Tensor<Double>
 /// One new token of a group of `heads` query heads, with made-up bases and selected rows.
 private struct Problem {
   let heads: Int
-  let weights: Weights
+  let weights: AlternationWeights
   let d = 8
   let r = 3
   let n = 10
@@ -24,9 +24,9 @@ private struct Problem {
   let codes: [Matrix]
   let scores: [Matrix]
 
-  init(heads: Int, lambda: (Double, Double), seed: UInt64 = 1) {
+  init(heads: Int, lambda: (Double, Double), seed: UInt64 = 1) throws {
     self.heads = heads
-    weights = Weights(selfProduct: lambda.0, selectedProducts: lambda.1)
+    weights = try AlternationWeights(selfProduct: lambda.0, selectedProducts: lambda.1)
     func normal(_ rows: Int, _ columns: Int, _ stream: Int) -> Matrix {
       .normal(shape: [rows, columns], seed: seed, stream: UInt64(stream))
     }
@@ -88,7 +88,7 @@ private let cases: [(heads: Int, lambda1: Double, lambda2: Double)] = [
   func `each half step zeroes the gradient in its own variable`(
     _ choice: (heads: Int, lambda1: Double, lambda2: Double)
   ) throws {
-    let problem = Problem(heads: choice.heads, lambda: (choice.lambda1, choice.lambda2))
+    let problem = try Problem(heads: choice.heads, lambda: (choice.lambda1, choice.lambda2))
     var solver = try problem.solver()
     // Step 0 fits k_hat to the key alone.
     let alone = matmul(solver.keyCode, problem.B_K, in: .reference) - problem.k
@@ -122,32 +122,33 @@ private let cases: [(heads: Int, lambda1: Double, lambda2: Double)] = [
 
   @Test
   func `solvers of several heads stop together, at the mean of their changes`() throws {
-    let problems = [1, 2, 3].map { Problem(heads: 1, lambda: (1, 1), seed: $0) }
+    let problems = try [1, 2, 3].map { try Problem(heads: 1, lambda: (1, 1), seed: $0) }
     var free = try problems.map { try $0.solver() }
     var means: [Double] = []
     for _ in 1...6 {
-      try alternateAll(&free, Iterations(1, tolerance: 0))
+      try alternateAll(&free, AlternationIterations(1, tolerance: 0))
       means.append(free.reduce(0) { $0 + $1.change } / 9)
     }
     #expect(zip(means, means.dropFirst()).allSatisfy { $0 > $1 })
     for stop in 1...5 {
       var joint = try problems.map { try $0.solver() }
-      try alternateAll(&joint, Iterations(50, tolerance: means[stop - 1] * 1.000001))
+      try alternateAll(
+        &joint, AlternationIterations(50, tolerance: means[stop - 1] * 1.000001))
       var counted = try problems.map { try $0.solver() }
-      try alternateAll(&counted, Iterations(stop, tolerance: 0))
+      try alternateAll(&counted, AlternationIterations(stop, tolerance: 0))
       #expect(joint.map(\.keyCode) == counted.map(\.keyCode), "stop \(stop)")
     }
   }
 
   @Test
   func `a singular basis is named with its layer, head, step and pivot`() throws {
-    let good = Problem(heads: 1, lambda: (1, 1))
+    let good = try Problem(heads: 1, lambda: (1, 1))
     let repeated = Matrix(joiningRows: [good.B_K.rows(0..<2), good.B_K.rows(0..<1)])
     func solver(_ rule: SolveRule) throws -> DecodeSolver<Double> {
       try DecodeSolver(
         query: good.q, key: good.k, queryBasis: good.B_Q, keyBasis: repeated,
         selected: [SelectedProducts(codes: good.codes[0], exactScores: good.scores[0])],
-        weights: Weights(), rule: rule, place: Place(layer: 2, head: 5, step: 9))
+        weights: AlternationWeights(), rule: rule, place: Place(layer: 2, head: 5, step: 9))
     }
     let error = lrqkError { _ = try solver(SolveRule()) }
     guard case .singular(let system, let pivot, let place)? = error else {
@@ -165,9 +166,9 @@ private let cases: [(heads: Int, lambda1: Double, lambda2: Double)] = [
   ) throws {
     let (l, w, G) = (30, 4, 2)
     let data = Synthetic<Double>(tokens: l + 2, width: 8, queryHeads: G, decay: 0.8, seed: 51)
-    var parameters = Parameters(.paper, rank: 3, selected: 6, recent: w)
+    var parameters = try Parameters(.paper, rank: 3, selected: 6, recent: w)
     parameters.codeSharing = sharing
-    parameters.weights = Weights(selfProduct: 2, selectedProducts: 0.5)
+    parameters.alternation?.weights = try AlternationWeights(selfProduct: 2, selectedProducts: 0.5)
     let shared = sharing == .perKeyValueHead ? G : 1
     for steps in [0, 1] {
       let before = try Run(data.part(0..<l + steps), parameters, prompt: l)
@@ -189,10 +190,11 @@ private let cases: [(heads: Int, lambda1: Double, lambda2: Double)] = [
         return try DecodeSolver(
           query: q, key: data.keys[0].rows(t..<t + 1),
           queryBasis: before.cache.matrices[g].queries, keyBasis: before.cache.matrices[g].keys,
-          selected: products, weights: parameters.weights, rule: SolveRule(),
+          selected: products, weights: try #require(parameters.alternation).weights,
+          rule: SolveRule(),
           place: Place(layer: 0, head: g, step: 1))
       }
-      try alternateAll(&solvers, parameters.decodeIterations)
+      try alternateAll(&solvers, try #require(parameters.alternation).iterations)
       let step = try #require(after.steps.last)
       for (g, solver) in solvers.enumerated() {
         #expect(step.queryCodes[g] == solver.queryCodes)

@@ -19,7 +19,7 @@ private func pair<E: Scalar>(
   let queries = shared ? data.stackedQueries : data.queries
   let keys = shared ? data.keys : data.queries.indices.map { data.keys[$0 / G] }
   let initial =
-    parameters.initialization != .given
+    parameters.sweeps?.start != .given
     ? nil
     : queries.indices.map { g in
       InitialCodes<E>(
@@ -52,22 +52,22 @@ private func difference<E: Scalar>(_ a: [PromptCodes<E>], _ b: [PromptCodes<E>])
 
 @Suite struct GramPrefillTests {
   private func choices(
-    _ start: Initialization, _ update: WeightedUpdate, _ sharing: CodeSharing,
+    _ start: Initialization, _ update: UpdateOrder, _ sharing: CodeSharing,
     _ arithmetic: Arithmetic
-  ) -> Parameters {
-    var parameters = Parameters(.paper, rank: 4, selected: 16, recent: 4)
-    parameters.initialization = start
-    parameters.weightedUpdate = update
-    parameters.weights = Weights(queries: 0.5, keys: 2)
+  ) throws -> Parameters {
+    var parameters = try Parameters(.paper, rank: 4, selected: 16, recent: 4)
+    parameters.sweeps?.start = start
+    parameters.sweeps?.order = update
+    parameters.sweeps?.weights = try SweepWeights(queries: 0.5, keys: 2)
     parameters.codeSharing = sharing
-    parameters.prefillArithmetic = arithmetic
-    parameters.prefillIterations = Iterations(3, tolerance: 0)
+    parameters.arithmetic = arithmetic
+    parameters.sweeps?.iterations = try SweepIterations(3, tolerance: 0)
     return parameters
   }
 
-  @Test(arguments: starts, WeightedUpdate.allCases)
+  @Test(arguments: starts, UpdateOrder.allCases)
   func `both ways agree in Double to what their condition allows`(
-    _ start: Initialization, _ update: WeightedUpdate
+    _ start: Initialization, _ update: UpdateOrder
   ) throws {
     for sharing in CodeSharing.allCases {
       for arithmetic in [Arithmetic.reference, .library] {
@@ -95,8 +95,8 @@ private func difference<E: Scalar>(_ a: [PromptCodes<E>], _ b: [PromptCodes<E>])
   {
     let data = Synthetic<Float>(
       tokens: 80, width: 10, queryHeads: 4, keyValueHeads: 2, decay: 0.85, seed: 6)
-    var parameters = choices(start, .gaussSeidel, .perQueryHead, .reference)
-    parameters.weights = Weights()
+    var parameters = try choices(start, .gaussSeidel, .perQueryHead, .reference)
+    parameters.sweeps?.weights = SweepWeights()
     let (rowwise, gram) = try pair(data, parameters)
     let worst = rowwise.reduce(0) { max($0, $1.factorization.condition) }
     // The Gram sweeps run in Double, the rowwise ones in Float: the difference is rowwise rounding,
@@ -112,8 +112,8 @@ private func difference<E: Scalar>(_ a: [PromptCodes<E>], _ b: [PromptCodes<E>])
     let data = Synthetic<Double>(
       tokens: 80, width: 10, queryHeads: 4, keyValueHeads: 2, decay: 0.85, seed: 6)
     for start in starts {
-      var parameters = choices(start, .gaussSeidel, .perQueryHead, .reference)
-      parameters.prefillIterations = Iterations(50, tolerance: tolerance)
+      var parameters = try choices(start, .gaussSeidel, .perQueryHead, .reference)
+      parameters.sweeps?.iterations = try SweepIterations(50, tolerance: tolerance)
       let (rowwise, gram) = try pair(data, parameters)
       let sweeps = Set((rowwise + gram).map(\.factorization.sweeps))
       #expect(sweeps.count == 1, "\(start): \(sweeps)")
@@ -125,17 +125,17 @@ private func difference<E: Scalar>(_ a: [PromptCodes<E>], _ b: [PromptCodes<E>])
   func `the change that stops is the mean squared change of the codes`() throws {
     let data = Synthetic<Double>(tokens: 60, width: 8, decay: 0.85, seed: 9)
     for solver in [PrefillSolver.rowwise, .gram] {
-      func run(_ iterations: Iterations) throws -> Factorization<Double> {
-        var parameters = choices(.gaussian(seed: 3), .gaussSeidel, .perQueryHead, .reference)
+      func run(_ limit: Int, _ tolerance: Double) throws -> Factorization<Double> {
+        var parameters = try choices(.gaussian(seed: 3), .gaussSeidel, .perQueryHead, .reference)
         parameters.solver = solver
-        parameters.prefillIterations = iterations
+        parameters.sweeps?.iterations = try SweepIterations(limit, tolerance: tolerance)
         return try factorizePrompt(queries: data.queries, keys: data.keys, parameters: parameters)[
           0
         ]
         .factorization
       }
       let (third, fourth) = (
-        try run(Iterations(3, tolerance: 0)), try run(Iterations(4, tolerance: 0))
+        try run(3, 0), try run(4, 0)
       )
       func mean(_ a: Tensor<Double>, _ b: Tensor<Double>) -> Double {
         (a - b).squaredNorm / Double(a.count)
@@ -144,8 +144,8 @@ private func difference<E: Scalar>(_ a: [PromptCodes<E>], _ b: [PromptCodes<E>])
         mean(try #require(third.queryCodes), try #require(fourth.queryCodes)),
         mean(third.keyCodes, fourth.keyCodes))
       // Just above it the fourth sweep is the last; just below, it is not.
-      #expect(try run(Iterations(50, tolerance: delta * 1.000001)).sweeps == 4, "\(solver)")
-      #expect(try run(Iterations(50, tolerance: delta * 0.999999)).sweeps > 4, "\(solver)")
+      #expect(try run(50, delta * 1.000001).sweeps == 4, "\(solver)")
+      #expect(try run(50, delta * 0.999999).sweeps > 4, "\(solver)")
     }
   }
 }

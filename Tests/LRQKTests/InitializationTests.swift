@@ -12,10 +12,10 @@ private let K = data.keys[0]
 private func keyCodes(
   _ start: Initialization, _ initial: InitialCodes<Double>? = nil, solver: PrefillSolver = .rowwise
 ) throws -> Tensor<Double> {
-  var parameters = Parameters(.paper, rank: 3, selected: 4, recent: 2)
+  var parameters = try Parameters(.paper, rank: 3, selected: 4, recent: 2)
   parameters.solver = solver
-  parameters.prefillArithmetic = .reference
-  parameters.initialization = start
+  parameters.arithmetic = .reference
+  parameters.sweeps?.start = start
   return try factorizePrompt(
     queries: [Q], keys: [K], parameters: parameters, initial: initial.map { [$0] })[0]
     .factorization.keyCodes
@@ -44,9 +44,9 @@ private func best(_ tensors: Tensor<Double>..., count: Int) -> [Int] {
 
   @Test
   func `a spectral start is the spectral solution, swept`() throws {
-    var parameters = Parameters(.paper, rank: 3, selected: 4, recent: 2)
+    var parameters = try Parameters(.paper, rank: 3, selected: 4, recent: 2)
     parameters.solver = .spectral
-    parameters.prefillArithmetic = .reference
+    parameters.arithmetic = .reference
     let optimum = try factorizePrompt(queries: [Q], keys: [K], parameters: parameters)[0]
       .factorization
     let given = InitialCodes(
@@ -59,8 +59,8 @@ private func best(_ tensors: Tensor<Double>..., count: Int) -> [Int] {
     #expect(try keyCodes(.gaussian(seed: 1)) == keyCodes(.gaussian(seed: 1)))
     #expect(try keyCodes(.gaussian(seed: 1)) != keyCodes(.gaussian(seed: 2)))
     // Two heads with the same rows start from different numbers, each its own stream.
-    var parameters = Parameters(.paper, rank: 3, selected: 4, recent: 2)
-    parameters.prefillArithmetic = .reference
+    var parameters = try Parameters(.paper, rank: 3, selected: 4, recent: 2)
+    parameters.arithmetic = .reference
     let both = try factorizePrompt(queries: [Q, Q], keys: [K, K], parameters: parameters)
     #expect(both[0].factorization.keyCodes != both[1].factorization.keyCodes)
     let alone = try factorizePrompt(queries: [Q], keys: [K], parameters: parameters)
@@ -71,9 +71,9 @@ private func best(_ tensors: Tensor<Double>..., count: Int) -> [Int] {
   func `Gaussian starts are standard normal`() throws {
     // No sweep: the codes are the start. 50 · 3 · 2 numbers, mean 0 ± 1/√300 and mean square
     // 1 ± √(2/300): five of those deviations each.
-    var parameters = Parameters(.paper, rank: 3, selected: 4, recent: 2)
+    var parameters = try Parameters(.paper, rank: 3, selected: 4, recent: 2)
     parameters.solver = .rowwise
-    parameters.prefillIterations = Iterations(0, tolerance: 0)
+    parameters.sweeps?.iterations = try SweepIterations(0, tolerance: 0)
     let f = try factorizePrompt(queries: [Q], keys: [K], parameters: parameters)[0].factorization
     let all = try #require(f.queryCodes).elements + f.keyCodes.elements
     let n = Double(all.count)

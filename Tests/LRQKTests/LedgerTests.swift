@@ -11,7 +11,7 @@ private let data = Synthetic<Float>(
 private let rowBytes = 2 * d * MemoryLayout<Float>.stride
 
 /// What each holder of rows needs: a head's own set, or the union over its group.
-private func needs(_ selected: [[Int]], _ transfers: Transfers) -> [Set<Int>] {
+private func needs(_ selected: [[Int]], _ transfers: RowHolders) -> [Set<Int>] {
   switch transfers {
   case .perQueryHead: selected.map(Set.init)
   case .perKeyValueHead: [0, 1].map { Set(selected[2 * $0]).union(selected[2 * $0 + 1]) }
@@ -50,7 +50,7 @@ private func needs(_ selected: [[Int]], _ transfers: Transfers) -> [Set<Int>] {
     }
     func offload(_ selected: [[Int]]) {
       for head in 0..<2 { add(offloadStep, head, .deviceToHost, offloaded, .promptOffload) }
-      held = needs(selected, choice.parameters.transfers)  // copied within the device: no event
+      held = needs(selected, choice.parameters.rows.holders)  // copied within the device: no event
       hostWrites(offloadStep, length)
     }
     if prompt >= k { offload(run.firstSelected) }
@@ -63,19 +63,19 @@ private func needs(_ selected: [[Int]], _ transfers: Transfers) -> [Set<Int>] {
         continue
       }
       hostWrites(step.step, l)
-      let now = needs(step.selected, choice.parameters.transfers)
+      let now = needs(step.selected, choice.parameters.rows.holders)
       for (s, (before, after)) in zip(held, now).enumerated() {
         let misses = after.subtracting(before).count
         let hits = after.intersection(before).count
         #expect(misses == step.missedRows[s] && hits + misses == after.count)
-        #expect(choice.parameters.transfers == .perKeyValueHead || hits + misses == k)
+        #expect(choice.parameters.rows.holders == .perKeyValueHead || hits + misses == k)
         add(step.step, s, .hostToDevice, misses, .miss)
-        if choice.parameters.reuse == .none && l > k + w {
+        if choice.parameters.reuse == .reloadAll && l > k + w {
           add(step.step, s, .hostToDevice, hits, .reload)
         }
       }
       held = now
-      if case .every(let n) = choice.parameters.mapRefresh, step.step % n == 0 {
+      if let n = choice.parameters.refreshInterval, step.step % n == 0 {
         // Keys only, of every token that the host has: half a row each.
         for head in 0..<2 {
           add(step.step, head, .hostToDevice, onHost, .reload, bytes: rowBytes / 2)
@@ -98,11 +98,11 @@ private func needs(_ selected: [[Int]], _ transfers: Transfers) -> [Set<Int>] {
     let parameters = choice.parameters
     let r = parameters.rank
     let groups = parameters.codeSharing == .perKeyValueHead ? 2 : 4
-    let shared = parameters.transfers == .perKeyValueHead
+    let shared = parameters.rows.holders == .perKeyValueHead
     var most = Array(repeating: k, count: shared ? 2 : 4)  // rows per holder: they never shrink
     let sets = [run.firstSelected] + run.steps.map(\.selected)
     for (i, selected) in sets.enumerated() {
-      for (s, set) in needs(selected, parameters.transfers).enumerated() {
+      for (s, set) in needs(selected, parameters.rows.holders).enumerated() {
         most[s] = max(most[s], set.count)
       }
       // Rows of K and V: the ring and the most that was ever needed at once.
@@ -114,7 +114,7 @@ private func needs(_ selected: [[Int]], _ transfers: Transfers) -> [Set<Int>] {
       bytes += groups * room * r * 4
       // Two bases or two maps, and with a refresh two Gram matrices in Double.
       bytes += groups * 2 * r * d * 4
-      if parameters.mapRefresh != .never { bytes += groups * 2 * d * d * 8 }
+      if parameters.refreshInterval != nil { bytes += groups * 2 * d * d * 8 }
       #expect(run.residentBytes[i] == bytes, "after step \(i)")
     }
     #expect(run.liveBuffers.reduce(0) { $0 + $1.bytes } == run.residentBytes.last)
@@ -127,9 +127,9 @@ private func needs(_ selected: [[Int]], _ transfers: Transfers) -> [Set<Int>] {
     let (start, r) = (20, 2)
     // Scores cost O(l) a step: one long answer, and one that grows its codes twice.
     for (preset, steps) in [(Preset.recommended, 2000), (.paper, 700)] {
-      var parameters = Parameters(preset, rank: r, selected: 3, recent: 2)
+      var parameters = try Parameters(preset, rank: r, selected: 3, recent: 2)
       // The released update would overflow on the way; its bases are kept here.
-      if preset == .paper { parameters.codeMap = .alternating(.frozen) }
+      if preset == .paper { parameters.codes = .alternating(Alternation(.frozen)) }
       let long = Synthetic<Float>(
         tokens: start + steps, width: 4, queryHeads: 2, keyValueHeads: 2, decay: 0.8, seed: 34)
       let run = try Run(long, parameters, prompt: start)
@@ -154,7 +154,7 @@ private func needs(_ selected: [[Int]], _ transfers: Transfers) -> [Set<Int>] {
 
   @Test
   func `a device too small for the prompt or for a step says so`() throws {
-    let parameters = Parameters(.recommended, rank: 3, selected: k, recent: w)
+    let parameters = try Parameters(.recommended, rank: 3, selected: k, recent: w)
     let free = try Run(data, parameters, prompt: prompt)
     // Exactly the peak is enough, one byte less is not.
     _ = try Run(data, parameters, prompt: prompt, capacity: free.peakBytes)

@@ -14,9 +14,9 @@ private let data = Synthetic<Double>(
   func `after a refresh the codes are those of a prompt of all tokens`(
     _ sharing: CodeSharing, _ every: Int
   ) throws {
-    var parameters = Parameters(.recommended, rank: 3, selected: 6, recent: 4)
+    var parameters = try Parameters(.recommended, rank: 3, selected: 6, recent: 4)
     parameters.codeSharing = sharing
-    parameters.mapRefresh = .every(every)
+    parameters.codes = .linear(refresh: .every(try RefreshSteps(every)))
     let run = try Run(data, parameters, prompt: prompt)  // 15 steps: the last one refreshes
     let whole = try Run(data, parameters, prompt: tokens)
     for (a, b) in zip(run.cache.keyCodes, whole.cache.keyCodes) {
@@ -35,16 +35,16 @@ private let data = Synthetic<Double>(
         codes == matmul(data.keys[head], run.cache.matrices[g].keys, in: .reference), "group \(g)")
     }
     // Without a refresh the maps are the prompt's, and different.
-    parameters.mapRefresh = .never
+    parameters.codes = .linear(refresh: .never)
     let never = try Run(data, parameters, prompt: prompt)
     #expect(relativeError(never.cache.matrices[0].keys, run.cache.matrices[0].keys) > 1e-3)
   }
 
   @Test
   func `a refresh takes effect after the step that it belongs to`() throws {
-    var parameters = Parameters(.recommended, rank: 3, selected: 6, recent: 4)
+    var parameters = try Parameters(.recommended, rank: 3, selected: 6, recent: 4)
     let never = try Run(data, parameters, prompt: prompt)
-    parameters.mapRefresh = .every(5)
+    parameters.codes = .linear(refresh: .every(5))
     let five = try Run(data, parameters, prompt: prompt)
     for i in 0..<5 {
       #expect(five.steps[i].attention == never.steps[i].attention)
@@ -55,10 +55,10 @@ private let data = Synthetic<Double>(
 
   @Test
   func `its transfers are the keys that the host holds, once a key head`() throws {
-    for transfers in Transfers.allCases {
-      var parameters = Parameters(.recommended, rank: 3, selected: 6, recent: 4)
-      parameters.transfers = transfers
-      parameters.mapRefresh = .every(5)
+    for transfers in RowHolders.allCases {
+      var parameters = try Parameters(.recommended, rank: 3, selected: 6, recent: 4)
+      parameters.rows = RowSharing(transfers)
+      parameters.codes = .linear(refresh: .every(5))
       let run = try Run(data, parameters, prompt: prompt)
       // The host gets 4 tokens at steps 4, 8 and 12; at steps 5, 10, 15 it holds 34, 38 and 42.
       let expected = [(5, 34), (10, 38), (15, 42)].flatMap { step, rows in
@@ -74,13 +74,13 @@ private let data = Synthetic<Double>(
 
   @Test
   func `Gram matrices are handed out only for a refresh`() throws {
-    var parameters = Parameters(.recommended, rank: 3, selected: 6, recent: 4)
+    var parameters = try Parameters(.recommended, rank: 3, selected: 6, recent: 4)
     func codes() throws -> PromptCodes<Double> {
       try factorizePrompt(
         queries: data.stackedQueries, keys: data.keys, parameters: parameters)[1]
     }
     #expect(try codes().queryGram == nil && codes().keyGram == nil)
-    parameters.mapRefresh = .every(2)
+    parameters.codes = .linear(refresh: .every(2))
     let found = try codes()
     let (Q, K) = (data.stackedQueries[1], data.keys[1])
     // Sums of up to 90 products in two orders.

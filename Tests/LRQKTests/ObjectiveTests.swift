@@ -25,8 +25,8 @@ private func product(_ a: Tensor<Double>, _ b: Tensor<Double>) -> Tensor<Double>
 
 @Suite struct ObjectiveTests {
   @Test(arguments: [(1.0, 1.0), (0.25, 3), (0, 10)])
-  func `the value is that of the l by l matrices written out`(_ lambda: (Double, Double)) {
-    let weights = Weights(queries: lambda.0, keys: lambda.1)
+  func `the value is that of the l by l matrices written out`(_ lambda: (Double, Double)) throws {
+    let weights = try SweepWeights(queries: lambda.0, keys: lambda.1)
     let objective = PrefillObjective(queries: Q, keys: K, weights: weights)
     let p = Point()
     let value = p.value(objective)
@@ -49,8 +49,8 @@ private func product(_ a: Tensor<Double>, _ b: Tensor<Double>) -> Tensor<Double>
   }
 
   @Test(arguments: [(1.0, 1.0), (0.25, 3)])
-  func `the gradient is that of central differences`(_ lambda: (Double, Double)) {
-    let weights = Weights(queries: lambda.0, keys: lambda.1)
+  func `the gradient is that of central differences`(_ lambda: (Double, Double)) throws {
+    let weights = try SweepWeights(queries: lambda.0, keys: lambda.1)
     let objective = PrefillObjective(queries: Q, keys: K, weights: weights)
     let p = Point()
     let gradient = objective.gradient(p.A_Q, p.B_Q, p.A_K, p.B_K)

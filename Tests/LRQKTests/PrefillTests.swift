@@ -13,11 +13,11 @@ private let chunkings: [[Int]] = [
   Array(repeating: 100, count: 11),
 ]
 
-private func choices(_ solver: PrefillSolver, _ arithmetic: Arithmetic) -> Parameters {
-  var parameters = Parameters(.paper, rank: 3, selected: 16, recent: 4)
+private func choices(_ solver: PrefillSolver, _ arithmetic: Arithmetic) throws -> Parameters {
+  var parameters = try Parameters(.paper, rank: 3, selected: 16, recent: 4)
   parameters.solver = solver
-  parameters.prefillArithmetic = arithmetic
-  parameters.prefillIterations = Iterations(2, tolerance: 0)
+  parameters.arithmetic = arithmetic
+  parameters.sweeps?.iterations = try SweepIterations(2, tolerance: 0)
   return parameters
 }
 
@@ -64,8 +64,8 @@ private func numbers<E: Scalar>(_ codes: [PromptCodes<E>]) throws -> [E] {
     _ solver: PrefillSolver, _ start: Initialization
   ) throws {
     if solver == .spectral && start == .given { return }  // refused: no sweep would use it
-    var parameters = choices(solver, .reference)
-    parameters.initialization = start
+    var parameters = try choices(solver, .reference)
+    parameters.sweeps?.start = start
     let initial =
       start != .given
       ? nil
@@ -85,7 +85,7 @@ private func numbers<E: Scalar>(_ codes: [PromptCodes<E>]) throws -> [E] {
   @Test
   func `rowwise prefill has the same bits in chunks in library order as well`() throws {
     // All rows are kept until the end, so the products never see the chunks.
-    let parameters = choices(.rowwise, .library)
+    let parameters = try choices(.rowwise, .library)
     let whole = try numbers(factorised(data, parameters, [l]))
     for chunks in chunkings.dropFirst() {
       let same = try numbers(factorised(data, parameters, chunks)) == whole
@@ -99,7 +99,7 @@ private func numbers<E: Scalar>(_ codes: [PromptCodes<E>]) throws -> [E] {
     // A_Q A_Kᵀ does not depend on the gauge of the codes, so the condition of the systems, some
     // hundred, does not enter in full; 10 for what does.
     func check<E: Scalar>(_ data: Synthetic<E>, terms: Double) throws {
-      let parameters = choices(solver, .library)
+      let parameters = try choices(solver, .library)
       let whole = try factorised(data, parameters, [l])
       for chunks in chunkings.dropFirst() {
         for (a, b) in zip(try factorised(data, parameters, chunks), whole) {
@@ -159,7 +159,7 @@ private func numbers<E: Scalar>(_ codes: [PromptCodes<E>]) throws -> [E] {
 
   @Test
   func `stacked and separate ways of handing in a group agree`() throws {
-    let parameters = choices(.gram, .reference)
+    let parameters = try choices(.gram, .reference)
     let stacked = try factorizePrompt(
       queries: data.stackedQueries, keys: data.keys, parameters: parameters)
     let same = try numbers(stacked) == numbers(factorised(data, parameters, [l]))

@@ -29,7 +29,7 @@ import TieredMemory
     let data = pointing(60) { $0 - w }
     for window in CandidateWindow.allCases {
       // Rank d: codes give the exact products, so the wanted token has the top score.
-      var parameters = Parameters(.recommended, rank: 8, selected: 5, recent: w)
+      var parameters = try Parameters(.recommended, rank: 8, selected: 5, recent: w)
       parameters.candidates = window
       let run = try Run(data, parameters, prompt: 30)
       for (i, step) in run.steps.enumerated() {
@@ -39,7 +39,7 @@ import TieredMemory
     }
     // One token later it can be chosen either way.
     let later = pointing(60) { $0 - w - 1 }
-    var released = Parameters(.recommended, rank: 8, selected: 5, recent: w)
+    var released = try Parameters(.recommended, rank: 8, selected: 5, recent: w)
     released.candidates = .released
     let run = try Run(later, released, prompt: 30)
     for (i, step) in run.steps.enumerated() {
@@ -51,7 +51,7 @@ import TieredMemory
   func `Q1: the prompt's own choice has no hole`() throws {
     let data = pointing(30) { $0 - 4 }
     for window in CandidateWindow.allCases {
-      var parameters = Parameters(.recommended, rank: 8, selected: 5, recent: 4)
+      var parameters = try Parameters(.recommended, rank: 8, selected: 5, recent: 4)
       parameters.candidates = window
       // The newest prompt token is 29, the ring holds 26 ... 29, and its query wants 25.
       #expect(try Run(data, parameters, prompt: 30).firstSelected[0].contains(25))
@@ -71,7 +71,7 @@ import TieredMemory
     // And the cache leaves the new token out.
     let data = Synthetic<Float>(tokens: 40, width: 8, decay: 0.8, seed: 72)
     let trace = Trace()
-    let parameters = Parameters(.paper, rank: 3, selected: 6, recent: 4)
+    let parameters = try Parameters(.paper, rank: 3, selected: 6, recent: 4)
     _ = try Run(data, parameters, prompt: 30, trace: trace)
     for step in 1...10 {
       let omega = try #require(trace["step\(step)/head0/omega"]).elements
@@ -82,14 +82,14 @@ import TieredMemory
   @Test
   func `Q3: Jacobi sweeps at weights other than 1 do not descend, Gauss-Seidel does`() throws {
     let data = Synthetic<Double>(tokens: 100, width: 12, decay: 0.8, seed: 73)
-    let weights = Weights(queries: 0.5, keys: 2)
+    let weights = try SweepWeights(queries: 0.5, keys: 2)
     let objective = PrefillObjective(
       queries: data.queries[0], keys: data.keys[0], weights: weights)
-    func product(_ update: WeightedUpdate, _ sweeps: Int) throws -> Double {
-      var parameters = Parameters(.paper, rank: 4, selected: 8, recent: 2)
-      parameters.weights = weights
-      parameters.weightedUpdate = update
-      parameters.prefillIterations = Iterations(sweeps, tolerance: 0)
+    func product(_ update: UpdateOrder, _ sweeps: Int) throws -> Double {
+      var parameters = try Parameters(.paper, rank: 4, selected: 8, recent: 2)
+      parameters.sweeps?.weights = weights
+      parameters.sweeps?.order = update
+      parameters.sweeps?.iterations = try SweepIterations(sweeps, tolerance: 0)
       let f = try factorizePrompt(
         queries: data.queries, keys: data.keys, parameters: parameters)[0].factorization
       let value = objective.value(
@@ -130,7 +130,7 @@ import TieredMemory
   @Test
   func `Q4: older rows of A_K are not expressed in the moved basis`() throws {
     let data = Synthetic<Double>(tokens: 60, width: 8, decay: 0.9, seed: 74)
-    let parameters = Parameters(.paper, rank: 3, selected: 6, recent: 4)
+    let parameters = try Parameters(.paper, rank: 3, selected: 6, recent: 4)
     let start = try Run(data.part(0..<30), parameters, prompt: 30).cache
     let end = try Run(data, parameters, prompt: 30).cache
     // The codes stay bit for bit, the basis moves; so their fit to the keys gets worse.
@@ -147,7 +147,7 @@ import TieredMemory
   func `Q5: a prompt of exactly k + w tokens works`(_ preset: Preset) throws {
     let (k, w) = (6, 4)
     let data = Synthetic<Double>(tokens: 16, width: 8, decay: 0.8, seed: 75)
-    let run = try Run(data, Parameters(preset, rank: 3, selected: k, recent: w), prompt: k + w)
+    let run = try Run(data, try Parameters(preset, rank: 3, selected: k, recent: w), prompt: k + w)
     // All rows were on the device; the ring's w, not yet on the host, go there at once.
     #expect(run.firstSelected == [Array(0..<k)])
     #expect(
@@ -169,9 +169,9 @@ import TieredMemory
     // Head 0's product has rank 2 = r and settles at once, head 1's has many directions.
     let easy = Synthetic<Double>(tokens: 60, width: 8, decay: 0.05, seed: 76)
     let hard = Synthetic<Double>(tokens: 60, width: 8, decay: 0.95, seed: 77)
-    var parameters = Parameters(.paper, rank: 2, selected: 6, recent: 4)
-    parameters.initialization = .topColumns
-    parameters.prefillIterations = Iterations(200, tolerance: 1e-9)
+    var parameters = try Parameters(.paper, rank: 2, selected: 6, recent: 4)
+    parameters.sweeps?.start = .topColumns
+    parameters.sweeps?.iterations = try SweepIterations(200, tolerance: 1e-9)
     func sweeps(_ heads: [Synthetic<Double>]) throws -> [Int] {
       try factorizePrompt(
         queries: heads.map { $0.queries[0] }, keys: heads.map { $0.keys[0] },

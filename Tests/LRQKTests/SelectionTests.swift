@@ -20,7 +20,8 @@ import TieredMemory
       rows: Array(repeating: [1, 2, -1, 0.5], count: l))
     let q = Tensor<Double>.normal(shape: [l, 4], seed: 2)
     let data = Synthetic(queries: [q], keys: [K], values: [q])
-    let run = try Run(data, Parameters(.recommended, rank: 1, selected: 3, recent: 2), prompt: 8)
+    let run = try Run(
+      data, try Parameters(.recommended, rank: 1, selected: 3, recent: 2), prompt: 8)
     for step in run.steps {
       #expect(step.selected == [[0, 1, 2]])
       #expect(step.gaps == [0])
@@ -34,7 +35,7 @@ import TieredMemory
     // wider than that.
     let data = Synthetic<Double>(tokens: 80, width: 4, queryHeads: 2, decay: 0.9, seed: 41)
     for sharing in CodeSharing.allCases {
-      var parameters = Parameters(.recommended, rank: 4, selected: 5, recent: 3)
+      var parameters = try Parameters(.recommended, rank: 4, selected: 5, recent: 3)
       parameters.codeSharing = sharing
       let run = try Run(data, parameters, prompt: 40)
       var compared = 0

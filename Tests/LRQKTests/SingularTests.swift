@@ -10,11 +10,11 @@ private let data = Synthetic<Double>(
 
 private func run(
   _ keys: [Tensor<Double>], initial: [InitialCodes<Double>]? = nil,
-  _ change: (inout Parameters) -> Void
+  _ change: (inout Parameters) throws -> Void
 ) throws -> Run<Double> {
-  var parameters = Parameters(.paper, rank: 3, selected: 4, recent: 3)
-  parameters.prefillIterations.tolerance = 0
-  change(&parameters)
+  var parameters = try Parameters(.paper, rank: 3, selected: 4, recent: 3)
+  parameters.sweeps?.iterations = SweepIterations().untilLimit
+  try change(&parameters)
   let all = Synthetic(queries: data.queries, keys: keys, values: data.values)
   return try Run(all, parameters, prompt: 18, initial: initial)
 }
@@ -52,22 +52,23 @@ private func singular(_ error: LRQKError?) -> (system: String, pivot: SingularSy
     let error = lrqkError {
       _ = try run([data.keys[0], flat]) {
         $0.solver = solver
-        $0.initialization = .topColumns
+        $0.sweeps?.start = .topColumns
       }
     }
     let found = try #require(singular(error), "\(String(describing: error))")
     #expect(found.place.head == 1 && found.pivot.pivot == 2)
     let passed = try run([data.keys[0], flat]) {
       $0.solver = solver
-      $0.initialization = .topColumns
-      $0.solve = SolveRule(ridge: 1e-6)
+      $0.sweeps?.start = .topColumns
+      $0.sweeps?.ridge = 1e-6
+      $0.alternation?.ridge = 1e-6
     }
     #expect(passed.cache.keyCodes[1].firstNonFinite == nil)
     #expect(passed.steps.allSatisfy { $0.attention.firstNonFinite == nil })
     // Spectral codes need no ridge; linear ones need no basis either.
     let spectral = try run([data.keys[0], flat]) {
       $0.solver = .spectral
-      $0.codeMap = .linear
+      $0.codes = .linear(refresh: .never)
     }
     #expect(spectral.steps.allSatisfy { $0.attention.firstNonFinite == nil })
   }
@@ -77,7 +78,7 @@ private func singular(_ error: LRQKError?) -> (system: String, pivot: SingularSy
     let zero = Tensor<Double>(repeating: 0, shape: [20, 6])
     let run = try run([data.keys[0], zero]) {
       $0.solver = .spectral
-      $0.codeMap = .linear
+      $0.codes = .linear(refresh: .never)
     }
     #expect(run.steps.map { $0.selected[1] } == [[0, 1, 2, 3], [0, 1, 2, 3]])
     #expect(run.steps.allSatisfy { $0.gaps[1] == 0 })
@@ -89,8 +90,8 @@ private func singular(_ error: LRQKError?) -> (system: String, pivot: SingularSy
     let all = Synthetic<Float>(
       queries: data.queries.map { $0.converted() }, keys: [zero, zero],
       values: data.values.map { $0.converted() })
-    var parameters = Parameters(.paper, rank: 3, selected: 4, recent: 3)
-    parameters.solve = SolveRule(breakdown: .proceed)
+    var parameters = try Parameters(.paper, rank: 3, selected: 4, recent: 3)
+    parameters.breakdown = .proceed
     let run = try Run(all, parameters, prompt: 18)
     #expect(run.cache.keyCodes[0].firstNonFinite != nil)
     // Attention is over exact rows whatever the codes hold, so it stays finite.
@@ -101,7 +102,7 @@ private func singular(_ error: LRQKError?) -> (system: String, pivot: SingularSy
   @Test
   func `codes that outgrow the precision name themselves`() throws {
     let x = Tensor<Float>.normal(shape: [10, 6], seed: 1)
-    var parameters = Parameters(.recommended, rank: 3, selected: 4, recent: 2)
+    var parameters = try Parameters(.recommended, rank: 3, selected: 4, recent: 2)
     parameters.codeSharing = .perQueryHead
     var tiers = Tiers()
     var cache = try LRQKCache<Float>(
@@ -133,7 +134,7 @@ private func singular(_ error: LRQKError?) -> (system: String, pivot: SingularSy
         keys: .normal(shape: [18, 3], seed: 7, stream: UInt64(g)))
     }
     #expect(
-      lrqkError { _ = try run(data.keys) { $0.initialization = .given } }
+      lrqkError { _ = try run(data.keys) { $0.sweeps?.start = .given } }
         == .parameter("the sweeps start from given codes, but A_Q and A_K were not given"))
     let unwanted = LRQKError.parameter(
       "A_Q and A_K were given, but the choice of initialisation does not use them")
@@ -141,24 +142,24 @@ private func singular(_ error: LRQKError?) -> (system: String, pivot: SingularSy
     #expect(
       lrqkError {
         _ = try run(data.keys, initial: good) {
-          $0.initialization = .given
+          $0.sweeps?.start = .given
           $0.solver = .spectral
         }
       } == unwanted)
     var narrow = good
     narrow[1].keys = narrow[1].keys.gather(columns: [0, 1])
     #expect(
-      lrqkError { _ = try run(data.keys, initial: narrow) { $0.initialization = .given } }
+      lrqkError { _ = try run(data.keys, initial: narrow) { $0.sweeps?.start = .given } }
         == .shape(
           ShapeError(tensor: "A_K of head 1", found: [18, 2], expected: ["token 18", "rank 3"])))
     #expect(
       lrqkError {
-        _ = try run(data.keys, initial: [good[0]]) { $0.initialization = .given }
+        _ = try run(data.keys, initial: [good[0]]) { $0.sweeps?.start = .given }
       } != nil, "codes of one head for two")
-    _ = try run(data.keys, initial: good) { $0.initialization = .given }
+    _ = try run(data.keys, initial: good) { $0.sweeps?.start = .given }
     // A prompt that is still collecting when decoding starts cannot be given codes for its tokens.
-    var parameters = Parameters(.paper, rank: 3, selected: 10, recent: 3)
-    parameters.initialization = .given
+    var parameters = try Parameters(.paper, rank: 3, selected: 10, recent: 3)
+    parameters.sweeps?.start = .given
     let short = good.map {
       InitialCodes(queries: $0.queries.rows(0..<5), keys: $0.keys.rows(0..<5))
     }
@@ -169,7 +170,11 @@ private func singular(_ error: LRQKError?) -> (system: String, pivot: SingularSy
 
   @Test
   func `the Gram solver refuses to hand out codes of no sweep`() {
-    let error = lrqkError { _ = try run(data.keys) { $0.prefillIterations.limit = 0 } }
+    let error = lrqkError {
+      _ = try run(data.keys) {
+        $0.sweeps?.iterations = try SweepIterations(0, tolerance: 0)
+      }
+    }
     guard case .parameter(let sentence)? = error else {
       Issue.record("\(String(describing: error))")
       return

@@ -98,18 +98,18 @@ private func share(_ a: [[[Int]]], _ b: [[[Int]]]) -> Double {
   // A set may differ where two scores at its cut are within Float's rounding: 1 of 50 is allowed.
   @Test(arguments: [40, 63, 65, 200], [MapRefresh.never, .every(10)])
   func `sets are those of Double in both arithmetics`(_ l: Int, _ refresh: MapRefresh) throws {
-    var parameters = Parameters(.recommended, rank: 16, selected: 32, recent: 4)
-    parameters.mapRefresh = refresh
+    var parameters = try Parameters(.recommended, rank: 16, selected: 32, recent: 4)
+    parameters.codes = .linear(refresh: refresh)
     for seed in UInt64(1)...3 {
       let rows = l + 30
       let data = Synthetic<Float>(
         queries: (0..<2).map { .normal(shape: [rows, width], seed: seed, stream: $0) },
         keys: [.normal(shape: [rows, width], seed: seed, stream: 10)],
         values: [.normal(shape: [rows, width], seed: seed, stream: 20)])
-      parameters.prefillArithmetic = .reference
+      parameters.arithmetic = .reference
       let exact = try selected(data, parameters, prompt: l, in: Double.self)
       let inOrder = try selected(data, parameters, prompt: l, in: Float.self)
-      parameters.prefillArithmetic = .library
+      parameters.arithmetic = .library
       let byLibrary = try selected(data, parameters, prompt: l, in: Float.self)
       let shares = (share(inOrder, exact), share(byLibrary, exact), share(inOrder, byLibrary))
       #expect(

@@ -4,10 +4,10 @@ import LRQK
 import Tensors
 import Testing
 
-private func choices(rank: Int, _ solver: PrefillSolver = .spectral) -> Parameters {
-  var parameters = Parameters(.paper, rank: rank, selected: 4, recent: 2)
+private func choices(rank: Int, _ solver: PrefillSolver = .spectral) throws -> Parameters {
+  var parameters = try Parameters(.paper, rank: rank, selected: 4, recent: 2)
   parameters.solver = solver
-  parameters.prefillArithmetic = .reference
+  parameters.arithmetic = .reference
   return parameters
 }
 
@@ -131,8 +131,8 @@ private func deficient(_ l: Int, _ d: Int, rank: Int, stream: UInt64) -> Tensor<
   @Test(arguments: [PrefillSolver.rowwise, .gram])
   func `sweeps recover a product whose rank they have`(_ solver: PrefillSolver) throws {
     let (Q, K) = (deficient(40, 8, rank: 3, stream: 0), deficient(40, 8, rank: 3, stream: 1))
-    var parameters = choices(rank: 3, solver)
-    parameters.prefillIterations = Iterations(60, tolerance: 0)
+    var parameters = try choices(rank: 3, solver)
+    parameters.sweeps?.iterations = try SweepIterations(60, tolerance: 0)
     let factors = try factorizePrompt(queries: [Q], keys: [K], parameters: parameters)[0]
       .factorization
     let product = matmul(Q, transposed: K, in: .reference)

@@ -15,13 +15,14 @@ private let start = InitialCodes<Double>(
   queries: .normal(shape: [l, r], seed: 3, stream: 0),
   keys: .normal(shape: [l, r], seed: 3, stream: 1))
 
-private func choices(_ solver: PrefillSolver, _ weights: Weights, sweeps: Int) -> Parameters {
-  var parameters = Parameters(.paper, rank: r, selected: 8, recent: 2)
+private func choices(
+  _ solver: PrefillSolver, _ weights: SweepWeights, sweeps: Int
+) throws -> Parameters {
+  var parameters = try Parameters(.paper, rank: r, selected: 8, recent: 2)
   parameters.solver = solver
-  parameters.initialization = .given
-  parameters.weights = weights
-  parameters.prefillIterations = Iterations(sweeps, tolerance: 0)
-  parameters.prefillArithmetic = .reference
+  parameters.sweeps?.start = .given
+  parameters.sweeps?.weights = weights
+  parameters.sweeps?.iterations = try SweepIterations(sweeps, tolerance: 0)
   return parameters
 }
 
@@ -32,7 +33,7 @@ private let someWeights: [(Double, Double)] = [(1, 1), (0.25, 3), (10, 0.1), (1e
   func `each closed form zeroes the gradient in its own variable`(
     _ solver: PrefillSolver, _ lambda: (Double, Double)
   ) throws {
-    let weights = Weights(queries: lambda.0, keys: lambda.1)
+    let weights = try SweepWeights(queries: lambda.0, keys: lambda.1)
     let trace = Trace()
     _ = try factorizePrompt(
       queries: [Q], keys: [K], parameters: choices(solver, weights, sweeps: 3),
@@ -98,7 +99,7 @@ private let someWeights: [(Double, Double)] = [(1, 1), (0.25, 3), (10, 0.1), (1e
   func `the objective never rises and never passes its lower bound`(
     _ solver: PrefillSolver, _ lambda: (Double, Double)
   ) throws {
-    let weights = Weights(queries: lambda.0, keys: lambda.1)
+    let weights = try SweepWeights(queries: lambda.0, keys: lambda.1)
     let objective = PrefillObjective(queries: Q, keys: K, weights: weights)
     // The value's own error: 1e-15 of its terms, a few dozen times.
     let rounding =
@@ -126,8 +127,8 @@ private let someWeights: [(Double, Double)] = [(1, 1), (0.25, 3), (10, 0.1), (1e
   @Test
   func `codes are the maps' images of the rows`() throws {
     for solver in [PrefillSolver.rowwise, .gram, .spectral] {
-      var parameters = choices(solver, Weights(), sweeps: 2)
-      parameters.initialization = .gaussian(seed: 1)
+      var parameters = try choices(solver, SweepWeights(), sweeps: 2)
+      parameters.sweeps?.start = .gaussian(seed: 1)
       let factors = try factorizePrompt(queries: [Q], keys: [K], parameters: parameters)[0]
         .factorization
       let W_Q = try #require(factors.queryMap)

@@ -9,7 +9,7 @@ private let data = Synthetic<Double>(
 
 private func traced(_ preset: Preset) throws -> (trace: Trace, run: Run<Double>) {
   let trace = Trace()
-  let parameters = Parameters(preset, rank: 3, selected: 6, recent: 4)
+  let parameters = try Parameters(preset, rank: 3, selected: 6, recent: 4)
   return (trace, try Run(data, parameters, prompt: 30, trace: trace))
 }
 

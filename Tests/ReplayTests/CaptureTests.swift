@@ -22,27 +22,27 @@ struct CaptureRun: CustomTestStringConvertible, Sendable {
     CaptureRun(layer: 0, words: "projection", recall: [0.36, 0.18, 0.14, 0.10]) { _ in },
     CaptureRun(layer: 2, words: "projection", recall: [0.31, 0.10, 0.07, 0.05]) { _ in },
     CaptureRun(layer: 0, words: "frozen", recall: [0.54, 0.41, 0.35, 0.27]) {
-      $0.basisUpdate = .frozen
+      $0["basis-update"] = "frozen"
     },
     CaptureRun(layer: 2, words: "frozen", recall: [0.43, 0.26, 0.25, 0.23]) {
-      $0.basisUpdate = .frozen
+      $0["basis-update"] = "frozen"
     },
     CaptureRun(layer: 0, words: "damped by 0.05", recall: [0.44, 0.28, 0.23, 0.15]) {
-      $0.basisUpdate = .damped(0.05)
+      $0["basis-update"] = "damped:0.05"
     },
     CaptureRun(layer: 0, words: "linear after 8 sweeps", recall: [0.66, 0.52, 0.46, 0.42]) {
-      $0.codeMap = .linear
-      $0.iterations = 8
+      $0["code-map"] = "linear"
+      $0["iterations"] = "8"
     },
     CaptureRun(layer: 0, words: "linear", recall: [0.64, 0.51, 0.45, 0.40]) {
-      $0.codeMap = .linear
+      $0["code-map"] = "linear"
     },
     CaptureRun(layer: 2, words: "linear", recall: [0.48, 0.34, 0.39, 0.33]) {
-      $0.codeMap = .linear
+      $0["code-map"] = "linear"
     },
     CaptureRun(layer: 0, words: "spectral", recall: [0.66, 0.51, 0.46, 0.43]) {
-      $0.codeMap = .linear
-      $0.solver = .spectral
+      $0["code-map"] = "linear"
+      $0["solver"] = "spectral"
     },
     CaptureRun(layer: 0, words: "shared, r = 8", recall: [0.62, 0.51, 0.44, 0.43]) {
       $0.preset = .recommended
@@ -52,11 +52,11 @@ struct CaptureRun: CustomTestStringConvertible, Sendable {
     },
     CaptureRun(layer: 0, words: "shared, r = 16", recall: [0.86, 0.76, 0.64, 0.56]) {
       $0.preset = .recommended
-      $0.rank = 16
+      $0["rank"] = "16"
     },
     CaptureRun(layer: 2, words: "shared, r = 16", recall: [0.72, 0.53, 0.58, 0.48]) {
       $0.preset = .recommended
-      $0.rank = 16
+      $0["rank"] = "16"
     },
   ]
 
@@ -65,7 +65,7 @@ struct CaptureRun: CustomTestStringConvertible, Sendable {
     var options = ReplayOptions()
     options.promptLength = prompt
     options.steps = 150
-    options.codeMap = .linear
+    options["code-map"] = "linear"
     let replay = try TrajectoryReplay<Float>.run(Recordings.capture(layer: 0), options)
     let missed = replay.ledger["host_to_device"]?["miss"]?.rows
     #expect(replay.missedRowsByPolicy.perQueryHead == missed)
@@ -75,7 +75,7 @@ struct CaptureRun: CustomTestStringConvertible, Sendable {
   func `recall by quarter of 960 steps is what the page says`(run: CaptureRun) throws {
     var options = ReplayOptions()
     options.steps = 960
-    options.proceed = true
+    options["on-breakdown"] = "proceed"
     run.set(&options)
     let replay = try TrajectoryReplay<Float>.run(Recordings.capture(layer: run.layer), options)
     for (found, expected) in zip(replay.quarters.map(replay.recall), run.recall) {
@@ -101,7 +101,7 @@ struct CaptureRun: CustomTestStringConvertible, Sendable {
   @Test func `linear codes stay in the prompt's range`() throws {
     var options = ReplayOptions()
     options.steps = 960
-    options.codeMap = .linear
+    options["code-map"] = "linear"
     let replay = try TrajectoryReplay<Float>.run(Recordings.capture(layer: 0), options)
     let prompt = try #require(replay.prompt.first { $0.name == "prefill.A_K" }).tensor
     let largest = prompt.elements.reduce(0) { max($0, abs($1)) }

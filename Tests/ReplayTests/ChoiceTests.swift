@@ -25,65 +25,65 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
   (
     "sweeps' weights, spectral", "lambda_Q and lambda_K",
     {
-      $0.solver = .spectral
-      $0.weights = Weights(queries: 5, keys: 5)
+      $0["solver"] = "spectral"
+      $0["weights"] = "5,5,1,1"
     }
   ),
   (
     "one weight is enough", "lambda_Q and lambda_K",
     {
-      $0.solver = .spectral
-      $0.weights = Weights(keys: 2, selfProduct: 3)
+      $0["solver"] = "spectral"
+      $0["weights"] = "1,2,3,1"
     }
   ),
   (
     "steps' weights, linear", "lambda_1 and lambda_2",
     {
-      $0.codeMap = .linear
-      $0.weights = Weights(selfProduct: 5, selectedProducts: 5)
+      $0["code-map"] = "linear"
+      $0["weights"] = "1,1,5,5"
     }
   ),
   (
     "any weights, recommended", "--weights",
     {
       $0.preset = .recommended
-      $0.weights = Weights()
+      $0["weights"] = "1,1,1,1"
     }
   ),
   (
     "ridge, recommended", "--ridge",
     {
       $0.preset = .recommended
-      $0.ridge = 0.1
+      $0["ridge"] = "0.1"
     }
   ),
   (
     "basis update, linear", "--basis-update",
     {
-      $0.codeMap = .linear
-      $0.basisUpdate = .frozen
+      $0["code-map"] = "linear"
+      $0["basis-update"] = "frozen"
     }
   ),
-  ("refresh, alternating", "--map-refresh", { $0.mapRefresh = .every(8) }),
+  ("refresh, alternating", "--map-refresh", { $0["map-refresh"] = "8" }),
   (
     "start, spectral", "--initialization",
     {
-      $0.solver = .spectral
-      $0.initialization = .topColumns
+      $0["solver"] = "spectral"
+      $0["initialization"] = "top"
     }
   ),
   (
     "update, spectral", "--weighted-update",
     {
-      $0.solver = .spectral
-      $0.weightedUpdate = .jacobi
+      $0["solver"] = "spectral"
+      $0["weighted-update"] = "jacobi"
     }
   ),
   (
     "iterations, recommended", "--iterations",
     {
       $0.preset = .recommended
-      $0.iterations = 3
+      $0["iterations"] = "3"
     }
   ),
 ]
@@ -105,14 +105,13 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
   @Test func `weights that act are taken, each pair where it acts`() throws {
     let recording = try Recordings.golden("trajectory-gqa")
     for (solver, map, weights) in [
-      (PrefillSolver.spectral, CodeMap.alternating(.projection), Weights(selfProduct: 2)),
-      (.gram, .linear, Weights(queries: 2, keys: 3)),
-      (.gram, .alternating(.frozen), Weights(queries: 2, selectedProducts: 3)),
+      ("spectral", "alternating", "1.0,1.0,2.0,1.0"), ("gram", "linear", "2.0,3.0,1.0,1.0"),
+      ("gram", "alternating", "2.0,1.0,1.0,3.0"),
     ] {
       let plan = try outcome(recording) {
-        ($0.solver, $0.codeMap, $0.weights) = (solver, map, weights)
+        ($0["solver"], $0["code-map"], $0["weights"]) = (solver, map, weights)
       }.get()
-      #expect(plan.parameters.weights == weights)
+      #expect(plan.parameters.words().first { $0.name == "weights" }?.value == weights)
     }
   }
 
@@ -123,11 +122,11 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
   func `weights that were recorded are no option: idle ones are left out, and noted`(
     _ name: String, _ solver: PrefillSolver, _ idle: [String]
   ) throws {
-    let plan = try outcome(Recordings.golden(name)) { $0.solver = solver }.get()
+    let plan = try outcome(Recordings.golden(name)) { $0["solver"] = solver.rawValue }.get()
     let notes = plan.notes.filter { $0.contains("metadata") }
     #expect(notes.count == (idle.isEmpty ? 0 : 1), "\(plan.notes)")
     for weight in idle { #expect(notes[0].contains(weight)) }
-    let weights = plan.parameters.words(for: name.hasPrefix("prefill") ? .prefill : .decodeStep)
+    let weights = plan.parameters.words(name.hasPrefix("prefill") ? .prompt : .steps)
       .first { $0.name == "weights" }?.value
     let recorded = ["prefill-weighted": "0.5,2.0,1.0,1.0", "decode-weighted": "1.0,1.0,0.25,4.0"]
     #expect(weights == (solver == .spectral ? nil : recorded[name]))
@@ -137,11 +136,13 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
     throws
   {
     for (name, weights) in [
-      ("prefill-r8", Weights(selfProduct: 2)), ("decode-r8", Weights(keys: 2)),
+      ("prefill-r8", "1,1,2,1"), ("decode-r8", "1,2,1,1"),
     ] {
-      let plan = try outcome(Recordings.golden(name)) { $0.weights = weights }.get()
+      let recording = try Recordings.golden(name)
+      let plan = try outcome(recording) { $0["weights"] = weights }.get()
       #expect(plan.notes.contains { $0.contains("--weights have no part") }, "\(plan.notes)")
-      #expect(plan.parameters.weights == Weights())
+      let shown = plan.parameters.words(recording.kind.parts).first { $0.name == "weights" }?.value
+      #expect(shown == "1.0,1.0,1.0,1.0")
     }
   }
 
@@ -168,8 +169,8 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
 
   @Test func `a group of one head has no union, and says so`() throws {
     var options = ReplayOptions()
-    options.transfers = .perKeyValueHead
-    options.support = .group
+    options["transfers"] = "per-key-value-head"
+    options["support"] = "group"
     let error = #expect(throws: LRQKError.self) {
       try TrajectoryReplay<Float>.run(Recordings.golden("trajectory-mha-batch2"), options)
     }
@@ -198,11 +199,11 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
     _ k: Int, _ w: Int
   ) throws {
     let recording = try Recordings.capture(layer: 0)
-    func replay(_ support: Support) throws -> [String: Tensor<Int>] {
+    func replay(_ support: Attended) throws -> [String: Tensor<Int>] {
       integers(
         try run(recording) {
-          ($0.preset, $0.support, $0.selected, $0.recent) = (.recommended, support, k, w)
-          $0.steps = 30
+          ($0["support"], $0["selected"], $0["recent"]) = (support.rawValue, "\(k)", "\(w)")
+          ($0.preset, $0.steps) = (.recommended, 30)
         })
     }
     let (own, group) = (try replay(.own), try replay(.group))
@@ -232,8 +233,9 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
 
   @Test func `no set is cut where more rows than k are kept before the first choice`() throws {
     let replay = try run(Recordings.capture(layer: 0)) {
-      ($0.rank, $0.selected, $0.recent, $0.promptLength, $0.steps) = (16, 4, 2, 10, 12)
-      $0.codeMap = .linear
+      ($0["rank"], $0["selected"], $0["recent"]) = ("16", "4", "2")
+      ($0.promptLength, $0.steps) = (10, 12)
+      $0["code-map"] = "linear"
     }
     let selected = try #require(integers(replay)["selected"])
     let longest = try #require(replay.steps.map { $0.chosen[0].count }.max())
@@ -244,7 +246,7 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
   func `what a short prompt leaves out of a file is said`(_ prompt: Int, _ steps: Int) throws {
     let replay = try run(Recordings.capture(layer: 0)) {
       ($0.promptLength, $0.steps) = (prompt, steps)
-      $0.codeMap = .linear
+      $0["code-map"] = "linear"
     }
     let written = Set(replay.tensors.map(\.name))
     for name in [
@@ -260,23 +262,24 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
     _ prompt: Int, _ k: Int, _ isSparse: Bool
   ) throws {
     let replay = try run(Recordings.capture(layer: 0)) {
-      ($0.promptLength, $0.selected, $0.recent, $0.steps) = (prompt, k, 16, 20)
-      $0.codeMap = .linear
+      ($0.promptLength, $0.steps) = (prompt, 20)
+      ($0["selected"], $0["recent"]) = ("\(k)", "16")
+      $0["code-map"] = "linear"
     }
     #expect(replay.steps.contains { !$0.isDense } == isSparse)
     #expect(replay.notes.contains { $0.contains("nothing was selected") } != isSparse)
   }
 
   /// A file with counts by key/value head, right or wrong.
-  @Test(arguments: [0, 1, -1], [Transfers.perKeyValueHead, .perQueryHead])
+  @Test(arguments: [0, 1, -1], ["per-key-value-head", "per-query-head"])
   func `missed rows are compared where the holders are the same`(
-    _ wrong: Int, _ transfers: Transfers
+    _ wrong: Int, _ transfers: String
   ) throws {
     let recording = try Recordings.golden("trajectory-gqa")
-    let set: (inout ReplayOptions) -> Void = { $0.transfers = transfers }
+    let set: (inout ReplayOptions) -> Void = { $0["transfers"] = transfers }
     let replay = try run(recording, set)
     let counts = try #require(integers(replay)["missed_rows"])
-    #expect(counts.shape == [40, 1, transfers == .perKeyValueHead ? 2 : 4])
+    #expect(counts.shape == [40, 1, transfers == "per-key-value-head" ? 2 : 4])
     let other = try rewritten(recording) { writer, name in
       guard name == "missed_rows" else { return false }
       try writer.add(
@@ -291,7 +294,8 @@ private let idle: [(name: String, part: String, set: @Sendable (inout ReplayOpti
     #expect(comparison.isWithin == (wrong == 0))
     // Other holders: not compared, and said.
     let crossed = try run(other) {
-      $0.transfers = transfers == .perQueryHead ? .perKeyValueHead : .perQueryHead
+      $0["transfers"] =
+        transfers == "per-query-head" ? "per-key-value-head" : "per-query-head"
     }.compare(with: other)
     #expect(crossed.missedRowsEqual == nil)
     #expect(crossed.skipped.contains { $0.hasPrefix("missed_rows") })

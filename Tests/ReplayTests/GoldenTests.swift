@@ -23,7 +23,7 @@ struct GoldenRun: CustomTestStringConvertible, Sendable {
   }
   var options: ReplayOptions {
     var options = ReplayOptions()
-    options.solver = solver
+    options["solver"] = solver.rawValue
     return options
   }
 }
@@ -88,8 +88,8 @@ struct GoldenRun: CustomTestStringConvertible, Sendable {
       ("prefill-topcol", Initialization.sharedTopColumns), ("prefill-top", .topColumns),
     ] {
       var options = ReplayOptions()
-      options.initialization = start
-      options.solver = .gram
+      options["initialization"] = start.word
+      options["solver"] = "gram"
       let replay = try RecordedCall<Double>.prefill(Recordings.golden(name), options).replay
       for (output, c) in replay.outputs {
         #expect(c.within, "\(name) \(output): \(c.relative), limit \(c.limit)")
@@ -122,7 +122,7 @@ struct GoldenRun: CustomTestStringConvertible, Sendable {
 
   @Test func `a different candidate window is seen by the comparison`() throws {
     var options = ReplayOptions()
-    options.candidates = .all
+    options["candidates"] = "all"
     let recording = try Recordings.golden("trajectory-gqa")
     let replay = try TrajectoryReplay<Double>.run(recording, options)
     let comparison = try replay.compare(with: recording)

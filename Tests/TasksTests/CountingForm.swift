@@ -1,9 +1,6 @@
 // What the tests count tokens with, and what they look for in a sample.
 
 import Tasks
-import Foundation
-import Tokenizers
-import Transformers
 
 /// A token for every four bytes of a word: quick, and longer words have more.
 let countingForm = PromptForm(name: "counting") { text in

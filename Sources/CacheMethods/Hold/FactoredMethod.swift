@@ -26,7 +26,7 @@ public struct FactoredMethod: CacheMethod {
   public static let optionList: [MethodOption] = []
 
   /// There are no options.
-  public init(_ given: GivenOptions) {}
+  public init(_ given: MethodOptions) {}
 
   /// None.
   public var options: [(name: String, value: String)] { [] }

@@ -39,10 +39,10 @@ public struct StreamingMethod: CacheMethod {
   public static let summary = "StreamingLLM: the first rows and the last w, all others are dropped"
   /// sinks, w, positions.
   public static let optionList: [MethodOption] = [
-    MethodOption("sinks", "first tokens that are kept", standard: "4"),
-    MethodOption("w", "recent tokens that are kept", standard: "512"),
+    MethodOption("sinks", "first tokens that are kept", defaultValue: "4"),
+    MethodOption("w", "recent tokens that are kept", defaultValue: "512"),
     MethodOption(
-      "positions", "of kept keys: renumbered (paper), original", standard: "renumbered"),
+      "positions", "of kept keys: renumbered (paper), original", defaultValue: "renumbered"),
   ]
 
   private let sinks: Int
@@ -50,7 +50,7 @@ public struct StreamingMethod: CacheMethod {
   private let positions: Positions
 
   /// Reads sinks, w and positions.
-  public init(_ given: GivenOptions) throws(MethodError) {
+  public init(_ given: MethodOptions) throws(MethodError) {
     sinks = try given.integer("sinks", in: 0...Size.most) ?? 4
     recent = try given.integer("w", in: 1...Size.most) ?? 512
     positions = try given.choice("positions", of: Positions.self) ?? .renumbered

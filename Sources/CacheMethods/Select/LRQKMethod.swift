@@ -9,46 +9,72 @@
 //
 // Source: the LRQK paper (arXiv 2510.23649) and its released code; the algorithm is the module LRQK,
 // this file only lets a decoder call it. LRQKNoHitMiss.swift and LRQKPrefillOffload.swift are the
-// released variants; they are the same cache, told otherwise. In a layer with a sliding window all
+// released variants; they are the same cache with other parameters. In a layer with a sliding window all
 // tokens keep their codes and host rows, though those out of sight will not be chosen again.
 
-import LRQK
+public import LRQK
 import TieredMemory
 public import Transformers
 
 /// LRQK with any of its choices.
-public struct LRQKMethod: CacheMethod {
+public struct LRQKMethod: LRQKVariant {
   /// "lrqk".
   public static let name = "lrqk"
-  /// One line.
+  /// What `lrqk methods` says of it.
   public static let summary = "codes choose k older rows for each head, misses come from the host"
   /// Sizes and choices.
-  public static let optionList = LRQKChoices.optionList
+  public let lrqk: LRQKOptions
 
-  private let choices: LRQKChoices
+  /// LRQK with these choices.
+  public init(_ lrqk: LRQKOptions) { self.lrqk = lrqk }
+}
+
+/// A method whose layers are LRQK's cache: a name, and what it does otherwise.
+public protocol LRQKVariant: CacheMethod {
+  /// Sizes and choices.
+  var lrqk: LRQKOptions { get }
+  /// The method with these choices.
+  init(_ lrqk: LRQKOptions)
+  /// Whether selected rows that are on the device stay there.
+  static var reuse: Reuse { get }
+  /// Whether a layer waits on the host between the prompt and its first step.
+  static var parksAfterPrompt: Bool { get }
+}
+
+extension LRQKVariant {
+  /// Only missed rows move.
+  public static var reuse: Reuse { .hitMiss }
+  /// Layers stay where they are.
+  public static var parksAfterPrompt: Bool { false }
+  /// Sizes and choices.
+  public static var optionList: [MethodOption] { LRQKOptions.optionList }
 
   /// Reads sizes and choices.
-  public init(_ given: GivenOptions) throws(MethodError) { choices = try LRQKChoices(given) }
+  public init(_ given: MethodOptions) throws(MethodError) {
+    var lrqk = try LRQKOptions(given)
+    lrqk.parameters.reuse = Self.reuse
+    self.init(lrqk)
+  }
 
   /// Sizes and choices in effect.
-  public var options: [(name: String, value: String)] { choices.options }
+  public var options: [(name: String, value: String)] { lrqk.options }
 
-  /// w.
-  public var recentTokens: Int { choices.parameters.recent }
+  /// The recent tokens, w.
+  public var recentTokens: Int { lrqk.parameters.recent }
 
   /// With k below l - w something is selected.
   public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
-    choices.parameters.nothingSelected(tokens: tokens)
+    lrqk.parameters.nothingSelected(tokens: tokens)
   }
 
   /// An empty cache; throws if r exceeds the head width.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
-    try LRQKLayer(layer, choices.parameters)
+    try LRQKLayer(layer, lrqk.parameters, parksAfterPrompt: Self.parksAfterPrompt)
   }
 
   /// Codes, rows and host rows.
   public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
-    lrqkBytes(choices.parameters, tokens: tokens, layer: layer)
+    lrqkBytes(lrqk.parameters, tokens: tokens, layer: layer)
   }
 }
 
@@ -61,7 +87,7 @@ struct LRQKLayer: KeyValueCache {
   var length: Int { cache.length }
   var hostBytes: Int { cache.hostBytes }
 
-  init(_ layer: LayerShape, _ parameters: Parameters, parksAfterPrompt: Bool = false) throws {
+  init(_ layer: LayerShape, _ parameters: Parameters, parksAfterPrompt: Bool) throws {
     self.layer = layer
     self.parksAfterPrompt = parksAfterPrompt
     cache = try LRQKCache(
@@ -84,7 +110,7 @@ struct LRQKLayer: KeyValueCache {
     let (hits, misses) = (step.hitRows.reduce(0, +), step.missedRows.reduce(0, +))
     // While all rows are there, nothing is needed from the host. Without reuse a row that is there
     // comes again, which is no hit.
-    let movesAll = cache.parameters.reuse == .none && !step.isDense
+    let movesAll = cache.parameters.reuse == .reloadAll && !step.isDense
     return AttendedStep(
       attention: step.attention, attended: step.attended,
       hitRows: movesAll || step.isDense ? 0 : hits, missedRows: movesAll ? hits + misses : misses)
@@ -102,14 +128,14 @@ struct LRQKLayer: KeyValueCache {
 func lrqkBytes(_ p: Parameters, tokens l: Int, layer: LayerShape) -> CacheBytes {
   let (k, w, r, d) = (p.selected, p.recent, p.rank, layer.width)
   if l < max(k, r) { return CacheBytes(deviceRows: layer.keyValueHeads * l * layer.rowBytes) }
-  let isShared = p.transfers == .perKeyValueHead && layer.groupSize > 1
+  let isShared = p.rows.holders == .perKeyValueHead && layer.groupSize > 1
   let candidates = max(0, l - w - layer.visible(length: l).lowerBound)
   let needed = l <= k + w || !isShared ? k : max(k, min(layer.groupSize * k, candidates))
-  let holders = p.transfers == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
+  let holders = p.rows.holders == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
   let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
   let room = l + CodeStore<Float>.growth
   var codes = groups * (room * r + 2 * r * d) * MemoryLayout<Float>.stride
-  if p.mapRefresh != .never { codes += groups * 2 * d * d * MemoryLayout<Double>.stride }
+  if p.refreshInterval != nil { codes += groups * 2 * d * d * MemoryLayout<Double>.stride }
   return CacheBytes(
     deviceRows: holders * (w + needed) * layer.rowBytes, deviceCodes: codes,
     host: layer.keyValueHeads * (l < k + w ? k : l) * layer.rowBytes,

@@ -9,45 +9,19 @@
 // show what reuse is worth. It copies all k rows in one piece; the ledger says which of them lay on
 // the device (reload) and which did not (miss).
 
-import LRQK
-public import Transformers
+public import LRQK
 
-/// LRQK with `Reuse.none`.
-public struct LRQKNoHitMissMethod: CacheMethod {
+/// LRQK that moves every selected row at every step.
+public struct LRQKNoHitMissMethod: LRQKVariant {
   /// "lrqk-no-hit-miss".
   public static let name = "lrqk-no-hit-miss"
-  /// One line.
+  /// What `lrqk methods` says of it.
   public static let summary = "as lrqk, but every selected row comes from the host at every step"
+  /// All selected rows move.
+  public static let reuse = Reuse.reloadAll
   /// Sizes and choices, as of lrqk.
-  public static let optionList = LRQKChoices.optionList
+  public let lrqk: LRQKOptions
 
-  private let choices: LRQKChoices
-
-  /// Reads sizes and choices.
-  public init(_ given: GivenOptions) throws(MethodError) {
-    var choices = try LRQKChoices(given)
-    choices.parameters.reuse = .none
-    self.choices = choices
-  }
-
-  /// Sizes and choices in effect.
-  public var options: [(name: String, value: String)] { choices.options }
-
-  /// w.
-  public var recentTokens: Int { choices.parameters.recent }
-
-  /// With k below l - w something is selected.
-  public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
-    choices.parameters.nothingSelected(tokens: tokens)
-  }
-
-  /// An empty cache; throws if r exceeds the head width.
-  public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
-    try LRQKLayer(layer, choices.parameters)
-  }
-
-  /// As of lrqk.
-  public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
-    lrqkBytes(choices.parameters, tokens: tokens, layer: layer)
-  }
+  /// LRQK with these choices.
+  public init(_ lrqk: LRQKOptions) { self.lrqk = lrqk }
 }

@@ -17,38 +17,22 @@ import LRQK
 public import Transformers
 
 /// LRQK, parked on the host between prompt and first step.
-public struct LRQKPrefillOffloadMethod: CacheMethod {
+public struct LRQKPrefillOffloadMethod: LRQKVariant {
   /// "lrqk-prefill-offload".
   public static let name = "lrqk-prefill-offload"
-  /// One line.
+  /// What `lrqk methods` says of it.
   public static let summary = "as lrqk, but rows and codes wait on the host for the first step"
+  /// Layers wait.
+  public static let parksAfterPrompt = true
   /// Sizes and choices, as of lrqk.
-  public static let optionList = LRQKChoices.optionList
+  public let lrqk: LRQKOptions
 
-  private let choices: LRQKChoices
-
-  /// Reads sizes and choices.
-  public init(_ given: GivenOptions) throws(MethodError) { choices = try LRQKChoices(given) }
-
-  /// Sizes and choices in effect.
-  public var options: [(name: String, value: String)] { choices.options }
-
-  /// w.
-  public var recentTokens: Int { choices.parameters.recent }
-
-  /// With k below l - w something is selected.
-  public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
-    choices.parameters.nothingSelected(tokens: tokens)
-  }
-
-  /// An empty cache; throws if r exceeds the head width.
-  public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
-    try LRQKLayer(layer, choices.parameters, parksAfterPrompt: true)
-  }
+  /// LRQK with these choices.
+  public init(_ lrqk: LRQKOptions) { self.lrqk = lrqk }
 
   /// After the prompt, before the first step.
   public func bytes(tokens l: Int, layer: LayerShape) -> CacheBytes {
-    let p = choices.parameters
+    let p = lrqk.parameters
     var bytes = lrqkBytes(p, tokens: l, layer: layer)
     if l < max(p.selected, p.rank) { return bytes }
     let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads

@@ -26,22 +26,22 @@ public struct TopKMethod: CacheMethod {
   public static let summary = "oracle: the k older rows with the largest exact q k, scored for free"
   /// k, w, transfers.
   public static let optionList: [MethodOption] = [
-    MethodOption("k", "older tokens that are attended to", standard: "512"),
-    MethodOption("w", "recent tokens that are attended to", standard: "16"),
+    MethodOption("k", "older tokens that are attended to", defaultValue: "512"),
+    MethodOption("w", "recent tokens that are attended to", defaultValue: "16"),
     MethodOption(
       "transfers", "who holds and moves rows: per-query-head, per-key-value-head",
-      standard: "per-query-head"),
+      defaultValue: "per-query-head"),
   ]
 
   private let selected: Int
   private let recent: Int
-  private let transfers: Transfers
+  private let transfers: RowHolders
 
   /// Reads k, w and transfers.
-  public init(_ given: GivenOptions) throws(MethodError) {
+  public init(_ given: MethodOptions) throws(MethodError) {
     selected = try given.integer("k", in: 1...Size.most) ?? 512
     recent = try given.integer("w", in: 1...Size.most) ?? 16
-    transfers = try given.choice("transfers", of: Transfers.self) ?? .perQueryHead
+    transfers = try given.choice("transfers", of: RowHolders.self) ?? .perQueryHead
   }
 
   /// k, w and transfers.
@@ -92,7 +92,7 @@ struct TopKCache: KeyValueCache {
   private var stores: [RowStore<Float>] = []
   private var step = 0
 
-  init(_ layer: LayerShape, selected: Int, recent: Int, transfers: Transfers) {
+  init(_ layer: LayerShape, selected: Int, recent: Int, transfers: RowHolders) {
     self.layer = layer
     self.selected = selected
     self.recent = recent

@@ -32,7 +32,7 @@ struct CodeGroup<E: Scalar>: Sendable {
     func hold<T: Scalar>(_ name: String, _ tensor: Tensor<T>) throws -> DeviceBuffer<T> {
       try device.allocate("\(name) of \(label)", holding: tensor.elements)
     }
-    if parameters.codeMap == .linear {
+    if parameters.hasLinearCodes {
       guard let W_Q = factors.queryMap, let W_K = factors.keyMap else {
         throw LRQKError.parameter("linear codes need the maps of at least one sweep")
       }
@@ -72,10 +72,10 @@ struct CodeGroup<E: Scalar>: Sendable {
       updatedBasis(keyTensor, codes: codes.keyCode, rows: key, factor: factor).elements
   }
 
-  /// Appends k_hat as the new row of A_K; NaN and infinity throw, unless the rule is to proceed.
-  mutating func append(_ k_hat: [E], _ rule: SolveRule, _ place: Place) throws(LRQKError) {
+  /// Appends k_hat as the new row of A_K; NaN and infinity throw, unless a breakdown is to proceed.
+  mutating func append(_ k_hat: [E], _ breakdown: Breakdown, _ place: Place) throws(LRQKError) {
     if !k_hat.allSatisfy(\.isFinite) {
-      if rule.breakdown == .stop {
+      if breakdown == .stop {
         throw .overflow(what: "k_hat", largestBefore: largestCode, place)
       }
     } else {
@@ -117,7 +117,7 @@ struct CodeGroup<E: Scalar>: Sendable {
     let W_K: Tensor<E> = maps.keys.converted()
     queryMatrix.elements = maps.queries.converted(to: E.self).elements
     keyMatrix.elements = W_K.elements
-    codes.replaceAll(matmul(keys, W_K, in: parameters.prefillArithmetic))
+    codes.replaceAll(matmul(keys, W_K, in: parameters.arithmetic))
     largestCode = largestMagnitude(codes.allRows.elements)
   }
 }

@@ -56,7 +56,7 @@ extension LRQKCache {
 
     // e. hit and miss, f. attention
     let output = try fetchAndAttend(q, tiers: &tiers)
-    if case .every(let n) = parameters.mapRefresh, step % n == 0 { try refreshMaps(&tiers) }
+    if let n = parameters.refreshInterval, step % n == 0 { try refreshMaps(&tiers) }
     return DecodeStep(
       step: step, attention: output, selected: selected, chosen: chosen,
       attended: selected.map { $0 + visibleRing },
@@ -70,7 +70,7 @@ extension LRQKCache {
   private mutating func decodeCollecting(
     _ q: Tensor<E>, _ k: Tensor<E>, _ v: Tensor<E>, tiers: inout Tiers, trace: Trace?
   ) throws -> DecodeStep<E> {
-    if parameters.initialization == .given && parameters.solver != .spectral {
+    if parameters.sweeps?.start == .given {
       throw LRQKError.parameter(
         "given codes need a prompt of at least k = \(parameters.selected) tokens")
     }
@@ -118,14 +118,14 @@ extension LRQKCache {
     for g in groups.indices { try groups[g].codes.grow(on: &tiers.device) }
     let (parameters, layer, step) = (self.parameters, self.layer, self.step)
 
-    guard case .alternating(let basisUpdate) = parameters.codeMap else {
+    guard let alternation = parameters.alternation else {
       try updateConcurrently(&groups) { g, group in
         group.addToGrams(query: queries[g], key: keys[g])
       }
       let codes = groups.indices.map { groups[$0].linearCodes(query: queries[$0], key: keys[$0]) }
       for g in groups.indices {
         let place = Place(layer: layer, head: g, step: step)
-        try groups[g].append(codes[g].key.elements, parameters.solve, place)
+        try groups[g].append(codes[g].key.elements, parameters.breakdown, place)
         let scope = TraceScope(trace, "step\(step)/head\(g)")
         scope("q_hat", codes[g].query)
         scope("k_hat", codes[g].key)
@@ -139,18 +139,18 @@ extension LRQKCache {
       }
       return try DecodeSolver(
         query: queries[g], key: keys[g], queryBasis: groups[g].queryTensor,
-        keyBasis: groups[g].keyTensor, selected: products, weights: parameters.weights,
-        rule: parameters.solve, place: Place(layer: layer, head: g, step: step))
+        keyBasis: groups[g].keyTensor, selected: products, weights: alternation.weights,
+        rule: parameters.stepRule, place: Place(layer: layer, head: g, step: step))
     }
     for g in solvers.indices {
       TraceScope(trace, "step\(step)/head\(g)")("k_hat_0", solvers[g].keyCode)
     }
-    try alternateAll(&solvers, parameters.decodeIterations)
+    try alternateAll(&solvers, alternation.iterations)
     let solved = solvers
     try updateConcurrently(&groups) { g, group in
       let place = Place(layer: layer, head: g, step: step)
-      group.updateBases(basisUpdate, query: queries[g], key: keys[g], codes: solved[g])
-      try group.append(solved[g].keyCode.elements, parameters.solve, place)
+      group.updateBases(alternation.basisUpdate, query: queries[g], key: keys[g], codes: solved[g])
+      try group.append(solved[g].keyCode.elements, parameters.breakdown, place)
       let scope = TraceScope(trace, "step\(step)/head\(g)")
       scope("q_hat", solved[g].queryCodes)
       scope("k_hat", solved[g].keyCode)
@@ -197,7 +197,7 @@ extension LRQKCache {
       store.plan(Self.needed(by: s, selected, share: share))
     }
 
-    let reload = parameters.reuse == .none && !isDense
+    let reload = parameters.reuse == .reloadAll && !isDense
     for s in stores.indices {
       try stores[s].makeRoom(on: &tiers.device)
       guard let plan = stores[s].lastPlan else { continue }
@@ -281,15 +281,15 @@ public struct DecodeStep<E: Scalar>: Sendable {
   public let step: Int
   /// (H, d).
   public let attention: Tensor<E>
-  /// Selected tokens of each query head, ascending; with `Support.group` those of its group.
+  /// Selected tokens of each query head, ascending; with `Attended.group` those of its group.
   public let selected: [[Int]]
-  /// Tokens that each query head chose itself, ascending: `selected`, but for `Support.group`.
+  /// Tokens that each query head chose itself, ascending: `selected`, but for `Attended.group`.
   public let chosen: [[Int]]
   /// Tokens that each query head attended to, ascending: selected and recent ones, or all in sight.
   public let attended: [[Int]]
   /// Selected rows that lay on the device, by holder of rows; 0 while collecting.
   ///
-  /// With `Reuse.none` they are copied from the host all the same once attention is sparse.
+  /// With `Reuse.reloadAll` they are copied from the host all the same once attention is sparse.
   public let hitRows: [Int]
   /// Rows copied from the host because they were not on the device, by holder of rows.
   public let missedRows: [Int]

@@ -53,7 +53,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
   public internal(set) var step = 0
   /// Selected tokens of each query head, ascending; empty while collecting.
   public internal(set) var selected: [[Int]] = []
-  /// What each query head chose itself of them: another set only with `Support.group`.
+  /// What each query head chose itself of them: another set only with `Attended.group`.
   public internal(set) var chosen: [[Int]] = []
   /// How the prompt was factorised, by group; empty while collecting.
   public internal(set) var prompt: [PromptSummary<E>] = []
@@ -103,7 +103,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
   /// Query heads that share codes.
   var codesShared: Int { parameters.codeSharing == .perKeyValueHead ? groupSize : 1 }
   /// Query heads that share rows.
-  var rowsShared: Int { parameters.transfers == .perKeyValueHead ? groupSize : 1 }
+  var rowsShared: Int { parameters.rows.holders == .perKeyValueHead ? groupSize : 1 }
 
   /// True until the prompt has been factorised.
   public var isCollecting: Bool { incoming != nil }
@@ -259,7 +259,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
     do {
       return try select(
         q_hat, from: groups[h / codesShared].codes, first: oldestVisible, candidates: candidates,
-        k: parameters.selected, nan: parameters.solve.breakdown == .stop ? .refuse : .largest)
+        k: parameters.selected, nan: parameters.breakdown == .stop ? .refuse : .largest)
     } catch {
       throw LRQKError.overflow(
         what: "a proxy score", largestBefore: groups[h / codesShared].largestCode,
@@ -283,7 +283,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
 
   /// What each query head attends to of the older tokens: its own set, or the union of its group's.
   func supports(_ choices: [[Int]]) -> [[Int]] {
-    if parameters.support == .own { return choices }
+    if parameters.rows.attended == .own { return choices }
     return (0..<keyValueHeads).flatMap { head in
       let union = Self.needed(by: head, choices, share: groupSize)
       return Array(repeating: union, count: groupSize)

@@ -1,9 +1,7 @@
-// Choices as words: what options are called, and what reports print.
+// Choices as words, where a raw value is not enough.
 //
 // In:  a value of one of LRQK's choices.
 // Out: the word that the command line takes for it, and back.
-
-import Tensors
 
 /// Kebab case for a camel case raw value: perQueryHead is per-query-head.
 public func optionWord(_ rawValue: String) -> String {
@@ -46,77 +44,19 @@ extension BasisUpdate {
   public var word: String {
     switch self {
     case .projection: "projection"
-    case .damped(let factor): "damped:\(factor)"
+    case .damped(let damping): "damped:\(damping.factor)"
     case .frozen: "frozen"
     }
   }
 
-  /// Reads what `word` writes.
-  public init?(word: String) {
+  /// Reads what `word` writes; throws for a factor that is no damping.
+  public init?(word: String) throws(LRQKError) {
     switch word {
     case "projection": self = .projection
     case "frozen": self = .frozen
     default:
       guard word.hasPrefix("damped:"), let factor = Double(word.dropFirst(7)) else { return nil }
-      self = .damped(factor)
-    }
-  }
-}
-
-extension Parameters {
-  /// The choices in effect where a prompt is factorised, where steps are decoded, or both; by
-  /// option name.
-  public func words(prompt: Bool = true, steps: Bool = true) -> [(name: String, value: String)] {
-    let isWhole = prompt && steps
-    var all = [("rank", "\(rank)")]
-    if isWhole { all += [("selected", "\(selected)"), ("recent", "\(recent)")] }
-    if prompt { all += promptWords }
-    let solvesSystems = solvesSystems(prompt: prompt, steps: steps)
-    if solvesSystems {
-      all.append(
-        (
-          "weights",
-          "\(weights.queries),\(weights.keys),\(weights.selfProduct),\(weights.selectedProducts)"
-        ))
-    }
-    if steps { all += stepWords }
-    if isWhole {
-      all += [
-        ("code-sharing", optionWord(codeSharing.rawValue)), ("candidates", candidates.rawValue),
-        ("transfers", optionWord(transfers.rawValue)), ("support", support.rawValue),
-        ("reuse", optionWord(reuse.rawValue)),
-      ]
-    }
-    if solve.ridge > 0 && solvesSystems { all.append(("ridge", "\(solve.ridge)")) }
-    if solve.breakdown == .proceed { all.append(("on-breakdown", "proceed")) }
-    return all
-  }
-
-  private var promptWords: [(String, String)] {
-    var words = [("solver", solver.rawValue), ("arithmetic", prefillArithmetic.rawValue)]
-    if sweeps {
-      words += [
-        ("initialization", initialization.word), ("sweeps", "\(prefillIterations.limit)"),
-        ("sweep-tolerance", "\(prefillIterations.tolerance)"),
-        ("weighted-update", optionWord(weightedUpdate.rawValue)),
-      ]
-    }
-    return words
-  }
-
-  private var stepWords: [(String, String)] {
-    switch codeMap {
-    case .linear:
-      if case .every(let steps) = mapRefresh {
-        return [("code-map", "linear"), ("map-refresh", "\(steps)")]
-      }
-      return [("code-map", "linear")]
-    case .alternating(let update):
-      return [
-        ("code-map", "alternating"), ("basis-update", update.word),
-        ("alternations", "\(decodeIterations.limit)"),
-        ("alternation-tolerance", "\(decodeIterations.tolerance)"),
-      ]
+      self = .damped(try Damping(factor))
     }
   }
 }

@@ -2,7 +2,12 @@
 //
 // In:  sizes, and one value for each place where the released code, the paper or our own
 //      measurements differ.
-// Out: a checked `Parameters`, and the two presets that every report names.
+// Out: `Parameters`, and the two presets that every report names.
+//
+// A choice that belongs to another one is part of it: sweeps have a start, the closed form has none.
+// So a combination without meaning cannot be written down, and a number is checked by the type that
+// holds it. Only what depends on a layer is checked later, by `check`. Choice.swift reads and writes
+// all of it as text.
 //
 // Letters, here and in every file of this module:
 //   l tokens so far, d head width, r rank, k selected ("active") tokens, w recent tokens,
@@ -14,142 +19,34 @@
 
 public import Tensors
 
-/// Which tokens the proxy scores may choose from, at a decode step.
-public enum CandidateWindow: String, Sendable, CaseIterable {
-  /// Every token older than the recent window. Ours, the default.
-  case all
-  /// As released: the newest of them, just pushed out of the ring, is left out (quirk Q1).
-  case released
-}
+/// r, k and w.
+public struct Sizes: Sendable, Equatable {
+  /// The width of a code, r.
+  public let rank: Int
+  /// How many older tokens are attended to, k.
+  public let selected: Int
+  /// How many of the newest tokens are always attended to, w.
+  public let recent: Int
 
-/// Where the sweeps start.
-public enum Initialization: Sendable, Equatable {
-  /// Independent standard normal A_Q and A_K ("randn", the released default).
-  case gaussian(seed: UInt64)
-  /// The r columns of Q, and of K, with the largest sums of magnitudes ("top").
-  case topColumns
-  /// One common set of columns, by the sums over Q and K together ("topcol").
-  case sharedTopColumns
-  /// The closed-form optimum of the first term (see ClosedForm.swift).
-  case spectral
-  /// A_Q and A_K handed to `prefill`.
-  case given
-}
-
-/// How the prompt is factorised.
-public enum PrefillSolver: String, Sendable, CaseIterable {
-  /// The literal sweeps over all l rows.
-  case rowwise
-  /// The same sweeps in d by d space (ours; see GramSide.swift). The default.
-  case gram
-  /// No sweeps: the closed-form optimum of ‖QKᵀ − A_Q A_Kᵀ‖ (see ClosedForm.swift).
-  case spectral
-}
-
-/// Which A_Q the update of A_K sees.
-public enum WeightedUpdate: String, Sendable, CaseIterable {
-  /// The new one, whatever the weights: coordinate descent, the objective never rises.
-  case gaussSeidel
-  /// The old one, as released for weights other than 1 (quirk Q3: it does not converge).
-  case jacobi
-}
-
-/// What a decode step does to B_Q and B_K (only with `CodeMap.alternating`).
-public enum BasisUpdate: Sendable, Equatable {
-  /// As released: a gradient step with exact line search, which for one query is the projection
-  /// onto q_hat B_Q = q (quirk Q4).
-  case projection
-  /// That step, times this factor.
-  case damped(Double)
-  /// The bases of the prompt are kept.
-  case frozen
-}
-
-/// How a new token gets its codes q_hat and k_hat.
-public enum CodeMap: Sendable, Equatable {
-  /// The released decode solver: alternate q_hat and k_hat, then update the bases.
-  case alternating(BasisUpdate)
-  /// q_hat = q W_Q, k_hat = k W_K with the maps that prefill ends with (ours).
-  case linear
-}
-
-/// Who has codes of its own.
-public enum CodeSharing: String, Sendable, CaseIterable {
-  /// Every query head, as released: G copies of A_K for each key/value head.
-  case perQueryHead
-  /// Every key/value head: its G queries are stacked, A_K is held once (ours).
-  case perKeyValueHead
-}
-
-/// Who keeps selected rows on the device, and so who moves them.
-public enum Transfers: String, Sendable, CaseIterable {
-  /// Every query head keeps and moves its own rows, as released.
-  case perQueryHead
-  /// The heads of a group share rows: a row that several want is held and moved once (ours).
-  case perKeyValueHead
-}
-
-/// Which of the selected rows a query head attends to.
-public enum Support: String, Sendable, CaseIterable {
-  /// The k that it chose itself, as released.
-  case own
-  /// The union of its group's sets, up to G k (ours): with `Transfers.perKeyValueHead` all of them lie on
-  /// the device. With linear codes nothing else is held or moved; alternating codes see these rows, too, and so
-  /// choose others.
-  case group
-}
-
-/// Whether rows that are already on the device stay there.
-public enum Reuse: String, Sendable, CaseIterable {
-  /// Only missed rows move.
-  case hitMiss
-  /// All selected rows move at every step (the released "no hit/miss" variant).
-  case none
-}
-
-/// Whether a long answer recomputes the maps (only with `CodeMap.linear`).
-public enum MapRefresh: Sendable, Equatable {
-  /// The maps of the prompt are kept.
-  case never
-  /// New maps in closed form, whatever solver the prompt had, after every n decode steps; recoding A_K
-  /// reads the host's keys, a counted transfer.
-  case every(Int)
-}
-
-/// Weights of the objective's terms; all 1 as released.
-public struct Weights: Sendable, Equatable {
-  /// lambda_Q, of ‖Q − A_Q B_Q‖² in prefill.
-  public var queries: Double
-  /// lambda_K, of ‖K − A_K B_K‖² in prefill.
-  public var keys: Double
-  /// lambda_1, of (q_hat k_hatᵀ − q kᵀ)² in decode.
-  public var selfProduct: Double
-  /// lambda_2, of ‖q_hat A_Omegaᵀ − q K_Omegaᵀ‖² in decode.
-  public var selectedProducts: Double
-
-  /// All 1 unless given.
-  public init(
-    queries: Double = 1, keys: Double = 1, selfProduct: Double = 1, selectedProducts: Double = 1
-  ) {
-    self.queries = queries
-    self.keys = keys
-    self.selfProduct = selfProduct
-    self.selectedProducts = selectedProducts
+  /// Throws `LRQKError.parameter` unless all three are at least 1.
+  public init(rank: Int, selected: Int, recent: Int) throws(LRQKError) {
+    try require(rank >= 1, "rank r = \(rank): it must be at least 1")
+    try require(selected >= 1, "selected k = \(selected): it must be at least 1")
+    try require(recent >= 1, "recent w = \(recent): it must be at least 1")
+    try require(
+      selected <= 1 << 40 && recent <= 1 << 40,
+      "k = \(selected) and w = \(recent): more tokens than any sequence has")
+    self.rank = rank
+    self.selected = selected
+    self.recent = recent
   }
-}
 
-/// How often an alternating solver repeats.
-public struct Iterations: Sendable, Equatable {
-  /// At most this many times.
-  public var limit: Int
-  /// Stop when the mean squared change, over all heads together (quirk Q11), is below this.
-  public var tolerance: Double
-
-  /// `limit` times, or until the change is below `tolerance`.
-  public init(_ limit: Int, tolerance: Double) {
-    self.limit = limit
-    self.tolerance = tolerance
+  private init(_ rank: Int, _ selected: Int, _ recent: Int) {
+    (self.rank, self.selected, self.recent) = (rank, selected, recent)
   }
+
+  /// Those of the released cache class, [C:1785-1799]: r = 16, k = 512, w = 16.
+  public static let released = Sizes(16, 512, 16)
 }
 
 /// A set of choices that reports call by name.
@@ -162,106 +59,137 @@ public enum Preset: String, Sendable, CaseIterable {
 
 /// Everything that LRQK can be told.
 public struct Parameters: Sendable, Equatable {
-  /// r, the width of a code.
-  public var rank: Int
-  /// k, how many older tokens are attended to.
-  public var selected: Int
-  /// w, how many of the newest tokens are always attended to.
-  public var recent: Int
-
+  /// r, k and w.
+  public var sizes: Sizes
   /// How the prompt is factorised.
-  public var solver = PrefillSolver.gram
-  /// Where the sweeps start (the spectral solver does not sweep).
-  public var initialization = Initialization.gaussian(seed: 0)
-  /// Sweeps in prefill.
-  public var prefillIterations = Iterations(2, tolerance: 1e-2)
-  /// Weights of the terms.
-  public var weights = Weights()
-  /// Which A_Q the update of A_K sees.
-  public var weightedUpdate = WeightedUpdate.gaussSeidel
+  public var factors = PromptFactors.sweeps(Sweeps())
+  /// How a new token gets its codes.
+  public var codes = CodeMap.alternating(Alternation())
+  /// Who has codes of its own.
+  public var codeSharing = CodeSharing.perQueryHead
+  /// Who holds and moves selected rows, and which of them a head attends to.
+  public var rows = RowSharing.perQueryHead
+  /// Whether rows that are already on the device stay there.
+  public var reuse = Reuse.hitMiss
+  /// Which tokens can be chosen.
+  public var candidates = CandidateWindow.all
+  /// What happens at a vanishing pivot, a NaN or an infinity.
+  public var breakdown = Breakdown.stop
   /// In which arithmetic prefill, and a map refresh, multiply the rows by matrices.
   ///
   /// A decode step is always in reference order; only a refresh after it is not.
-  public var prefillArithmetic = Arithmetic.reference
-
-  /// How a new token gets its codes.
-  public var codeMap = CodeMap.alternating(.projection)
-  /// Alternations in a decode step.
-  public var decodeIterations = Iterations(2, tolerance: 1e-2)
-  /// Who has codes of its own.
-  public var codeSharing = CodeSharing.perQueryHead
-  /// Which tokens can be chosen.
-  public var candidates = CandidateWindow.all
-  /// Who holds and moves selected rows.
-  public var transfers = Transfers.perQueryHead
-  /// Which selected rows a head attends to.
-  public var support = Support.own
-  /// Whether rows already on the device stay.
-  public var reuse = Reuse.hitMiss
-  /// Whether the maps are recomputed.
-  public var mapRefresh = MapRefresh.never
-  /// How singular systems, NaN and infinity are met.
-  public var solve = SolveRule()
+  public var arithmetic = Arithmetic.reference
 
   /// The choices of a preset, at the given sizes.
-  public init(_ preset: Preset, rank: Int, selected: Int, recent: Int) {
-    self.rank = rank
-    self.selected = selected
-    self.recent = recent
+  public init(_ preset: Preset, _ sizes: Sizes) {
+    self.sizes = sizes
     switch preset {
     case .paper:
       candidates = .released
     case .recommended:
-      solver = .spectral
-      codeMap = .linear
+      factors = .closedForm
+      codes = .linear(refresh: .never)
       codeSharing = .perKeyValueHead
-      transfers = .perKeyValueHead
+      rows = .perKeyValueHead(attended: .own)
     }
   }
 
-  /// Throws `LRQKError.parameter` for the first choice that makes no sense at head width `width`, and,
-  /// where the heads are known, with `groupSize` query heads for each key/value head.
+  /// The choices of a preset, at the given sizes; throws if one of them is below 1.
+  public init(_ preset: Preset, rank: Int, selected: Int, recent: Int) throws(LRQKError) {
+    self.init(preset, try Sizes(rank: rank, selected: selected, recent: recent))
+  }
+
+  /// The width of a code, r.
+  public var rank: Int { sizes.rank }
+  /// How many older tokens are attended to, k.
+  public var selected: Int { sizes.selected }
+  /// How many of the newest tokens are always attended to, w.
+  public var recent: Int { sizes.recent }
+
+  /// Throws `LRQKError.parameter` for what a layer of head width `width` cannot be served with, and,
+  /// where the heads are known, one with `groupSize` query heads for each key/value head.
   public func check(width: Int, groupSize: Int? = nil) throws(LRQKError) {
-    func require(_ holds: Bool, _ sentence: @autoclosure () -> String) throws(LRQKError) {
-      if !holds { throw .parameter(sentence()) }
-    }
-    try require(rank >= 1, "rank r = \(rank): it must be at least 1")
     try require(rank <= width, "rank r = \(rank) exceeds the head width d = \(width)")
-    try require(selected >= 1, "selected k = \(selected): it must be at least 1")
-    try require(recent >= 1, "recent w = \(recent): it must be at least 1")
     try require(
-      selected <= 1 << 40 && recent <= 1 << 40,
-      "k = \(selected) and w = \(recent): more tokens than any sequence has")
-    try require(prefillIterations.limit >= 0, "the number of sweeps is not negative")
-    try require(
-      prefillIterations.limit >= 1 || solver == .spectral || codeMap != .linear,
+      sweeps?.iterations.limit != 0 || !hasLinearCodes,
       "linear codes need the maps of at least one sweep (or the spectral solver)")
-    try require(decodeIterations.limit >= 1, "a decode step alternates at least once")
-    for (name, weight) in [
-      ("lambda_Q", weights.queries), ("lambda_K", weights.keys),
-      ("lambda_1", weights.selfProduct), ("lambda_2", weights.selectedProducts),
-    ] {
-      try require(weight.isFinite && weight >= 0, "\(name) = \(weight): it must be finite, >= 0")
-    }
-    for (name, rule) in [("prefill", prefillIterations), ("decode", decodeIterations)] {
-      try require(
-        rule.tolerance >= 0 && rule.tolerance.isFinite,
-        "\(name) tolerance \(rule.tolerance): it must be finite, >= 0")
-    }
-    if case .alternating(.damped(let factor)) = codeMap {
-      try require(factor.isFinite && factor > 0, "damping \(factor): it must be finite, > 0")
-    }
     try require(
-      support == .own || transfers == .perKeyValueHead,
-      "a head attends to its group's rows only where the group holds them: transfers per key/value head"
-    )
-    try require(
-      support == .own || groupSize != 1,
+      rows.attended == .own || groupSize != 1,
       "support group has no effect where every key/value head serves one query head: use support own"
     )
-    if case .every(let steps) = mapRefresh {
-      try require(steps >= 1, "the maps are refreshed every \(steps) steps: it must be at least 1")
-      try require(codeMap == .linear, "refreshing maps has no effect without linear codes")
+  }
+}
+
+// What other files ask for. A part that does not exist is nil; changing it then changes nothing.
+extension Parameters {
+  /// The sweeps over the prompt; nil with the closed form.
+  public var sweeps: Sweeps? {
+    get { if case .sweeps(let sweeps) = factors { sweeps } else { nil } }
+    set { factors = newValue.map { .sweeps($0) } ?? .closedForm }
+  }
+
+  /// The alternating solver of a decode step; nil with linear codes.
+  public var alternation: Alternation? {
+    get { if case .alternating(let alternation) = codes { alternation } else { nil } }
+    set { codes = newValue.map { .alternating($0) } ?? .linear(refresh: .never) }
+  }
+
+  /// Which of the three solvers factorises the prompt. Changing it keeps what both have.
+  public var solver: PrefillSolver {
+    get {
+      switch sweeps?.form {
+      case .rowwise: .rowwise
+      case .gram: .gram
+      case nil: .spectral
+      }
+    }
+    set {
+      switch newValue {
+      case .rowwise: sweeps = (sweeps ?? Sweeps()).with(form: .rowwise)
+      case .gram: sweeps = (sweeps ?? Sweeps()).with(form: .gram)
+      case .spectral: factors = .closedForm
+      }
     }
   }
+
+  /// True where codes of new tokens are q W_Q and k W_K.
+  public var hasLinearCodes: Bool { alternation == nil }
+
+  /// After how many decode steps the maps are recomputed, again and again; nil where they are kept.
+  public var refreshInterval: Int? {
+    if case .linear(refresh: .every(let steps)) = codes { steps.count } else { nil }
+  }
+
+  /// How the systems of the prompt are solved.
+  public var sweepRule: SolveRule {
+    SolveRule(ridge: sweeps?.ridge.value ?? 0, breakdown: breakdown)
+  }
+
+  /// How the systems of a decode step are solved.
+  public var stepRule: SolveRule {
+    SolveRule(ridge: alternation?.ridge.value ?? 0, breakdown: breakdown)
+  }
+}
+
+/// Added to the diagonal of a system, as a multiple of its mean; 0 adds nothing.
+public struct Ridge: Sendable, Equatable, ExpressibleByFloatLiteral {
+  /// The multiple: finite, 0 or larger.
+  public let value: Double
+
+  /// Throws `LRQKError.parameter` for a number that is negative or not finite.
+  public init(_ value: Double) throws(LRQKError) {
+    try require(value.isFinite && value >= 0, "ridge = \(value): it must be finite, >= 0")
+    self.value = value
+  }
+
+  /// A ridge that a program writes down.
+  public init(floatLiteral value: Double) {
+    precondition(value.isFinite && value >= 0, "a ridge is finite and not negative")
+    self.value = value
+  }
+}
+
+/// Throws `sentence` as `LRQKError.parameter` unless `holds`.
+func require(_ holds: Bool, _ sentence: @autoclosure () -> String) throws(LRQKError) {
+  if !holds { throw .parameter(sentence()) }
 }

@@ -43,8 +43,8 @@ public struct OneSweep<E: Scalar>: Sendable {
 
 /// One sweep over all rows, from A_Q (l_q, r) and A_K (l, r); Q is (l_q, d), K (l, d).
 public func rowwiseSweep<E: Scalar>(
-  queries: Tensor<E>, keys: Tensor<E>, from start: InitialCodes<E>, weights: Weights = Weights(),
-  update: WeightedUpdate = .gaussSeidel, rule: SolveRule = SolveRule(),
+  queries: Tensor<E>, keys: Tensor<E>, from start: InitialCodes<E>, weights: SweepWeights = SweepWeights(),
+  order: UpdateOrder = .gaussSeidel, rule: SolveRule = SolveRule(),
   in arithmetic: Arithmetic = .reference
 ) throws(LRQKError) -> OneSweep<E> {
   let (r, d) = (start.keys.columns, keys.columns)
@@ -55,7 +55,7 @@ public func rowwiseSweep<E: Scalar>(
     queries: RowwiseSide(data: queries, codes: start.queries, arithmetic: arithmetic),
     keys: RowwiseSide(data: keys, codes: start.keys, arithmetic: arithmetic))
   let factors = try sides.sweep(
-    weights: weights, update: update, rule, Place(layer: 0, head: 0, step: 0),
+    weights: weights, order: order, rule, Place(layer: 0, head: 0, step: 0),
     TraceScope(nil, ""))
   return OneSweep(sides, factors, codes: (sides.queries.codes, sides.keys.codes))
 }
@@ -63,7 +63,8 @@ public func rowwiseSweep<E: Scalar>(
 /// One sweep in d by d space, from maps W_Q, W_K (d, r) with A = X W; the Gram matrices are (d, d).
 public func gramSweep(
   queryGram: Tensor<Double>, keyGram: Tensor<Double>, queryMap: Tensor<Double>,
-  keyMap: Tensor<Double>, weights: Weights = Weights(), update: WeightedUpdate = .gaussSeidel,
+  keyMap: Tensor<Double>, weights: SweepWeights = SweepWeights(),
+  order: UpdateOrder = .gaussSeidel,
   rule: SolveRule = SolveRule()
 ) throws(LRQKError) -> OneSweep<Double> {
   let (d, r) = (keyMap.rows, keyMap.columns)
@@ -75,7 +76,7 @@ public func gramSweep(
     queries: GramSide(queryGram, rows: 1, map: queryMap),
     keys: GramSide(keyGram, rows: 1, map: keyMap))
   let factors = try sides.sweep(
-    weights: weights, update: update, rule, Place(layer: 0, head: 0, step: 0),
+    weights: weights, order: order, rule, Place(layer: 0, head: 0, step: 0),
     TraceScope(nil, ""))
   return OneSweep(sides, factors, codes: nil)
 }
@@ -100,8 +101,8 @@ public struct OneDecode<E: Scalar>: Sendable {
 /// head the codes (n, r) and the exact keys (n, d) of its Omega.
 public func decodeCodes<E: Scalar>(
   query q: Tensor<E>, key k: Tensor<E>, queryBasis B_Q: Tensor<E>, keyBasis B_K: Tensor<E>,
-  selected omega: [(codes: Tensor<E>, keys: Tensor<E>)], iterations: Iterations,
-  weights: Weights = Weights(), update: BasisUpdate = .projection, rule: SolveRule = SolveRule()
+  selected omega: [(codes: Tensor<E>, keys: Tensor<E>)], iterations: AlternationIterations,
+  weights: AlternationWeights = AlternationWeights(), update: BasisUpdate = .projection, rule: SolveRule = SolveRule()
 ) throws -> OneDecode<E> {
   let (r, d) = (B_Q.rows, B_Q.columns)
   try requireShape(q, "q", [("head", omega.count), ("width", d)])

@@ -18,7 +18,7 @@ extension BasisUpdate {
   public var factor: Double {
     switch self {
     case .projection: 1
-    case .damped(let factor): factor
+    case .damped(let damping): damping.factor
     case .frozen: 0
     }
   }

@@ -59,7 +59,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
   /// Step 0, and everything that does not change from alternation to alternation.
   public init(
     query q: Tensor<E>, key k: Tensor<E>, queryBasis B_Q: Tensor<E>, keyBasis B_K: Tensor<E>,
-    selected: [SelectedProducts<E>], weights: Weights, rule: SolveRule, place: Place
+    selected: [SelectedProducts<E>], weights: AlternationWeights, rule: SolveRule, place: Place
   ) throws(LRQKError) {
     precondition(selected.count == q.rows, "one selected set for each query head")
     let lambda2 = E(weights.selectedProducts)
@@ -117,7 +117,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
 /// Alternates all solvers in step until the limit, or until their joint mean squared change of
 /// k_hat is below the tolerance (one scalar for all heads, as released: quirk Q11).
 public func alternateAll<E: Scalar>(
-  _ solvers: inout [DecodeSolver<E>], _ iterations: Iterations
+  _ solvers: inout [DecodeSolver<E>], _ iterations: AlternationIterations
 ) throws {
   if iterations.tolerance == 0 {  // nobody waits for anybody
     try updateConcurrently(&solvers) { _, solver in

@@ -28,13 +28,13 @@ struct DataSums<E: Scalar>: Sendable {
   private let needsMagnitudes: Bool
 
   init(width: Int, _ parameters: Parameters) {
-    product = RowProduct(gram: width, in: parameters.prefillArithmetic)
+    product = RowProduct(gram: width, in: parameters.arithmetic)
     magnitudes = Array(repeating: 0, count: width)
     needsGram =
-      parameters.solver != .rowwise || parameters.initialization == .spectral
-      || parameters.mapRefresh != .never
+      parameters.solver != .rowwise || parameters.sweeps?.start == .spectral
+      || parameters.refreshInterval != nil
     needsMagnitudes =
-      parameters.initialization == .topColumns || parameters.initialization == .sharedTopColumns
+      parameters.sweeps?.start == .topColumns || parameters.sweeps?.start == .sharedTopColumns
   }
 
   /// G = XᵀX, (d, d).

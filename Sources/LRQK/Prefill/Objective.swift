@@ -45,12 +45,12 @@ public struct PrefillObjective: Sendable {
   /// K, (l, d).
   public let keys: Tensor<Double>
   /// lambda_Q and lambda_K.
-  public let weights: Weights
+  public let weights: SweepWeights
   private let queryGram: Tensor<Double>
   private let keyGram: Tensor<Double>
 
   /// The objective for Q (l_q, d) and K (l_k, d); stacked queries make l_q a multiple of l_k.
-  public init<E: Scalar>(queries: Tensor<E>, keys: Tensor<E>, weights: Weights = Weights()) {
+  public init<E: Scalar>(queries: Tensor<E>, keys: Tensor<E>, weights: SweepWeights = SweepWeights()) {
     self.queries = queries.converted()
     self.keys = keys.converted()
     self.weights = weights

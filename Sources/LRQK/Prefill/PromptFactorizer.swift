@@ -52,7 +52,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     self.groupSize = groupSize
     self.keyHeads = keyHeads
     let start = StartSums<E>(
-      rank: parameters.rank, width: width, in: parameters.prefillArithmetic)
+      rank: parameters.rank, width: width, in: parameters.arithmetic)
     let empty = Group(
       querySums: Array(repeating: DataSums(width: width, parameters), count: groupSize),
       queryStarts: Array(repeating: start, count: groupSize), keyStart: start,
@@ -96,7 +96,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       let heads = g * G..<(g + 1) * G
       let K = keys[keyHeads[g]]
       var start = initial?[g]
-      if parameters.solver != .spectral, case .gaussian(let seed) = parameters.initialization {
+      if case .gaussian(let seed)? = parameters.sweeps?.start {
         start = .gaussian(
           seed: seed, queryHeads: heads, keyHead: g, tokens: first..<first + n, rank: r)
       }
@@ -142,7 +142,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     for (g, k) in keys.enumerated() {
       try requireShape(k, "K of head \(g)", [("token", n), ("width", width)])
     }
-    let isGiven = parameters.initialization == .given && parameters.solver != .spectral
+    let isGiven = parameters.sweeps?.start == .given
     if isGiven != (initial != nil) {
       throw .parameter(
         isGiven
@@ -191,8 +191,8 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     _ g: Int
   ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>)? {
     let k = keySums[keyHeads[g]]
-    switch parameters.initialization {
-    case _ where parameters.solver == .spectral, .spectral:
+    switch parameters.sweeps?.start {
+    case nil, .spectral:
       return try spectralMaps(
         queryGram: SummedGram(queryGram(g), rows: groupSize * tokens, of: E.self),
         keyGram: SummedGram(k.gram, rows: tokens, of: E.self), rank: parameters.rank, place(g))
@@ -204,7 +204,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       }
       let columns = topColumns(
         queryMagnitudes: magnitudes, keyMagnitudes: k.magnitudes, rank: parameters.rank,
-        shared: parameters.initialization == .sharedTopColumns)
+        shared: parameters.sweeps?.start == .sharedTopColumns)
       return (
         selectionMap(columns.queries, width: width), selectionMap(columns.keys, width: width)
       )
@@ -212,7 +212,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
   }
 
   private func finishRowwise(_ keys: [Tensor<E>], _ trace: Trace?) throws -> [PromptCodes<E>] {
-    let arithmetic = parameters.prefillArithmetic
+    let arithmetic = parameters.arithmetic
     var heads = try mapConcurrently(groups.count) { g in
       let (group, K) = (groups[g], keys[keyHeads[g]])
       let Q = Tensor(joiningRows: group.queryRows.flatMap { $0 })
@@ -232,8 +232,8 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     try sweepAll(&heads, parameters, layer: layer, trace: trace)
     return try mapConcurrently(groups.count) { g in
       var head = heads[g]
-      let B_Q = try head.basis(of: head.queries, "A_QᵀA_Q", parameters.solve, place(g))
-      let B_K = try head.basis(of: head.keys, "A_KᵀA_K", parameters.solve, place(g))
+      let B_Q = try head.basis(of: head.queries, "A_QᵀA_Q", parameters.sweepRule, place(g))
+      let B_K = try head.basis(of: head.keys, "A_KᵀA_K", parameters.sweepRule, place(g))
       let A_Q = head.queries.codes
       return promptCodes(
         g, head, trace, A_Q: A_Q, B_Q: B_Q, A_K: head.keys.codes, B_K: B_K,
@@ -269,8 +269,8 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
         B_Q = spectralBasis(gram: head.queries.gram, cross: head.queries.cross)
         B_K = spectralBasis(gram: head.keys.gram, cross: head.keys.cross)
       } else {
-        B_Q = try head.basis(of: head.queries, "A_QᵀA_Q", parameters.solve, place(g))
-        B_K = try head.basis(of: head.keys, "A_KᵀA_K", parameters.solve, place(g))
+        B_Q = try head.basis(of: head.queries, "A_QᵀA_Q", parameters.sweepRule, place(g))
+        B_K = try head.basis(of: head.keys, "A_KᵀA_K", parameters.sweepRule, place(g))
       }
       guard let mapQ = head.queries.map, let mapK = head.keys.map, let newest = groups[g].newest
       else {
@@ -280,7 +280,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       let W_Q: Tensor<E> = mapQ.converted()
       let W_K: Tensor<E> = mapK.converted()
       func codes(_ rows: Tensor<E>, _ map: Tensor<E>) -> Tensor<E> {
-        matmul(rows, transposed: map, in: parameters.prefillArithmetic)
+        matmul(rows, transposed: map, in: parameters.arithmetic)
       }
       return promptCodes(
         g, head, trace, A_Q: queries.map { codes($0[g], W_Q) }, B_Q: B_Q.converted(),
@@ -302,7 +302,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     if let A_Q { scope("A_Q", A_Q) }
     if let W_Q { scope("W_Q", W_Q) }
     if let W_K { scope("W_K", W_K) }
-    let refreshes = parameters.mapRefresh != .never
+    let refreshes = parameters.refreshInterval != nil
     return PromptCodes(
       factorization: Factorization(
         queryCodes: A_Q, queryBasis: B_Q, keyCodes: A_K, keyBasis: B_K, queryMap: W_Q,

@@ -62,7 +62,7 @@ extension Sides {
 
   /// One sweep.
   mutating func sweep(
-    weights: Weights, update: WeightedUpdate, _ rule: SolveRule, _ place: Place, _ trace: TraceScope
+    weights: SweepWeights, order: UpdateOrder, _ rule: SolveRule, _ place: Place, _ trace: TraceScope
   ) throws(LRQKError) -> SweepFactors<S.Number> {
     let lambdaQ = S.Number(weights.queries)
     let lambdaK = S.Number(weights.keys)
@@ -84,7 +84,7 @@ extension Sides {
     change.queries = queries.replaceCodes(map: mapQ)
 
     // 3. A_K' from the new A_Q (or the old one) and the new B_K
-    let seen = update == .gaussSeidel ? queries : old
+    let seen = order == .gaussSeidel ? queries : old
     let systemK = seen.gram.adding(outer(B_K), times: lambdaK)
     let mapK = try solved(
       "A_QᵀA_Q + lambda_K B_K B_Kᵀ", systemK, seen.cross.adding(B_K, times: lambdaK), rule, place)
@@ -125,11 +125,12 @@ func outer<E: Scalar>(_ basis: Tensor<E>) -> Tensor<E> {
 func sweepAll<S: FactorSide>(
   _ heads: inout [Sides<S>], _ parameters: Parameters, layer: Int, trace: Trace?
 ) throws {
-  let rule = parameters.prefillIterations
+  guard let sweeps = parameters.sweeps else { return }
+  let rule = sweeps.iterations
   for _ in 0..<rule.limit {
     try updateConcurrently(&heads) { h, head in
       _ = try head.sweep(
-        weights: parameters.weights, update: parameters.weightedUpdate, parameters.solve,
+        weights: sweeps.weights, order: sweeps.order, parameters.sweepRule,
         Place(layer: layer, head: h, step: 0), TraceScope(trace, "prefill/head\(h)"))
     }
     func mean(_ change: (Sides<S>) -> Double, _ size: (Sides<S>) -> Int) -> Double {

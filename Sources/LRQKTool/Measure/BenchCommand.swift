@@ -82,11 +82,13 @@ struct BenchSizes: ParsableArguments {
   }
 
   var parameters: Parameters {
-    var p = Parameters(preset, rank: rank, selected: selected, recent: recent)
-    p.prefillIterations = Iterations(iterations, tolerance: 0)
-    p.decodeIterations = Iterations(iterations, tolerance: 0)
-    if p.solver != .spectral { p.initialization = .given }
-    return p
+    get throws {
+      var p = try Parameters(preset, rank: rank, selected: selected, recent: recent)
+      p.sweeps?.start = .given
+      p.sweeps?.iterations = try SweepIterations(iterations, tolerance: 0)
+      p.alternation?.iterations = try AlternationIterations(iterations, tolerance: 0)
+      return p
+    }
   }
 
   var groupSize: Int { preset == .recommended ? queryHeads / keyValueHeads : 1 }
@@ -136,7 +138,7 @@ struct BenchPrefill: ParsableCommand {
     let limits = MachineLimits.measure()
     let timing = try Timing(runs: s.runs) {
       var factorizer = try PromptFactorizer<Float>(
-        keyHeads: keyHeads, groupSize: s.groupSize, width: s.width, parameters: s.parameters)
+        keyHeads: keyHeads, groupSize: s.groupSize, width: s.width, parameters: try s.parameters)
       try factorizer.add(queries: queries, keys: keys, initial: initial)
       _ = try factorizer.finish(keys: keys)
     }
@@ -188,7 +190,7 @@ struct BenchDecode: ParsableCommand {
     var tiers = Tiers()
     var cache = try LRQKCache<Float>(
       queryHeads: s.queryHeads, keyValueHeads: s.keyValueHeads, width: s.width,
-      parameters: s.parameters)
+      parameters: try s.parameters)
     func prompt(_ heads: [Tensor<Float>]) -> [Tensor<Float>] { heads.map { $0.rows(0..<s.tokens) } }
     try cache.prefill(
       queries: prompt(queries), keys: prompt(keys), values: prompt(values),

@@ -9,7 +9,7 @@ import TieredMemory
 
 extension ExplainRun {
   func tellMisses(on page: inout Page) {
-    let linear = parameters.codeMap == .linear
+    let linear = parameters.hasLinearCodes
     page.step(linear ? "D4" : "D6", "Hit and miss", "RowStore.swift, SlotPool.swift")
     let (old, new) = (before.selected[0], after.selected[0])
     let hits = new.filter(old.contains)
@@ -34,7 +34,7 @@ extension ExplainRun {
   }
 
   func tellAttention(on page: inout Page) {
-    let linear = parameters.codeMap == .linear
+    let linear = parameters.hasLinearCodes
     page.step(
       linear ? "D5" : "D7", "Exact attention over selected and recent rows", "SparseAttention.swift"
     )

@@ -50,45 +50,7 @@ struct ExplainCommand: ParsableCommand {
   @Option(help: "w, how many of the newest tokens are always attended to.")
   var recent = 2
 
-  @Option(help: "Sweeps over the prompt, 1 to 8. (default: 2)")
-  var sweeps: Int?
-
-  @Option(
-    help: ArgumentHelp(
-      "How the prompt is factorised: rowwise (sweeps over all tokens), gram (the same sweeps in "
-        + "d by d space) or spectral (no sweeps: the closed-form optimum). (default: rowwise)",
-      valueName: "name"),
-    transform: { try choice($0, as: PrefillSolver.self) })
-  var solver: PrefillSolver?
-
-  @Option(
-    help: ArgumentHelp(
-      "How a new token is coded: alternating (the released decode solver) or linear "
-        + "(q W_Q and k W_K). (default: alternating)",
-      valueName: "name"),
-    transform: { try choice($0, as: CodeMapName.self) })
-  var codeMap: CodeMapName?
-
-  @Option(
-    help: ArgumentHelp(
-      "What alternating codes do to the bases: projection (as released), frozen, or damped:X, "
-        + "X times that step. (default: projection)",
-      valueName: "name"),
-    transform: {
-      guard let update = BasisUpdate(word: $0) else {
-        throw ValidationError("'\($0)' is none of: projection, frozen, damped:X")
-      }
-      return update
-    })
-  var basisUpdate: BasisUpdate?
-
-  @Option(
-    help: ArgumentHelp(
-      "Who can be selected: all (every token older than the recent ones) or released (but for "
-        + "the newest of those). (default: all)",
-      valueName: "name"),
-    transform: { try choice($0, as: CandidateWindow.self) })
-  var candidates: CandidateWindow?
+  @OptionGroup var choices: ExplainChoices
 
   func validate() throws {
     func require(_ holds: Bool, _ sentence: @autoclosure () -> String) throws {
@@ -107,33 +69,26 @@ struct ExplainCommand: ParsableCommand {
         + "selected \(selected) + recent \(recent)")
     try require(
       rank <= tokens, "--rank \(rank): \(tokens) tokens cannot be factorised at that rank")
-    if let sweeps {
+    let parameters = try self.parameters
+    if let sweeps = parameters.sweeps?.iterations.limit {
       try require((1...8).contains(sweeps), "--sweeps \(sweeps): 1 to 8 sweeps can be printed")
-      try require(
-        solver != .spectral, "--sweeps has no effect with --solver spectral, which does not sweep")
     }
-    try require(
-      basisUpdate == nil || codeMap != .linear,
-      "--basis-update has no effect with --code-map linear, which keeps no bases")
     do { try parameters.check(width: width) } catch { throw ValidationError("\(error)") }
   }
 
   /// The choices, with the defaults of this command.
   var parameters: Parameters {
-    var p = Parameters(.paper, rank: rank, selected: selected, recent: recent)
-    p.solver = solver ?? .rowwise
-    p.initialization = .given
-    p.prefillIterations = Iterations(sweeps ?? 2, tolerance: 0)
-    p.decodeIterations = Iterations(2, tolerance: 0)
-    p.prefillArithmetic = .reference
-    p.codeMap = codeMap == .linear ? .linear : .alternating(basisUpdate ?? .projection)
-    p.candidates = candidates ?? .all
-    return p
+    get throws {
+      var p = ExplainChoices.defaults(
+        try Sizes(rank: rank, selected: selected, recent: recent))
+      try choices.read(into: &p)
+      return p
+    }
   }
 
   func run() throws {
     let data = ExplainData(seed: seed, tokens: tokens, width: width, rank: rank)
-    let example = try ExplainRun(data, parameters)
+    let example = try ExplainRun(data, try parameters)
     var page = Page(colour: isColourWanted)
     example.tellTitle(on: &page, seed: seed)
     try example.tellPrefill(on: &page)
@@ -142,8 +97,22 @@ struct ExplainCommand: ParsableCommand {
   }
 }
 
-/// The two kinds of `CodeMap`, by name.
-enum CodeMapName: String, CaseIterable {
-  case alternating
-  case linear
+/// The choices of the table that change the page.
+struct ExplainChoices: TableOptions {
+  static var choices: [Choice] {
+    ["solver", "sweeps", "code-map", "basis-update", "candidates"].compactMap(Choice.named)
+  }
+  static var base: Parameters? { defaults(.released) }
+  var texts: [String: String] = [:]
+
+  /// Two literal sweeps from codes that are printed, and two alternations: all of them run.
+  static func defaults(_ sizes: Sizes) -> Parameters {
+    var p = Parameters(.paper, sizes)
+    p.solver = .rowwise
+    p.sweeps?.start = .given
+    p.sweeps?.iterations = SweepIterations().untilLimit
+    p.alternation?.iterations = AlternationIterations().untilLimit
+    p.candidates = .all
+    return p
+  }
 }

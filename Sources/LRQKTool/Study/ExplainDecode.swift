@@ -13,7 +13,7 @@ extension ExplainRun {
   func tellDecode(on page: inout Page) throws {
     page.part("Decode: one new token")
     tellToken(on: &page)
-    if parameters.codeMap == .linear {
+    if parameters.hasLinearCodes {
       tellLinearCodes(on: &page)
     } else {
       tellOmega(on: &page)
@@ -83,7 +83,8 @@ extension ExplainRun {
       exactScores: decode("q K_Omega^T"))
     var solver = try DecodeSolver(
       query: data.query, key: data.key, queryBasis: B_Q, keyBasis: B_K, selected: [product],
-      weights: parameters.weights, rule: parameters.solve, place: Place(layer: 0, head: 0, step: 1))
+      weights: AlternationWeights(), rule: parameters.stepRule,
+      place: Place(layer: 0, head: 0, step: 1))
     page.blank()
     page.text("The parts of both systems (check: formed again, to be looked at):")
     page.blocks([
@@ -97,7 +98,7 @@ extension ExplainRun {
       matrix("B_K B_Kᵀ", matmul(B_K, transposed: B_K, in: .reference)),
       matrix("k_hat_0 (1, r)", decode("k_hat_0")),
     ])
-    for n in 1...parameters.decodeIterations.limit {
+    for n in 1...(parameters.alternation?.iterations.limit ?? 1) {
       try solver.alternate()
       page.blocks([
         matrix("alternation \(n): q_hat (1, r)", solver.queryCodes),
@@ -119,11 +120,11 @@ extension ExplainRun {
     page.step("D4", "The bases follow the new token", "BasisUpdateStep.swift")
     let (B_Q, B_K) = before.matrices[0]
     let (newQ, newK) = (decode("B_Q"), decode("B_K"))
-    switch parameters.codeMap {
-    case .alternating(.frozen):
+    switch parameters.alternation?.basisUpdate {
+    case .frozen:
       page.text("They do not: frozen. B_Q and B_K of the prompt are kept.")
-    case .alternating(.damped(let x)):
-      page.formula("B_Q' = B_Q − \(x) eta q_hatᵀ(q_hat B_Q − q)      eta = 1 / ‖q_hat‖²")
+    case .damped(let damping):
+      page.formula("B_Q' = B_Q − \(damping.factor) eta q_hatᵀ(q_hat B_Q − q)      eta = 1 / ‖q_hat‖²")
     default:
       page.formula("B_Q' = B_Q − eta q_hatᵀ(q_hat B_Q − q)      eta = 1 / ‖q_hat‖²")
       page.text(
@@ -140,7 +141,7 @@ extension ExplainRun {
     func miss(_ code: String, _ basis: Tensor<Double>, _ row: Tensor<Double>) -> String {
       decimal(norm(residual(code, basis, row)), 4)
     }
-    if parameters.codeMap != .alternating(.frozen) {
+    if parameters.alternation?.basisUpdate != .frozen {
       page.blocks([
         matrix("check: q_hat B_Q − q", residual("q_hat", B_Q, data.query)),
         matrix("1 / ‖q_hat‖²", Tensor(shape: [1, 1], elements: [1 / decode("q_hat").squaredNorm])),
@@ -158,7 +159,7 @@ extension ExplainRun {
   }
 
   private func tellScores(on page: inout Page) {
-    let linear = parameters.codeMap == .linear
+    let linear = parameters.hasLinearCodes
     page.step(
       linear ? "D3" : "D5", "Proxy scores choose the rows", "ProxyScores.swift, Selection.swift")
     let scores = decode("scores").elements

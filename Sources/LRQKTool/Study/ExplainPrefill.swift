@@ -18,13 +18,12 @@ extension ExplainRun {
     page.add(
       "l = \(l) tokens   d = \(d) width   r = \(p.rank) rank   k = \(k) selected   w = \(w) recent   "
         + "(seed \(seed))")
-    let sweeps = p.solver == .spectral ? "" : ", \(p.prefillIterations.limit) sweeps"
+    let sweeps = p.sweeps.map { ", \($0.iterations.limit) sweeps" } ?? ""
     let codes =
-      switch p.codeMap {
-      case .linear: "linear codes"
-      case .alternating(.projection): "alternating codes, basis update projection"
-      case .alternating(.frozen): "alternating codes, frozen bases"
-      case .alternating(.damped(let x)): "alternating codes, basis update damped:\(x)"
+      switch p.alternation?.basisUpdate {
+      case nil: "linear codes"
+      case .frozen: "alternating codes, frozen bases"
+      case let update?: "alternating codes, basis update \(update.word)"
       }
     page.text(
       "solver \(p.solver.rawValue)\(sweeps); \(codes); candidates \(p.candidates.rawValue)")

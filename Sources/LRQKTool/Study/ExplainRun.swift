@@ -34,13 +34,13 @@ struct ExplainRun {
     let initial = parameters.solver == .spectral ? nil : [data.start]
 
     // The factors, sweep by sweep. The start is everybody's: rowwise with no sweep at all.
-    let limits = initial == nil ? [0] : Array(0...parameters.prefillIterations.limit)
+    let limits = initial == nil ? [0] : Array(0...(parameters.sweeps?.iterations.limit ?? 0))
     factors = try limits.map { sweeps in
       var choice = parameters
-      choice.prefillIterations.limit = sweeps
+      choice.sweeps?.iterations = try SweepIterations(sweeps, tolerance: 0)
       if sweeps == 0 && initial != nil {
         choice.solver = .rowwise
-        choice.codeMap = .alternating(.frozen)
+        choice.codes = .alternating(Alternation(.frozen))
       }
       return try factorizePrompt(
         queries: [data.queries], keys: [data.keys], parameters: choice, initial: initial

@@ -15,7 +15,7 @@ public struct MethodError: Error, Equatable, CustomStringConvertible {
 }
 
 /// The options that a text gives to a method.
-public struct GivenOptions: Sendable {
+public struct MethodOptions: Sendable {
   private let method: String
   private let values: [(name: String, value: String)]
 
@@ -82,15 +82,6 @@ public struct GivenOptions: Sendable {
   func notAmong(_ name: String, _ words: [String]) -> MethodError {
     MethodError(
       "\(method): \(name)=\(text(name) ?? "") is none of: \(words.joined(separator: ", "))")
-  }
-
-  /// Throws if an option was given that is not among `effective`, the ones that change anything.
-  func requireEffect(
-    _ effective: [(name: String, value: String)], with others: String
-  ) throws(MethodError) {
-    for (name, _) in values where !effective.contains(where: { $0.name == name }) {
-      throw MethodError("\(method): \(name) has no effect with \(others); drop one of them")
-    }
   }
 
   /// An error about this method.

@@ -1,0 +1,71 @@
+// Who has codes and rows of its own, and which tokens may be chosen.
+//
+// In:  names.
+// Out: the choices that the cache reads at every step (stages 6 to 8).
+//
+// A holder of rows is one query head, or one key/value head for all query heads of its group: it has
+// slots on the device, and it moves the rows that are missing there.
+
+/// Who has codes of its own.
+public enum CodeSharing: String, Sendable, CaseIterable {
+  /// Every query head, as released: G copies of A_K for each key/value head.
+  case perQueryHead
+  /// Every key/value head: its G queries are stacked, A_K is held once (ours).
+  case perKeyValueHead
+}
+
+/// Who holds selected rows on the device and moves them, and which of them a head attends to.
+public enum RowSharing: Sendable, Equatable {
+  /// Every query head holds, moves and attends to its own rows, as released.
+  case perQueryHead
+  /// The heads of a group share rows: a row that several want is held and moved once (ours).
+  case perKeyValueHead(attended: Attended)
+
+  /// Rows of `holders`; a head attends to its own.
+  public init(_ holders: RowHolders) {
+    self = holders == .perQueryHead ? .perQueryHead : .perKeyValueHead(attended: .own)
+  }
+
+  /// Who holds rows.
+  public var holders: RowHolders {
+    self == .perQueryHead ? .perQueryHead : .perKeyValueHead
+  }
+
+  /// Which of the selected rows a head attends to.
+  public var attended: Attended {
+    if case .perKeyValueHead(let attended) = self { attended } else { .own }
+  }
+}
+
+/// Who holds rows on the device.
+public enum RowHolders: String, Sendable, CaseIterable {
+  /// Every query head.
+  case perQueryHead
+  /// Every key/value head, for all query heads of its group.
+  case perKeyValueHead
+}
+
+/// Which of its group's rows a query head attends to.
+public enum Attended: String, Sendable, CaseIterable {
+  /// The k that it chose itself, as released.
+  case own
+  /// The union of its group's sets, up to G k (ours). With linear codes this changes neither memory
+  /// nor traffic. With alternating codes the extra rows enter Omega, so later selections differ.
+  case group
+}
+
+/// Whether rows that are already on the device stay there.
+public enum Reuse: String, Sendable, CaseIterable {
+  /// Only missed rows move.
+  case hitMiss
+  /// All selected rows move at every step: the released "no hit/miss" variant.
+  case reloadAll = "none"
+}
+
+/// Which tokens the proxy scores may choose from, at a decode step.
+public enum CandidateWindow: String, Sendable, CaseIterable {
+  /// Every token older than the recent window. Ours, the default.
+  case all
+  /// As released: the newest of them, just pushed out of the ring, is left out (quirk Q1).
+  case released
+}
