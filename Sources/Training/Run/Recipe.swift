@@ -18,7 +18,8 @@
 // its texts apart, to positions up to there (PositionGaps.swift); one with thin_from writes texts
 // of so many tokens and leaves out haystack (HaystackThinning.swift). With "average": [5000, 6000]
 // the finished model is the mean of the weights after these steps, counted over all stages
-// (WeightAveraging.swift). Tasks are named in TrainingTasks.swift. A key that is not known is an error.
+// (WeightAveraging.swift). Tasks are named in TrainingTasks.swift. A key that is not known is an
+// error.
 
 package import Tensors
 import Tokenizers
