@@ -20,7 +20,6 @@ let package = Package(
     // LRQK comes with the product LRQKModule.
     .library(name: "LRQK", type: .dynamic, targets: ["LRQKLibrary"]),
     .library(name: "LRQKModule", targets: ["LRQK"]),
-    .library(name: "Replay", targets: ["Replay"]),
     .library(name: "Tokenizers", targets: ["Tokenizers"]),
     .library(name: "Transformers", targets: ["Transformers"]),
     .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
