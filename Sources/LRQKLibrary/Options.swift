@@ -171,8 +171,8 @@ private let fields: [String: [Field]] = [
       "basis_update", \.basis_update,
       [
         LRQK_BASIS_UPDATE_PROJECTION.rawValue: "projection",
-        LRQK_BASIS_UPDATE_FROZEN.rawValue: "frozen",
         LRQK_BASIS_UPDATE_DAMPED.rawValue: "damped:",
+        LRQK_BASIS_UPDATE_FROZEN.rawValue: "frozen",
       ]), number("damping", \.damping),
   ],
   "alternations": [count("decode_iterations", \.decode_iterations, from: 1)],

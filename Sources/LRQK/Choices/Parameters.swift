@@ -33,9 +33,9 @@ public struct Sizes: Sendable, Equatable {
     try require(rank >= 1, "rank r = \(rank): it must be at least 1")
     try require(selected >= 1, "selected k = \(selected): it must be at least 1")
     try require(recent >= 1, "recent w = \(recent): it must be at least 1")
-    try require(
-      selected <= 1 << 40 && recent <= 1 << 40,
-      "k = \(selected) and w = \(recent): more tokens than any sequence has")
+    for (name, size) in [("selected k", selected), ("recent w", recent)] {
+      try require(size <= 1 << 40, "\(name) = \(size): more tokens than any sequence has")
+    }
     self.rank = rank
     self.selected = selected
     self.recent = recent
@@ -131,7 +131,14 @@ extension Parameters {
   /// The alternating solver of a decode step; nil with linear codes.
   public var alternation: Alternation? {
     get { if case .alternating(let alternation) = codes { alternation } else { nil } }
-    set { codes = newValue.map { .alternating($0) } ?? .linear(refresh: .never) }
+    set {
+      // `alternation?.x = y` sets nil where there is none: linear codes keep their refresh.
+      if let newValue {
+        codes = .alternating(newValue)
+      } else if !hasLinearCodes {
+        codes = .linear(refresh: .never)
+      }
+    }
   }
 
   /// Which of the three solvers factorises the prompt. Changing it keeps what both have.
