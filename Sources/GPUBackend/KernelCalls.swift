@@ -237,7 +237,7 @@
 
     // MARK: Around the method
 
-    /// rope: x (n, H, d), each row's pairs (i, i + d/2) turned by cosines and sines (n, d/2).
+    /// rope: x (n, H, d), each row's pairs (i, i + d/2) rotated by cosines and sines (n, d/2).
     ///
     /// The table is the host's, as in a model, where one serves all layers.
     public func rope(

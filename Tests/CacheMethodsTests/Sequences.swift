@@ -3,7 +3,7 @@
 // In:  a layer's shape, a seed, the text that names a method.
 // Out: everything that the run leaves behind, to be compared with recounts that know no method.
 //
-// Queries and keys are drawn before RoPE and rotated by their places, as a decoder does. Keys of later
+// Queries and keys are drawn before RoPE and rotated by place, as a decoder does. Keys of later
 // tokens lean on the first ones, so that exact top-k sets change from step to step but not wholly.
 
 import CacheMethods

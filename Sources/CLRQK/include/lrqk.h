@@ -158,7 +158,7 @@ lrqk_status lrqk_dense_attention(
     int64_t H, int64_t M, int64_t l, int64_t d, const float *q, const float *K, const float *V, float *out,
     char *message, size_t message_size);
 
-/* Rotary embedding: element pairs (i, i + d/2) turn by positions[t] base^(-2i/d). x, y (n, H, d), positions (n)
+/* Rotary embedding: element pairs (i, i + d/2) rotate by positions[t] base^(-2i/d). x, y (n, H, d), positions (n)
  * from 0; d even; base >= 1. Angles are products in float, their cosines and sines are rounded from double
  * (the C library's: last bits may differ from one libm to another). */
 lrqk_status lrqk_rope(
@@ -172,7 +172,7 @@ lrqk_status lrqk_rms_norm(
 
 /* LRKV, decoding over factors: head h has keys K + C_K[:, h] U_K[h] and values V + C_V[:, h] U_V[h], which are
  * never built. q (H, d); K, V (l, d), shared; C_K, C_V (l, H, r); U_K, U_V (H, r, d); out (H, d). Positions are the
- * caller's: turned into q and K, or nowhere. */
+ * caller's: rotated into q and K, or nowhere. */
 lrqk_status lrqk_lrkv_attention(
     int64_t H, int64_t l, int64_t d, int64_t r, const float *q, const float *K, const float *V,
     const float *C_K, const float *C_V, const float *U_K, const float *U_V, float *out, char *message,

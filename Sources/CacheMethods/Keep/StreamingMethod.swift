@@ -7,14 +7,14 @@
 //
 // Source: Xiao et al., arXiv 2309.17453; code mit-han-lab/streaming-llm at 2e50426, kv_cache.py and
 // pos_shift/modify_llama.py: start_size 4, recent_size 512. There keys are cached before RoPE and
-// rotated anew at every step, row i of the cache by position i, and the query by the last one, so that
+// rotated at every step, row i of the cache by position i, and the query by the last one, so that
 // the model never sees a position beyond the cache's size:
 //
 //     renumbered   q · k_i with q rotated by n − 1 and k_i by i, i its place among the n kept rows
-//     original     q and k rotated by their places in the text, as other tools have it that drop rows
+//     original     q and k rotated by their places in the text, as in other tools that drop rows
 //
 // While nothing has been dropped both are full attention, unless the frequencies of RoPE depend on
-// the length (`dynamic`): renumbered keys are all rotated for the present length, those of `full` for
+// the length (`dynamic`): renumbered keys are rotated for the present length, those of `full` for
 // the length that they came at. In a layer with a sliding window the kept
 // rows that are in sight are attended to; the sinks, once out of sight, keep their places.
 
@@ -161,7 +161,7 @@ struct StreamingCache: KeyValueCache {
     return rotations
   }
 
-  /// Attention over `slots`, every kept key rotated by its place in `tokens` and q by the last place.
+  /// Attention over `slots`: kept keys rotated by their places in `tokens`, q by the last place.
   private mutating func attendRenumbered(
     _ token: TokenRows, _ tokens: [Int], _ slots: [[Int32]], tiers: inout Tiers
   ) throws -> Tensor<Float> {

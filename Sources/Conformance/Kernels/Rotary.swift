@@ -6,11 +6,11 @@
 //
 // The angles are inputs, position · base^(−2i/d) with base 10,000, made here in Double and rounded to
 // F32: how they are computed is a library's choice, and would hide in a tolerance what this is about,
-// which elements are pairs and which way they turn. `positions` (n) stands beside them.
+// which elements are pairs and which way they rotate. `positions` (n) stands beside them.
 
 import Tensors
 
-/// Pairs (i, i + d/2), turned.
+/// Pairs (i, i + d/2), rotated.
 struct RotaryKernel: Kernel {
   let name = "rope"
   let summary = "y (n, H, d): pairs (i, i + d/2) of x turned by cosines, sines (n, d/2)"

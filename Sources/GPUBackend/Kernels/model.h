@@ -18,7 +18,7 @@ KERNEL(GROUP) linear_codes(GLOBAL const float *x, int x_share, GLOBAL const floa
   }
 }
 
-// x (n, H, d): pair (i, i + d/2) of every head turns by its position's angle. cosines, sines (n, d/2).
+// x (n, H, d): pair (i, i + d/2) of every head rotates by its position's angle. cosines, sines (n, d/2).
 // Grid: (d/2 / GROUP rounded up, n * H).
 KERNEL(GROUP) rope(GLOBAL const float *x, GLOBAL const float *cosines, GLOBAL const float *sines,
                    int heads, int width, GLOBAL float *y) {

@@ -78,7 +78,7 @@ private func multiply<E: Scalar>(
       m: m, n: n, k: k, a: a, lda: transposeA ? m : k, transposeA: transposeA, b: b,
       ldb: transposeB ? k : n, transposeB: transposeB, into: &out, ldc: n, accumulate: false)
   case .reference where transposeB:
-    // The chains run down the columns of B, so B is laid out the other way round first.
+    // The chains run down the columns of B, so B is transposed first.
     let straight = transposeElements(b, rows: n, columns: k)
     E.chainMatmul(
       m: m, n: n, k: k, a, layout, straight.span, bOffset: 0, bWidth: n, accumulate: false,

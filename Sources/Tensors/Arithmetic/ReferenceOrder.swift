@@ -142,7 +142,7 @@ public protocol ReferenceOrder: Equatable, Sendable {
 
   /// x[i] = exp(x[i]) in place, for i in `range`.
   ///
-  /// The polynomial is this package's own; it is exact to 1 unit in the last place.
+  /// The polynomial is this package's own; its error is at most 1 unit in the last place.
   ///
   /// 0 at and below -87 (Float) or -708 (Double), where exp nears the subnormal numbers; infinity
   /// where the type overflows; NaN stays NaN.
