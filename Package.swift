@@ -216,7 +216,9 @@ let package = Package(
     .testTarget(
       name: "ToolTests",
       dependencies: [
-        "LRQKTool", "Tensors", "lrqk-in-one-page", "factorise-prompt", "one-decode-step",
+        "LRQKTool", "LRQK", "Replay", "CacheMethods", "Tensors", "lrqk-in-one-page",
+        "factorise-prompt", "one-decode-step",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       exclude: ["explain.txt"], swiftSettings: strict),
   ]

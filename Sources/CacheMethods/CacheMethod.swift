@@ -1,17 +1,18 @@
 // What a cache method is to the rest of the package: a name, its options, and a cache for a layer.
 //
-// In:  text such as "lrqk:preset=paper,r=16,k=240,w=16"; the same syntax wherever a method is named.
+// In:  text such as "lrqk:preset=paper,r=16,k=240,w=16"; the same syntax wherever a method is
+//      named.
 // Out: a checked method that makes caches and says what they will hold.
 //
 // One method = one file = one type:
 //
 //   FullMethod.swift            full                   every row on the device
-//   OffloadMethod.swift         offload                every row on the host, all reloaded at every step
+//   OffloadMethod.swift         offload                every row on the host, all reloaded a step
 //   LRQKMethod.swift            lrqk                   codes and k + w rows on the device
-//   LRQKNoHitMiss.swift         lrqk-no-hit-miss       the same, every selected row moved at every step
-//   LRQKPrefillOffload.swift    lrqk-prefill-offload   the same, parked on the host between the phases
+//   LRQKNoHitMiss.swift         lrqk-no-hit-miss       the same, selected rows moved at every step
+//   LRQKPrefillOffload.swift    lrqk-prefill-offload   the same, on the host between the phases
 //   TopKMethod.swift            topk                   the k best by exact scores: an oracle
-//   StreamingMethod.swift       streaming              the first rows and the last ones, others are gone
+//   StreamingMethod.swift       streaming              the first rows and the last ones
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -35,8 +36,10 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
   var options: [(name: String, value: String)] { get }
   /// How many of the newest tokens are attended to whatever their scores are, the new one included.
   var recentTokens: Int { get }
-  /// What is said where the `tokens` in sight, the newest of `length`, were all attended to, though the
-  /// method is there to leave some out, with what would; nil where it left some out, or never does.
+  /// The sentence for a method that leaves tokens out, where it attended to all `tokens` in sight.
+  ///
+  /// They are the newest of `length`; the sentence says which size would change it. Nil where some
+  /// tokens were left out.
   func nothingLeftOut(tokens: Int, of length: Int) -> String?
   /// Whether a layer can be served at all, whatever the options; `makeCache` throws if not.
   func applies(to layer: LayerShape) -> Bool
@@ -47,7 +50,8 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
 }
 
 extension CacheMethod {
-  /// The text that `cacheMethod` makes this method from: "topk:k=512,w=16,transfers=per-query-head".
+  /// The text that `cacheMethod` makes this method from:
+  /// "topk:k=512,w=16,transfers=per-query-head".
   public var description: String {
     let pairs = options.map { "\($0.name)=\($0.value)" }.joined(separator: ",")
     return pairs.isEmpty ? Self.name : "\(Self.name):\(pairs)"
@@ -64,14 +68,14 @@ extension CacheMethod {
     return pairs.isEmpty ? Self.name : "\(Self.name):\(pairs.joined(separator: ","))"
   }
 
-  /// The new token alone; methods with a recent window say otherwise.
+  /// The new token alone; methods with a recent window have more.
   public var recentTokens: Int { 1 }
 
-  /// Nothing to say: methods that leave tokens out say otherwise.
+  /// Nil: methods that leave tokens out have a sentence.
   public func nothingLeftOut(tokens: Int, of length: Int) -> String? { nil }
 
-  /// The same after `length` tokens of a model with these layers: all of them, or those that the widest
-  /// of its sliding windows shows.
+  /// The same after `length` tokens of a model with these layers: all of them, or those that the
+  /// widest of its sliding windows shows.
   public func nothingLeftOut(length: Int, layers: [LayerShape]) -> String? {
     nothingLeftOut(
       tokens: layers.map { $0.visible(length: length).count }.max() ?? length, of: length)
@@ -105,7 +109,8 @@ public struct CacheBytes: Sendable, Equatable {
   public var deviceCodes: Int
   /// Everything on the host.
   public var host: Int
-  /// True where `deviceRows` is the most that it can be: heads that share rows may want the same ones.
+  /// True where `deviceRows` is the most that it can be: heads that share rows may want the same
+  /// ones.
   public var isUpperBound: Bool
 
   /// So many bytes.
@@ -129,8 +134,8 @@ public let cacheMethods: [any CacheMethod.Type] = [
 
 /// The method that `text` names: METHOD[:option=value,...].
 ///
-/// A method or option that does not exist, an option given twice, a value that cannot be read and an
-/// option that has no effect are errors of one line.
+/// A method or option that does not exist, an option given twice, a value that cannot be read and
+/// an option that has no effect are errors of one line.
 public func cacheMethod(_ text: String) throws(MethodError) -> any CacheMethod {
   let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
   let name = String(parts[0])

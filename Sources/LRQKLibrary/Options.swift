@@ -1,11 +1,12 @@
 // The choices of a cache: lrqk_options to Parameters, and a preset back.
 //
 // In:  the struct of lrqk.h, whose choices are numbers.
-// Out: `Parameters` that have been checked, or a sentence about the first field that makes no sense.
+// Out: `Parameters` that have been checked, or a sentence about the first field that makes no
+//      sense.
 //
-// A field, or a few of them, is the text of one choice of LRQK's table, with a number for each word. A
-// field that another choice leaves without effect must be 0, so that an ignored field is never mistaken
-// for a setting.
+// A field, or a few of them, is the text of one choice of LRQK's table, with a number for each
+// word. A field that another choice leaves without effect must be 0, so that an ignored field is
+// never mistaken for a setting.
 
 public import CLRQK
 import LRQK
@@ -35,172 +36,87 @@ public func lrqk_options_init(
 /// Where a field of the struct lies.
 private typealias FieldPath<Value> = any WritableKeyPath<lrqk_options, Value> & Sendable
 
-/// One field of the struct.
+/// One field of the struct: its text, and back.
 private struct Field: Sendable {
-  enum Kind: Sendable {
-    /// A number for each word. A word that ends in a colon takes the next field behind it.
-    case word(FieldPath<Int32>, [(number: UInt32, word: String)])
-    /// A whole number from `least`; "never" for 0, if that is a word.
-    case count(FieldPath<Int64>, least: Int, never: Bool)
-    case seed
-    case number(FieldPath<Double>)
-  }
-
   let name: String
-  let kind: Kind
-  /// What has to run for it to exist, if that is not what its choice says.
-  var parts: Choice.Parts = []
+  let isZero: @Sendable (lrqk_options) -> Bool
+  let text: @Sendable (lrqk_options) throws(Refusal) -> String
+  let set: @Sendable (String, inout lrqk_options) -> Void
 
-  func isZero(_ o: lrqk_options) -> Bool {
-    switch kind {
-    case .word(let path, _): o[keyPath: path] == 0
-    case .count(let path, _, _): o[keyPath: path] == 0
-    case .seed: o.seed == 0
-    case .number(let path): o[keyPath: path] == 0
-    }
-  }
-
-  func text(_ o: lrqk_options) throws(Refusal) -> String {
-    switch kind {
-    case .word(let path, let words):
-      let number = o[keyPath: path]
-      for entry in words where Int64(entry.number) == Int64(number) { return entry.word }
-      let known = words.map { "\($0.number)" }.joined(separator: ", ")
+  /// A number from 1 on for each word; a word that ends in a colon takes the next field behind it.
+  static func word(_ name: String, _ path: FieldPath<Int32>, _ words: String...) -> Field {
+    Field(name: name, isZero: { $0[keyPath: path] == 0 }) { o throws(Refusal) in
+      let number = Int(o[keyPath: path])
+      if words.indices.contains(number - 1) { return words[number - 1] }
+      let known = (1...words.count).map(String.init).joined(separator: ", ")
       throw Refusal(LRQK_ERROR_PARAMETER, "\(name) = \(number): known are \(known) (lrqk.h)")
-    case .count(let path, let least, let never):
+    } set: { text, o in
+      let index = words.firstIndex { $0 == text || $0.last == ":" && text.hasPrefix($0) }
+      o[keyPath: path] = Int32((index ?? -1) + 1)
+    }
+  }
+
+  /// A whole number; 0 may have a word.
+  static func count(
+    _ name: String, _ path: FieldPath<Int64>, from least: Int, zero: String? = nil
+  ) -> Field {
+    Field(name: name, isZero: { $0[keyPath: path] == 0 }) { o throws(Refusal) in
       let number = try checked(o[keyPath: path], name, from: least)
-      return never && number == 0 ? "never" : "\(number)"
-    case .seed: return "\(o.seed)"
-    case .number(let path): return "\(o[keyPath: path])"
+      return number == 0 ? zero ?? "0" : "\(number)"
+    } set: { text, o in
+      o[keyPath: path] = Int64(text) ?? 0
     }
   }
 
-  func set(_ text: String, in o: inout lrqk_options) {
-    switch kind {
-    case .word(let path, let words):
-      o[keyPath: path] = Int32(
-        words.first { entry in
-          text == entry.word || entry.word.last == ":" && text.hasPrefix(entry.word)
-        }?.number ?? 0)
-    case .count(let path, _, _): o[keyPath: path] = Int64(text) ?? 0
-    case .seed: o.seed = UInt64(text) ?? 0
-    case .number(let path): o[keyPath: path] = Double(text) ?? 0
+  static func number(_ name: String, _ path: FieldPath<Double>) -> Field {
+    Field(name: name, isZero: { $0[keyPath: path] == 0 }) {
+      "\($0[keyPath: path])"
+    } set: {
+      $1[keyPath: path] = Double($0) ?? 0
     }
+  }
+
+  static let seed = Field(name: "seed", isZero: { $0.seed == 0 }) {
+    "\($0.seed)"
+  } set: {
+    $1.seed = UInt64($0) ?? 0
   }
 }
 
-private func words(
-  _ name: String, _ path: FieldPath<Int32>,
-  _ words: KeyValuePairs<UInt32, String>
-) -> Field {
-  Field(name: name, kind: .word(path, words.map { (number: $0.key, word: $0.value) }))
-}
-
-private func count(
-  _ name: String, _ path: FieldPath<Int64>, from least: Int,
-  never: Bool = false
-) -> Field {
-  Field(name: name, kind: .count(path, least: least, never: never))
-}
-
-private func number(
-  _ name: String, _ path: FieldPath<Double>,
-  _ parts: Choice.Parts = []
-) -> Field {
-  Field(name: name, kind: .number(path), parts: parts)
-}
-
-private let sharing: KeyValuePairs = [
-  LRQK_PER_QUERY_HEAD.rawValue: "per-query-head",
-  LRQK_PER_KEY_VALUE_HEAD.rawValue: "per-key-value-head",
-]
-
-/// The fields of every choice; sizes apart.
+/// The fields of every choice, sizes apart; words in the order of lrqk.h's numbers.
 private let fields: [String: [Field]] = [
-  "solver": [
-    words(
-      "solver", \.solver,
-      [
-        LRQK_SOLVER_ROWWISE.rawValue: "rowwise", LRQK_SOLVER_GRAM.rawValue: "gram",
-        LRQK_SOLVER_SPECTRAL.rawValue: "spectral",
-      ])
-  ],
-  "arithmetic": [
-    words(
-      "arithmetic", \.arithmetic,
-      [
-        LRQK_ARITHMETIC_REFERENCE.rawValue: "reference",
-        LRQK_ARITHMETIC_LIBRARY.rawValue: "library",
-      ])
-  ],
+  "solver": [.word("solver", \.solver, "rowwise", "gram", "spectral")],
+  "arithmetic": [.word("arithmetic", \.arithmetic, "reference", "library")],
   "initialization": [
-    words(
-      "initialization", \.initialization,
-      [
-        LRQK_INITIALIZATION_GAUSSIAN.rawValue: "randn:",
-        LRQK_INITIALIZATION_TOP_COLUMNS.rawValue: "top",
-        LRQK_INITIALIZATION_SHARED_TOP_COLUMNS.rawValue: "topcol",
-        LRQK_INITIALIZATION_SPECTRAL.rawValue: "spectral",
-        LRQK_INITIALIZATION_GIVEN.rawValue: "given",
-      ]), Field(name: "seed", kind: .seed),
+    .word("initialization", \.initialization, "randn:", "top", "topcol", "spectral", "given"),
+    .seed,
   ],
-  "sweeps": [count("prefill_iterations", \.prefill_iterations, from: 0)],
-  "sweep-tolerance": [number("prefill_tolerance", \.prefill_tolerance)],
+  "sweeps": [.count("prefill_iterations", \.prefill_iterations, from: 0)],
+  "sweep-tolerance": [.number("prefill_tolerance", \.prefill_tolerance)],
   "weighted-update": [
-    words(
-      "weighted_update", \.weighted_update,
-      [
-        LRQK_WEIGHTED_UPDATE_GAUSS_SEIDEL.rawValue: "gauss-seidel",
-        LRQK_WEIGHTED_UPDATE_JACOBI.rawValue: "jacobi",
-      ])
+    .word("weighted_update", \.weighted_update, "gauss-seidel", "jacobi")
   ],
   "weights": [
-    number("lambda_q", \.lambda_q, .prompt), number("lambda_k", \.lambda_k, .prompt),
-    number("lambda_1", \.lambda_1, .steps), number("lambda_2", \.lambda_2, .steps),
+    .number("lambda_q", \.lambda_q), .number("lambda_k", \.lambda_k),
+    .number("lambda_1", \.lambda_1), .number("lambda_2", \.lambda_2),
   ],
-  "code-map": [
-    words(
-      "code_map", \.code_map,
-      [
-        LRQK_CODE_MAP_ALTERNATING.rawValue: "alternating",
-        LRQK_CODE_MAP_LINEAR.rawValue: "linear",
-      ])
-  ],
+  "code-map": [.word("code_map", \.code_map, "alternating", "linear")],
   "basis-update": [
-    words(
-      "basis_update", \.basis_update,
-      [
-        LRQK_BASIS_UPDATE_PROJECTION.rawValue: "projection",
-        LRQK_BASIS_UPDATE_DAMPED.rawValue: "damped:",
-        LRQK_BASIS_UPDATE_FROZEN.rawValue: "frozen",
-      ]), number("damping", \.damping),
+    .word("basis_update", \.basis_update, "projection", "damped:", "frozen"),
+    .number("damping", \.damping),
   ],
-  "alternations": [count("decode_iterations", \.decode_iterations, from: 1)],
-  "alternation-tolerance": [number("decode_tolerance", \.decode_tolerance)],
-  "map-refresh": [count("map_refresh", \.map_refresh, from: 0, never: true)],
-  "code-sharing": [words("code_sharing", \.code_sharing, sharing)],
-  "candidates": [
-    words(
-      "candidates", \.candidates,
-      [LRQK_CANDIDATES_ALL.rawValue: "all", LRQK_CANDIDATES_RELEASED.rawValue: "released"])
+  "alternations": [.count("decode_iterations", \.decode_iterations, from: 1)],
+  "alternation-tolerance": [.number("decode_tolerance", \.decode_tolerance)],
+  "map-refresh": [.count("map_refresh", \.map_refresh, from: 0, zero: "never")],
+  "code-sharing": [
+    .word("code_sharing", \.code_sharing, "per-query-head", "per-key-value-head")
   ],
-  "transfers": [words("transfers", \.transfers, sharing)],
-  "support": [
-    words(
-      "support", \.support,
-      [LRQK_SUPPORT_OWN.rawValue: "own", LRQK_SUPPORT_GROUP.rawValue: "group"])
-  ],
-  "reuse": [
-    words(
-      "reuse", \.reuse,
-      [LRQK_REUSE_HIT_MISS.rawValue: "hit-miss", LRQK_REUSE_NONE.rawValue: "none"])
-  ],
-  "ridge": [number("ridge", \.ridge)],
-  "on-breakdown": [
-    words(
-      "breakdown", \.breakdown,
-      [LRQK_BREAKDOWN_STOP.rawValue: "stop", LRQK_BREAKDOWN_PROCEED.rawValue: "proceed"])
-  ],
+  "candidates": [.word("candidates", \.candidates, "all", "released")],
+  "transfers": [.word("transfers", \.transfers, "per-query-head", "per-key-value-head")],
+  "support": [.word("support", \.support, "own", "group")],
+  "reuse": [.word("reuse", \.reuse, "hit-miss", "none")],
+  "ridge": [.number("ridge", \.ridge)],
+  "on-breakdown": [.word("breakdown", \.breakdown, "stop", "proceed")],
 ]
 
 /// What lrqk_options says, checked; `width` is d.
@@ -216,9 +132,14 @@ func parameters(_ o: lrqk_options) throws(Refusal) -> Parameters {
     for choice in Choice.inReadingOrder() {
       guard let fields = fields[choice.name] else { continue }
       if choice.write(p) == nil {
-        for field in fields { try requireUnused(field, o, choice, p) }
-      } else {
-        try read(choice, try text(fields, o, choice, p), into: &p)
+        for (n, field) in fields.enumerated() { try requireZero(field, o, idle(n, choice, p)) }
+        continue
+      }
+      let text = try text(fields, o, choice, p)
+      do throws(ChoiceError) {
+        try choice.read(text, into: &p)
+      } catch {
+        throw Refusal(LRQK_ERROR_PARAMETER, choice.sentence(error, text, p))
       }
     }
     try p.check(width: try checked(o.width, "width", to: largestWidth))
@@ -235,11 +156,11 @@ private func text(
   if choice.form == .weights {
     // A pair that acts on nothing is 0 here and 1 in the text.
     var texts: [String] = []
-    for field in fields {
-      if exists(field, p) {
+    for (n, field) in fields.enumerated() {
+      if exists(weight: n, p) {
         texts.append(try field.text(o))
       } else {
-        try requireUnused(field, o, choice, p)
+        try requireZero(field, o, idle(n, choice, p))
         texts.append("1")
       }
     }
@@ -248,42 +169,30 @@ private func text(
   let word = try fields[0].text(o)
   guard fields.count > 1 else { return word }
   if word.last == ":" { return word + (try fields[1].text(o)) }
-  let what =
-    fields[1].name == "seed" ? "a start that is not gaussian" : "a basis update that is not damped"
-  try requireZero(fields[1], o, what)
+  try requireZero(
+    fields[1], o,
+    choice.parts == .prompt
+      ? "a start that is not gaussian" : "a basis update that is not damped")
   return word
 }
 
-private func read(_ choice: Choice, _ text: String, into p: inout Parameters) throws(Refusal) {
-  do throws(ChoiceError) {
-    try choice.read(text, into: &p)
-  } catch {
-    throw Refusal(LRQK_ERROR_PARAMETER, choice.sentence(error, text, p))
-  }
+/// Whether lambda_Q and lambda_K (0, 1), or lambda_1 and lambda_2 (2, 3), act on something.
+private func exists(weight n: Int, _ p: Parameters) -> Bool {
+  n < 2 ? p.sweeps != nil : !p.hasLinearCodes
 }
 
-/// Whether a weight acts on something.
-private func exists(_ field: Field, _ p: Parameters) -> Bool {
-  field.parts == .prompt ? p.sweeps != nil : !p.hasLinearCodes
-}
-
-/// Throws if a field that another choice leaves without effect is not 0.
-private func requireUnused(
-  _ field: Field, _ o: lrqk_options, _ choice: Choice, _ p: Parameters
-) throws(Refusal) {
+/// Which other choices leave field `n` of a choice without effect.
+private func idle(_ n: Int, _ choice: Choice, _ p: Parameters) -> String {
   let codes = p.hasLinearCodes ? "linear codes" : "alternating codes"
-  let what =
-    switch field.parts.union(choice.parts) {
-    case .prompt: "the spectral solver"
-    case .steps: codes
-    default: "the spectral solver and \(codes)"
-    }
-  try requireZero(field, o, what)
+  let parts = choice.form == .weights ? (n < 2 ? .prompt : .steps) : choice.parts
+  return parts == .prompt
+    ? "the spectral solver" : parts == .steps ? codes : "the spectral solver and \(codes)"
 }
 
-private func requireZero(_ field: Field, _ o: lrqk_options, _ what: String) throws(Refusal) {
+/// Throws if a field without effect is not 0.
+private func requireZero(_ field: Field, _ o: lrqk_options, _ idle: String) throws(Refusal) {
   if !field.isZero(o) {
-    throw Refusal(LRQK_ERROR_PARAMETER, "\(field.name) has no effect with \(what): set it to 0")
+    throw Refusal(LRQK_ERROR_PARAMETER, "\(field.name) has no effect with \(idle): set it to 0")
   }
 }
 
@@ -294,14 +203,13 @@ extension lrqk_options {
     for choice in Choice.all {
       guard let fields = fields[choice.name], let text = choice.write(p) else { continue }
       if choice.form == .weights {
-        for (field, part) in zip(fields, text.split(separator: ",")) where exists(field, p) {
-          field.set(String(part), in: &self)
+        for (n, weight) in text.split(separator: ",").enumerated() where exists(weight: n, p) {
+          fields[n].set(String(weight), &self)
         }
       } else {
-        fields[0].set(text, in: &self)
-        if fields.count > 1, let part = text.split(separator: ":").dropFirst().first {
-          fields[1].set(String(part), in: &self)
-        }
+        fields[0].set(text, &self)
+        let value = text.split(separator: ":").dropFirst().first
+        if let value, fields.count > 1 { fields[1].set(String(value), &self) }
       }
     }
   }

@@ -9,8 +9,13 @@
 
 package import LRQK
 
+<<<<<<< HEAD
 /// What the user may set. What is nil is as the file, or the preset, says.
 package struct ReplayOptions: Sendable {
+=======
+/// What the user may set; nil stands for what the file, or the preset, says.
+package struct ReplayOptions: Sendable {
+>>>>>>> refs/tmp/D
   /// Choices to start from.
   package var preset: Preset?
   /// Tokens of the prompt.
@@ -91,7 +96,7 @@ package struct ReplayOptions: Sendable {
     }
   }
 
-  /// A line for everything that was set, or recorded, and that a recording of this kind has no use for.
+  /// A line for everything that was set, or recorded, and has no part in such a recording.
   func idleNotes(_ p: Parameters, weights: String?, _ kind: RecordingKind) -> [String] {
     let effective = Set(p.effective(kind.parts).map(\.name))
     var notes = given.filter { $0.choices.isDisjoint(with: effective) }.map {
@@ -103,7 +108,8 @@ package struct ReplayOptions: Sendable {
       notes.append(
         texts["weights"] == nil
           ? "\(idle.joined(separator: ", ")) of the metadata have no part with these choices"
-          : "\(idle.joined(separator: ", ")) of --weights have no part in a \(kind.rawValue) recording"
+          : "\(idle.joined(separator: ", ")) of --weights have no part in a \(kind.rawValue) "
+            + "recording"
       )
     }
     return notes

@@ -88,7 +88,9 @@ private struct Metadata {
 
   private var path: String { recording.file.path }
 
-  /// The text of a choice; nil where the file says nothing of it. `p` has the choices before it.
+  /// The text of a choice; nil where the file says nothing of it.
+  ///
+  /// `p` has the choices that are read before it.
   func text(of choice: String, _ p: Parameters, _ notes: inout [String]) throws -> String? {
     switch choice {
     case "rank": return try size("rank", "rank")

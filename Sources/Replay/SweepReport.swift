@@ -29,7 +29,8 @@ func sweepReports<E: Scalar>(
   _ trace: Trace, queries: [Tensor<E>], keys: [Tensor<E>], parameters: Parameters
 ) throws -> [SweepReport] {
   let objectives = try mapConcurrently(queries.count) { h in
-    PrefillObjective(queries: queries[h], keys: keys[h], weights: parameters.sweeps?.weights ?? SweepWeights())
+    PrefillObjective(
+      queries: queries[h], keys: keys[h], weights: parameters.sweeps?.weights ?? SweepWeights())
   }
   let norm = objectives.reduce(0) { $0 + $1.productNorm }
   let best = try objectives.reduce(0) { try $0 + $1.optimalProduct(rank: parameters.rank) }

@@ -1,6 +1,7 @@
 // The text that names a method, its options, and what is refused.
 
 import CacheMethods
+import Foundation
 import Testing
 
 private func message(_ text: String) -> String? {
@@ -131,5 +132,27 @@ private func message(_ text: String) -> String? {
     let method = try cacheMethod("lrqk:r=9")
     #expect(throws: (any Error).self) { _ = try method.makeCache(for: Layer(4, 2, 8).shape) }
     _ = try method.makeCache(for: Layer(3, 3, 16).shape)
+  }
+}
+
+@Suite struct MethodPageTests {
+  /// Docs/methods.md has a row for every option: its methods, its name, its default, its meaning.
+  @Test func `the page of the methods lists the options that there are`() throws {
+    let root = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..")
+    let page = try String(contentsOf: root.appending(path: "Docs/methods.md"), encoding: .utf8)
+    let rows = page.split(separator: "\n").map { line in
+      line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+    }.filter { $0.count == 4 }
+    let start = try #require(rows.firstIndex { $0 == ["methods", "option", "default", "meaning"] })
+    let listed = rows[(start + 2)...].map { Array($0) }
+    for method in cacheMethods {
+      let name = method.name.hasPrefix("lrqk") ? "`lrqk`..." : "`\(method.name)`"
+      let found = listed.filter { $0[0].contains(name) }
+      #expect(Set(found.map { $0[1] }) == Set(method.optionList.map { "`\($0.name)`" }))
+      for option in method.optionList {
+        let row = found.first { $0[1] == "`\(option.name)`" }
+        #expect(row?[2] == option.defaultValue && row?[3] == option.meaning, "\(option)")
+      }
+    }
   }
 }

@@ -7,10 +7,11 @@
 //         (miss). Up to k + w tokens everything is on the device and attention is full.
 // Bytes:  see `bytes`. Moved by a step: misses · 2 d · 4, from 0 to k rows a holder.
 //
-// Source: the LRQK paper (arXiv 2510.23649) and its released code; the algorithm is the module LRQK,
+// Source: the LRQK paper (arXiv 2510.23649) and its released code. The module LRQK is the algorithm;
 // this file only lets a decoder call it. LRQKNoHitMiss.swift and LRQKPrefillOffload.swift are the
-// released variants; they are the same cache with other parameters. In a layer with a sliding window all
-// tokens keep their codes and host rows, though those out of sight will not be chosen again.
+// released variants; they are the same cache with other parameters. In a layer with a sliding
+// window all tokens keep their codes and host rows, though those out of sight will not be chosen
+// again.
 
 public import LRQK
 import TieredMemory
@@ -120,8 +121,10 @@ struct LRQKLayer: KeyValueCache {
 /// What one layer of LRQK holds after a prompt of l tokens.
 ///
 ///     l < max(k, r)   collecting: M l rows on the device, nothing else
-///     otherwise       device rows    holders · (w + max(k, n))      n = k, or the union of a group's sets
-///                     device codes   groups · ((l + 256) r + 2 r d), + 2 d² in Double with a refresh
+///     otherwise       device rows    holders · (w + max(k, n))   n = k, or the union of a group's
+///                                                                sets
+///                     device codes   groups · ((l + 256) r + 2 r d), and with a refresh 2 d² in
+///                                    Double
 ///                     host rows      M · l; M · k while l < k + w
 ///
 /// With rows per key/value head n is at most min(G k, candidates), known only from the data.

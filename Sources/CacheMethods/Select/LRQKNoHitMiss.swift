@@ -1,12 +1,13 @@
 // LRQK without hit and miss: every selected row comes from the host at every step.
 //
 // Kept:   as LRQKMethod.swift.
-// A step: as there, but rows that lie on the device already come again too (reload): k rows of every
-//         holder once there are more than k + w tokens. Attention is the same to the last bit.
-// Bytes:  as there. Moved by a sparse step: k · 2 d · 4 a holder, as long as k tokens can be chosen.
+// A step: as there, but rows that lie on the device already come again too (reload): k rows of
+//         every holder once there are more than k + w tokens. Attention has the same bits.
+// Bytes:  as there. Moved by a sparse step: k · 2 d · 4 a holder, as long as k tokens can be
+//         chosen.
 //
-// Source: the released variant LightAttentionIndicesNoHitMiss ([C:1683-1775]); the paper measures it to
-// show what reuse is worth. It copies all k rows in one piece; the ledger says which of them lay on
+// Source: the released variant LightAttentionIndicesNoHitMiss ([C:1683-1775]). The paper measures
+// it to show what reuse is worth. It copies all k rows in one piece; the ledger says which of them lay on
 // the device (reload) and which did not (miss).
 
 public import LRQK

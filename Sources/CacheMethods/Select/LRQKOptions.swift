@@ -1,7 +1,8 @@
 // The options of the LRQK methods: LRQK's table of choices, as texts of a method.
 //
 // In:  options as they were written.
-// Out: checked `Parameters`, and the options in effect, so that they make the same parameters again.
+// Out: checked `Parameters`, and the options in effect, so that they make the same parameters
+//      again.
 //
 // Defaults are those of the preset `paper`, the released method, at the sizes of its cache class. A
 // preset is where the other choices start from, and an option that is given wins over it.
@@ -73,8 +74,8 @@ public struct LRQKOptions: Sendable {
         given.notAmong(name, words.filter { $0 != Self.given })
       } else {
         given.error(
-          "\(name)=\(given.text(name) ?? "") is not lambda_Q/lambda_K/lambda_1/lambda_2, four numbers"
-        )
+          "\(name)=\(given.text(name) ?? "") is not lambda_Q/lambda_K/lambda_1/lambda_2, "
+            + "four numbers")
       }
     case .refused(let sentence): given.error(sentence)
     case .noEffect: given.error("\(name) has no effect with \(others); drop one of them")

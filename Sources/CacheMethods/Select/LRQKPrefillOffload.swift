@@ -4,14 +4,14 @@
 //         host. From the first step on as LRQKMethod.swift.
 // A step: the first one brings all row slots and all codes of its layer back (parked-rows,
 //         parked-codes, both ways counted); then as there, to the last bit.
-// Bytes:  after the prompt, groups · 2 r d · 4 on the device; on the host the rows of lrqk, and what
-//         waits: holders · (w + k) rows and groups · l · r · 4. After a step, those of lrqk.
+// Bytes:  after the prompt, groups · 2 r d · 4 on the device; on the host the rows of lrqk, and
+//         what waits: holders · (w + k) rows and groups · l · r · 4. After a step, those of lrqk.
 //
-// Source: the released variant LightAttentionIndicesOffloadPrefill ([C:1616-1681]). It brings back what it
-// parked, whole: the k + w slots of every query head and A_K, not K and V of the prompt, which stay
-// on the host in any case. LRQK's LRQKCache+PrefillOffload.swift has the details. It lowers the peak of prefill and
-// nothing else: once every layer has decoded, all of it is on the device again. A prompt shorter
-// than k or r is not parked.
+// Source: the released variant LightAttentionIndicesOffloadPrefill ([C:1616-1681]). It brings
+// back whole what it parked: the k + w slots of every query head and A_K, not K and V of the prompt,
+// which stay on the host in any case. LRQK's LRQKCache+PrefillOffload.swift has the details. It lowers the
+// peak of prefill and nothing else: once every layer has decoded, all of it is on the device again.
+// A prompt shorter than k or r is not parked.
 
 import LRQK
 public import Transformers

@@ -7,8 +7,8 @@
 // reports, help and Docs/methods.md are loops over them: a new choice is one row, and its use.
 //
 // Rows are read after a preset, those first that decide which others exist (code-map before
-// basis-update). A row that finds nothing to set says so, and each reader words that error in its own
-// way.
+// basis-update). A row that finds nothing to set says so, and each reader words that error in its
+// own way.
 
 /// What a text is not.
 public enum ChoiceError: Error, Equatable {
@@ -117,7 +117,8 @@ public struct Choice: Sendable {
     return nil
   }
 
-  /// "is none of: rowwise, gram, spectral": the end of the sentence about a text that cannot be read.
+  /// "is none of: rowwise, gram, spectral": the end of the sentence about a text that cannot be
+  /// read.
   public var demand: String {
     switch form {
     case .words(let words): "is none of: \(words.joined(separator: ", "))"

@@ -34,7 +34,7 @@ extension Choice {
       "solver", "how the prompt is factorised: rowwise, gram, spectral", parts: .prompt,
       decides: true, read: { $1.solver = $0 }, write: { $0.solver }),
     .word(
-      "arithmetic", "of prefill's products: library, reference", parts: .prompt,
+      "arithmetic", "arithmetic of prefill's products: library, reference", parts: .prompt,
       read: { $1.arithmetic = $0 }, write: { $0.arithmetic }),
     Choice(
       "initialization", "start of the sweeps: randn:SEED, top, topcol, spectral",
@@ -98,14 +98,15 @@ extension Choice {
         }
       }, write: { $0.hasLinearCodes ? .linear : .alternating }),
     Choice(
-      "basis-update", "of alternating codes: projection, damped:FACTOR, frozen",
+      "basis-update", "basis update of alternating codes: projection, damped:FACTOR, frozen",
       .words(["projection", "damped:FACTOR", "frozen"]), parts: .steps,
       read: { text, p in
         guard let update = try BasisUpdate(word: text) else { throw ChoiceError.unknownWord }
         try change(&p.alternation) { $0.basisUpdate = update }
       }, write: { p, _ in p.alternation?.basisUpdate.word }),
     Choice(
-      "alternations", "of a decode step, with alternating codes", .count(1...mostIterations),
+      "alternations", "alternations of a decode step, with alternating codes",
+      .count(1...mostIterations),
       parts: .steps,
       read: { text, p in
         let limit = try whole(text)

@@ -4,14 +4,15 @@
 // Out: a line for reports, or nil where some tokens were left out.
 
 extension Parameters {
-  /// What is said where a sequence of so many tokens was attended to in full; nil where k was a choice.
+  /// The sentence for a sequence that was attended to in full; nil where tokens were left out.
   public func nothingSelected(tokens: Int) -> String? {
     nothingLeftOut(
       tokens: tokens, smaller: ("k", selected), kept: ("w", recent), words: ("selected", "selects"))
   }
 }
 
-/// "nothing was selected: k + w = 528 covers all 45 tokens, as full attention does; k below 29 selects".
+/// "nothing was selected: k + w = 528 covers all 45 tokens, as full attention does; k below 29
+/// selects".
 ///
 /// `smaller` is the option whose value would have to be smaller, `kept` the one that is attended to
 /// beside it, if any, `words` what the method does to tokens: past and present. Nil where `tokens`,

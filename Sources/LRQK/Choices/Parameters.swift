@@ -4,10 +4,10 @@
 //      measurements differ.
 // Out: `Parameters`, and the two presets that every report names.
 //
-// A choice that belongs to another one is part of it: sweeps have a start, the closed form has none.
-// So a combination without meaning cannot be written down, and a number is checked by the type that
-// holds it. Only what depends on a layer is checked later, by `check`. Choice.swift reads and writes
-// all of it as text.
+// A choice that belongs to another one is part of it: sweeps have a start, the closed form has
+// none. So a combination without meaning cannot be written down, and a number is checked by the
+// type that holds it. Only what depends on a layer is checked later, by `check`. Choice.swift reads
+// and writes all of it as text.
 //
 // Letters, here and in every file of this module:
 //   l tokens so far, d head width, r rank, k selected ("active") tokens, w recent tokens,
@@ -106,8 +106,8 @@ public struct Parameters: Sendable, Equatable {
   /// How many of the newest tokens are always attended to, w.
   public var recent: Int { sizes.recent }
 
-  /// Throws `LRQKError.parameter` for what a layer of head width `width` cannot be served with, and,
-  /// where the heads are known, one with `groupSize` query heads for each key/value head.
+  /// Throws `LRQKError.parameter` for what a layer of head width `width` cannot be served with,
+  /// and, where the heads are known, one with `groupSize` query heads for each key/value head.
   public func check(width: Int, groupSize: Int? = nil) throws(LRQKError) {
     try require(rank <= width, "rank r = \(rank) exceeds the head width d = \(width)")
     try require(
@@ -115,7 +115,8 @@ public struct Parameters: Sendable, Equatable {
       "linear codes need the maps of at least one sweep (or the spectral solver)")
     try require(
       rows.attended == .own || groupSize != 1,
-      "support group has no effect where every key/value head serves one query head: use support own"
+      "support group has no effect where every key/value head serves one query head: "
+        + "use support own"
     )
   }
 }
@@ -141,7 +142,9 @@ extension Parameters {
     }
   }
 
-  /// Which of the three solvers factorises the prompt. Changing it keeps what both have.
+  /// Which of the three solvers factorises the prompt.
+  ///
+  /// A change between the two forms of the sweeps keeps everything else of them.
   public var solver: PrefillSolver {
     get {
       switch sweeps?.form {

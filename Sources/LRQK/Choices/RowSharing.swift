@@ -3,8 +3,8 @@
 // In:  names.
 // Out: the choices that the cache reads at every step (stages 6 to 8).
 //
-// A holder of rows is one query head, or one key/value head for all query heads of its group: it has
-// slots on the device, and it moves the rows that are missing there.
+// A holder of rows is one query head, or one key/value head for all query heads of its group: it
+// has slots on the device, and it moves the rows that are missing there.
 
 /// Who has codes of its own.
 public enum CodeSharing: String, Sendable, CaseIterable {

@@ -43,7 +43,8 @@ public struct OneSweep<E: Scalar>: Sendable {
 
 /// One sweep over all rows, from A_Q (l_q, r) and A_K (l, r); Q is (l_q, d), K (l, d).
 public func rowwiseSweep<E: Scalar>(
-  queries: Tensor<E>, keys: Tensor<E>, from start: InitialCodes<E>, weights: SweepWeights = SweepWeights(),
+  queries: Tensor<E>, keys: Tensor<E>, from start: InitialCodes<E>,
+  weights: SweepWeights = SweepWeights(),
   order: UpdateOrder = .gaussSeidel, rule: SolveRule = SolveRule(),
   in arithmetic: Arithmetic = .reference
 ) throws(LRQKError) -> OneSweep<E> {
@@ -102,7 +103,8 @@ public struct OneDecode<E: Scalar>: Sendable {
 public func decodeCodes<E: Scalar>(
   query q: Tensor<E>, key k: Tensor<E>, queryBasis B_Q: Tensor<E>, keyBasis B_K: Tensor<E>,
   selected omega: [(codes: Tensor<E>, keys: Tensor<E>)], iterations: AlternationIterations,
-  weights: AlternationWeights = AlternationWeights(), update: BasisUpdate = .projection, rule: SolveRule = SolveRule()
+  weights: AlternationWeights = AlternationWeights(), update: BasisUpdate = .projection,
+  rule: SolveRule = SolveRule()
 ) throws -> OneDecode<E> {
   let (r, d) = (B_Q.rows, B_Q.columns)
   try requireShape(q, "q", [("head", omega.count), ("width", d)])

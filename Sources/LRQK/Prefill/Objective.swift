@@ -50,7 +50,9 @@ public struct PrefillObjective: Sendable {
   private let keyGram: Tensor<Double>
 
   /// The objective for Q (l_q, d) and K (l_k, d); stacked queries make l_q a multiple of l_k.
-  public init<E: Scalar>(queries: Tensor<E>, keys: Tensor<E>, weights: SweepWeights = SweepWeights()) {
+  public init<E: Scalar>(
+    queries: Tensor<E>, keys: Tensor<E>, weights: SweepWeights = SweepWeights()
+  ) {
     self.queries = queries.converted()
     self.keys = keys.converted()
     self.weights = weights

@@ -62,7 +62,8 @@ extension Sides {
 
   /// One sweep.
   mutating func sweep(
-    weights: SweepWeights, order: UpdateOrder, _ rule: SolveRule, _ place: Place, _ trace: TraceScope
+    weights: SweepWeights, order: UpdateOrder, _ rule: SolveRule, _ place: Place,
+    _ trace: TraceScope
   ) throws(LRQKError) -> SweepFactors<S.Number> {
     let lambdaQ = S.Number(weights.queries)
     let lambdaK = S.Number(weights.keys)

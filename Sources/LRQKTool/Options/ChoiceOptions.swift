@@ -4,13 +4,17 @@
 // Out: `ReplayOptions`. The choices themselves are those of LRQK's table; the others are here.
 
 import ArgumentParser
-import LRQK
+package import LRQK
 import Replay
 
 /// Every choice of the table.
-struct AllChoices: TableOptions {
-  static var choices: [Choice] { Choice.all }
-  var texts: [String: String] = [:]
+package struct AllChoices: TableOptions {
+  /// All of them.
+  package static var choices: [Choice] { Choice.all }
+  /// The texts that were given, by name.
+  package var texts: [String: String] = [:]
+  /// Nothing is given.
+  package init() {}
 }
 
 struct ChoiceOptions: ParsableArguments {

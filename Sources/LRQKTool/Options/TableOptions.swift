@@ -3,15 +3,15 @@
 // In:  the names of some choices, and what the user wrote.
 // Out: the texts that were given, each of them readable; what they set is for the command.
 //
-// ArgumentParser finds the options of a type by its mirror, and fills them by decoding. So a type with
-// a mirror made from the table, and with a decoder that asks for the same names, has them as if each
-// were written down: help, "did you mean" and completions work as usual.
+// ArgumentParser finds the options of a type by its mirror, and fills them by decoding. So a type
+// with a mirror made from the table, and with a decoder that asks for the same names, has them as
+// if each were written down: help, "did you mean" and completions work as usual.
 
-import ArgumentParser
-import LRQK
+package import ArgumentParser
+package import LRQK
 
 /// Options made from some choices of the table.
-protocol TableOptions: ParsableArguments, CustomReflectable {
+package protocol TableOptions: ParsableArguments, CustomReflectable {
   /// The choices, in the order of help.
   static var choices: [Choice] { get }
   /// The choices that stand where none is given, for help; nil where they depend on the input.
@@ -21,9 +21,9 @@ protocol TableOptions: ParsableArguments, CustomReflectable {
 }
 
 extension TableOptions {
-  static var base: Parameters? { nil }
+  package static var base: Parameters? { nil }
 
-  var customMirror: Mirror {
+  package var customMirror: Mirror {
     Mirror(
       self,
       children: Self.choices.map { choice in
@@ -31,7 +31,7 @@ extension TableOptions {
       })
   }
 
-  init(from decoder: any Decoder) throws {
+  package init(from decoder: any Decoder) throws {
     self.init()
     let given = try decoder.container(keyedBy: OptionName.self)
     for choice in Self.choices {
@@ -41,7 +41,7 @@ extension TableOptions {
   }
 
   /// Sets what was given; an option without effect is a usage error.
-  func read(into parameters: inout Parameters) throws {
+  package func read(into parameters: inout Parameters) throws {
     for choice in Choice.inReadingOrder(Self.choices) {
       guard let text = texts[choice.name] else { continue }
       do throws(ChoiceError) {
@@ -61,13 +61,20 @@ private func tableOption(_ choice: Choice, _ defaultValue: String?) -> Option<St
     name: NameSpecification(
       (letter.map { [.customShort($0)] } ?? []) + [.customLong(choice.name)]),
     help: ArgumentHelp(
-      (letter.map { "\($0), \(choice.meaning)" } ?? choice.meaning) + "."
-        + (defaultValue.map { " (default: \($0))" } ?? "")),
+      sentence(choice) + (defaultValue.map { " (default: \($0))" } ?? "")),
     completion: words.isEmpty ? nil : .list(words)
   ) { text in
     if choice.misreading(text) != nil { throw ValidationError("'\(text)' \(choice.demand)") }
     return text
   }
+}
+
+/// "r, width of a code.", "How the prompt is factorised."; lambda_Q keeps its letter.
+private func sentence(_ choice: Choice) -> String {
+  if let letter = choice.letter { return "\(letter), \(choice.meaning)." }
+  let isName = choice.meaning.prefix { $0 != " " }.contains("_")
+  let first = String(choice.meaning.prefix(1))
+  return (isName ? first : first.uppercased()) + choice.meaning.dropFirst() + "."
 }
 
 /// The name of an option as a key of the parser's container.

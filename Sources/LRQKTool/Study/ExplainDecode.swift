@@ -124,7 +124,8 @@ extension ExplainRun {
     case .frozen:
       page.text("They do not: frozen. B_Q and B_K of the prompt are kept.")
     case .damped(let damping):
-      page.formula("B_Q' = B_Q − \(damping.factor) eta q_hatᵀ(q_hat B_Q − q)      eta = 1 / ‖q_hat‖²")
+      page.formula(
+        "B_Q' = B_Q − \(damping.factor) eta q_hatᵀ(q_hat B_Q − q)      eta = 1 / ‖q_hat‖²")
     default:
       page.formula("B_Q' = B_Q − eta q_hatᵀ(q_hat B_Q − q)      eta = 1 / ‖q_hat‖²")
       page.text(

@@ -14,7 +14,7 @@ struct ExplainRun {
   let data: ExplainData
   let parameters: Parameters
   let trace: Trace
-  /// Factors of the start (0 sweeps), after 1 sweep, after 2; a single entry if there are no sweeps.
+  /// Factors of the start (0 sweeps), after 1 sweep, after 2; a single entry without sweeps.
   let factors: [Factorization<Double>]
   /// The objective, which judges them.
   let objective: PrefillObjective

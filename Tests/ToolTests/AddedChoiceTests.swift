@@ -1,0 +1,74 @@
+// A choice is one row of LRQK's table: added there, it is everywhere.
+//
+// The row is added for the time of a test. It sets a value that exists, so that no other line of the
+// package has to know it.
+
+import ArgumentParser
+import CacheMethods
+import Foundation
+import LRQK
+import LRQKTool
+import Replay
+import Tensors
+import Testing
+
+/// "products": the arithmetic of prefill under other words.
+private let products = Choice(
+  "products", "who multiplies: nearby, faraway", .words(["nearby", "faraway"]), parts: .prompt,
+  silent: "nearby",
+  read: { text, p in
+    guard ["nearby", "faraway"].contains(text) else { throw ChoiceError.unknownWord }
+    p.arithmetic = text == "nearby" ? .reference : .library
+  }, write: { p, _ in p.arithmetic == .reference ? "nearby" : "faraway" })
+
+@Suite struct AddedChoiceTests {
+  private func withRow(_ body: () throws -> Void) rethrows {
+    try Choice.$added.withValue([products], operation: body)
+  }
+
+  @Test func `without the row it is nowhere`() {
+    #expect(!methodList.contains("products="))
+    #expect(throws: MethodError.self) { try cacheMethod("lrqk:products=nearby") }
+    #expect(!AllChoices.helpMessage().contains("--products"))
+    #expect(throws: (any Error).self) { try AllChoices.parse(["--products", "nearby"]) }
+  }
+
+  @Test func `a row of the table is an option of the LRQK methods`() throws {
+    try withRow {
+      #expect(methodList.contains("  products=nearby"))
+      #expect(methodList.contains("who multiplies: nearby, faraway"))
+      let method = try cacheMethod("lrqk:preset=recommended,products=faraway")
+      #expect(method.description.contains("products=faraway"))
+      #expect(try cacheMethod(method.description).description == method.description)
+      let error = #expect(throws: MethodError.self) { try cacheMethod("lrqk:products=mine") }
+      #expect(error?.description == "lrqk: products=mine is none of: nearby, faraway")
+    }
+  }
+
+  @Test func `it is an option of the tool, with help, and of a replay, whose report shows it`()
+    throws
+  {
+    try withRow {
+      let help = AllChoices.helpMessage()
+      #expect(help.contains("--products <products>") && help.contains("Who multiplies: nearby,"))
+      let given = try AllChoices.parse(["--products", "faraway", "-r", "8"])
+      #expect(given.texts == ["products": "faraway", "rank": "8"])
+      let error = #expect(throws: (any Error).self) {
+        try AllChoices.parse(["--products", "mine"])
+      }
+      let line = AllChoices.message(for: try #require(error))
+      #expect(line.contains("'mine' is none of: nearby, faraway"), "\(line)")
+
+      var options = ReplayOptions()
+      for (name, text) in given.texts { options[name] = text }
+      let root = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..")
+      let recording = try Recording(
+        path: root.appending(path: "Tests/ReplayTests/Golden/prefill-r8.safetensors").path())
+      let (replay, plan) = try SingleCallReplay<Float>.prefill(recording, options)
+      #expect(plan.parameters.arithmetic == .library)
+      #expect(plan.parameters.words(.prompt).contains { $0 == ("products", "faraway") })
+      let report = try JSONReport(recording, plan, replay).text(pretty: false)
+      #expect(report.contains("\"products\":\"faraway\""))
+    }
+  }
+}
