@@ -9,13 +9,8 @@
 
 package import LRQK
 
-<<<<<<< HEAD
-/// What the user may set. What is nil is as the file, or the preset, says.
-package struct ReplayOptions: Sendable {
-=======
 /// What the user may set; nil stands for what the file, or the preset, says.
 package struct ReplayOptions: Sendable {
->>>>>>> refs/tmp/D
   /// Choices to start from.
   package var preset: Preset?
   /// Tokens of the prompt.

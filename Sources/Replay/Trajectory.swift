@@ -48,17 +48,10 @@ package struct TrajectoryReplay<E: Scalar>: Sendable {
   /// Bytes on the host at the end.
   package internal(set) var hostBytes = 0
   /// Bytes of all keys and values at the end, as full attention would hold them.
-<<<<<<< HEAD
   package internal(set) var fullCacheBytes = 0
   /// Largest finite |A_K| of the whole run, the prompt's codes included; with a map refresh, since
   /// the last one.
   package internal(set) var largestCode = 0.0
-=======
-  package internal(set) var fullCacheBytes = 0
-  /// Largest finite |A_K| of the whole run, the prompt's codes included; with a map refresh, since
-  /// the last one.
-  package internal(set) var largestCode = 0.0
->>>>>>> refs/tmp/D
   /// The first code that was not finite, if the replay went on.
   package internal(set) var firstNonFinite: Place?
   /// Worst condition estimate, and whether any system needed the pivoted fallback.
@@ -220,11 +213,7 @@ extension TrajectoryReplay {
   ///
   /// A dense step misses nothing, but its sets are what the first sparse step finds on the device:
   /// a prompt shorter than k is factorised during the answer.
-<<<<<<< HEAD
   package var missedRowsByPolicy: (perQueryHead: Int, perKeyValueHead: Int) {
-=======
-  package var missedRowsByPolicy: (perQueryHead: Int, perKeyValueHead: Int) {
->>>>>>> refs/tmp/D
     let group = heads.query / heads.keyValue
     func misses(_ share: Int) -> Int {
       var held: [Set<Int>] = []

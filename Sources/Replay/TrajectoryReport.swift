@@ -15,16 +15,9 @@ package struct TrajectoryComparison: Sendable {
   /// Selected sets compared: steps x batch x heads.
   package var selectedCompared = 0
   /// How many of them were equal.
-<<<<<<< HEAD
-  package var selectedEqual = 0
-  /// Whether all missed-row counts were equal; nil when the file has none, or counts by other
-  /// holders.
-  package var missedRowsEqual: Bool?
-=======
   package var selectedEqual = 0
   /// Whether all missed-row counts were equal; nil when the file has none of these holders.
   package var missedRowsEqual: Bool?
->>>>>>> refs/tmp/D
   /// Whether the sets that the prompt chose were equal; nil when they were not compared.
   package var promptSelectedEqual: Bool?
   /// Whether the tokens that were attended to were equal; nil when the file has none.
