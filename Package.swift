@@ -20,7 +20,6 @@ let package = Package(
     // module LRQK comes with the product LRQKModule.
     .library(name: "LRQK", type: .dynamic, targets: ["CInterface"]),
     .library(name: "LRQKModule", targets: ["LRQK"]),
-    .library(name: "Replay", targets: ["Replay"]),
     .library(name: "Tokenizers", targets: ["Tokenizers"]),
     .library(name: "Transformers", targets: ["Transformers"]),
     .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
@@ -52,8 +51,12 @@ let package = Package(
       exclude: ["README.md"], swiftSettings: strict),
     // How results are written: tables, numbers, JSON, pictures.
     .target(name: "Reports", exclude: ["README.md"], swiftSettings: strict),
-    .target(name: "TieredMemory", dependencies: ["Tensors"], swiftSettings: strict),
-    .target(name: "LRQK", dependencies: ["Tensors", "TieredMemory"], swiftSettings: strict),
+    .target(
+      name: "TieredMemory", dependencies: ["Tensors"], exclude: ["README.md"],
+      swiftSettings: strict),
+    .target(
+      name: "LRQK", dependencies: ["Tensors", "TieredMemory"], exclude: ["README.md"],
+      swiftSettings: strict),
     .target(
       name: "Replay", dependencies: ["Tensors", "Reports", "TieredMemory", "LRQK"],
       exclude: ["README.md"],
@@ -73,10 +76,9 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
-      swiftSettings: strict),
+      exclude: ["README.md"], swiftSettings: strict),
     .target(
-      name: "Tasks", dependencies: ["Reports", "Tensors", "Tokenizers", "Transformers"],
-      exclude: ["README.md"],
+      name: "Tasks", dependencies: ["Reports", "Tensors", "Tokenizers"], exclude: ["README.md"],
       swiftSettings: strict),
     .target(
       name: "Training",
@@ -121,12 +123,12 @@ let package = Package(
     .executableTarget(
       name: "LRQKTool",
       dependencies: [
-        "Tensors", "TieredMemory", "LRQK", "Replay", "Tokenizers", "Transformers",
-        "ChatTemplates", "CacheMethods", "Reports", "Tasks", "Evaluation", "Training",
-        "Conformance",
+        "Tensors", "TieredMemory", "LRQK", "Replay", "Tokenizers", "Transformers", "ChatTemplates",
+        "CacheMethods", "Reports", "Tasks", "Evaluation", "Training", "Conformance",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
+      exclude: ["README.md"],
       swiftSettings: strict),
     .executableTarget(
       name: "lrqk-in-one-page", path: "Examples/LRQKInOnePage", exclude: ["output.txt"],
@@ -168,14 +170,13 @@ let package = Package(
       dependencies: ["CacheMethods", "Transformers", "LRQK", "Tensors", "TieredMemory"],
       swiftSettings: strict),
     .testTarget(
-      name: "TasksTests", dependencies: ["TestSupport", "Tasks", "Transformers"],
+      name: "TasksTests", dependencies: ["TestSupport", "Tasks", "Tokenizers"],
       swiftSettings: strict),
     .testTarget(
       name: "EvaluationTests",
       dependencies: [
         "TestSupport", "Evaluation", "Tasks", "CacheMethods", "Tokenizers", "Transformers",
-        "Tensors",
-        "TieredMemory",
+        "Tensors", "TieredMemory",
       ],
       exclude: ["make_needles_logits.py", "make_tiny.py"], resources: [.copy("Fixtures")],
       swiftSettings: strict),

@@ -3,22 +3,22 @@
 // In:  what was computed and what was expected.
 // Out: relative distance, largest difference and where it is, the limit, within or not.
 
-public import Tensors
+package import Tensors
 
 /// How far a computed tensor is from the expected one.
-public struct Comparison: Sendable, Equatable, Codable {
+package struct Comparison: Sendable, Equatable, Codable {
   /// ‖x − y‖ / ‖y‖ (Frobenius); infinity when NaN or infinity is involved.
-  public let relative: Double
+  package let relative: Double
   /// Largest |x − y|.
-  public let maxAbs: Double
+  package let maxAbs: Double
   /// Where it is.
-  public let worst: [Int]
+  package let worst: [Int]
   /// The largest `relative` that passes.
-  public let limit: Double
+  package let limit: Double
   /// Whether `relative` is within `limit`.
-  public let within: Bool
+  package let within: Bool
   /// Where the limit comes from.
-  public let reason: String
+  package let reason: String
 
   enum CodingKeys: String, CodingKey {
     case relative, worst, limit, within, reason
@@ -26,7 +26,7 @@ public struct Comparison: Sendable, Equatable, Codable {
   }
 
   /// Compares two tensors of one shape.
-  public init(
+  package init(
     _ computed: Tensor<Double>, _ expected: Tensor<Double>, limit: Double, reason: String
   ) {
     precondition(computed.shape == expected.shape, "\(computed.shape) and \(expected.shape)")

@@ -5,11 +5,11 @@
 
 import Foundation
 import LRQK
-public import Tensors
+package import Tensors
 import TieredMemory
 
 /// One replay as a JSON object.
-public struct JSONReport: Encodable {
+package struct JSONReport: Encodable {
   let file: String
   let kind: String
   let precision: String
@@ -41,7 +41,7 @@ public struct JSONReport: Encodable {
   var steps: [StepReport]?
 
   /// The object of a single call.
-  public init<E: Scalar>(
+  package init<E: Scalar>(
     _ recording: Recording, _ plan: ReplayPlan, _ replay: RecordedCall<E>
   ) {
     file = recording.file.path
@@ -59,7 +59,7 @@ public struct JSONReport: Encodable {
   }
 
   /// The object of a trajectory; `leftOut` are lines about what a written file has not.
-  public init<E: Scalar>(
+  package init<E: Scalar>(
     _ recording: Recording, _ replay: TrajectoryReplay<E>, _ comparison: TrajectoryComparison,
     leftOut: [String] = []
   ) {
@@ -109,7 +109,7 @@ public struct JSONReport: Encodable {
   }
 
   /// The text; infinity and NaN are written as strings.
-  public func text(pretty: Bool) throws -> String {
+  package func text(pretty: Bool) throws -> String {
     let encoder = JSONEncoder()
     encoder.keyEncodingStrategy = .convertToSnakeCase
     encoder.nonConformingFloatEncodingStrategy = .convertToString(

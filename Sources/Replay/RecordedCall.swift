@@ -4,23 +4,23 @@
 // Out: everything computed, under the names and axes of the file, and its comparison.
 
 import LRQK
-public import Tensors
+package import Tensors
 
 /// The result of replaying one call.
-public struct RecordedCall<E: Scalar>: Sendable {
+package struct RecordedCall<E: Scalar>: Sendable {
   /// What was computed, by base name ("A_K"), each (batch, head, ..., ...).
-  public let computed: [(name: String, tensor: Tensor<E>)]
+  package let computed: [(name: String, tensor: Tensor<E>)]
   /// The comparison of every output that the file holds.
-  public let outputs: [String: Comparison]
+  package let outputs: [String: Comparison]
   /// Objective after each sweep; empty for a decode step.
-  public let sweeps: [SweepReport]
+  package let sweeps: [SweepReport]
   /// Of the systems solved.
-  public let conditioning: Conditioning
+  package let conditioning: Conditioning
 }
 
 extension RecordedCall {
   /// Factorises the prompt of a `prefill` recording.
-  public static func prefill(
+  package static func prefill(
     _ recording: Recording, _ options: ReplayOptions
   ) throws -> (replay: RecordedCall, plan: ReplayPlan) {
     let Q: Tensor<E> = try recording.tensor("Q", rank: 4)
@@ -66,7 +66,7 @@ extension RecordedCall {
   }
 
   /// Runs the decode solver of a `decode_step` recording.
-  public static func decodeStep(
+  package static func decodeStep(
     _ recording: Recording, _ options: ReplayOptions
   ) throws -> (replay: RecordedCall, plan: ReplayPlan) {
     func heads(_ name: String) throws -> [Tensor<E>] {

@@ -11,10 +11,10 @@
 // V is a trajectory, one with Q and K a prefill. The next files replay each kind.
 
 import LRQK
-public import Tensors
+package import Tensors
 
 /// Which computation a file records.
-public enum RecordingKind: String, Sendable {
+package enum RecordingKind: String, Sendable {
   /// The factorisation of a prompt.
   case prefill
   /// One call of the decode solver.
@@ -26,23 +26,23 @@ public enum RecordingKind: String, Sendable {
 }
 
 /// A file that cannot be replayed; one line says why.
-public struct ReplayError: Error, Equatable, CustomStringConvertible {
+package struct ReplayError: Error, Equatable, CustomStringConvertible {
   /// What, where, what to do.
-  public let description: String
+  package let description: String
 
   /// An error with this text.
-  public init(_ description: String) { self.description = description }
+  package init(_ description: String) { self.description = description }
 }
 
 /// A recording on disk.
-public struct Recording: Sendable {
+package struct Recording: Sendable {
   /// The open file.
-  public let file: SafetensorsFile
+  package let file: SafetensorsFile
   /// Which computation it records.
-  public let kind: RecordingKind
+  package let kind: RecordingKind
 
   /// Opens a recording.
-  public init(path: String) throws {
+  package init(path: String) throws {
     file = try SafetensorsFile(path: path)
     if let text = file.metadata["kind"], let known = RecordingKind(rawValue: text) {
       kind = known
@@ -56,7 +56,7 @@ public struct Recording: Sendable {
   }
 
   /// The metadata entry `key` as a number, if it is there.
-  public func number<N: LosslessStringConvertible>(
+  package func number<N: LosslessStringConvertible>(
     _ key: String, as type: N.Type = N.self
   ) throws(ReplayError) -> N? {
     guard let text = file.metadata[key] else { return nil }
@@ -67,7 +67,7 @@ public struct Recording: Sendable {
   }
 
   /// A tensor of `rank` axes, in the precision of the replay; NaN and infinity are refused.
-  public func tensor<E: Scalar>(_ name: String, rank: Int) throws -> Tensor<E> {
+  package func tensor<E: Scalar>(_ name: String, rank: Int) throws -> Tensor<E> {
     let tensor: Tensor<E> = try file.tensor(name)
     if tensor.axisCount != rank || tensor.shape.contains(0) {
       throw ReplayError(
@@ -94,7 +94,7 @@ public struct Recording: Sendable {
   }
 
   /// True when the file holds results to compare with.
-  public var hasExpectedOutputs: Bool {
+  package var hasExpectedOutputs: Bool {
     ["A_K.f64", "A_K.f32", "k_hat.f64", "k_hat.f32", "selected", "attention", "k_hat"].contains {
       file.contains($0)
     }
@@ -103,7 +103,7 @@ public struct Recording: Sendable {
 
 extension Tensor {
   /// The indices on every axis of flat index `index`.
-  public func place(of index: Int) -> [Int] {
+  package func place(of index: Int) -> [Int] {
     var rest = index
     return shape.reversed().map { size in
       defer { rest /= size }
@@ -112,13 +112,13 @@ extension Tensor {
   }
 
   /// The (token, width) matrices of a (batch, head, token, width) tensor, head after head.
-  public func matrices() -> [Tensor] {
+  package func matrices() -> [Tensor] {
     precondition(axisCount == 4, "matrices of shape \(shape)")
     return (0..<shape[0]).flatMap { b in (0..<shape[1]).map { h in slice(b, h) } }
   }
 
   /// Matrices (a, b) of every head, joined to (batch, heads, a, b).
-  public init(batch: Int, heads matrices: [Tensor]) {
+  package init(batch: Int, heads matrices: [Tensor]) {
     let whole = Tensor(stacking: matrices)
     self = whole.reshaped([batch, matrices.count / batch] + whole.shape.dropFirst())
   }

@@ -7,33 +7,33 @@
 // Choices are texts under their names in LRQK's table. Two options set two choices each: iterations
 // and tolerance are those of the sweeps and of the alternations.
 
-public import LRQK
+package import LRQK
 
 /// What the user may set; nil stands for what the file, or the preset, says.
-public struct ReplayOptions: Sendable {
+package struct ReplayOptions: Sendable {
   /// Choices to start from.
-  public var preset: Preset?
+  package var preset: Preset?
   /// Tokens of the prompt.
-  public var promptLength: Int?
+  package var promptLength: Int?
   /// Decode steps; nil runs to the end of the recording.
-  public var steps: Int?
+  package var steps: Int?
   /// Feed the prompt in chunks of so many tokens.
-  public var chunk: Int?
+  package var chunk: Int?
   /// Device bytes; nil sets no limit.
-  public var deviceCapacity: Int?
+  package var deviceCapacity: Int?
   private var texts: [String: String] = [:]
 
   /// The options that set two choices, and which.
-  public static let pairs = [
+  package static let pairs = [
     ("iterations", ["sweeps", "alternations"]),
     ("tolerance", ["sweep-tolerance", "alternation-tolerance"]),
   ]
 
   /// Nothing is set.
-  public init() {}
+  package init() {}
 
   /// The text of a choice, or of a pair, by its name without dashes.
-  public subscript(_ name: String) -> String? {
+  package subscript(_ name: String) -> String? {
     get { texts[name] }
     set { texts[name] = newValue }
   }
@@ -113,7 +113,7 @@ public struct ReplayOptions: Sendable {
 
 extension RecordingKind {
   /// What runs in a replay.
-  public var parts: Choice.Parts {
+  package var parts: Choice.Parts {
     switch self {
     case .prefill: .prompt
     case .decodeStep: .steps

@@ -6,18 +6,18 @@
 // A file of the authors' outputs is replayed with the released choices, a capture with the preset
 // `paper`, unless a preset is named. What the user sets wins over the file, choice by choice.
 
-public import LRQK
+package import LRQK
 import Tensors
 
 /// The choices of one replay.
-public struct ReplayPlan: Sendable {
+package struct ReplayPlan: Sendable {
   /// Sizes and choices.
-  public let parameters: Parameters
+  package let parameters: Parameters
   /// What the tool says about them.
-  public let notes: [String]
+  package let notes: [String]
 
   /// Merges what `recording` says with `options`, for a recording of head width `width`.
-  public init(_ recording: Recording, _ options: ReplayOptions, width: Int) throws {
+  package init(_ recording: Recording, _ options: ReplayOptions, width: Int) throws {
     let (path, kind) = (recording.file.path, recording.kind)
     let said = Metadata(
       recording, isReleased: recording.hasExpectedOutputs && options.preset == nil)

@@ -13,27 +13,27 @@ import TieredMemory
 import Tensors
 
 /// How good one step was, over all heads of the batch.
-public struct StepQuality: Sendable, Equatable, Encodable {
+package struct StepQuality: Sendable, Equatable, Encodable {
   /// The step's number, from 1.
-  public let step: Int
+  package let step: Int
   /// Rows that the holders of rows need, recent ones not counted: the selected rows of every query
   /// head, or of every key/value head's union of sets where rows are shared.
-  public let selected: Int
+  package let selected: Int
   /// Those of them that were on the device already.
-  public let hits: Int
+  package let hits: Int
   /// Those of them that had to be copied.
-  public let misses: Int
+  package let misses: Int
   /// Mean over heads of |selected ∩ exact top-k| / k; 1 while all rows fit.
-  public let recall: Double
+  package let recall: Double
   /// Squared distance from attention over the same rows in Double, and the norm of that.
   let sameRows: SquaredRatio
   /// Squared distance from full attention, and the norm of that.
   let full: SquaredRatio
 
   /// ‖attention − same rows‖ / ‖same rows‖.
-  public var sameRowsError: Double { sameRows.root }
+  package var sameRowsError: Double { sameRows.root }
   /// ‖attention − full attention‖ / ‖full attention‖.
-  public var fullError: Double { full.root }
+  package var fullError: Double { full.root }
 
   enum CodingKeys: String, CodingKey {
     case step, selected, hits, misses, recall

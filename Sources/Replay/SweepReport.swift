@@ -8,15 +8,15 @@ import LRQK
 import Tensors
 
 /// The fit after one sweep, over all heads.
-public struct SweepReport: Sendable, Equatable, Codable {
+package struct SweepReport: Sendable, Equatable, Codable {
   /// From 1; 0 stands for the spectral solver, which does not sweep.
-  public let sweep: Int
+  package let sweep: Int
   /// F, the sum over heads.
-  public let objective: Double
+  package let objective: Double
   /// ‖QKᵀ − A_Q A_Kᵀ‖ / ‖QKᵀ‖ over all heads.
-  public let relativeError: Double
+  package let relativeError: Double
   /// The least that a rank-r factorisation can have.
-  public let optimum: Double
+  package let optimum: Double
 
   enum CodingKeys: String, CodingKey {
     case sweep, objective, optimum

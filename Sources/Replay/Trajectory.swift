@@ -9,58 +9,58 @@
 // every choice is judged on the same data. The batch is flattened into heads (Cache.swift). The
 // next file judges single steps.
 
-public import LRQK
-public import Tensors
-public import TieredMemory
+package import LRQK
+package import Tensors
+package import TieredMemory
 
 /// Everything a trajectory's replay computed.
-public struct TrajectoryReplay<E: Scalar>: Sendable {
+package struct TrajectoryReplay<E: Scalar>: Sendable {
   /// Sizes and choices that ran.
-  public let plan: ReplayPlan
+  package let plan: ReplayPlan
   /// Sequences that were recorded together.
-  public let batch: Int
+  package let batch: Int
   /// Query and key/value heads of one sequence.
-  public let heads: (query: Int, keyValue: Int)
+  package let heads: (query: Int, keyValue: Int)
   /// Tokens of the prompt.
-  public let promptLength: Int
+  package let promptLength: Int
   /// Most tokens that a query could attend to.
-  public internal(set) var tokensInSight = 0
+  package internal(set) var tokensInSight = 0
   /// What prefill left, under the names of the golden files.
-  public internal(set) var prompt: [(name: String, tensor: Tensor<E>)] = []
+  package internal(set) var prompt: [(name: String, tensor: Tensor<E>)] = []
   /// The first selected sets, by head of the batch: the rows that it holds.
-  public internal(set) var promptSelected: [[Int]] = []
+  package internal(set) var promptSelected: [[Int]] = []
   /// What each head of the batch chose itself of them; another set only with `Attended.group`.
-  public internal(set) var promptChosen: [[Int]] = []
+  package internal(set) var promptChosen: [[Int]] = []
   /// What each step left.
-  public internal(set) var steps: [DecodeStep<E>] = []
+  package internal(set) var steps: [DecodeStep<E>] = []
   /// How good each step was.
-  public internal(set) var quality: [StepQuality] = []
+  package internal(set) var quality: [StepQuality] = []
   /// What the last step left: the bases, or the maps.
-  public internal(set) var final: [(name: String, tensor: Tensor<E>)] = []
+  package internal(set) var final: [(name: String, tensor: Tensor<E>)] = []
   /// Fit of the prompt after each sweep.
-  public internal(set) var sweeps: [SweepReport] = []
+  package internal(set) var sweeps: [SweepReport] = []
   /// Every copy between the tiers.
-  public internal(set) var events: [TransferEvent] = []
+  package internal(set) var events: [TransferEvent] = []
   /// Live device buffers at the end.
-  public internal(set) var buffers: [DeviceTier.LiveBuffer] = []
+  package internal(set) var buffers: [DeviceTier.LiveBuffer] = []
   /// Most bytes the device held at any time, the prompt included.
-  public internal(set) var peakBytes = 0
+  package internal(set) var peakBytes = 0
   /// Bytes on the host at the end.
-  public internal(set) var hostBytes = 0
+  package internal(set) var hostBytes = 0
   /// Bytes of all keys and values at the end, as full attention would hold them.
-  public internal(set) var fullCacheBytes = 0
+  package internal(set) var fullCacheBytes = 0
   /// Largest finite |A_K| of the whole run, the prompt's codes included; with a map refresh, since
   /// the last one.
-  public internal(set) var largestCode = 0.0
+  package internal(set) var largestCode = 0.0
   /// The first code that was not finite, if the replay went on.
-  public internal(set) var firstNonFinite: Place?
+  package internal(set) var firstNonFinite: Place?
   /// Of all systems solved.
-  public internal(set) var conditioning = Conditioning()
+  package internal(set) var conditioning = Conditioning()
 }
 
 extension TrajectoryReplay {
   /// Replays `recording`; `progress` hears how many of how many steps are done.
-  public static func run(
+  package static func run(
     _ recording: Recording, _ options: ReplayOptions,
     progress: (_ done: Int, _ of: Int) -> Void = { _, _ in }
   ) throws -> TrajectoryReplay {
@@ -203,13 +203,13 @@ extension TrajectoryReplay {
   }
 
   /// Bytes on the device at the end.
-  public var residentBytes: Int { buffers.reduce(0) { $0 + $1.bytes } }
+  package var residentBytes: Int { buffers.reduce(0) { $0 + $1.bytes } }
 
   /// Missed rows under either transfer policy, recounted from the selected sets alone.
   ///
   /// A dense step misses nothing, but its sets are what the first sparse step finds on the device:
   /// a prompt shorter than k is factorised during the answer.
-  public var missedRowsByPolicy: (perQueryHead: Int, perKeyValueHead: Int) {
+  package var missedRowsByPolicy: (perQueryHead: Int, perKeyValueHead: Int) {
     let group = heads.query / heads.keyValue
     func misses(_ share: Int) -> Int {
       var held: [Set<Int>] = []

@@ -5,31 +5,31 @@
 //      tensors of `--output`.
 
 import LRQK
-public import Tensors
-public import TieredMemory
+package import Tensors
+package import TieredMemory
 
 /// The comparison of a trajectory with the outputs in its file.
-public struct TrajectoryComparison: Sendable {
+package struct TrajectoryComparison: Sendable {
   /// By tensor name.
-  public var outputs: [String: Comparison] = [:]
+  package var outputs: [String: Comparison] = [:]
   /// Selected sets compared: steps x batch x heads.
-  public var selectedCompared = 0
+  package var selectedCompared = 0
   /// How many of them were equal.
-  public var selectedEqual = 0
+  package var selectedEqual = 0
   /// Whether all missed-row counts were equal; nil when the file has none, or counts by other
   /// holders.
-  public var missedRowsEqual: Bool?
+  package var missedRowsEqual: Bool?
   /// Whether the sets that the prompt chose were equal; nil when they were not compared.
-  public var promptSelectedEqual: Bool?
+  package var promptSelectedEqual: Bool?
   /// Whether the tokens that were attended to were equal; nil when the file has none.
-  public var attendedEqual: Bool?
+  package var attendedEqual: Bool?
   /// Tensors of the file whose shape is not the computed one: expected, and not met.
-  public var shapesDiffer = false
+  package var shapesDiffer = false
   /// What could not be compared, and why.
-  public var skipped: [String] = []
+  package var skipped: [String] = []
 
   /// True when nothing that was compared lay outside its limit.
-  public var isWithin: Bool {
+  package var isWithin: Bool {
     outputs.values.allSatisfy(\.within) && selectedCompared == selectedEqual
       && missedRowsEqual != false && promptSelectedEqual != false
       && attendedEqual != false && !shapesDiffer
@@ -38,7 +38,7 @@ public struct TrajectoryComparison: Sendable {
 
 extension TrajectoryReplay {
   /// Compares with everything that the recording expects.
-  public func compare(with recording: Recording) throws -> TrajectoryComparison {
+  package func compare(with recording: Recording) throws -> TrajectoryComparison {
     var result = TrajectoryComparison()
     let file = recording.file
     let tensors = self.tensors
@@ -125,7 +125,7 @@ extension TrajectoryReplay {
   }
 
   /// Every float output, in the axis order of the golden files.
-  public var tensors: [(name: String, tensor: Tensor<E>)] {
+  package var tensors: [(name: String, tensor: Tensor<E>)] {
     var all = prompt
     let codes = steps.map(\.keyCodes)
     if let groups = codes.first?.count, groups > 0, codes.allSatisfy({ $0.count == groups }) {
@@ -156,7 +156,7 @@ extension TrajectoryReplay {
   /// `selected` is what each head chose itself, k wide (wider only where r exceeds k and more rows
   /// are kept before the first choice); `attended` is every token that the head attended to, recent
   /// ones included, as wide as the longest of them, with the lengths in `attended_count`.
-  public var integers: [(name: String, tensor: Tensor<Int>)] {
+  package var integers: [(name: String, tensor: Tensor<Int>)] {
     func sets(_ sets: [[Int]], _ axes: [Int], atLeast width: Int) -> Tensor<Int> {
       let n = sets.reduce(width) { max($0, $1.count) }
       return Tensor(
@@ -183,14 +183,14 @@ extension TrajectoryReplay {
   }
 
   /// What is said about the choices, and whether there was anything to choose.
-  public var notes: [String] {
+  package var notes: [String] {
     let isWhole = !steps.isEmpty && steps.allSatisfy(\.isDense)
     return plan.notes
       + [isWhole ? plan.parameters.nothingSelected(tokens: tokensInSight) : nil].compactMap { $0 }
   }
 
   /// The outputs that golden files have and this replay has not, and why: a line for each reason.
-  public var leftOut: [String] {
+  package var leftOut: [String] {
     let (k, r) = (plan.parameters.selected, plan.parameters.rank)
     let names = Set(tensors.map(\.name))
     let letter = plan.parameters.hasLinearCodes ? "W" : "B"
@@ -212,7 +212,7 @@ extension TrajectoryReplay {
   }
 
   /// Rows and bytes by direction and reason.
-  public var ledger: [String: [String: LedgerLine]] {
+  package var ledger: [String: [String: LedgerLine]] {
     var lines = TransferLedger.lines(events)
     for (direction, reasons): (TransferDirection, [TransferReason]) in [
       (.hostToDevice, [.miss, .reload]), (.deviceToHost, [.promptOffload, .ringFlush]),
@@ -225,30 +225,30 @@ extension TrajectoryReplay {
   }
 
   /// Mean recall of the steps `range`.
-  public func recall(_ range: Range<Int>) -> Double {
+  package func recall(_ range: Range<Int>) -> Double {
     range.isEmpty ? 1 : quality[range].reduce(0) { $0 + $1.recall } / Double(range.count)
   }
 
   /// The four quarters of the steps.
-  public var quarters: [Range<Int>] {
+  package var quarters: [Range<Int>] {
     (0..<4).map { steps.count * $0 / 4..<steps.count * ($0 + 1) / 4 }
   }
 
   /// Relative distance of the attention outputs of steps `range` from the same rows in Double.
-  public func sameRowsError(_ range: Range<Int>) -> Double {
+  package func sameRowsError(_ range: Range<Int>) -> Double {
     quality[range].reduce(SquaredRatio()) { $0 + $1.sameRows }.root
   }
 
   /// Relative distance of the attention outputs of steps `range` from full attention.
-  public func fullAttentionError(_ range: Range<Int>) -> Double {
+  package func fullAttentionError(_ range: Range<Int>) -> Double {
     quality[range].reduce(SquaredRatio()) { $0 + $1.full }.root
   }
 
   /// Relative distance of all attention outputs from the same rows in Double.
-  public var sameRowsError: Double { sameRowsError(quality.indices) }
+  package var sameRowsError: Double { sameRowsError(quality.indices) }
 
   /// Relative distance of all attention outputs from full attention.
-  public var fullAttentionError: Double { fullAttentionError(quality.indices) }
+  package var fullAttentionError: Double { fullAttentionError(quality.indices) }
 }
 
 extension Tensor {

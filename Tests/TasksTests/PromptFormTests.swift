@@ -4,7 +4,6 @@ import Tasks
 import TestSupport
 import Testing
 import Tokenizers
-import Transformers
 
 @Suite struct PromptFormTests {
   @Test func `a needle's tokens cover its bytes and no others`() throws {

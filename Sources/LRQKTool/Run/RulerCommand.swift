@@ -5,7 +5,7 @@ import CacheMethods
 import Evaluation
 import Foundation
 import Tasks
-import Transformers
+import Tokenizers
 
 struct RulerCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
