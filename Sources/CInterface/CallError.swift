@@ -46,7 +46,6 @@ struct CallError: Error {
 }
 
 // Options.swift still has the older name.
-typealias Refusal = CallError
 
 /// Runs a plain function's body; its status, and its message in the caller's buffer.
 func answer(

@@ -40,16 +40,16 @@ private typealias FieldPath<Value> = any WritableKeyPath<lrqk_options, Value> & 
 private struct Field: Sendable {
   let name: String
   let isZero: @Sendable (lrqk_options) -> Bool
-  let text: @Sendable (lrqk_options) throws(Refusal) -> String
+  let text: @Sendable (lrqk_options) throws(CallError) -> String
   let set: @Sendable (String, inout lrqk_options) -> Void
 
   /// A number from 1 on for each word; a word that ends in a colon takes the next field behind it.
   static func word(_ name: String, _ path: FieldPath<Int32>, _ words: String...) -> Field {
-    Field(name: name, isZero: { $0[keyPath: path] == 0 }) { o throws(Refusal) in
+    Field(name: name, isZero: { $0[keyPath: path] == 0 }) { o throws(CallError) in
       let number = Int(o[keyPath: path])
       if words.indices.contains(number - 1) { return words[number - 1] }
       let known = (1...words.count).map(String.init).joined(separator: ", ")
-      throw Refusal(LRQK_ERROR_PARAMETER, "\(name) = \(number): known are \(known) (lrqk.h)")
+      throw CallError(LRQK_ERROR_PARAMETER, "\(name) = \(number): known are \(known) (lrqk.h)")
     } set: { text, o in
       let index = words.firstIndex { $0 == text || $0.last == ":" && text.hasPrefix($0) }
       o[keyPath: path] = Int32((index ?? -1) + 1)
@@ -60,7 +60,7 @@ private struct Field: Sendable {
   static func count(
     _ name: String, _ path: FieldPath<Int64>, from least: Int, zero: String? = nil
   ) -> Field {
-    Field(name: name, isZero: { $0[keyPath: path] == 0 }) { o throws(Refusal) in
+    Field(name: name, isZero: { $0[keyPath: path] == 0 }) { o throws(CallError) in
       let number = try checked(o[keyPath: path], name, from: least)
       return number == 0 ? zero ?? "0" : "\(number)"
     } set: { text, o in
@@ -120,7 +120,7 @@ private let fields: [String: [Field]] = [
 ]
 
 /// What lrqk_options says, checked; `width` is d.
-func parameters(_ o: lrqk_options) throws(Refusal) -> Parameters {
+func parameters(_ o: lrqk_options) throws(CallError) -> Parameters {
   let sizes = (
     rank: try checked(o.rank, "rank", to: largestWidth),
     selected: try checked(o.selected, "selected", to: largestSet),
@@ -139,20 +139,20 @@ func parameters(_ o: lrqk_options) throws(Refusal) -> Parameters {
       do throws(ChoiceError) {
         try choice.read(text, into: &p)
       } catch {
-        throw Refusal(LRQK_ERROR_PARAMETER, choice.sentence(error, text, p))
+        throw CallError(LRQK_ERROR_PARAMETER, choice.sentence(error, text, p))
       }
     }
     try p.check(width: try checked(o.width, "width", to: largestWidth))
     return p
   } catch {
-    throw Refusal(error)
+    throw CallError(error)
   }
 }
 
 /// The text of a choice that exists.
 private func text(
   _ fields: [Field], _ o: lrqk_options, _ choice: Choice, _ p: Parameters
-) throws(Refusal) -> String {
+) throws(CallError) -> String {
   if choice.form == .weights {
     // A pair that acts on nothing is 0 here and 1 in the text.
     var texts: [String] = []
@@ -190,9 +190,9 @@ private func idle(_ n: Int, _ choice: Choice, _ p: Parameters) -> String {
 }
 
 /// Throws if a field without effect is not 0.
-private func requireZero(_ field: Field, _ o: lrqk_options, _ idle: String) throws(Refusal) {
+private func requireZero(_ field: Field, _ o: lrqk_options, _ idle: String) throws(CallError) {
   if !field.isZero(o) {
-    throw Refusal(LRQK_ERROR_PARAMETER, "\(field.name) has no effect with \(idle): set it to 0")
+    throw CallError(LRQK_ERROR_PARAMETER, "\(field.name) has no effect with \(idle): set it to 0")
   }
 }
 

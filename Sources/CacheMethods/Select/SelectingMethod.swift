@@ -5,7 +5,7 @@
 //
 // A selecting method is a name, a summary and a selector: TopKMethod.swift is the smallest one.
 
-import TieredMemory
+public import TieredMemory
 import Tensors
 public import Transformers
 

@@ -9,6 +9,7 @@
 
 package import ArgumentParser
 package import LRQK
+import Tensors
 
 /// Options made from some choices of the table.
 package protocol TableOptions: ParsableArguments, CustomReflectable {
