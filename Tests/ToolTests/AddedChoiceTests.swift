@@ -64,7 +64,7 @@ private let products = Choice(
       let root = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..")
       let recording = try Recording(
         path: root.appending(path: "Tests/ReplayTests/Golden/prefill-r8.safetensors").path())
-      let (replay, plan) = try SingleCallReplay<Float>.prefill(recording, options)
+      let (replay, plan) = try RecordedCall<Float>.prefill(recording, options)
       #expect(plan.parameters.arithmetic == .library)
       #expect(plan.parameters.words(.prompt).contains { $0 == ("products", "faraway") })
       let report = try JSONReport(recording, plan, replay).text(pretty: false)
