@@ -45,8 +45,10 @@ package struct TextTable {
       rows.map { c < $0.count ? $0[c].count : 0 }.max() ?? 0
     }
     return panels(widths, within: width ?? .max).enumerated().map { n, columns in
-      // Later panels leave out the rows that end before them.
-      let shown = rows.filter { n == 0 || columns.count < 2 || $0.count > columns[1] }
+      // Later panels leave out the rows that have nothing there.
+      let shown = rows.filter { row in
+        n == 0 || columns.dropFirst().contains { $0 < row.count && !row[$0].isEmpty }
+      }
       return shown.map { line($0, columns, widths) }.joined(separator: "\n")
     }.joined(separator: "\n\n")
   }

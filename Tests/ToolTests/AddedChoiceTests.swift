@@ -67,8 +67,10 @@ private func golden(_ name: String) throws -> Recording {
 
       var options = ReplayOptions()
       for (name, text) in given.texts { options[name] = text }
-      let recording = try golden("prefill-r8")
-      let (replay, plan) = try SingleCallReplay<Float>.prefill(recording, options)
+      let root = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..")
+      let recording = try Recording(
+        path: root.appending(path: "Tests/ReplayTests/Golden/prefill-r8.safetensors").path())
+      let (replay, plan) = try RecordedCall<Float>.prefill(recording, options)
       #expect(plan.parameters.arithmetic == .library)
       #expect(plan.parameters.words(.prompt).contains { $0 == ("products", "faraway") })
       let report = try JSONReport(recording, plan, replay).text(pretty: false)
