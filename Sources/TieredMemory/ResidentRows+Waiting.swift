@@ -11,13 +11,13 @@ extension ResidentRows {
   /// Copies all slots to the host and frees them on the device.
   public mutating func moveToHost(tiers: inout Tiers) {
     precondition(step == 0 && isSettled && waiting == nil, "rows wait once, before the first step")
-    recordWaiting(.deviceToHost, &tiers)
+    recordWaiting(.deviceToHost, step: 0, &tiers)
     var rows: [(keys: [E], values: [E])] = []
     updateStores { _, store in rows.append(store.free(on: &tiers.device)) }
     waiting = rows
   }
 
-  /// Brings the slots back to the device; does nothing when none wait.
+  /// Brings the slots back to the device, as part of the first step; does nothing when none wait.
   public mutating func bringBack(tiers: inout Tiers) throws(DeviceTierError) {
     guard let rows = waiting else { return }
     let owners = self.owners
@@ -25,13 +25,15 @@ extension ResidentRows {
       try store.restore(rows[s], label: owners.label(s), on: &tiers.device)
     }
     waiting = nil
-    recordWaiting(.hostToDevice, &tiers)
+    recordWaiting(.hostToDevice, step: 1, &tiers)
   }
 
   /// One event for each row owner.
-  private func recordWaiting(_ direction: TransferDirection, _ tiers: inout Tiers) {
+  private func recordWaiting(
+    _ direction: TransferDirection, step: Int, _ tiers: inout Tiers
+  ) {
     for (s, store) in stores.enumerated() {
-      record(direction, owner: s, rows: store.slotCount, .parkedRows, &tiers)
+      record(direction, owner: s, rows: store.slotCount, .parkedRows, &tiers, step: step)
     }
   }
 }

@@ -255,10 +255,10 @@ public struct ResidentRows<E: Scalar>: Sendable {
   /// One event: so many rows of owner `owner`; the host's events name key/value heads.
   func record(
     _ direction: TransferDirection, owner: Int, rows: Int, _ reason: TransferReason,
-    _ tiers: inout Tiers, bytesPerRow: Int? = nil
+    _ tiers: inout Tiers, bytesPerRow: Int? = nil, step: Int? = nil
   ) {
     tiers.ledger.record(
-      step: step, layer: shape.layer, head: owner, direction: direction, rows: rows,
+      step: step ?? self.step, layer: shape.layer, head: owner, direction: direction, rows: rows,
       bytes: rows * (bytesPerRow ?? rowBytes), reason: reason)
   }
 

@@ -22,20 +22,20 @@ extension LRQKCache {
   public mutating func offloadPrefill(tiers: inout Tiers) {
     if isCollecting { return }
     rows.moveToHost(tiers: &tiers)
-    record(.deviceToHost, &tiers)
+    record(.deviceToHost, step: 0, &tiers)
     for g in groups.indices { groups[g].codes.moveToHost(on: &tiers.device) }
   }
 
-  /// Brings back what `offloadPrefill` moved; does nothing otherwise.
+  /// Brings back what `offloadPrefill` moved, as part of the first step; does nothing otherwise.
   mutating func restorePrefill(tiers: inout Tiers) throws(DeviceTierError) {
     if !rows.isWaiting { return }
     try rows.bringBack(tiers: &tiers)
     for g in groups.indices { try groups[g].codes.bringBack(on: &tiers.device) }
-    record(.hostToDevice, &tiers)
+    record(.hostToDevice, step: 1, &tiers)
   }
 
   /// One event for each group's codes.
-  private func record(_ direction: TransferDirection, _ tiers: inout Tiers) {
+  private func record(_ direction: TransferDirection, step: Int, _ tiers: inout Tiers) {
     for (g, group) in groups.enumerated() {
       tiers.ledger.record(
         step: step, layer: shape.layer, head: g, direction: direction, rows: length,
