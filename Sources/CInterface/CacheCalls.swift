@@ -19,7 +19,7 @@ func makeCache(_ o: lrqk_options) throws -> CacheState {
   let window = try checked(o.window, "window", from: 0)
   let capacity = try checked(o.device_capacity, "device_capacity", from: 0, to: Int.max)
   // Rows are set aside for k + w tokens a holder, and d by d sums for every head.
-  let holders = p.rows.owner == .perKeyValueHead ? M : H
+  let holders = p.rows.holders == .perKeyValueHead ? M : H
   _ = try product("K and V rows", [holders, p.selected + p.recent, 2 * d], stride: 4)
   _ = try product("sums over the prompt", [H + M, d, d], stride: 12)
   return CacheState(

@@ -17,7 +17,7 @@ extension CacheState {
   }
   /// How many heads have rows of their own: H or M.
   var holderCount: Int {
-    cache.parameters.rows.owner == .perKeyValueHead ? cache.shape.keyValueHeads : cache.shape.queryHeads
+    cache.parameters.rows.holders == .perKeyValueHead ? cache.shape.keyValueHeads : cache.shape.queryHeads
   }
 
   fileprivate var phase: lrqk_phase {

@@ -31,7 +31,7 @@
     }
     var solver = try DecodeSolver(
       query: q, key: k, queryBasis: B_Q, keyBasis: B_K, selected: products, weights: weights,
-      rule: rule, place: Place(layer: 0, head: 0, step: 1))
+      rule: rule, place: Location(layer: 0, head: 0, step: 1))
     for _ in 0..<iterations { try solver.alternate() }
     if found.pivoted != solver.conditioning.pivoted || (expectPivots && !solver.conditioning.pivoted) {
       return "pivoted \(found.pivoted), expected \(solver.conditioning.pivoted)"
@@ -105,7 +105,7 @@
                 codes: A.slice(0),
                 exactScores: matmul(q, transposed: K.slice(0), in: .reference))
             ], weights: AlternationWeights(), rule: SolveRule(),
-            place: Place(layer: 0, head: 0, step: 1))
+            place: Location(layer: 0, head: 0, step: 1))
         }
         return found == expected && found != "nothing" ? nil : "\(found), expected \(expected)"
       },

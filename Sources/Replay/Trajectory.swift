@@ -53,7 +53,7 @@ package struct TrajectoryReplay<E: Scalar>: Sendable {
   /// the last one.
   package internal(set) var largestCode = 0.0
   /// The first code that was not finite, if the replay went on.
-  package internal(set) var firstNonFinite: Place?
+  package internal(set) var firstNonFinite: Location?
   /// Of all systems solved.
   package internal(set) var conditioning = Conditioning()
 }
@@ -187,7 +187,7 @@ extension TrajectoryReplay {
     if firstNonFinite == nil,
       let g = step.keyCodes.firstIndex(where: { $0.firstNonFinite != nil })
     {
-      firstNonFinite = Place(layer: 0, head: g, step: step.step)
+      firstNonFinite = Location(layer: 0, head: g, step: step.step)
     }
   }
 

@@ -80,7 +80,7 @@ extension TrajectoryReplay {
       if name == "missed_rows" {
         if expected.shape == own.shape {
           result.missedRowsEqual = expected == own
-        } else if plan.parameters.rows.owner == .perKeyValueHead {
+        } else if plan.parameters.rows.holders == .perKeyValueHead {
           result.skipped.append(
             "missed_rows: \(own.shape) by key/value head here, the file has \(expected.shape)")
         } else {

@@ -9,7 +9,7 @@
 /// A picture that grows shape by shape.
 package struct Plot {
   /// A place: x from the left, y from the top.
-  package typealias Place = (x: Double, y: Double)
+  package typealias Point = (x: Double, y: Double)
 
   private var shapes: [String] = []
 
@@ -18,7 +18,7 @@ package struct Plot {
 
   /// A line of text at a place; `anchor` says which end of the text stands there.
   package mutating func text(
-    _ text: String, at place: Place, anchor: String = "start", size: Int = 12
+    _ text: String, at place: Point, anchor: String = "start", size: Int = 12
   ) {
     shapes.append(
       "<text \(Self.attributes(place)) text-anchor=\"\(anchor)\" font-size=\"\(size)\">"
@@ -31,14 +31,14 @@ package struct Plot {
   }
 
   /// A straight line.
-  package mutating func line(from: Place, to: Place, colour: String) {
+  package mutating func line(from: Point, to: Point, colour: String) {
     shapes.append(
       "<line x1=\"\(decimals(from.x, 1))\" y1=\"\(decimals(from.y, 1))\" "
         + "x2=\"\(decimals(to.x, 1))\" y2=\"\(decimals(to.y, 1))\" stroke=\"\(colour)\"/>")
   }
 
   /// A line through several places; `width` in points, SVG's own without it.
-  package mutating func curve(_ places: [Place], colour: String, width: Double? = nil) {
+  package mutating func curve(_ places: [Point], colour: String, width: Double? = nil) {
     let stroke = width.map { " stroke-width=\"\($0)\"" } ?? ""
     shapes.append(
       "<polyline points=\"\(Self.list(places))\" fill=\"none\" stroke=\"\(colour)\"\(stroke)/>")
@@ -48,7 +48,7 @@ package struct Plot {
   ///
   /// Browsers show `title` under the pointer.
   package mutating func mark(
-    _ series: Int, at place: Place, colour: String, title: String? = nil
+    _ series: Int, at place: Point, colour: String, title: String? = nil
   ) {
     let shape = Self.mark(series, place, colour)
     shapes.append(title.map { "<g><title>\(escapedXML($0))</title>\(shape)</g>" } ?? shape)
@@ -63,8 +63,8 @@ package struct Plot {
   }
 
   /// A circle, square, triangle or diamond: series are told apart without colour, too.
-  private static func mark(_ series: Int, _ place: Place, _ colour: String) -> String {
-    func polygon(_ corners: [Place]) -> String {
+  private static func mark(_ series: Int, _ place: Point, _ colour: String) -> String {
+    func polygon(_ corners: [Point]) -> String {
       let points = corners.map { (place.x + $0.x, place.y + $0.y) }
       return "<polygon points=\"\(list(points))\" fill=\"\(colour)\"/>"
     }
@@ -78,11 +78,11 @@ package struct Plot {
     }
   }
 
-  private static func attributes(_ place: Place) -> String {
+  private static func attributes(_ place: Point) -> String {
     "x=\"\(decimals(place.x, 1))\" y=\"\(decimals(place.y, 1))\""
   }
 
-  private static func list(_ places: [Place]) -> String {
+  private static func list(_ places: [Point]) -> String {
     places.map { "\(decimals($0.x, 1)),\(decimals($0.y, 1))" }.joined(separator: " ")
   }
 }

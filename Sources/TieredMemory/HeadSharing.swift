@@ -1,21 +1,22 @@
 // The heads of one layer, and which of them share something.
 //
 // In:  H query heads, H / G key/value heads, and who owns a thing: a query head or its group.
-// Out: the index arithmetic between query heads h, key/value heads m and owners s.
+// Out: the index arithmetic between query heads h, key/value heads m and holders s.
 //
 //     H = 4, G = 2                    h   0 1 2 3
 //     key/value heads                 m   0 0 1 1
-//     owners, per query head          s   0 1 2 3      size 1
-//     owners, per key/value head      s   0 0 1 1      size 2
+//     holders, per query head         s   0 1 2 3      size 1
+//     holders, per key/value head     s   0 0 1 1      size 2
 //
-// LRQK shares two things in this way, each by its own choice: device slots for rows ("row owners") and
-// codes. A batch is more heads: sequence b's head h is head b H + h, and groups stay aligned.
+// A *holder* of rows has slots on the device and moves the rows that are missing there: a query head,
+// or a key/value head for all query heads of its group. LRQK shares codes in the same way, by a
+// choice of its own.
 //
 // ResidentRows.swift uses it for rows, LRQK's cache for codes as well.
 
-/// Who owns the device slots of selected rows, and so who moves rows.
-public enum RowOwner: String, Sendable, CaseIterable {
-  /// Every query head owns slots and moves its own rows.
+/// Who holds selected rows on the device, and so moves rows.
+public enum RowHolders: String, Sendable, CaseIterable {
+  /// Every query head holds and moves its own rows.
   case perQueryHead
   /// The query heads of a group share slots: a row that several want is held and moved once.
   case perKeyValueHead
@@ -55,18 +56,18 @@ public struct CacheShape: Sendable, Equatable {
   /// The tokens that the newest of `length` tokens sees.
   public func visible(length: Int) -> Range<Int> { max(0, length - (window ?? length))..<length }
 
-  /// Owners: one for each query head, or one for each group of them.
+  /// Holders: one for each query head, or one for each group of them.
   public func sharing(perKeyValueHead isShared: Bool) -> HeadSharing {
     HeadSharing(
       queryHeads: queryHeads, groupSize: groupSize, size: isShared ? groupSize : 1)
   }
 }
 
-/// Which query heads share one owner.
+/// Which query heads share one holder of rows or codes.
 public struct HeadSharing: Sendable, Equatable {
   fileprivate let queryHeads: Int
   fileprivate let groupSize: Int
-  /// Query heads for each owner: 1 or G.
+  /// Query heads for each holder: 1 or G.
   public let size: Int
 
   fileprivate init(queryHeads: Int, groupSize: Int, size: Int) {
@@ -75,27 +76,27 @@ public struct HeadSharing: Sendable, Equatable {
     self.size = size
   }
 
-  /// Number of owners.
+  /// Number of holders.
   public var count: Int { queryHeads / size }
 
-  /// The owner that query head `h` belongs to.
-  public func owner(ofQueryHead h: Int) -> Int { h / size }
+  /// The holder that query head `h` belongs to.
+  public func holder(ofQueryHead h: Int) -> Int { h / size }
 
-  /// The query heads of owner `s`.
+  /// The query heads of holder `s`.
   public func queryHeads(of s: Int) -> Range<Int> { s * size..<(s + 1) * size }
 
-  /// The key/value head of owner `s`.
+  /// The key/value head of holder `s`.
   public func keyValueHead(of s: Int) -> Int { s * size / groupSize }
 
-  /// The first owner of key/value head `m`.
-  public func firstOwner(ofKeyValueHead m: Int) -> Int { m * groupSize / size }
+  /// The first holder of key/value head `m`.
+  public func firstHolder(ofKeyValueHead m: Int) -> Int { m * groupSize / size }
 
-  /// What messages call owner `s`.
+  /// What messages call holder `s`.
   public func label(_ s: Int) -> String {
     size == 1 && groupSize > 1 ? "query head \(s)" : "head \(s)"
   }
 
-  /// The tokens that each owner needs: its head's set, or the union of its heads' sets.
+  /// The tokens that each holder needs: its head's set, or the union of its heads' sets.
   ///
   /// `sets` holds the ascending tokens of each query head.
   public func union(of sets: [[Int]]) -> [[Int]] {
@@ -103,7 +104,7 @@ public struct HeadSharing: Sendable, Equatable {
     return (0..<count).map { SlotPool.union(of: Array(sets[queryHeads(of: $0)])) }
   }
 
-  /// `list`, one element for each owner, for every query head.
+  /// `list`, one element for each holder, for every query head.
   public func forQueryHeads<Element>(_ list: [Element]) -> [Element] {
     (0..<queryHeads).map { list[$0 / size] }
   }

@@ -21,7 +21,7 @@ extension ResidentRows {
     return try TieredMemory.attention(
       queries: q, keys: stores.map(\.keys.elements), values: stores.map(\.values.elements),
       slots: sets.enumerated().map { h, tokens in
-        stores[owners.owner(ofQueryHead: h)].slots(selected: tokens, ring: ringSlots)
+        stores[holders.holder(ofQueryHead: h)].slots(selected: tokens, ring: ringSlots)
       })
   }
 
@@ -37,7 +37,7 @@ extension ResidentRows {
   public func exactScores(
     _ q: [E], ofQueryHead h: Int, older: [Int], recent: Range<Int>
   ) -> [E] {
-    let store = stores[owners.owner(ofQueryHead: h)]
+    let store = stores[holders.holder(ofQueryHead: h)]
     let slots = store.slots(selected: older, ring: recent.map(ring.slot(of:)))
     var scores: [E] = zeros(slots.count)
     var out = scores.mutableSpan
@@ -65,7 +65,7 @@ extension ResidentRows {
   /// The device slot of each selected and recent token of query head `h`; none before `settle`.
   public func slots(ofQueryHead h: Int, selected: [Int]) -> [Int: Int] {
     if !isSettled { return [:] }
-    let store = stores[owners.owner(ofQueryHead: h)]
+    let store = stores[holders.holder(ofQueryHead: h)]
     let slots = store.slots(selected: selected, ring: ring.slots)
     return Dictionary(zip(selected + ring.tokens, slots.map(Int.init))) { first, _ in first }
   }

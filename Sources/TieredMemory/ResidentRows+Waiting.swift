@@ -20,20 +20,20 @@ extension ResidentRows {
   /// Brings the slots back to the device, as part of the first step; does nothing when none wait.
   public mutating func bringBack(tiers: inout Tiers) throws(DeviceTierError) {
     guard let rows = waiting else { return }
-    let owners = self.owners
+    let holders = self.holders
     try updateStores { s, store throws(DeviceTierError) in
-      try store.restore(rows[s], label: owners.label(s), on: &tiers.device)
+      try store.restore(rows[s], label: holders.label(s), on: &tiers.device)
     }
     waiting = nil
     recordWaiting(.hostToDevice, step: 1, &tiers)
   }
 
-  /// One event for each row owner.
+  /// One event for each row holder.
   private func recordWaiting(
     _ direction: TransferDirection, step: Int, _ tiers: inout Tiers
   ) {
     for (s, store) in stores.enumerated() {
-      record(direction, owner: s, rows: store.slotCount, .parkedRows, &tiers, step: step)
+      record(direction, holder: s, rows: store.slotCount, .parkedRows, &tiers, step: step)
     }
   }
 }

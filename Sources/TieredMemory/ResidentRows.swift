@@ -10,7 +10,7 @@
 //            HOST                               DEVICE
 //     +----------------------+   miss    +----------------------------------------------+
 //     | K, V of every token, | --------> | slots: selected rows     ring: w newest rows |
-//     | once a key/value head| <-------- | once a row owner         the newest is last  |
+//     | once a key/value head| <-------- | once a row holder         the newest is last  |
 //     +----------------------+   flush   +----------------------------------------------+
 //
 //   prompt     `extend`   all rows come to the device, in chunks of any size: the peak of a prompt
@@ -19,7 +19,7 @@
 //              `bring`    hit and miss: rows that are not in a slot come from the host
 //              `attention`(ResidentRows+Attention.swift) softmax(q Kᵀ / √d) V over slots and ring
 //
-// A *row owner* is a query head, or the group of query heads of one key/value head (HeadSharing.swift).
+// A *row holder* is a query head, or the group of query heads of one key/value head (HeadSharing.swift).
 // Before `settle` everything is on the device and nothing is selected: `append` extends the prompt's
 // buffers, `bring` moves nothing and `attention` sees all tokens.
 //
@@ -34,7 +34,7 @@ public struct ResidentRows<E: Scalar>: Sendable {
   /// The layer's heads and the width of its rows.
   public let shape: CacheShape
   /// Who owns slots on the device.
-  public let owners: HeadSharing
+  public let holders: HeadSharing
   /// Tokens so far, l.
   public private(set) var length = 0
   /// Decode steps so far; the prompt is step 0.
@@ -46,19 +46,19 @@ public struct ResidentRows<E: Scalar>: Sendable {
   private(set) var prompt: [(keys: DeviceBuffer<E>, values: DeviceBuffer<E>)]? = []
   /// The host's rows, by key/value head.
   private(set) var hosts: [HostStore<E>]
-  /// Slots and rows of each owner.
+  /// Slots and rows of each holder.
   private(set) var stores: [RowStore<E>] = []
-  /// Slots that each owner has room for from the start, beside the ring.
+  /// Slots that each holder has room for from the start, beside the ring.
   private let room: Int
   /// Rows of the slots while they wait on the host (ResidentRows+Waiting.swift).
   var waiting: [(keys: [E], values: [E])]?
 
   /// No rows yet, for a ring of `recent` tokens.
   ///
-  /// `room` slots are reserved for each owner's selected rows; they grow if more are needed.
-  public init(_ shape: CacheShape, owners: RowOwner, recent: Int, room: Int = 0) {
+  /// `room` slots are reserved for each holder's selected rows; they grow if more are needed.
+  public init(_ shape: CacheShape, holders: RowHolders, recent: Int, room: Int = 0) {
     self.shape = shape
-    self.owners = shape.sharing(perKeyValueHead: owners == .perKeyValueHead)
+    self.holders = shape.sharing(perKeyValueHead: holders == .perKeyValueHead)
     self.room = room
     ring = RecentRing(capacity: recent, holding: 0..<0)
     hosts = Array(repeating: HostStore(width: shape.width), count: shape.keyValueHeads)
@@ -134,13 +134,13 @@ public struct ResidentRows<E: Scalar>: Sendable {
           elements: offloaded == length ? elements : Array(elements[..<(offloaded * d)]))
       }
       hosts[m].append(keys: first(K), values: first(V))
-      record(.deviceToHost, owner: m, rows: offloaded, .promptOffload, &tiers)
+      record(.deviceToHost, holder: m, rows: offloaded, .promptOffload, &tiers)
     }
-    for (s, needed) in owners.union(of: sets).enumerated() {
+    for (s, needed) in holders.union(of: sets).enumerated() {
       var store = try RowStore<E>(
-        width: d, recent: ring.capacity, selected: room, label: owners.label(s),
+        width: d, recent: ring.capacity, selected: room, label: holders.label(s),
         on: &tiers.device)
-      let m = owners.keyValueHead(of: s)
+      let m = holders.keyValueHead(of: s)
       let (K, V) = (rows[m].keys.elements, rows[m].values.elements)
       store.plan(needed)
       try store.makeRoom(on: &tiers.device)
@@ -176,7 +176,7 @@ public struct ResidentRows<E: Scalar>: Sendable {
     let slot = ring.append(length)
     length += 1
     for s in stores.indices {
-      let m = owners.keyValueHead(of: s)
+      let m = holders.keyValueHead(of: s)
       let row = m * shape.width..<(m + 1) * shape.width
       stores[s].write(slot: slot, key: keys.elements[row], value: values.elements[row])
     }
@@ -188,10 +188,10 @@ public struct ResidentRows<E: Scalar>: Sendable {
     let tokens = ring.flushIfDue()
     if tokens.isEmpty { return }
     for m in hosts.indices {
-      let store = stores[owners.firstOwner(ofKeyValueHead: m)]
+      let store = stores[holders.firstHolder(ofKeyValueHead: m)]
       hosts[m].append(
         slots: tokens.map(ring.slot(of:)), ofKeys: store.keys, values: store.values)
-      record(.deviceToHost, owner: m, rows: tokens.count, .ringFlush, &tiers)
+      record(.deviceToHost, holder: m, rows: tokens.count, .ringFlush, &tiers)
     }
   }
 
@@ -202,18 +202,18 @@ public struct ResidentRows<E: Scalar>: Sendable {
   public mutating func bring(
     _ sets: [[Int]], reload: Bool = false, tiers: inout Tiers
   ) throws -> BroughtRows {
-    if !isSettled { return BroughtRows(owners: owners.count) }
-    let needed = owners.union(of: sets)
+    if !isSettled { return BroughtRows(holders: holders.count) }
+    let needed = holders.union(of: sets)
     try updateConcurrently(&stores) { s, store in store.plan(needed[s]) }
     for s in stores.indices {
       try stores[s].makeRoom(on: &tiers.device)
       let plan = stores[s].lastPlan
-      record(.hostToDevice, owner: s, rows: plan?.misses ?? 0, .miss, &tiers)
-      record(.hostToDevice, owner: s, rows: reload ? plan?.hits ?? 0 : 0, .reload, &tiers)
+      record(.hostToDevice, holder: s, rows: plan?.misses ?? 0, .miss, &tiers)
+      record(.hostToDevice, holder: s, rows: reload ? plan?.hits ?? 0 : 0, .reload, &tiers)
     }
-    let (hosts, owners) = (self.hosts, self.owners)
+    let (hosts, holders) = (self.hosts, self.holders)
     try updateConcurrently(&stores) { s, store in
-      store.fetch(from: hosts[owners.keyValueHead(of: s)], reload: reload)
+      store.fetch(from: hosts[holders.keyValueHead(of: s)], reload: reload)
     }
     return BroughtRows(
       hits: stores.map { $0.lastPlan?.hits ?? 0 }, misses: stores.map { $0.lastPlan?.misses ?? 0 })
@@ -228,13 +228,13 @@ public struct ResidentRows<E: Scalar>: Sendable {
   public mutating func bringAllKeys(tiers: inout Tiers) throws(DeviceTierError) -> BroughtKeys<E> {
     var buffers: [DeviceBuffer<E>] = []
     for (m, host) in hosts.enumerated() {
-      record(.hostToDevice, owner: m, rows: host.count, .reload, &tiers, bytesPerRow: rowBytes / 2)
+      record(.hostToDevice, holder: m, rows: host.count, .reload, &tiers, bytesPerRow: rowBytes / 2)
       buffers.append(
         try tiers.device.allocate("all keys of head \(m)", holding: host.keys))
     }
     let d = shape.width
     let keys = hosts.indices.map { m in
-      let store = stores[owners.firstOwner(ofKeyValueHead: m)]
+      let store = stores[holders.firstHolder(ofKeyValueHead: m)]
       var keys = buffers[m].elements
       for token in hosts[m].count..<length {
         let slot = ring.slot(of: token)
@@ -252,17 +252,17 @@ public struct ResidentRows<E: Scalar>: Sendable {
 
   // MARK: Events
 
-  /// One event: so many rows of owner `owner`; the host's events name key/value heads.
+  /// One event: so many rows of holder `holder`; the host's events name key/value heads.
   func record(
-    _ direction: TransferDirection, owner: Int, rows: Int, _ reason: TransferReason,
+    _ direction: TransferDirection, holder: Int, rows: Int, _ reason: TransferReason,
     _ tiers: inout Tiers, bytesPerRow: Int? = nil, step: Int? = nil
   ) {
     tiers.ledger.record(
-      step: step ?? self.step, layer: shape.layer, head: owner, direction: direction, rows: rows,
+      step: step ?? self.step, layer: shape.layer, head: holder, direction: direction, rows: rows,
       bytes: rows * (bytesPerRow ?? rowBytes), reason: reason)
   }
 
-  /// Lends every owner's slots to `body`, in the owners' order.
+  /// Lends every holder's slots to `body`, in the holders' order.
   mutating func updateStores<Failure: Error>(
     _ body: (Int, inout RowStore<E>) throws(Failure) -> Void
   ) throws(Failure) {
@@ -270,22 +270,22 @@ public struct ResidentRows<E: Scalar>: Sendable {
   }
 }
 
-/// What one `bring` found and moved, by row owner.
+/// What one `bring` found and moved, by row holder.
 public struct BroughtRows: Sendable, Equatable {
   /// Needed rows that lay in a slot.
   public let hits: [Int]
   /// Needed rows that came from the host because they did not.
   public let misses: [Int]
 
-  /// So many rows of each owner.
+  /// So many rows of each holder.
   package init(hits: [Int], misses: [Int]) {
     self.hits = hits
     self.misses = misses
   }
 
   /// Nothing needed and nothing moved.
-  init(owners: Int) {
-    hits = Array(repeating: 0, count: owners)
+  init(holders: Int) {
+    hits = Array(repeating: 0, count: holders)
     misses = hits
   }
 }

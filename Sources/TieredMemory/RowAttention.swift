@@ -37,7 +37,7 @@ public func attention<E: Scalar>(
 
 /// The same for every query head of a layer: (H, d).
 ///
-/// `keys` and `values` are (slots, d) of every row owner, and consecutive heads share an owner;
+/// `keys` and `values` are (slots, d) of every row holder, and consecutive heads share an holder;
 /// `slots` says for every query head which rows it attends to. Heads run concurrently where that
 /// pays; no bit depends on it.
 @specialized(where E == Float)
@@ -48,10 +48,10 @@ public func attention<E: Scalar>(
   let H = q.rows
   precondition(
     slots.count == H && keys.count == values.count && H % max(keys.count, 1) == 0,
-    "\(H) queries, \(slots.count) lists of slots, \(keys.count) owners of rows")
+    "\(H) queries, \(slots.count) lists of slots, \(keys.count) holders of rows")
   func head(_ h: Int) -> [E] {
-    let owner = h * keys.count / H
-    return attention(query: q.row(h), keys: keys[owner], values: values[owner], slots: slots[h])
+    let holder = h * keys.count / H
+    return attention(query: q.row(h), keys: keys[holder], values: values[holder], slots: slots[h])
   }
   // Below some ten thousand products a thread costs more than it computes.
   let products = slots.reduce(0) { $0 + $1.count } * q.columns

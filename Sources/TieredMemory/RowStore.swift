@@ -1,15 +1,15 @@
-// Stage 7: hit and miss. Exact rows on the device, for one row owner.
+// Stage 7: hit and miss. Exact rows on the device, for one row holder.
 //
 // In:  the tokens that are needed now, ascending; the host's rows.
 // Out: slots where their keys and values lie; how many rows had to be moved.
 //
 // Slots 0 ..< w are the ring of recent tokens, the rest hold selected ("active") tokens. Rows that
 // are already there stay where they are; only misses are copied. The set arithmetic is
-// SlotPool's: one merge of two sorted lists, O(k). ResidentRows.swift has one store for each owner.
+// SlotPool's: one merge of two sorted lists, O(k). ResidentRows.swift has one store for each holder.
 
 public import Tensors
 
-/// The exact keys and values that the device holds for one row owner.
+/// The exact keys and values that the device holds for one row holder.
 ///
 /// A step is `plan`, `makeRoom`, `fetch`, and then `slots` says where the rows lie.
 public struct RowStore<E: Scalar>: Sendable {

@@ -51,7 +51,7 @@ struct NewMethodTests {
       }
       #expect(step.hitRows + step.missedRows == 4 * older.count)
     }
-    // 20, 24, 28, 32 and 36 become candidates in turn, once for each of four owners.
+    // 20, 24, 28, 32 and 36 become candidates in turn, once for each of four holders.
     let misses = run.events.filter { $0.reason == .miss }
     #expect(misses.reduce(0) { $0 + $1.rows } == 4 * 5)
     #expect(misses.allSatisfy { $0.bytes == $0.rows * layer.rowBytes })

@@ -135,7 +135,7 @@ private func prefill(
     _ value: Double, _ solver: PrefillSolver
   ) throws {
     let choice = try parameters { $0.solver = solver }
-    func place(_ head: Int) -> Place { Place(layer: 3, head: head, step: 0) }
+    func place(_ head: Int) -> Location { Location(layer: 3, head: head, step: 0) }
     func expected(_ tensor: String, _ head: Int) -> LRQKError {
       .nonFiniteInput(tensor: tensor, token: 13, column: 4, value: "\(value)", place(head))
     }
@@ -175,7 +175,7 @@ private func prefill(
           error as? LRQKError
             == .nonFiniteInput(
               tensor: name, token: prompt, column: 3, value: "\(value)",
-              Place(layer: 3, head: 1, step: 1)))
+              Location(layer: 3, head: 1, step: 1)))
       }
       #expect(cache.step == 0 && cache.length == prompt)
     }

@@ -18,7 +18,7 @@ private let data = Synthetic<Float>(
     for choice in CacheCase.all {
       var runs: [Run<Float>] = []
       for sharing in CodeSharing.allCases {
-        for transfers in RowOwner.allCases {
+        for transfers in RowHolders.allCases {
           var parameters = choice.parameters
           parameters.codeSharing = sharing
           parameters.rows = RowSharing(transfers)
@@ -39,7 +39,7 @@ private let data = Synthetic<Float>(
   func `who moves rows, and whether rows stay, changes the ledger only`() throws {
     for choice in CacheCase.all {
       var runs: [Run<Float>] = []
-      for transfers in RowOwner.allCases {
+      for transfers in RowHolders.allCases {
         for reuse in [Reuse.hitMiss, .reloadAll] {
           var parameters = choice.parameters
           parameters.rows = RowSharing(transfers)

@@ -41,7 +41,7 @@ private struct Problem {
     try DecodeSolver(
       query: q, key: k, queryBasis: B_Q, keyBasis: B_K,
       selected: zip(codes, scores).map { SelectedProducts(codes: $0, exactScores: $1) },
-      weights: weights, rule: rule, place: Place(layer: 2, head: 5, step: 9))
+      weights: weights, rule: rule, place: Location(layer: 2, head: 5, step: 9))
   }
 
   func value(_ q_hat: Matrix, _ k_hat: Matrix) -> Double {
@@ -148,7 +148,7 @@ private let cases: [(heads: Int, lambda1: Double, lambda2: Double)] = [
       try DecodeSolver(
         query: good.q, key: good.k, queryBasis: good.B_Q, keyBasis: repeated,
         selected: [SelectedProducts(codes: good.codes[0], exactScores: good.scores[0])],
-        weights: AlternationWeights(), rule: rule, place: Place(layer: 2, head: 5, step: 9))
+        weights: AlternationWeights(), rule: rule, place: Location(layer: 2, head: 5, step: 9))
     }
     let error = lrqkError { _ = try solver(SolveRule()) }
     guard case .singular(let system, let pivot, let place)? = error else {
@@ -156,7 +156,7 @@ private let cases: [(heads: Int, lambda1: Double, lambda2: Double)] = [
       return
     }
     #expect(system == "B_K B_Kᵀ" && pivot.pivot == 2 && pivot.order == 3)
-    #expect(place == Place(layer: 2, head: 5, step: 9))
+    #expect(place == Location(layer: 2, head: 5, step: 9))
     #expect(try solver(SolveRule(ridge: 1e-8)).keyCode.firstNonFinite == nil)
   }
 
@@ -192,7 +192,7 @@ private let cases: [(heads: Int, lambda1: Double, lambda2: Double)] = [
           queryBasis: before.cache.matrices[g].queries, keyBasis: before.cache.matrices[g].keys,
           selected: products, weights: try #require(parameters.alternation).weights,
           rule: SolveRule(),
-          place: Place(layer: 0, head: g, step: 1))
+          place: Location(layer: 0, head: g, step: 1))
       }
       try alternateAll(&solvers, try #require(parameters.alternation).iterations)
       let step = try #require(after.steps.last)

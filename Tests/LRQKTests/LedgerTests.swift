@@ -11,7 +11,7 @@ private let data = Synthetic<Float>(
 private let rowBytes = 2 * d * MemoryLayout<Float>.stride
 
 /// What each holder of rows needs: a head's own set, or the union over its group.
-private func needs(_ selected: [[Int]], _ transfers: RowOwner) -> [Set<Int>] {
+private func needs(_ selected: [[Int]], _ transfers: RowHolders) -> [Set<Int>] {
   switch transfers {
   case .perQueryHead: selected.map(Set.init)
   case .perKeyValueHead: [0, 1].map { Set(selected[2 * $0]).union(selected[2 * $0 + 1]) }
@@ -50,7 +50,7 @@ private func needs(_ selected: [[Int]], _ transfers: RowOwner) -> [Set<Int>] {
     }
     func offload(_ selected: [[Int]]) {
       for head in 0..<2 { add(offloadStep, head, .deviceToHost, offloaded, .promptOffload) }
-      held = needs(selected, choice.parameters.rows.owner)  // copied within the device: no event
+      held = needs(selected, choice.parameters.rows.holders)  // copied within the device: no event
       hostWrites(offloadStep, length)
     }
     if prompt >= k { offload(run.firstSelected) }
@@ -63,12 +63,12 @@ private func needs(_ selected: [[Int]], _ transfers: RowOwner) -> [Set<Int>] {
         continue
       }
       hostWrites(step.step, l)
-      let now = needs(step.selected, choice.parameters.rows.owner)
+      let now = needs(step.selected, choice.parameters.rows.holders)
       for (s, (before, after)) in zip(held, now).enumerated() {
         let misses = after.subtracting(before).count
         let hits = after.intersection(before).count
         #expect(misses == step.missedRows[s] && hits + misses == after.count)
-        #expect(choice.parameters.rows.owner == .perKeyValueHead || hits + misses == k)
+        #expect(choice.parameters.rows.holders == .perKeyValueHead || hits + misses == k)
         add(step.step, s, .hostToDevice, misses, .miss)
         if choice.parameters.reuse == .reloadAll && l > k + w {
           add(step.step, s, .hostToDevice, hits, .reload)
@@ -98,11 +98,11 @@ private func needs(_ selected: [[Int]], _ transfers: RowOwner) -> [Set<Int>] {
     let parameters = choice.parameters
     let r = parameters.rank
     let groups = parameters.codeSharing == .perKeyValueHead ? 2 : 4
-    let shared = parameters.rows.owner == .perKeyValueHead
+    let shared = parameters.rows.holders == .perKeyValueHead
     var most = Array(repeating: k, count: shared ? 2 : 4)  // rows per holder: they never shrink
     let sets = [run.firstSelected] + run.steps.map(\.selected)
     for (i, selected) in sets.enumerated() {
-      for (s, set) in needs(selected, parameters.rows.owner).enumerated() {
+      for (s, set) in needs(selected, parameters.rows.holders).enumerated() {
         most[s] = max(most[s], set.count)
       }
       // Rows of K and V: the ring and the most that was ever needed at once.

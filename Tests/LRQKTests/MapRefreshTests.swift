@@ -55,7 +55,7 @@ private let data = Synthetic<Double>(
 
   @Test
   func `its transfers are the keys that the host holds, once a key head`() throws {
-    for transfers in RowOwner.allCases {
+    for transfers in RowHolders.allCases {
       var parameters = try Parameters(.recommended, rank: 3, selected: 6, recent: 4)
       parameters.rows = RowSharing(transfers)
       parameters.codes = .linear(refresh: .every(5))

@@ -19,7 +19,7 @@ private func run(
   return try Run(all, parameters, prompt: 18, initial: initial)
 }
 
-private func singular(_ error: LRQKError?) -> (system: String, pivot: SingularSystem, place: Place)?
+private func singular(_ error: LRQKError?) -> (system: String, pivot: SingularSystem, place: Location)?
 {
   if case .singular(let system, let pivot, let place)? = error {
     (system, pivot, place)
@@ -37,7 +37,7 @@ private func singular(_ error: LRQKError?) -> (system: String, pivot: SingularSy
     let error = lrqkError { _ = try run([data.keys[0], zero]) { $0.solver = solver } }
     let found = try #require(singular(error), "\(String(describing: error))")
     #expect(found.system == "A_KᵀA_K")
-    #expect(found.place == Place(layer: 0, head: 1, step: 0))
+    #expect(found.place == Location(layer: 0, head: 1, step: 0))
     #expect(found.pivot.pivot == 0 && found.pivot.order == 3 && found.pivot.value == 0)
     #expect(error?.description.contains("lower the rank or add a ridge") == true)
   }
@@ -122,7 +122,7 @@ private func singular(_ error: LRQKError?) -> (system: String, pivot: SingularSy
         return
       }
       #expect(what == "k_hat" && before.isFinite && before > 0)
-      #expect(place == Place(layer: 0, head: 0, step: 1))
+      #expect(place == Location(layer: 0, head: 0, step: 1))
     }
   }
 

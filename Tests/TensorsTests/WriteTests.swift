@@ -83,7 +83,7 @@ import Testing
     #expect(texts.contains(try text("\(directory)/a")))
   }
 
-  @Test func `a lock has one owner, says which, and goes with it`() throws {
+  @Test func `a lock has one holder, says which, and goes with it`() throws {
     try withDirectory { directory in
       let path = "\(directory)/lock"
       // What a killed process left hinders no later one.

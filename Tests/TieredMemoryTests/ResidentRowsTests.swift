@@ -47,9 +47,9 @@ private struct Rows {
 
   /// Rows that have settled with the ring full and everything on the host.
   fileprivate static func settled(
-    _ data: Rows, _ owners: RowOwner, sets: [[Int]], _ tiers: inout Tiers
+    _ data: Rows, _ holders: RowHolders, sets: [[Int]], _ tiers: inout Tiers
   ) throws -> ResidentRows<Double> {
-    var rows = ResidentRows<Double>(data.shape, owners: owners, recent: recent)
+    var rows = ResidentRows<Double>(data.shape, holders: holders, recent: recent)
     for chunk in [0..<7, 7..<8, 8..<prompt] {
       let (keys, values) = data.prompt(chunk)
       try rows.extend(keys: keys, values: values, on: &tiers.device)
@@ -59,9 +59,9 @@ private struct Rows {
     return rows
   }
 
-  @Test(arguments: RowOwner.allCases, [1, 2, 3] as [UInt64])
+  @Test(arguments: RowHolders.allCases, [1, 2, 3] as [UInt64])
   func `attention, hits, misses and events agree with a plain recount`(
-    owners: RowOwner, seed: UInt64
+    holders: RowHolders, seed: UInt64
   ) throws {
     let shape = CacheShape(layer: 5, queryHeads: 4, keyValueHeads: 2, width: 6)
     let data = Rows(shape, tokens: 60, seed: seed)
@@ -71,8 +71,8 @@ private struct Rows {
       (0..<4).map { _ in numbers.ascending(numbers.below(6), below: limit) }
     }
     var chosen = sets(olderThan: Self.prompt - Self.recent)
-    var rows = try Self.settled(data, owners, sets: chosen, &tiers)
-    let share = owners == .perQueryHead ? 1 : 2
+    var rows = try Self.settled(data, holders, sets: chosen, &tiers)
+    let share = holders == .perQueryHead ? 1 : 2
     func union(_ sets: [[Int]]) -> [Set<Int>] {
       (0..<4 / share).map { s in Set(sets[s * share..<(s + 1) * share].joined()) }
     }
@@ -136,7 +136,7 @@ private struct Rows {
     let shape = CacheShape(queryHeads: 2, keyValueHeads: 2, width: 4, window: 5)
     let data = Rows(shape, tokens: 12, seed: 5)
     var tiers = Tiers()
-    var rows = ResidentRows<Double>(shape, owners: .perQueryHead, recent: 2)
+    var rows = ResidentRows<Double>(shape, holders: .perQueryHead, recent: 2)
     let (keys, values) = data.prompt(0..<9)
     try rows.extend(keys: keys, values: values, on: &tiers.device)
     for t in 9..<12 {
@@ -156,7 +156,7 @@ private struct Rows {
     let shape = CacheShape(queryHeads: 1, keyValueHeads: 1, width: 3)
     let data = Rows(shape, tokens: 8, seed: 6)
     var tiers = Tiers()
-    var rows = ResidentRows<Double>(shape, owners: .perQueryHead, recent: 3, room: 4)
+    var rows = ResidentRows<Double>(shape, holders: .perQueryHead, recent: 3, room: 4)
     let (keys, values) = data.prompt(0..<6)
     try rows.extend(keys: keys, values: values, on: &tiers.device)
     try rows.settle([[0, 1, 2, 3]], firstRecent: 4, offloaded: 4, tiers: &tiers)
@@ -248,7 +248,7 @@ private struct Rows {
 
 @Suite struct `Head sharing` {
   @Test(arguments: [(4, 2), (8, 2), (3, 3), (6, 1)])
-  func `owners cover the query heads in order, each of one key value head`(
+  func `holders cover the query heads in order, each of one key value head`(
     heads: (query: Int, keyValue: Int)
   ) {
     let shape = CacheShape(queryHeads: heads.query, keyValueHeads: heads.keyValue, width: 1)
@@ -257,13 +257,13 @@ private struct Rows {
       #expect(sharing.count == (isShared ? heads.keyValue : heads.query))
       #expect((0..<sharing.count).flatMap(sharing.queryHeads(of:)) == Array(0..<heads.query))
       for h in 0..<heads.query {
-        let s = sharing.owner(ofQueryHead: h)
+        let s = sharing.holder(ofQueryHead: h)
         #expect(sharing.queryHeads(of: s).contains(h))
         #expect(sharing.keyValueHead(of: s) == h / shape.groupSize)
         #expect(sharing.forQueryHeads(Array(0..<sharing.count))[h] == s)
       }
       for m in 0..<heads.keyValue {
-        let s = sharing.firstOwner(ofKeyValueHead: m)
+        let s = sharing.firstHolder(ofKeyValueHead: m)
         #expect(sharing.keyValueHead(of: s) == m)
         #expect(s == 0 || sharing.keyValueHead(of: s - 1) == m - 1)
       }

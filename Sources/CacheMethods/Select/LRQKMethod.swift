@@ -129,10 +129,10 @@ struct LRQKLayer: KeyValueCache {
 func lrqkBytes(_ p: Parameters, tokens l: Int, layer: LayerShape) -> CacheBytes {
   let (k, w, r, d) = (p.selected, p.recent, p.rank, layer.width)
   if p.phase(length: l) == .collecting { return CacheBytes(deviceRows: layer.keyValueHeads * l * layer.rowBytes) }
-  let isShared = p.rows.owner == .perKeyValueHead && layer.groupSize > 1
+  let isShared = p.rows.holders == .perKeyValueHead && layer.groupSize > 1
   let candidates = max(0, l - w - layer.visible(length: l).lowerBound)
   let needed = p.phase(length: l) == .dense || !isShared ? k : max(k, min(layer.groupSize * k, candidates))
-  let holders = p.rows.owner == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
+  let holders = p.rows.holders == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
   let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
   let room = l + CodeStore<Float>.growth
   var codes = groups * (room * r + 2 * r * d) * MemoryLayout<Float>.stride

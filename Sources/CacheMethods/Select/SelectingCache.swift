@@ -43,10 +43,10 @@ public struct SelectingCache<Selector: RowSelector>: KeyValueCache {
   private var rows: ResidentRows<Float>
 
   /// An empty cache with a ring of `recent` tokens.
-  public init(_ layer: LayerShape, recent: Int, owners: RowOwner, selector: Selector) {
+  public init(_ layer: LayerShape, recent: Int, holders: RowHolders, selector: Selector) {
     self.layer = layer
     self.selector = selector
-    rows = ResidentRows(layer.cacheShape, owners: owners, recent: recent)
+    rows = ResidentRows(layer.cacheShape, holders: holders, recent: recent)
   }
 
   /// Tokens so far.

@@ -28,7 +28,7 @@ public struct RowBudget: Sendable, Equatable {
   /// Recent tokens that every head attends to, w.
   public let recent: Int
   /// Who owns slots on the device.
-  public let owner: RowOwner
+  public let holders: RowHolders
 
   /// The options k, w and transfers.
   public static let optionList: [MethodOption] = [
@@ -43,12 +43,12 @@ public struct RowBudget: Sendable, Equatable {
   public init(_ given: MethodOptions) throws(MethodError) {
     selected = try given.integer("k", in: 1...Size.most) ?? 512
     recent = try given.integer("w", in: 1...Size.most) ?? 16
-    owner = try given.choice("transfers", of: RowOwner.self) ?? .perQueryHead
+    holders = try given.choice("transfers", of: RowHolders.self) ?? .perQueryHead
   }
 
   /// k, w and transfers, as they are written.
   public var options: [(name: String, value: String)] {
-    [("k", "\(selected)"), ("w", "\(recent)"), ("transfers", optionWord(owner.rawValue))]
+    [("k", "\(selected)"), ("w", "\(recent)"), ("transfers", optionWord(holders.rawValue))]
   }
 }
 
@@ -72,13 +72,13 @@ extension SelectingMethod {
   /// An empty cache.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
     SelectingCache(
-      layer, recent: budget.recent, owners: budget.owner, selector: try selector(for: layer))
+      layer, recent: budget.recent, holders: budget.holders, selector: try selector(for: layer))
   }
 
-  /// owners · (w + n) rows on the device, n = min(k, older tokens in sight) or the union of a group's
+  /// holders · (w + n) rows on the device, n = min(k, older tokens in sight) or the union of a group's
   /// sets; all rows on the host; the selector's bytes.
   public func bytes(tokens l: Int, layer: LayerShape) -> CacheBytes {
-    let sharing = layer.cacheShape.sharing(perKeyValueHead: budget.owner == .perKeyValueHead)
+    let sharing = layer.cacheShape.sharing(perKeyValueHead: budget.holders == .perKeyValueHead)
     let candidates = max(0, l - budget.recent - layer.visible(length: l).lowerBound)
     let most = min(sharing.size * budget.selected, candidates)
     return CacheBytes(

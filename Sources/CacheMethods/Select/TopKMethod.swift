@@ -1,9 +1,9 @@
 // Exact top-k: the best that any choice of k older tokens could be. An oracle, not a method to use.
 //
-// Kept:   w + k exact rows of every row owner on the device; K and V of every token on the host.
+// Kept:   w + k exact rows of every row holder on the device; K and V of every token on the host.
 // A step: as LRQKMethod.swift: ring-flush every w steps, misses; but no codes, because the k older
 //         tokens of each query head are those with the largest exact q · k.
-// Bytes:  owners · (w + n) · 2 d · 4 on the device, n = min(k, older tokens in sight), or the union of
+// Bytes:  holders · (w + n) · 2 d · 4 on the device, n = min(k, older tokens in sight), or the union of
 //         a group's sets; M · l · 2 d · 4 on the host (SelectingMethod.swift).
 //
 // What makes it an oracle: scoring reads every older key of the host, for nothing. No event stands

@@ -158,12 +158,12 @@ extension Parser {
   /// a, or a, b, or (a, b), c, or with `attributes` namespace.attribute.
   private mutating func target(attributes: Bool) throws(ChatTemplateError) -> Target {
     var targets = [try innerTarget()]
-    if attributes, case .name(let owner) = targets[0], take(.symbol(".")) {
+    if attributes, case .name(let holder) = targets[0], take(.symbol(".")) {
       let name = try expectName()
       if name.hasPrefix("_") {
         throw fault(.unsupported("the attribute \(excerpt(name)), which begins with _,"))
       }
-      return .attribute(owner, name)
+      return .attribute(holder, name)
     }
     let isTuple = token == .symbol(",")
     while take(.symbol(",")) {

@@ -13,17 +13,17 @@ extension Renderer {
     _ expression: Expression, in scope: Scope
   ) throws(ChatTemplateError) -> Value {
     switch expression.kind {
-    case .attribute(let owner, let name):
-      let owner = try value(of: owner, in: scope)
+    case .attribute(let holder, let name):
+      let holder = try value(of: holder, in: scope)
       line = expression.line
-      return try attribute(name, of: owner)
-    case .item(let owner, let item):
-      let owner = try value(of: owner, in: scope)
+      return try attribute(name, of: holder)
+    case .item(let holder, let item):
+      let holder = try value(of: holder, in: scope)
       let item = try value(of: item, in: scope)
       line = expression.line
-      return try self.item(item, of: owner)
-    case .slice(let owner, let from, let to, let step):
-      let owner = try value(of: owner, in: scope)
+      return try self.item(item, of: holder)
+    case .slice(let holder, let from, let to, let step):
+      let holder = try value(of: holder, in: scope)
       var bounds: [Value] = []
       for part in [from, to, step] {
         bounds.append(
@@ -32,46 +32,46 @@ extension Renderer {
           } ?? .none)
       }
       line = expression.line
-      return try slice(owner, bounds)
+      return try slice(holder, bounds)
     case .call: return try value(of: expression, caller: nil, in: scope)
     default: preconditionFailure("not an access")
     }
   }
 
   func attribute(
-    _ name: String, of owner: Value
+    _ name: String, of holder: Value
   ) throws(ChatTemplateError) -> Value {
     // Python's own attributes; what else begins with _ can only be a key.
     if name.hasPrefix("__") {
       throw fault(.unsupported("the attribute \(excerpt(name)), which begins with __,"))
     }
-    let missing = Value.undefined("\(owner.typeName) has no attribute '\(name)'")
-    switch owner {
+    let missing = Value.undefined("\(holder.typeName) has no attribute '\(name)'")
+    switch holder {
     case .undefined(let why): throw fault(.evaluation(why))
     case .mapping(let mapping):
-      if PythonMethods.mapping.contains(name) { throw uncalled(name, owner) }
+      if PythonMethods.mapping.contains(name) { throw uncalled(name, holder) }
       return try place(of: .text(name), in: mapping).map { mapping.values[$0] } ?? missing
     case .namespace(let namespace): return namespace.attributes[name] ?? missing
     case .loop(let round): return try attribute(name, of: round)
     case .text:
-      if PythonMethods.text.contains(name) { throw uncalled(name, owner) }
+      if PythonMethods.text.contains(name) { throw uncalled(name, holder) }
     case .markup:
       if PythonMethods.text.contains(name) || PythonMethods.markup.contains(name) {
-        throw uncalled(name, owner)
+        throw uncalled(name, holder)
       }
     case .list(let list) where list.kind == .list || list.kind == .tuple:
       if (list.kind == .tuple ? PythonMethods.tuple : PythonMethods.list).contains(name) {
-        throw uncalled(name, owner)
+        throw uncalled(name, holder)
       }
     case .integer, .number, .bool, .macro, .function, .iterator, .list:
-      throw fault(.unsupported("an attribute of \(owner.typeName)"))
+      throw fault(.unsupported("an attribute of \(holder.typeName)"))
     case .none: break
     }
     return missing
   }
 
-  private func uncalled(_ name: String, _ owner: Value) -> ChatTemplateError {
-    fault(.unsupported("the method '\(name)' of \(owner.typeName) without a call"))
+  private func uncalled(_ name: String, _ holder: Value) -> ChatTemplateError {
+    fault(.unsupported("the method '\(name)' of \(holder.typeName) without a call"))
   }
 
   private func attribute(
@@ -98,16 +98,16 @@ extension Renderer {
   }
 
   func item(
-    _ item: Value, of owner: Value
+    _ item: Value, of holder: Value
   ) throws(ChatTemplateError) -> Value {
-    switch (owner, item) {
+    switch (holder, item) {
     case (.undefined(let why), _): throw fault(.evaluation(why))
     // What cannot be a key or a place has no item.
     case (_, .undefined), (.mapping, .list), (.mapping, .mapping): break
     case (.mapping(let mapping), _):
       if let place = try place(of: item, in: mapping) { return mapping.values[place] }
       guard let key = item.text else { return .undefined("a dict has no such key") }
-      if PythonMethods.mapping.contains(key) { throw uncalled(key, owner) }
+      if PythonMethods.mapping.contains(key) { throw uncalled(key, holder) }
       return .undefined("a dict has no key \(excerpt(key))")
     case (.list(let list), _) where list.kind.isSequence:
       if let index = item.integer {
@@ -124,20 +124,20 @@ extension Renderer {
           return .undefined("a str of \(count) has no item \(index)")
         }
         return .str(
-          String(text.unicodeScalars.dropFirst(place).prefix(1)), isMarkup: owner.isMarkup)
+          String(text.unicodeScalars.dropFirst(place).prefix(1)), isMarkup: holder.isMarkup)
       }
     default: break
     }
     if let name = item.text, name.utf8.allSatisfy({ $0 < 0x80 }) {
-      return try attribute(name, of: owner)
+      return try attribute(name, of: holder)
     }
-    return .undefined("\(owner.typeName) has no such item")
+    return .undefined("\(holder.typeName) has no such item")
   }
 
   /// Python's slice: bounds beyond the ends are moved to the ends, a negative one counts from the
   /// end, a negative step walks backwards.
   private func slice(
-    _ owner: Value, _ bounds: [Value]
+    _ holder: Value, _ bounds: [Value]
   ) throws(ChatTemplateError) -> Value {
     var numbers: [Int?] = []
     for bound in bounds {
@@ -151,7 +151,7 @@ extension Renderer {
     }
     let step = numbers[2] ?? 1
     if step == 0 { throw fault(.evaluation("the step of a slice is zero")) }
-    switch owner {
+    switch holder {
     case .list(let list) where list.kind.isSequence:
       let places = slicePlaces(count: list.items.count, numbers[0], numbers[1], step)
       try charge(list.items.count)
@@ -163,9 +163,9 @@ extension Renderer {
       for place in slicePlaces(count: scalars.count, numbers[0], numbers[1], step) {
         part.unicodeScalars.append(scalars[place])
       }
-      return .str(part, isMarkup: owner.isMarkup)
+      return .str(part, isMarkup: holder.isMarkup)
     case .undefined(let why): throw fault(.evaluation(why))
-    default: throw fault(.evaluation("\(owner.typeName) cannot be sliced"))
+    default: throw fault(.evaluation("\(holder.typeName) cannot be sliced"))
     }
   }
 

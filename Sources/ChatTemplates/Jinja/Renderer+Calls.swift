@@ -15,13 +15,13 @@ extension Renderer {
       preconditionFailure("not a call")
     }
     let function: Value
-    if case .attribute(let owner, let name) = callee.kind {
-      let owner = try value(of: owner, in: scope)
+    if case .attribute(let holder, let name) = callee.kind {
+      let holder = try value(of: holder, in: scope)
       line = call.line
-      if let result = try result(ofMethod: name, of: owner, arguments, caller, in: scope) {
+      if let result = try result(ofMethod: name, of: holder, arguments, caller, in: scope) {
         return result
       }
-      function = try attribute(name, of: owner)
+      function = try attribute(name, of: holder)
     } else {
       function = try value(of: callee, in: scope)
     }
@@ -39,10 +39,10 @@ extension Renderer {
   /// What the method `name` of Python's types gives; nil where no method has that name: it may
   /// be a key or an attribute with a macro.
   private func result(
-    ofMethod name: String, of owner: Value, _ arguments: CallArguments,
+    ofMethod name: String, of holder: Value, _ arguments: CallArguments,
     _ caller: MacroClosure?, in scope: Scope
   ) throws(ChatTemplateError) -> Value? {
-    switch owner {
+    switch holder {
     case .namespace: return nil
     case .mapping where !PythonMethods.mapping.contains(name): return nil
     case .text where !PythonMethods.text.contains(name): return nil
@@ -57,9 +57,9 @@ extension Renderer {
     var given = try self.arguments(arguments, in: scope)
     given.caller = caller
     line = callLine
-    switch owner {
+    switch holder {
     case .text(let text), .markup(let text):
-      return try call(name, of: text, isMarkup: owner.isMarkup, given)
+      return try call(name, of: text, isMarkup: holder.isMarkup, given)
     case .mapping(let mapping): return try call(name, of: mapping, given)
     case .list(let list) where list.kind == .list || list.kind == .tuple:
       return try call(name, of: list, given)
@@ -68,7 +68,7 @@ extension Renderer {
         throw fault(.evaluation("loop.cycle takes one value or more"))
       }
       return given.positional[round.index % given.positional.count]
-    default: throw fault(.unsupported("the method '\(name)' of \(owner.typeName)"))
+    default: throw fault(.unsupported("the method '\(name)' of \(holder.typeName)"))
     }
   }
 }

@@ -130,7 +130,7 @@ package struct Reordered<Format: StoredFormat>: KernelNumber {
 
   private static func appended(_ sum: inout Reordered, _ next: Reordered, sign: Float) {
     var terms = sum.terms
-    sum.content = .number(0)  // so that the list has one owner and grows in place
+    sum.content = .number(0)  // so that the list has one holder and grows in place
     switch next.content {
     case .number(let a): terms.append(Term(sign * a))
     case .product(let a, let b): terms.append(Term(sign * a, times: b))

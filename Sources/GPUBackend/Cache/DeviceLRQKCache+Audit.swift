@@ -13,8 +13,8 @@
 
   /// A row of the device that is not what it should be.
   package struct StaleRow: Sendable, Equatable, CustomStringConvertible {
-    /// The row owner.
-    package let owner: Int
+    /// The row holder.
+    package let holder: Int
     /// The slot where the row lies.
     package let slot: Int
     /// The token whose row should lie there.
@@ -22,7 +22,7 @@
 
     /// The fault in one line.
     package var description: String {
-      "row owner \(owner), slot \(slot): not the row of token \(token)"
+      "holder \(holder), slot \(slot): not the row of token \(token)"
     }
   }
 
@@ -47,7 +47,7 @@
 
     /// Every selected row on the device beside the host's row of that token, bit for bit.
     ///
-    /// In owner and slot order; empty if all are equal. Rows of the ring belong to the newest
+    /// In holder and slot order; empty if all are equal. Rows of the ring belong to the newest
     /// tokens, which the host may not have yet. Those that it has are compared too.
     package func staleRows() throws -> [StaleRow] {
       let tokens = try context.download(rows.residents, nil, .control(.audit))
@@ -55,8 +55,8 @@
       let V = try context.download(rows.values, nil, .control(.audit))
       var stale: [StaleRow] = []
       let (slots, width, ring) = (rows.slots, shape.width, rows.ring)
-      for s in 0..<rows.owners.count {
-        let host = rows.hosts[rows.owners.keyValueHead(of: s)]
+      for s in 0..<rows.holders.count {
+        let host = rows.hosts[rows.holders.keyValueHead(of: s)]
         var there = (parameters.recent..<slots).map { ($0, Int(tokens[s * slots + $0])) }
         there += ring.tokens.map { (ring.slot(of: $0), $0) }
         for (slot, token) in there.sorted(by: { $0.0 < $1.0 })
@@ -65,7 +65,7 @@
           let same =
             K[row].elementsEqual(host.keyRow(token)) { $0.bitPattern == $1.bitPattern }
             && V[row].elementsEqual(host.valueRow(token)) { $0.bitPattern == $1.bitPattern }
-          if !same { stale.append(StaleRow(owner: s, slot: slot, token: token)) }
+          if !same { stale.append(StaleRow(holder: s, slot: slot, token: token)) }
         }
       }
       return stale

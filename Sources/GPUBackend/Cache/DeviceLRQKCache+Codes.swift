@@ -86,7 +86,7 @@
       try rows.placeSlots(of: chosen, ring: recent)
       try context.launch(
         .attentionScores, items: count, rows: shape.queryHeads, .of(rows.keys),
-        .int(rows.slots), .int(shape.width), .int(rows.owners.size), .of(work.queries),
+        .int(rows.slots), .int(shape.width), .int(rows.holders.size), .of(work.queries),
         .of(rows.slotsAttended), .int(count), .float(1), .of(rows.weights), .int(rows.attendedStride))
       try context.launch(
         .omegaProducts, items: rank * rank + rank, rows: shape.queryHeads, .of(codes), .int(room),

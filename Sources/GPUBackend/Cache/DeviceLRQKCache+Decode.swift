@@ -70,7 +70,7 @@
       let nans = try context.download(work.nans, nil, .control(.selection))
       if parameters.breakdown == .stop, let h = nans.firstIndex(where: { $0 >= 0 }) {
         throw LRQKError.overflow(
-          what: "a proxy score", largestBefore: largestCodes[coders.owner(ofQueryHead: h)],
+          what: "a proxy score", largestBefore: largestCodes[coders.holder(ofQueryHead: h)],
           place(h))
       }
       return try context.download(work.gaps, nil, .control(.selection)).map { Double($0) }
@@ -95,7 +95,7 @@
           throw LRQKError.nonFiniteInput(
             tensor: name, token: length, column: index % width,
             value: "\(tensor.elements[index])",
-            Place(layer: shape.layer, head: index / width, step: step + 1))
+            Location(layer: shape.layer, head: index / width, step: step + 1))
         }
       }
     }

@@ -93,7 +93,7 @@
         state.selected.flatMap { $0.map { Int32($0) } }, .control(.state))
       work = try Workspace(context, shape, groups: coders.count, room: room, parameters)
       rows = try DeviceResidentRows(
-        shape, owners: parameters.rows.owner, recent: w, selected: k, length: l, room: room,
+        shape, holders: parameters.rows.holders, recent: w, selected: k, length: l, room: room,
         on: context)
       let fits = parameters.phase(length: l) == .dense
       try rows.settle(
@@ -102,7 +102,7 @@
     }
 
     /// Where head or group `head` is now, for messages.
-    func place(_ head: Int) -> Place { Place(layer: shape.layer, head: head, step: step) }
+    func place(_ head: Int) -> Location { Location(layer: shape.layer, head: head, step: step) }
   }
 
 #endif

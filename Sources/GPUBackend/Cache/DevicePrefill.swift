@@ -175,7 +175,7 @@
     let marks = try context.download(nans, nil, .control(.selection))
     if parameters.breakdown == .stop, let h = marks.firstIndex(where: { $0 >= 0 }) {
       throw LRQKError.overflow(
-        what: "a proxy score", largestBefore: 0, Place(layer: layer, head: h, step: 0))
+        what: "a proxy score", largestBefore: 0, Location(layer: layer, head: h, step: 0))
     }
     let tokens = try context.download(chosen, nil, .control(.state))
     return (0..<H).map { h in tokens[h * k..<(h + 1) * k].map { Int($0) } }
@@ -277,7 +277,7 @@
       for g in 0..<groups {
         let found = try LRQK.spectralMaps(
           queryGram: gram(G_Q, g, rows: G * l), keyGram: gram(G_K, g * M / groups, rows: l),
-          rank: rank, Place(layer: layer, head: g, step: 0))
+          rank: rank, Location(layer: layer, head: g, step: 0))
         maps.queries += found.queries.transposed().elements
         maps.keys += found.keys.transposed().elements
       }

@@ -47,7 +47,7 @@
     /// The layer's heads and the width of its rows.
     let shape: CacheShape
     /// Who owns slots on the device.
-    let owners: HeadSharing
+    let holders: HeadSharing
     /// How many tokens each query head selects, k.
     let selected: Int
     /// Tokens so far, l.
@@ -60,20 +60,20 @@
     private(set) var ring: RecentRing
 
     // On the device.
-    /// K and V, (owners, slots, d).
+    /// K and V, (holders, slots, d).
     let keys: DeviceArray<Float>
     let values: DeviceArray<Float>
-    /// The token of each slot, (owners, slots); -1: free.
+    /// The token of each slot, (holders, slots); -1: free.
     let residents: DeviceArray<Int32>
-    /// By owner: needed tokens and their slots, (owners, most), and how many.
+    /// By holder: needed tokens and their slots, (holders, most), and how many.
     private let needed: DeviceArray<Int32>
     private let places: DeviceArray<Int32>
     private let counts: DeviceArray<Int32>
-    /// By owner: missed tokens and the slots that they get, and how many.
+    /// By holder: missed tokens and the slots that they get, and how many.
     private let missed: DeviceArray<Int32>
     private let missedSlots: DeviceArray<Int32>
     private let misses: DeviceArray<Int32>
-    /// Which tokens are needed, (owners, room): all 0 between two calls.
+    /// Which tokens are needed, (holders, room): all 0 between two calls.
     private var marks: DeviceArray<Int32>
     private var room: Int
     /// Rows on their way between host and slots: 2 d numbers each.
@@ -83,9 +83,9 @@
     let weights: DeviceArray<Float>
     private let output: DeviceArray<Float>
 
-    /// Most rows that an owner ever needs at once, without the ring.
-    var most: Int { owners.size * selected }
-    /// Slots of an owner: the ring's, then those of selected rows.
+    /// Most rows that an holder ever needs at once, without the ring.
+    var most: Int { holders.size * selected }
+    /// Slots of an holder: the ring's, then those of selected rows.
     var slots: Int { ring.capacity + most }
     /// Slots that a head attends to at most, k + w.
     var attendedStride: Int { selected + ring.capacity }
@@ -94,19 +94,19 @@
     ///
     /// `room` tokens have marks; `grow` makes it more.
     init(
-      _ shape: CacheShape, owners: RowOwner, recent: Int, selected: Int, length: Int, room: Int,
+      _ shape: CacheShape, holders: RowHolders, recent: Int, selected: Int, length: Int, room: Int,
       on context: GPUContext
     ) throws {
       self.context = context
       self.shape = shape
-      self.owners = shape.sharing(perKeyValueHead: owners == .perKeyValueHead)
+      self.holders = shape.sharing(perKeyValueHead: holders == .perKeyValueHead)
       self.selected = selected
       self.length = length
       self.room = room
       hosts = Array(repeating: HostStore(width: shape.width), count: shape.keyValueHeads)
       ring = RecentRing(capacity: recent, holding: 0..<0)
-      let (n, H, d) = (self.owners.count, shape.queryHeads, shape.width)
-      let most = self.owners.size * selected
+      let (n, H, d) = (self.holders.count, shape.queryHeads, shape.width)
+      let most = self.holders.size * selected
       let slots = recent + most
       keys = try context.array(n * slots * d)
       values = try context.array(n * slots * d)
@@ -134,7 +134,7 @@
     /// Marks for `room` tokens.
     func grow(room: Int) throws {
       self.room = room
-      marks = try context.array(owners.count * room)
+      marks = try context.array(holders.count * room)
       try clearMarks()
     }
 
@@ -177,8 +177,8 @@
       try store(
         try context.download(staging, nil, copy(head: m, rows: offloaded, .promptOffload)), in: m)
 
-      let first = owners.firstOwner(ofKeyValueHead: m)
-      for s in first..<first + owners.count / shape.keyValueHeads {
+      let first = holders.firstHolder(ofKeyValueHead: m)
+      for s in first..<first + holders.count / shape.keyValueHeads {
         try context.launch(
           .placePromptRows, items: most * d, .of(promptKeys), .of(promptValues), .of(missed),
           .of(missedSlots), .of(misses), .int(d), .int(most), .int(s), .int(slots), .of(keys),
@@ -208,8 +208,8 @@
       let slot = ring.append(length)
       length += 1
       try context.launch(
-        .appendRows, items: shape.width, rows: owners.count, .of(newKeys), .of(newValues),
-        .int(shape.width), .int(owners.count / shape.keyValueHeads), .int(slot), .int(slots),
+        .appendRows, items: shape.width, rows: holders.count, .of(newKeys), .of(newValues),
+        .int(shape.width), .int(holders.count / shape.keyValueHeads), .int(slot), .int(slots),
         .of(keys), .of(values))
       try flushIfDue()
     }
@@ -221,7 +221,7 @@
       for m in 0..<shape.keyValueHeads {
         try context.launch(
           .collectRing, items: tokens.count * shape.width, .of(keys), .of(values), .int(slots),
-          .int(owners.firstOwner(ofKeyValueHead: m)), .int(ring.slot(of: oldest)),
+          .int(holders.firstHolder(ofKeyValueHead: m)), .int(ring.slot(of: oldest)),
           .int(tokens.count), .int(ring.capacity), .int(shape.width), .of(staging))
         try store(
           try context.download(
@@ -231,16 +231,16 @@
       }
     }
 
-    /// Makes the tokens `sets`, (H, k) on the device, resident: one copy for each owner's missed rows.
+    /// Makes the tokens `sets`, (H, k) on the device, resident: one copy for each holder's missed rows.
     func bring(_ sets: DeviceArray<Int32>) throws -> BroughtRows {
       try plan(sets)
       let needed = try context.download(counts, nil, .control(.plan)).map { Int($0) }
       let missedCounts = try context.download(misses, nil, .control(.plan)).map { Int($0) }
-      for s in 0..<owners.count where missedCounts[s] > 0 {
+      for s in 0..<holders.count where missedCounts[s] > 0 {
         let tokens = try context.download(
           missed, s * most..<s * most + missedCounts[s], .control(.plan))
         try context.upload(
-          try gathered(tokens, from: hosts[owners.keyValueHead(of: s)]), to: staging,
+          try gathered(tokens, from: hosts[holders.keyValueHead(of: s)]), to: staging,
           copy(head: s, rows: tokens.count, .miss))
         try context.launch(
           .scatterRows, items: tokens.count * shape.width, .of(staging), .int(tokens.count),
@@ -251,13 +251,13 @@
         hits: zip(needed, missedCounts).map { $0 - $1 }, misses: missedCounts)
     }
 
-    /// Who is needed, who is there, who is missed: for every owner at once.
+    /// Who is needed, who is there, who is missed: for every holder at once.
     private func plan(_ sets: DeviceArray<Int32>) throws {
       try context.launch(
-        .neededTokens, groups: owners.count, .of(sets), .int(selected), .int(owners.size),
+        .neededTokens, groups: holders.count, .of(sets), .int(selected), .int(holders.size),
         .of(marks), .int(room), .of(needed), .of(counts))
       try context.launch(
-        .planResidency, groups: owners.count, .of(residents), .int(slots), .int(ring.capacity),
+        .planResidency, groups: holders.count, .of(residents), .int(slots), .int(ring.capacity),
         .of(needed), .of(counts), .int(most), .of(places), .of(missed), .of(missedSlots),
         .of(misses))
     }
@@ -284,7 +284,7 @@
       try placeSlots(of: sets, ring: ring.tokens)
       try context.launchAttention(
         queries: queries, keys: keys, values: values, slots: slots, width: shape.width,
-        share: owners.size, attended: slotsAttended, count: selected + ring.tokens.count,
+        share: holders.size, attended: slotsAttended, count: selected + ring.tokens.count,
         stride: attendedStride, heads: shape.queryHeads, weights: weights, output: output)
       return Tensor(
         shape: [shape.queryHeads, shape.width],
@@ -295,7 +295,7 @@
     func placeSlots(of sets: DeviceArray<Int32>, ring recent: Range<Int>) throws {
       try context.launch(
         .attendedSlots, items: selected + recent.count, rows: shape.queryHeads, .of(sets),
-        .int(selected), .int(owners.size), .of(needed), .of(counts), .int(most), .of(places),
+        .int(selected), .int(holders.size), .of(needed), .of(counts), .int(most), .of(places),
         .int(recent.first.map { ring.slot(of: $0) } ?? 0), .int(recent.count),
         .int(ring.capacity), .of(slotsAttended), .int(attendedStride))
     }

@@ -126,7 +126,7 @@
           SingularSystem(
             pivot: Int(status[4 * g + 2]),
             value: Double(Float(bitPattern: UInt32(bitPattern: status[4 * g + 3]))), order: rank),
-          Place(layer: layer, head: g, step: 0))
+          Location(layer: layer, head: g, step: 0))
       }
     }
 

@@ -100,7 +100,7 @@
           SingularSystem(
             pivot: Int(status[4 * g + 2]),
             value: Double(Float(bitPattern: UInt32(bitPattern: status[4 * g + 3]))), order: order),
-          Place(layer: 0, head: g, step: 0))
+          Location(layer: 0, head: g, step: 0))
       }
       return (0..<status.count / 4).contains { status[4 * $0] != 0 }
     }

@@ -106,7 +106,7 @@ struct GroupState<E: Scalar>: Sendable {
   }
 
   /// Appends k_hat as the new row of A_K; NaN and infinity throw, unless a breakdown is to proceed.
-  mutating func append(_ k_hat: [E], _ breakdown: Breakdown, _ place: Place) throws(LRQKError) {
+  mutating func append(_ k_hat: [E], _ breakdown: Breakdown, _ place: Location) throws(LRQKError) {
     if !k_hat.allSatisfy(\.isFinite) {
       if breakdown == .stop {
         throw .overflow(what: "k_hat", largestBefore: largestCode, place)
@@ -136,7 +136,7 @@ struct GroupState<E: Scalar>: Sendable {
   /// `keys` are all tokens' exact keys, (l, d): most of them had to come from the host for this. The
   /// group has `queryHeads` queries a token.
   mutating func refresh(
-    keys: Tensor<E>, queryHeads: Int, _ parameters: Parameters, _ place: Place
+    keys: Tensor<E>, queryHeads: Int, _ parameters: Parameters, _ place: Location
   ) throws(LRQKError) {
     guard case .maps(var maps, let grams?) = coder else { return }
     let sums = grams.tensors

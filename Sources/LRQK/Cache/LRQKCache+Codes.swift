@@ -102,7 +102,7 @@ extension LRQKCache {
     try updateConcurrently(&groups) { g, group in
       group.updateBases(choices.basisUpdate, query: queries[g], key: keys[g], codes: solved[g])
       try group.append(
-        solved[g].keyCode.elements, parameters.breakdown, Place(layer: layer, head: g, step: step))
+        solved[g].keyCode.elements, parameters.breakdown, Location(layer: layer, head: g, step: step))
       let scope = TraceScope(trace, "step\(step)/head\(g)")
       scope("q_hat", solved[g].queryCodes)
       scope("k_hat", solved[g].keyCode)
@@ -122,7 +122,7 @@ extension LRQKCache {
     let exact = rows.exactScores(q, ofQueryHead: h, older: selected[h], recent: recent)
     let omega = selected[h] + recent
     let product = SelectedProducts(
-      codes: groups[coders.owner(ofQueryHead: h)].codes.rows(omega),
+      codes: groups[coders.holder(ofQueryHead: h)].codes.rows(omega),
       exactScores: Tensor(shape: [1, exact.count], elements: exact))
     let scope = TraceScope(trace, "step\(step)/head\(h)")
     scope("omega", tokens: omega)

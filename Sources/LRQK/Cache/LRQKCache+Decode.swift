@@ -59,7 +59,7 @@ extension LRQKCache {
     case .sparse:
       let candidates = parameters.candidates.count(oldestRecent: rows.ring.tokens.lowerBound)
       let choices = try mapConcurrently(shape.queryHeads) { h in
-        let q_hat = codes.queries[coders.owner(ofQueryHead: h)].row(h % coders.size)
+        let q_hat = codes.queries[coders.holder(ofQueryHead: h)].row(h % coders.size)
         let choice = try choose(h, q_hat, candidates: candidates)
         let scope = TraceScope(trace, "step\(step)/head\(h)")
         scope("scores", row: choice.scores)
@@ -85,7 +85,7 @@ extension LRQKCache {
     try updateConcurrently(&groups) { g, group in
       try group.refresh(
         keys: brought.keys[coders.keyValueHead(of: g)], queryHeads: coders.size, parameters,
-        Place(layer: layer, head: g, step: step))
+        Location(layer: layer, head: g, step: step))
     }
     rows.release(brought, on: &tiers.device)
   }
@@ -103,7 +103,7 @@ extension LRQKCache {
         throw .nonFiniteInput(
           tensor: name, token: length, column: index % width,
           value: "\(tensor.elements[index])",
-          Place(layer: shape.layer, head: index / width, step: step + 1))
+          Location(layer: shape.layer, head: index / width, step: step + 1))
       }
     }
   }
@@ -121,11 +121,11 @@ public struct DecodeStep<E: Scalar>: Sendable {
   public let chosen: [[Int]]
   /// Tokens that each query head attended to, ascending: selected and recent ones, or all in sight.
   public let attended: [[Int]]
-  /// Selected rows that lay on the device, by row owner; 0 while collecting.
+  /// Selected rows that lay on the device, by row holder; 0 while collecting.
   ///
   /// Without reuse they are copied from the host all the same once attention is sparse.
   public let hitRows: [Int]
-  /// Rows copied from the host because they were not on the device, by row owner.
+  /// Rows copied from the host because they were not on the device, by row holder.
   public let missedRows: [Int]
   /// Score gap at the cut, by query head; infinity where nothing was chosen.
   public let gaps: [Double]

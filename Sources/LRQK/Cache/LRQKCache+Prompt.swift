@@ -83,7 +83,7 @@ extension LRQKCache {
     _ codes: [PromptCodes<E>], candidates: Int, _ trace: Trace?
   ) throws -> [[Int]] {
     try (0..<shape.queryHeads).map { h in
-      let newest = codes[coders.owner(ofQueryHead: h)].newestQueryCodes
+      let newest = codes[coders.holder(ofQueryHead: h)].newestQueryCodes
       let choice = try choose(h, newest.row(h % coders.size), candidates: candidates)
       let scope = TraceScope(trace, "prefill/head\(h)")
       scope("scores", row: choice.scores)

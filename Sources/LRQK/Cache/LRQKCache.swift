@@ -70,7 +70,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
       layer: layer, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: width,
       window: window)
     rows = ResidentRows(
-      shape, owners: parameters.rows.owner, recent: parameters.recent, room: parameters.selected)
+      shape, holders: parameters.rows.holders, recent: parameters.recent, room: parameters.selected)
     coders = shape.sharing(perKeyValueHead: parameters.codeSharing == .perKeyValueHead)
     factorizer = try PromptFactorizer(
       keyHeads: (0..<coders.count).map(coders.keyValueHead(of:)), groupSize: coders.size,
@@ -109,13 +109,13 @@ public struct LRQKCache<E: Scalar>: Sendable {
   public var largestCodes: [Double] { groups.map(\.largestCode) }
 
   /// Where head or group `head` is now, for messages.
-  func place(_ head: Int) -> Place { Place(layer: shape.layer, head: head, step: step) }
+  func place(_ head: Int) -> Location { Location(layer: shape.layer, head: head, step: step) }
 
   /// The best k candidates of query head `h`, with the scores of all of them.
   func choose(
     _ h: Int, _ q_hat: [E], candidates: Int
   ) throws -> (selection: Selection, scores: [E]) {
-    let group = groups[coders.owner(ofQueryHead: h)]
+    let group = groups[coders.holder(ofQueryHead: h)]
     do {
       return try LRQK.select(
         q_hat, from: group.codes, first: rows.visible.lowerBound, candidates: candidates,

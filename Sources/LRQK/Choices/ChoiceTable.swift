@@ -147,14 +147,14 @@ extension Choice {
       "transfers", "who holds and moves rows: per-query-head, per-key-value-head", parts: .all,
       decides: true,
       read: { holders, p in
-        if p.rows.owner != holders { p.rows = RowSharing(holders) }
-      }, write: { $0.rows.owner }),
+        if p.rows.holders != holders { p.rows = RowSharing(holders) }
+      }, write: { $0.rows.holders }),
     .word(
       "support",
       "selected rows a head attends to: own, group (with transfers per-key-value-head)",
       parts: .all,
       read: { (attended: Attended, p) in
-        if p.rows.owner == .perKeyValueHead {
+        if p.rows.holders == .perKeyValueHead {
           p.rows = .perKeyValueHead(attended: attended)
         } else if attended == .group {
           throw LRQKError.parameter(

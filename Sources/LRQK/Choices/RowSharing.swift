@@ -3,7 +3,7 @@
 // In:  names.
 // Out: the choices that the cache reads at every step (stages 6 to 8).
 //
-// A row owner is one query head, or one key/value head for all query heads of its group: it has slots
+// A row holder is one query head, or one key/value head for all query heads of its group: it has slots
 // on the device, and it moves the rows that are missing there (TieredMemory's HeadSharing.swift).
 
 public import TieredMemory
@@ -23,13 +23,13 @@ public enum RowSharing: Sendable, Equatable {
   /// The heads of a group share rows: a row that several want is held and moved once (ours).
   case perKeyValueHead(attended: Attended)
 
-  /// Rows of `owner`; a head attends to its own.
-  public init(_ owner: RowOwner) {
-    self = owner == .perQueryHead ? .perQueryHead : .perKeyValueHead(attended: .own)
+  /// Rows of `holders`; a head attends to its own.
+  public init(_ holders: RowHolders) {
+    self = holders == .perQueryHead ? .perQueryHead : .perKeyValueHead(attended: .own)
   }
 
   /// Who owns slots on the device.
-  public var owner: RowOwner {
+  public var holders: RowHolders {
     self == .perQueryHead ? .perQueryHead : .perKeyValueHead
   }
 

@@ -14,7 +14,7 @@ func requireShape<E>(
 
 /// Throws for the first NaN or infinity of a (token, column) matrix.
 func requireFinite<E: Scalar>(
-  _ tensor: Tensor<E>, _ name: String, _ firstToken: Int, _ place: Place
+  _ tensor: Tensor<E>, _ name: String, _ firstToken: Int, _ place: Location
 ) throws(LRQKError) {
   guard let index = tensor.firstNonFinite else { return }
   throw .nonFiniteInput(
@@ -24,7 +24,7 @@ func requireFinite<E: Scalar>(
 
 /// Solves S X = B and names the place when S is singular.
 func solve<E: Scalar>(
-  _ system: String, _ s: Tensor<E>, _ b: Tensor<E>, _ rule: SolveRule, _ place: Place
+  _ system: String, _ s: Tensor<E>, _ b: Tensor<E>, _ rule: SolveRule, _ place: Location
 ) throws(LRQKError) -> SymmetricSolution<E> {
   do {
     return try solveSymmetric(s, b, rule)

@@ -3,7 +3,7 @@
 public import Tensors
 
 /// Where in the computation something was seen.
-public struct Place: Sendable, Equatable, CustomStringConvertible {
+public struct Location: Sendable, Equatable, CustomStringConvertible {
   /// Layer, from 0.
   public var layer: Int
   /// Query head, or key/value head where codes are shared, from 0.
@@ -29,15 +29,15 @@ public enum LRQKError: Error, Equatable, CustomStringConvertible {
   /// A tensor of the wrong shape.
   case shape(ShapeError)
   /// NaN or infinity in the input.
-  case nonFiniteInput(tensor: String, token: Int, column: Int, value: String, Place)
+  case nonFiniteInput(tensor: String, token: Int, column: Int, value: String, Location)
   /// Fewer tokens than the rank: the Gram matrices are singular whatever the data.
   case promptTooShort(tokens: Int, rank: Int)
   /// A Gram matrix without full rank (zero rows, repeated columns, r above the rank of the data).
-  case singular(system: String, SingularSystem, Place)
+  case singular(system: String, SingularSystem, Location)
   /// Codes that grew beyond what the precision holds (the released update over long answers).
-  case overflow(what: String, largestBefore: Double, Place)
+  case overflow(what: String, largestBefore: Double, Location)
   /// An eigenvalue or singular value computation that failed.
-  case decomposition(DecompositionError, Place)
+  case decomposition(DecompositionError, Location)
 
   /// One line: what, where, what to do.
   public var description: String {

@@ -53,7 +53,7 @@ public func rowwiseSweep<E: Scalar>(
     queries: RowwiseSide(data: queries, codes: start.queries, arithmetic: arithmetic),
     keys: RowwiseSide(data: keys, codes: start.keys, arithmetic: arithmetic))
   let factors = try sides.sweep(
-    weights: weights, order: order, rule, Place(layer: 0, head: 0, step: 0),
+    weights: weights, order: order, rule, Location(layer: 0, head: 0, step: 0),
     TraceScope(nil, ""))
   return OneSweep(sides, factors, codes: (sides.queries.codes, sides.keys.codes))
 }
@@ -74,7 +74,7 @@ public func gramSweep(
     queries: GramSide(queryGram, rows: 1, map: queryMap),
     keys: GramSide(keyGram, rows: 1, map: keyMap))
   let factors = try sides.sweep(
-    weights: weights, order: order, rule, Place(layer: 0, head: 0, step: 0),
+    weights: weights, order: order, rule, Location(layer: 0, head: 0, step: 0),
     TraceScope(nil, ""))
   return OneSweep(sides, factors, codes: nil)
 }
@@ -118,7 +118,7 @@ public func decodeCodes<E: Scalar>(
   var solvers = [
     try DecodeSolver(
       query: q, key: k, queryBasis: B_Q, keyBasis: B_K, selected: products, weights: weights,
-      rule: rule, place: Place(layer: 0, head: 0, step: 1))
+      rule: rule, place: Location(layer: 0, head: 0, step: 1))
   ]
   try alternateAll(&solvers, iterations)
   let solver = solvers[0]

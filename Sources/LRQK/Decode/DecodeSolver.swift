@@ -45,7 +45,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
   public private(set) var conditioning = Conditioning()
 
   private let rule: SolveRule
-  private let place: Place
+  private let place: Location
   private let lambda1: E
   /// B_Q B_Qᵀ + lambda_2 A_OmegaᵀA_Omega and q B_Qᵀ + lambda_2 q K_Omegaᵀ A_Omega, by query head.
   private let querySystems: [(matrix: Tensor<E>, target: Tensor<E>)]
@@ -57,7 +57,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
   /// Line 0, and everything that does not change from alternation to alternation.
   public init(
     query q: Tensor<E>, key k: Tensor<E>, queryBasis B_Q: Tensor<E>, keyBasis B_K: Tensor<E>,
-    selected: [SelectedProducts<E>], weights: AlternationWeights, rule: SolveRule, place: Place
+    selected: [SelectedProducts<E>], weights: AlternationWeights, rule: SolveRule, place: Location
   ) throws(LRQKError) {
     precondition(selected.count == q.rows, "one selected set for each query head")
     let lambda2 = E(weights.selectedProducts)

@@ -103,7 +103,7 @@ struct ProductSpectrum {
 }
 
 func productSpectrum(
-  queryGram: SummedGram, keyGram: SummedGram, _ place: Place = Place(layer: 0, head: 0, step: 0)
+  queryGram: SummedGram, keyGram: SummedGram, _ place: Location = Location(layer: 0, head: 0, step: 0)
 ) throws(LRQKError) -> ProductSpectrum {
   do {
     let q = try queryGram.squareRoot()
@@ -120,7 +120,7 @@ func productSpectrum(
 
 /// W_Q and W_K, (d, r) each.
 package func spectralMaps(
-  queryGram: SummedGram, keyGram: SummedGram, rank: Int, _ place: Place
+  queryGram: SummedGram, keyGram: SummedGram, rank: Int, _ place: Location
 ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>) {
   let spectrum = try productSpectrum(queryGram: queryGram, keyGram: keyGram, place)
   let width = queryGram.sum.rows

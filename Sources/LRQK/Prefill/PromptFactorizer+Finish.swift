@@ -57,7 +57,7 @@ extension PromptFactorizer {
     }
   }
 
-  private func place(_ g: Int) -> Place { Place(layer: layer, head: g, step: 0) }
+  private func place(_ g: Int) -> Location { Location(layer: layer, head: g, step: 0) }
 
   // MARK: 1. Sides
 

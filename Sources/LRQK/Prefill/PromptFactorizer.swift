@@ -82,7 +82,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     let n = keys.first?.rows ?? 0
     if n == 0 { return }
     let (layer, first, G) = (self.layer, tokens, groupSize)
-    func place(_ head: Int) -> Place { Place(layer: layer, head: head, step: 0) }
+    func place(_ head: Int) -> Location { Location(layer: layer, head: head, step: 0) }
 
     try updateConcurrently(&keySums) { m, sums in
       try Self.forEachBlock(of: keys[m], "K of head \(m)", first, place(m)) { rows in
@@ -133,7 +133,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
   /// Hands out X block by block, each checked for NaN and infinity first: everything that reads a
   /// block does so while the block is in the cache.
   private static func forEachBlock(
-    of X: Tensor<E>, _ name: String, _ firstToken: Int, _ place: Place,
+    of X: Tensor<E>, _ name: String, _ firstToken: Int, _ place: Location,
     _ body: (Range<Int>) throws -> Void
   ) throws {
     for rows in blocks(X.rows) {

@@ -56,14 +56,14 @@ struct SweepFactors<E: Scalar> {
 extension Sides {
   /// The basis that fits best to codes: B = S⁻¹ C.
   mutating func basis(
-    of side: S, _ name: String, _ rule: SolveRule, _ place: Place
+    of side: S, _ name: String, _ rule: SolveRule, _ place: Location
   ) throws(LRQKError) -> Tensor<S.Number> {
     try solved(name, side.gram, side.cross, rule, place)
   }
 
   /// One sweep.
   mutating func sweep(
-    weights: SweepWeights, order: UpdateOrder, _ rule: SolveRule, _ place: Place,
+    weights: SweepWeights, order: UpdateOrder, _ rule: SolveRule, _ place: Location,
     _ trace: TraceScope
   ) throws(LRQKError) -> SweepFactors<S.Number> {
     let lambdaQ = S.Number(weights.queries)
@@ -106,7 +106,7 @@ extension Sides {
 
   /// Solves, and remembers how well the system was conditioned.
   private mutating func solved(
-    _ name: String, _ s: Tensor<S.Number>, _ b: Tensor<S.Number>, _ rule: SolveRule, _ place: Place
+    _ name: String, _ s: Tensor<S.Number>, _ b: Tensor<S.Number>, _ rule: SolveRule, _ place: Location
   ) throws(LRQKError) -> Tensor<S.Number> {
     let solution = try solve(name, s, b, rule, place)
     conditioning.absorb(solution.conditioning)
@@ -132,7 +132,7 @@ func sweepAll<S: FactorSide>(
     try updateConcurrently(&heads) { h, head in
       _ = try head.sweep(
         weights: sweeps.weights, order: sweeps.order, parameters.sweepRule,
-        Place(layer: layer, head: h, step: 0), TraceScope(trace, "prefill/head\(h)"))
+        Location(layer: layer, head: h, step: 0), TraceScope(trace, "prefill/head\(h)"))
     }
     func mean(_ change: (Sides<S>) -> Double, _ size: (Sides<S>) -> Int) -> Double {
       heads.reduce(0) { $0 + change($1) } / Double(heads.reduce(0) { $0 + size($1) })

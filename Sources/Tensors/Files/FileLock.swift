@@ -1,7 +1,7 @@
 // Files that one process at a time works with.
 //
 // In:  a path.
-// Out: a lock that ends with its owner: when the object goes, or the process, however it dies.
+// Out: a lock that ends with its holder: when the object goes, or the process, however it dies.
 //
 // The lock is the system's (flock), not the file: a file that a killed process left behind does no
 // harm. It holds the number of the process, for the message to the second one. Locks are advisory
@@ -25,7 +25,7 @@ func takeLock(_ descriptor: Int32) -> LockResult {
   return errno == EWOULDBLOCK ? .isHeld : .isUnknown
 }
 
-/// A file that says who works here; it is removed with its owner.
+/// A file that says who works here; it is removed with its holder.
 package final class FileLock: Sendable {
   private let path: String
   private let descriptor: Int32

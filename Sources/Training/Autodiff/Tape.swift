@@ -49,7 +49,7 @@ package final class Variable<E: Scalar> {
   func accumulate(_ body: (inout MutableSpan<E>, _ adds: Bool) -> Void) {
     let adds = sum != nil
     var elements = sum ?? zeros(value.count)
-    sum = nil  // so that `elements` is the only owner, and is not copied
+    sum = nil  // so that `elements` is the only holder, and is not copied
     do {
       var span = elements.mutableSpan
       body(&span, adds)

@@ -80,7 +80,7 @@ package struct Optimizer: Sendable, Equatable {
         return
       }
       let decay = parameter.shape.count > 1 ? rate * weightDecay : 0
-      // Moved out, so that each array has one owner and changes in place.
+      // Moved out, so that each array has one holder and changes in place.
       var (values, mean, square) = (parameter.values, parameter.mean, parameter.square)
       (parameter.values, parameter.mean, parameter.square) = ([], [], [])
       let gradient = gradients[n]

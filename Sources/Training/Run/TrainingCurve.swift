@@ -57,7 +57,7 @@ package func trainingCurve(_ steps: [LoggedStep], title: String) -> String {
       plot.text(label, at: (left - 6, y + 4), anchor: "end", size: 11)
     }
     plot.text(panel.name, at: (left, bottom - height - 8), size: 11)
-    var points: [Plot.Place] = []
+    var points: [Plot.Point] = []
     for first in stride(from: 0, to: steps.count, by: bucket) {
       let part = steps[first..<min(first + bucket, steps.count)].compactMap(panel.value)
       if part.isEmpty { continue }
