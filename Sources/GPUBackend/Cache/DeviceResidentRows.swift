@@ -18,8 +18,8 @@
 #if OpenCL || CUDA
 
   import LRQK
-  package import Tensors
-  package import TieredMemory
+  import Tensors
+  import TieredMemory
 
   /// The device asks for a row that the host does not have.
   ///
