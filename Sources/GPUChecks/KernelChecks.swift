@@ -205,7 +205,7 @@
         let slots = (0..<H).map { h in (0..<n).map { Int32(($0 * 3 + h * 11) % S) } }
         let found = try kernels.sparseAttention(
           queries: q, keys: K, values: V, slots: Tensor(rows: slots))
-        let expected = try LRQK.attention(
+        let expected = try TieredMemory.attention(
           queries: q, keys: (0..<M).map { K.slice($0).elements },
           values: (0..<M).map { V.slice($0).elements }, slots: slots)
         return firstDifference("attention", found, expected)
@@ -224,7 +224,7 @@
         for rows in [[slots[0], slots[0]], [slots[1], slots[1]]] {
           let found = try kernels.sparseAttention(
             queries: q, keys: K, values: V, slots: Tensor(rows: rows))
-          let expected = try LRQK.attention(
+          let expected = try TieredMemory.attention(
             queries: q, keys: [keys], values: [values], slots: rows)
           if let difference = firstDifference("attention", found, expected) { return difference }
         }
