@@ -123,8 +123,8 @@ var A_K: Matrix = [
 print("start     F \(show([objective(A_Q, A_K)]))")
 
 // ---- 2. Sweeps ----------------------------------------------------------------------------------
-// Each factor in closed form, the others held (where the gradient of F is zero). The bases are those
-// of the codes that the sweep begins with:
+// Each factor in closed form, the others held (where the gradient of F is zero). The bases are
+// those of the codes that the sweep begins with:
 //
 //   W_Qᵀ = (A_KᵀA_K + B_Q B_Qᵀ)⁻¹ (A_KᵀK + B_Q)     A_Q = Q W_Q     a linear map (d, r)
 //   W_Kᵀ = (A_QᵀA_Q + B_K B_Kᵀ)⁻¹ (A_QᵀQ + B_K)     A_K = K W_K     with the new A_Q

@@ -203,7 +203,9 @@ public func lrqk_cache_decode(
 ) -> lrqk_status {
   withCache(cache) { state in
     try state.require(complete: true)
-    let (H, M, d) = (state.cache.shape.queryHeads, state.cache.shape.keyValueHeads, state.cache.shape.width)
+    let (H, M, d) = (
+      state.cache.shape.queryHeads, state.cache.shape.keyValueHeads, state.cache.shape.width
+    )
     _ = try checked(1, "tokens", to: largestIndexed - state.cache.length)
     let out = try unsafe Output(attention, "attention", H, d)
     let step = try unsafe state.decode(
@@ -226,7 +228,9 @@ public func lrqk_decode_steps(
     var state = try makeCache(options[0])
     let (l, T) = (try checked(l, "l"), try checked(T, "T"))
     _ = try checked(Int64(l + T), "l + T")
-    let (H, M, d) = (state.cache.shape.queryHeads, state.cache.shape.keyValueHeads, state.cache.shape.width)
+    let (H, M, d) = (
+      state.cache.shape.queryHeads, state.cache.shape.keyValueHeads, state.cache.shape.width
+    )
     let p = state.cache.parameters
     let most = p.rows.attended == .group ? H / M * p.selected : p.selected
     let outSelected = try unsafe Output(selected, "selected", T, H, most)

@@ -13,11 +13,13 @@ import TieredMemory
 extension CacheState {
   /// How many heads have codes of their own: H or M.
   var codeCount: Int {
-    cache.parameters.codeSharing == .perKeyValueHead ? cache.shape.keyValueHeads : cache.shape.queryHeads
+    cache.parameters.codeSharing == .perKeyValueHead
+      ? cache.shape.keyValueHeads : cache.shape.queryHeads
   }
   /// How many heads have rows of their own: H or M.
   var holderCount: Int {
-    cache.parameters.rows.holders == .perKeyValueHead ? cache.shape.keyValueHeads : cache.shape.queryHeads
+    cache.parameters.rows.holders == .perKeyValueHead
+      ? cache.shape.keyValueHeads : cache.shape.queryHeads
   }
 
   fileprivate var phase: lrqk_phase {
@@ -103,7 +105,8 @@ public func lrqk_cache_get_info(
     try out.write([
       lrqk_cache_info(
         query_heads: Int64(state.cache.shape.queryHeads),
-        key_value_heads: Int64(state.cache.shape.keyValueHeads), width: Int64(state.cache.shape.width),
+        key_value_heads: Int64(state.cache.shape.keyValueHeads),
+        width: Int64(state.cache.shape.width),
         rank: Int64(state.cache.parameters.rank), codes: Int64(state.codeCount),
         holders: Int64(state.holderCount), tokens: Int64(state.cache.length),
         steps: Int64(state.cache.step), recent_first: Int64(recent.lowerBound),

@@ -6,9 +6,9 @@
 //
 //   share of tokens N = Σ_{t in N} looks(t) / (|N| · looks of all)        1 under full attention
 //
-// The recall of RecallProbe.swift compares scores. This share does not know them: it answers whether
-// the tokens that a reader would want, such as a needle's, were attended to. A head that does
-// something else gives them a share near k / l under a method that attends to k tokens.
+// The recall of RecallProbe.swift compares scores. This share does not know them: it answers
+// whether the tokens that a reader would want, such as a needle's, were attended to. A head that
+// does something else gives them a share near k / l under a method that attends to k tokens.
 
 package import TieredMemory
 package import Transformers

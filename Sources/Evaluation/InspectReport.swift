@@ -104,7 +104,7 @@ extension RotaryEmbedding {
   /// "θ = 500000, 64 of 128 elements turn, llama3 scaling by 8".
   func summary(headWidth: Int) -> String {
     let second = secondWidth > 0 ? " and \(secondWidth)" : ""
-    let turned = "θ = \(base.formatted()), \(rotatedWidth)\(second) of \(headWidth) elements turn"
+    let rotated = "θ = \(base.formatted()), \(rotatedWidth)\(second) of \(headWidth) elements turn"
     let stretched =
       switch scaling {
       case .none: "no scaling"
@@ -114,6 +114,6 @@ extension RotaryEmbedding {
       case .llama3(let factor, _, _, _): "llama3 scaling by \(factor.formatted())"
       case .longRope(_, _, let trained, _): "short and long factors, long beyond \(trained) tokens"
       }
-    return "\(turned), \(stretched)"
+    return "\(rotated), \(stretched)"
   }
 }

@@ -33,7 +33,9 @@
       query: q, key: k, queryBasis: B_Q, keyBasis: B_K, selected: products, weights: weights,
       rule: rule, place: Location(layer: 0, head: 0, step: 1))
     for _ in 0..<iterations { try solver.alternate() }
-    if found.pivoted != solver.conditioning.pivoted || (expectPivots && !solver.conditioning.pivoted) {
+    if found.pivoted != solver.conditioning.pivoted
+      || (expectPivots && !solver.conditioning.pivoted)
+    {
       return "pivoted \(found.pivoted), expected \(solver.conditioning.pivoted)"
     }
     return firstDifference("q_hat", found.queryCodes, solver.queryCodes)

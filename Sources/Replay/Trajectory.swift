@@ -176,7 +176,8 @@ extension TrajectoryReplay {
     replay.buffers = tiers.device.liveBuffers
     replay.peakBytes = tiers.device.peakBytes
     replay.hostBytes = cache.hostBytes
-    replay.fullCacheBytes = batch * M * cache.rows.rowBytes * min(cache.length, window ?? cache.length)
+    replay.fullCacheBytes =
+      batch * M * cache.rows.rowBytes * min(cache.length, window ?? cache.length)
     replay.largestCode = cache.largestCodes.max() ?? 0
     replay.conditioning.absorb(Conditioning(worstOf: cache.prompt.map(\.conditioning)))
     return replay

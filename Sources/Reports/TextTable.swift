@@ -21,13 +21,17 @@ package struct TextTable {
   private let indent: String
 
   /// What stands between two columns.
-  private static let gap = "  "
+  private let gap: String
 
   /// Rows of cells.
   ///
   /// Columns beyond those of `alignments` are aligned to the right. A row of one cell has that cell
   /// as it is, however long.
-  package init(_ rows: [[String]], alignments: [Alignment] = [.left], indent: String = "  ") {
+  package init(
+    _ rows: [[String]], alignments: [Alignment] = [.left], indent: String = "  ",
+    gap: String = "  "
+  ) {
+    self.gap = gap
     self.rows = rows
     self.alignments = alignments
     self.indent = indent
@@ -61,7 +65,7 @@ package struct TextTable {
     var panel = [0]
     var used = first
     for column in 1..<widths.count {
-      let more = Self.gap.count + widths[column]
+      let more = gap.count + widths[column]
       if panel.count > 1 && used + more > width {
         panels.append(panel)
         (panel, used) = ([0], first)
@@ -78,7 +82,7 @@ package struct TextTable {
       if row.count == 1 { return row[c] }
       return alignment(c) == .left ? row[c] + space : space + row[c]
     }
-    var line = cells.joined(separator: Self.gap)
+    var line = cells.joined(separator: gap)
     while line.last == " " { line.removeLast() }
     return indent + line
   }

@@ -8,9 +8,9 @@
 //     holders, per query head         s   0 1 2 3      size 1
 //     holders, per key/value head     s   0 0 1 1      size 2
 //
-// A *holder* of rows has slots on the device and moves the rows that are missing there: a query head,
-// or a key/value head for all query heads of its group. LRQK shares codes in the same way, by a
-// choice of its own.
+// A *holder* of rows has slots on the device and moves the rows that are missing there: a query
+// head, or a key/value head for all query heads of its group. LRQK shares codes in the same way, by
+// a choice of its own.
 //
 // ResidentRows.swift uses it for rows, LRQK's cache for codes as well.
 

@@ -1,15 +1,16 @@
 // Exact products with the rows at hand: attention, and the scores that a method may ask for.
 //
 // In:  q of every query head; the tokens selected for it.
-// Out: softmax(q Kᵀ / √d) V over these tokens and the recent ones (RowAttention.swift); or q · k alone.
+// Out: softmax(q Kᵀ / √d) V over these tokens and the recent ones (RowAttention.swift); or q · k
+//      alone.
 
 public import Tensors
 
 extension ResidentRows {
   /// Exact attention of queries (H, d) over each head's tokens `sets` and the recent ones, (H, d).
   ///
-  /// `sets` are the older tokens of each query head, after `bring`. Before `settle` every query sees all
-  /// tokens in sight, whatever `sets` says.
+  /// `sets` are the older tokens of each query head, after `bring`. Before `settle` every query
+  /// sees all tokens in sight, whatever `sets` says.
   public func attention(_ q: Tensor<E>, over sets: [[Int]]) throws -> Tensor<E> {
     if let prompt {
       let all = Array(repeating: visible.map(Int32.init), count: shape.queryHeads)
@@ -32,8 +33,9 @@ extension ResidentRows {
       : Array(repeating: Array(visible), count: shape.queryHeads)
   }
 
-  /// q · k of query head `h` for resident tokens: `older` ones in slots, then `recent` ones in the
-  /// ring, both ascending. Each product is one chain in reference order.
+  /// q · k of query head `h` for resident tokens, each product one chain in reference order.
+  ///
+  /// `older` tokens lie in slots, `recent` ones in the ring; both ascend.
   public func exactScores(
     _ q: [E], ofQueryHead h: Int, older: [Int], recent: Range<Int>
   ) -> [E] {

@@ -4,8 +4,8 @@
 // Out: the same elements on the host, counted; then the same slots on the device again.
 //
 // While later layers work on the prompt, this layer's slots only take up room. The released variant
-// copies all its slots, selected and recent ones, although the host has most of these rows already; so
-// do we, slot for slot, and count it (LRQK's LRQKCache+PrefillOffload.swift).
+// copies all its slots, selected and recent ones, although the host has most of these rows already;
+// so do we, slot for slot, and count it (LRQK's LRQKCache+PrefillOffload.swift).
 
 extension ResidentRows {
   /// Copies all slots to the host and frees them on the device.

@@ -4,8 +4,8 @@
 //      rows are needed now.
 // Out: those rows on the device; every copy in the ledger; exact attention over them.
 //
-// A cache that selects rows answers one question: WHICH older tokens does the new one attend to? The
-// rest is here, once for all of them (LRQK, exact top-k, every selecting method):
+// A cache that selects rows answers one question: WHICH older tokens does the new one attend to?
+// The rest is here, once for all of them (LRQK, exact top-k, every selecting method):
 //
 //            HOST                               DEVICE
 //     +----------------------+   miss    +----------------------------------------------+
@@ -19,9 +19,9 @@
 //              `bring`    hit and miss: rows that are not in a slot come from the host
 //              `attention`(ResidentRows+Attention.swift) softmax(q Kᵀ / √d) V over slots and ring
 //
-// A *row holder* is a query head, or the group of query heads of one key/value head (HeadSharing.swift).
-// Before `settle` everything is on the device and nothing is selected: `append` extends the prompt's
-// buffers, `bring` moves nothing and `attention` sees all tokens.
+// A *row holder* is a query head, or the group of query heads of one key/value head
+// (HeadSharing.swift). Before `settle` everything is on the device and nothing is selected:
+// `append` extends the prompt's buffers, `bring` moves nothing and `attention` sees all tokens.
 //
 // In a layer with a sliding window rows that are out of sight stay on the host.
 
@@ -83,7 +83,8 @@ public struct ResidentRows<E: Scalar>: Sendable {
 
   // MARK: The prompt
 
-  /// Takes the rows of the next tokens of the prompt: keys and values (n, d) of each key/value head.
+  /// Takes the rows of the next tokens of the prompt: keys and values (n, d) of each key/value
+  /// head.
   public mutating func extend(
     keys: [Tensor<E>], values: [Tensor<E>], on device: inout DeviceTier
   ) throws(DeviceTierError) {
@@ -116,9 +117,10 @@ public struct ResidentRows<E: Scalar>: Sendable {
 
   /// Ends the prompt.
   ///
-  /// The host gets the first `offloaded` tokens. The tokens from `firstRecent` on form the ring; those
-  /// that the host does not get are pending there. `sets` are each query head's selected tokens: their
-  /// rows are copied into slots, within the device. Then the prompt's buffers are freed.
+  /// The host gets the first `offloaded` tokens. The tokens from `firstRecent` on form the ring;
+  /// those that the host does not get are pending there. `sets` are each query head's selected
+  /// tokens: their rows are copied into slots, within the device. Then the prompt's buffers are
+  /// freed.
   public mutating func settle(
     _ sets: [[Int]], firstRecent: Int, offloaded: Int, tiers: inout Tiers
   ) throws {
@@ -163,8 +165,8 @@ public struct ResidentRows<E: Scalar>: Sendable {
 
   /// Begins a step with the new token's row: keys and values (H / G, d) of all key/value heads.
   ///
-  /// The row takes the oldest one's place in the ring. When all rows of the ring are new, they go to
-  /// the host in one burst.
+  /// The row takes the oldest one's place in the ring. When all rows of the ring are new, they go
+  /// to the host in one burst.
   public mutating func append(
     keys: Tensor<E>, values: Tensor<E>, tiers: inout Tiers
   ) throws(DeviceTierError) {
@@ -197,8 +199,8 @@ public struct ResidentRows<E: Scalar>: Sendable {
 
   /// Makes the tokens `sets` of each query head, ascending and older than the ring, resident.
   ///
-  /// Rows that lie in a slot stay there (hits); the others come from the host (misses). With `reload`
-  /// the hits are copied once more, as in a cache without reuse.
+  /// Rows that lie in a slot stay there (hits); the others come from the host (misses). With
+  /// `reload` the hits are copied once more, as in a cache without reuse.
   public mutating func bring(
     _ sets: [[Int]], reload: Bool = false, tiers: inout Tiers
   ) throws -> BroughtRows {
@@ -223,8 +225,8 @@ public struct ResidentRows<E: Scalar>: Sendable {
 
   /// Copies all keys of every key/value head to the device, for a method that reads them all.
   ///
-  /// Counted as `reload` of half rows: the host sends keys only. Pending keys are in the ring already.
-  /// `release` gives the memory back.
+  /// Counted as `reload` of half rows: the host sends keys only. Pending keys are in the ring
+  /// already. `release` gives the memory back.
   public mutating func bringAllKeys(tiers: inout Tiers) throws(DeviceTierError) -> BroughtKeys<E> {
     var buffers: [DeviceBuffer<E>] = []
     for (m, host) in hosts.enumerated() {

@@ -5,7 +5,8 @@
 //
 // Slots 0 ..< w are the ring of recent tokens, the rest hold selected ("active") tokens. Rows that
 // are already there stay where they are; only misses are copied. The set arithmetic is
-// SlotPool's: one merge of two sorted lists, O(k). ResidentRows.swift has one store for each holder.
+// SlotPool's: one merge of two sorted lists, O(k). ResidentRows.swift has one store for each
+// holder.
 
 public import Tensors
 
@@ -13,7 +14,7 @@ public import Tensors
 ///
 /// A step is `plan`, `makeRoom`, `fetch`, and then `slots` says where the rows lie.
 public struct RowStore<E: Scalar>: Sendable {
-  /// d.
+  /// Elements of one key and of one value, d.
   public let width: Int
   private(set) var pool: SlotPool
   /// K, (slots, d).

@@ -42,15 +42,15 @@ public struct TransferEvent: Sendable, Equatable {
   /// The layer, from 0.
   public let layer: Int
   /// A query head where each query head has its own slots, a key/value head where a group shares
-  /// them and where the host is written: whoever records chooses, one meaning per reason.
+  /// them and where the host is written. Each reason has one meaning.
   public let head: Int
-  /// Which way.
+  /// Which way the copy goes.
   public let direction: TransferDirection
   /// Tokens whose rows were copied; a row is a token's key and value unless the reason says less.
   public let rows: Int
   /// Bytes copied, in all rows together.
   public let bytes: Int
-  /// Why.
+  /// Why the copy is made.
   public let reason: TransferReason
 
   /// Describes one copy of at least one row.
@@ -95,7 +95,7 @@ public struct TransferTotal: Sendable, Equatable {
 ///
 /// There is one ledger per run, so it cannot be copied: two halves of a program that each wrote to
 /// their own copy would both be wrong. Heads that work at the same time each collect events, and
-/// whoever joins them records these in head order, so that the list is the same on every run.
+/// the code that joins them records these in head order, so the list is the same on every run.
 public struct TransferLedger: ~Copyable, Sendable {
   /// All events, in the order of recording.
   public private(set) var events: [TransferEvent] = []
@@ -143,12 +143,12 @@ public struct TransferLedger: ~Copyable, Sendable {
 
 /// The copies of one direction and reason, summed.
 public struct LedgerLine: Sendable, Equatable, Codable {
-  /// Rows copied.
+  /// Rows in all copies.
   public var rows: Int
-  /// Bytes copied.
+  /// Bytes in all copies.
   public var bytes: Int
 
-  /// A sum.
+  /// So many rows and bytes.
   public init(rows: Int = 0, bytes: Int = 0) {
     self.rows = rows
     self.bytes = bytes

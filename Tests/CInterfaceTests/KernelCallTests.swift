@@ -81,7 +81,8 @@ import Transformers
       (rows.queryBasis, grams.queryBasis), (rows.keyBasis, grams.keyBasis),
     ] {
       let relative = ((a - b).squaredNorm / b.squaredNorm).squareRoot()
-      #expect(relative < 1e-14 * max(rows.conditioning.worst, grams.conditioning.worst), "\(relative)")
+      #expect(
+        relative < 1e-14 * max(rows.conditioning.worst, grams.conditioning.worst), "\(relative)")
     }
   }
 

@@ -154,8 +154,8 @@ private let allKept = [
 }
 
 extension Rows {
-  /// The `k` tokens of `candidates` with the largest q · k for token `t`'s query head `h`: one chain
-  /// of fused multiply-adds each, as everywhere, then a plain sort, ties to the older.
+  /// The `k` tokens of `candidates` with the largest q · k for token `t`'s query head `h`: one
+  /// chain of fused multiply-adds each, as everywhere, then a plain sort, ties to the older.
   func best(_ k: Int, _ h: Int, _ t: Int, among candidates: Range<Int>) -> [Int] {
     let (q, keys) = (queries[h].row(t), keys[h * layer.M / layer.H])
     let scores = candidates.map { j in

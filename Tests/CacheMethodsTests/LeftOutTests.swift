@@ -1,5 +1,5 @@
-// Where a method attended to everything although it is there to leave tokens out, it says so, with the
-// option that would change it. Both are held against what really was attended to.
+// Where a method attended to everything although it is there to leave tokens out, it says so, with
+// the option that would change it. Both are held against what really was attended to.
 
 import CacheMethods
 import Testing

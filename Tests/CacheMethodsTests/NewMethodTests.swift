@@ -1,5 +1,6 @@
-// A new selecting method in one file: every n-th older token. This file is all that it takes, and it
-// uses what any package can use. A method of our own has a line in `cacheMethods` beside its file.
+// A new selecting method in one file: every n-th older token. This file is all that it takes, and
+// it uses what any package can use. A method of our own has a line in `cacheMethods` beside its
+// file.
 
 import CacheMethods
 import TieredMemory

@@ -1,4 +1,5 @@
-// StreamingLLM with positions inside the cache, against the paper's procedure written out in Double.
+// StreamingLLM with positions inside the cache, against the paper's procedure written out in
+// Double.
 
 import CacheMethods
 import Foundation
@@ -44,8 +45,8 @@ private func rotated(_ x: [Float], by p: Int, base: Double) -> [Double] {
           // Float against Double. Elements of q, k and v are below 5; an angle is off by at most
           // p u (u = 2^-24, p < 40: the frequency is rounded), so a rotated element by 5 · 45 u at
           // most; a score is a sum of d <= 20 products over √d: 20 · 2 · 5 · 225 u / 4.4 < 11000 u
-          // at the very worst. A weight, and so the attention, moves by that factor: 5 · 2 · 11000 u
-          // < 0.007. Errors do not conspire like that: a hundredth of it is allowed, 7e-5.
+          // at the very worst. A weight, and so the attention, moves by that factor: 5 · 2 · 11000
+          // u < 0.007. Errors do not conspire like that: a hundredth of it is allowed, 7e-5.
           let errors = (0..<layer.d).map { abs(Double(step.attention[h, $0]) - expected[$0] / sum) }
           #expect(errors.allSatisfy { $0 < 7e-5 }, "token \(t), head \(h)")
         }

@@ -88,6 +88,7 @@ private let data = Synthetic<Double>(
       relativeError(try #require(found.grams?.queries), Q.gram(in: .reference))
         <= 90 * Double.ulpOfOne)
     #expect(
-      relativeError(try #require(found.grams?.keys), K.gram(in: .reference)) <= 45 * Double.ulpOfOne)
+      relativeError(try #require(found.grams?.keys), K.gram(in: .reference)) <= 45 * Double.ulpOfOne
+    )
   }
 }

@@ -1,4 +1,5 @@
-// The objective against its definition: explicit l by l matrices, finite differences, the SVD bound.
+// The objective against its definition: explicit l by l matrices, finite differences, the SVD
+// bound.
 
 import LRQK
 import Tensors
@@ -86,8 +87,8 @@ private func product(_ a: Tensor<Double>, _ b: Tensor<Double>) -> Tensor<Double>
     let svd = try matmul(Q, transposed: K, in: .reference).singularValueDecomposition()
     for rank in 1...8 {
       let left = svd.s.dropFirst(rank).reduce(0) { $0 + $1 * $1 }
-      // Singular values from Gram matrices carry absolute errors of some sqrt(d) ulp(s_0) sqrt(cond);
-      // squared and summed, that is far below 1e-12 of the largest squared.
+      // Singular values from Gram matrices carry absolute errors of some sqrt(d) ulp(s_0)
+      // sqrt(cond); squared and summed, that is far below 1e-12 of the largest squared.
       let found = try objective.optimalProduct(rank: rank)
       #expect(abs(found - left) <= 1e-12 * svd.s[0] * svd.s[0], "rank \(rank)")
       #expect(rank == 8 || left > 1e-9 * svd.s[0] * svd.s[0])

@@ -1,4 +1,5 @@
-// Data without full rank: named errors from the sweeps, a ridge that helps, starts that are missing.
+// Data without full rank: named errors from the sweeps, a ridge that helps, starts that are
+// missing.
 
 import LRQK
 import Tensors
@@ -19,8 +20,9 @@ private func run(
   return try Run(all, parameters, prompt: 18, initial: initial)
 }
 
-private func singular(_ error: LRQKError?) -> (system: String, pivot: SingularSystem, place: Location)?
-{
+private func singular(_ error: LRQKError?) -> (
+  system: String, pivot: SingularSystem, place: Location
+)? {
   if case .singular(let system, let pivot, let place)? = error {
     (system, pivot, place)
   } else {

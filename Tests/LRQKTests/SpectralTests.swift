@@ -1,4 +1,5 @@
-// The closed form against the truncated SVD of the explicit l by l product, and where rank is short.
+// The closed form against the truncated SVD of the explicit l by l product, and where rank is
+// short.
 
 import LRQK
 import Tensors
@@ -38,8 +39,9 @@ private func deficient(_ l: Int, _ d: Int, rank: Int, stream: UInt64) -> Tensor<
     let expected = try truncated(Q, K, rank: rank)
     let factors = try factorizePrompt(queries: [Q], keys: [K], parameters: choices(rank: rank))[0]
       .factorization
-    // Gram matrices square the condition of Q and K (each about 0.7^-6 and the mixing matrix's, some
-    // 100 in all): 1e4 ulp ≈ 2e-12 of the product, whatever the gap, since s_r >> s_{r+1} here.
+    // Gram matrices square the condition of Q and K (each about 0.7^-6 and the mixing matrix's,
+    // some 100 in all): 1e4 ulp ≈ 2e-12 of the product, whatever the gap, since s_r >> s_{r+1}
+    // here.
     let error = relativeError(fitted(factors), expected.product)
     #expect(error <= 1e-10, "rank \(rank): \(error)")
     // And the first term of the objective is at its bound, to the value's own rounding.

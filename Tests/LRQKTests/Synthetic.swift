@@ -2,7 +2,8 @@
 //
 // In:  sizes and a seed. Out: rows whose directions weigh less and less, as those of real heads do:
 //      x_t = n_t diag(1, f, f², ...) M with normals n_t and a mixing matrix M that queries and keys
-//      of one group share, so that QKᵀ has a decaying spectrum too. f = 1 makes all directions equal.
+//      of one group share, so that QKᵀ has a decaying spectrum too. f = 1 makes all directions
+//      equal.
 
 import LRQK
 import Tensors

@@ -71,7 +71,8 @@ import Testing
       for j in 0..<2 { scaledB[i, j] *= powers[i] }
     }
     let solution = try solveSymmetric(scaledS, scaledB)
-    #expect(!solution.conditioning.pivoted && solution.conditioning.worst == plain.conditioning.worst)
+    #expect(
+      !solution.conditioning.pivoted && solution.conditioning.worst == plain.conditioning.worst)
     for i in 0..<6 {
       for j in 0..<2 { #expect(solution.x[i, j] * powers[i] == plain.x[i, j]) }
     }

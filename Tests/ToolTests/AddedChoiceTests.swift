@@ -1,7 +1,7 @@
 // A choice is one row of LRQK's table: added there, it is everywhere.
 //
-// The row is added for the time of a test. It sets a value that exists, so that no other line of the
-// package has to know it.
+// The row is added for the time of a test. It sets a value that exists, so that no other line of
+// the package has to know it.
 
 import ArgumentParser
 import CacheMethods

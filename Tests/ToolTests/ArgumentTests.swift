@@ -1,5 +1,5 @@
-// Every option of every command, as the tool itself lists them: what is given twice, what is misspelt,
-// what begins with a dash. A new option is covered when it is there.
+// Every option of every command, as the tool itself lists them: what is given twice, what is
+// misspelt, what begins with a dash. A new option is covered when it is there.
 
 import Foundation
 import Testing

@@ -1,4 +1,5 @@
-// The tool starts with the OpenBLAS kernels that fit the processor, and leaves a user's choice alone.
+// The tool starts with the OpenBLAS kernels that fit the processor, and leaves a user's choice
+// alone.
 
 import Foundation
 import Tensors

@@ -24,7 +24,8 @@ import Testing
     }
   }
 
-  /// Starts a run, sends it a signal when it has told of a step, and returns its status and last lines.
+  /// Starts a run, sends it a signal when it has told of a step, and returns its status and last
+  /// lines.
   private func stop(_ arguments: [String], by signal: Int32) throws -> (Int32, String) {
     let here = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
     let process = Process()

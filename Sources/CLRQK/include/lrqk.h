@@ -110,7 +110,7 @@ lrqk_status lrqk_sweep_gram(
     double lambda_q, double lambda_k, float *B_Q, float *B_K, float *W_Q_new, float *W_K_new,
     char *message, size_t message_size);
 
-/* Steps 3 and 4, decode: codes of a new token, then the released update of the bases.
+/* Stages 3 and 4, decode: codes of a new token, then the released update of the bases.
  *
  * In: q (G, d) and k (d) of the token; B_Q, B_K (r, d); for each of the G query heads the codes and
  * keys of its selected rows, A_Omega (G, n, r) and K_Omega (G, n, d); r <= d. The solver alternates
@@ -123,7 +123,7 @@ lrqk_status lrqk_decode_codes(
     double lambda_1, double lambda_2, float *q_hat, float *k_hat, float *B_Q_new, float *B_K_new,
     char *message, size_t message_size);
 
-/* Step 5: scores (H, c) = q_hat (H, r) times A_K (c, r) transposed; each is one chain over r. */
+/* Stage 5: scores (H, c) = q_hat (H, r) times A_K (c, r) transposed; each is one chain over r. */
 lrqk_status lrqk_proxy_scores(
     int64_t H, int64_t c, int64_t r, const float *A_K, const float *q_hat, float *scores,
     char *message, size_t message_size);
@@ -138,7 +138,7 @@ lrqk_status lrqk_top_k(
     int64_t H, int64_t c, int64_t k, const float *scores, int32_t *indices, float *gaps,
     char *message, size_t message_size);
 
-/* Step 7: hit and miss. What has to move so that the needed tokens lie in a holder's slots.
+/* Stage 7: hit and miss. What has to move so that the needed tokens lie in a holder's slots.
  *
  * In: resident (S), the token in each slot or -1, no token twice; needed (k), ascending, k <= S. A
  * needed token that is resident keeps its slot. Slots of tokens no longer needed become free.
@@ -158,7 +158,7 @@ lrqk_status lrqk_gather(
     const int32_t *tokens, const int32_t *slots, float *K_dev, float *V_dev, char *message,
     size_t message_size);
 
-/* Step 8: out (H, d) = softmax(q K^T / sqrt(d)) V over the rows that each head names.
+/* Stage 8: out (H, d) = softmax(q K^T / sqrt(d)) V over the rows that each head names.
  *
  * In: q (H, d); K, V (M, S, d), the slots of each key/value head; slots (H, n), in the order in
  * which the sums run (the method has ascending tokens). M divides H. Only rows that a head names
@@ -236,7 +236,7 @@ typedef enum lrqk_basis_update {
   LRQK_BASIS_UPDATE_FROZEN = 3      /* nothing */
 } lrqk_basis_update;
 
-/* Who has codes, or rows, of its own. */
+/* Which heads have codes, or rows, of their own. */
 typedef enum lrqk_sharing {
   LRQK_PER_QUERY_HEAD = 1,    /* every query head, as released */
   LRQK_PER_KEY_VALUE_HEAD = 2 /* the G query heads of a group share */

@@ -4,11 +4,11 @@
 // A step: nothing moves; the new row is written where it stays.
 // Bytes:  M · min(l, window) · 2 d · 4 on the device, none on the host.
 //
-// With a sliding window of W tokens a row that is out of sight can never be seen again, so W rows are
-// enough: token t lies in slot t % W, over token t − W. Without one, W is larger than any sequence,
-// and the same formula says slot t. Attention takes rows in token order whatever their slots are
-// (RowAttention.swift of TieredMemory), so both give the same bits. This is the method that all others are
-// compared with.
+// With a sliding window of W tokens a row that is out of sight can never be seen again, so W rows
+// are enough: token t lies in slot t % W, over token t − W. Without one, W is larger than any
+// sequence, and the same formula says slot t. Attention takes rows in token order whatever their
+// slots are (RowAttention.swift of TieredMemory), so both give the same bits. This is the method
+// that all others are compared with.
 
 import TieredMemory
 import Tensors
@@ -16,17 +16,17 @@ public import Transformers
 
 /// All rows on the device.
 public struct FullMethod: CacheMethod {
-  /// "full".
+  /// The name "full".
   public static let name = "full"
-  /// One line.
+  /// What `lrqk methods` says of it.
   public static let summary = "full attention, all visible rows on the device"
-  /// None.
+  /// Empty: the method has no options.
   public static let optionList: [MethodOption] = []
 
-  /// There are no options.
+  /// Takes no options.
   public init(_ given: MethodOptions) {}
 
-  /// None.
+  /// Empty: there is nothing to choose.
   public var options: [(name: String, value: String)] { [] }
 
   /// An empty cache.

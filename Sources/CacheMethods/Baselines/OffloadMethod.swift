@@ -17,17 +17,17 @@ public import Transformers
 
 /// All rows on the host, reloaded at every step.
 public struct OffloadMethod: CacheMethod {
-  /// "offload".
+  /// The name "offload".
   public static let name = "offload"
-  /// One line.
+  /// What `lrqk methods` says of it.
   public static let summary = "full attention, all rows on the host and reloaded at every step"
-  /// None.
+  /// Empty: the method has no options.
   public static let optionList: [MethodOption] = []
 
-  /// There are no options.
+  /// Takes no options.
   public init(_ given: MethodOptions) {}
 
-  /// None.
+  /// Empty: there is nothing to choose.
   public var options: [(name: String, value: String)] { [] }
 
   /// An empty cache.

@@ -1,8 +1,8 @@
 // Factors instead of keys and values: what LRKV and MLA were made for.
 //
-// Kept:   on the device, of every token, the numbers that the layer's factors ask for, and no key or
-//         value of any head: LRKV 2 d_h + 2 H r (one shared key and value, and r numbers twice for
-//         each head), MLA d_R + d_c (one rotated key, and a latent).
+// Kept:   on the device, of every token, the numbers that the layer's factors ask for; no key or
+//         value of any head. LRKV: 2 d_h + 2 H r (one shared key and value, and r numbers twice
+//         for each head). MLA: d_R + d_c (one rotated key, and a latent).
 // A step: nothing moves; the new numbers are written where they stay, and attention absorbs the
 //         layer's linear maps into the query and the answer.
 // Bytes:  l · numbers · 4 on the device, none on the host.
@@ -18,17 +18,17 @@ public import Transformers
 
 /// LRKV's or MLA's factors on the device.
 public struct FactoredMethod: CacheMethod {
-  /// "factored".
+  /// The name "factored".
   public static let name = "factored"
-  /// One line.
+  /// What `lrqk methods` says of it.
   public static let summary = "full attention over the factors of LRKV or MLA, all on the device"
-  /// None.
+  /// Empty: the method has no options.
   public static let optionList: [MethodOption] = []
 
-  /// There are no options.
+  /// Takes no options.
   public init(_ given: MethodOptions) {}
 
-  /// None.
+  /// Empty: there is nothing to choose.
   public var options: [(name: String, value: String)] { [] }
 
   /// Whether the layer has factors.

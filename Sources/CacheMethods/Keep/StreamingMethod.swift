@@ -1,9 +1,9 @@
-// StreamingLLM: the first few tokens, which attention leans on, and the last w. All others are gone.
+// StreamingLLM: the first few tokens, which attention leans on, and the last w.
 //
 // Kept:   K and V of `sinks` + w rows of every key/value head, on the device; none on the host.
 // A step: nothing moves between the tiers; the new row takes the place of the oldest recent one.
-// Bytes:  M · min(l, sinks + w) · 2 d · 4 on the device. With renumbered positions a working buffer of
-//         M · min(l, sinks + w) · d · 4, the rotated keys, during a step.
+// Bytes:  M · min(l, sinks + w) · 2 d · 4 on the device. With renumbered positions, during a step,
+//         a working buffer for the rotated keys: M · min(l, sinks + w) · d · 4.
 //
 // Source: Xiao et al., arXiv 2309.17453; code mit-han-lab/streaming-llm at 2e50426, kv_cache.py and
 // pos_shift/modify_llama.py: start_size 4, recent_size 512. There keys are cached before RoPE and
@@ -32,9 +32,9 @@ enum Positions: String, Sendable, CaseIterable {
 
 /// The first tokens and the last ones.
 public struct StreamingMethod: CacheMethod {
-  /// "streaming".
+  /// The name "streaming".
   public static let name = "streaming"
-  /// One line.
+  /// What `lrqk methods` says of it.
   public static let summary = "StreamingLLM: the first rows and the last w, all others are dropped"
   /// sinks, w, positions.
   public static let optionList: [MethodOption] = [
@@ -60,10 +60,11 @@ public struct StreamingMethod: CacheMethod {
     [("sinks", "\(sinks)"), ("w", "\(recent)"), ("positions", positions.rawValue)]
   }
 
-  /// w.
+  /// The last tokens that are kept, w.
   public var recentTokens: Int { recent }
 
-  /// With w below l - sinks something is dropped; sinks that a window has put out of sight do not count.
+  /// With w below l - sinks something is dropped; sinks that a window has put out of sight do not
+  /// count.
   public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
     let inSight = max(0, sinks - (length - tokens))
     return TieredMemory.nothingLeftOut(

@@ -1,22 +1,22 @@
-// A look at a cache from outside: how many of the best tokens did it attend to, and what do they weigh?
+// A look at a cache from outside: how many of the best tokens it attended to, and their weight.
 //
 // In:  a cache of any method, and everything that the decoder gives to it.
 // Out: the same answers; beside them, for every step and query head,
 //
 //        recall = |A ∩ T| / n      A: attended tokens older than the newest `recent` ones; n = |A|
-//                                  T: the n tokens of the same age, in sight, with the largest q · k
-//        mass   = Σ_A' p_t         p: exact softmax over all tokens in sight; A': all attended tokens
+//                                  T: the n tokens of that age, in sight, with the largest q · k
+//        mass   = Σ_A' p_t         p: exact softmax over all tokens in sight; A': all attended
 //
 // The newest `recent` tokens are left out of recall on both sides, because a method attends to them
 // whatever their scores are: 1 leaves out the new token, which every method attends to; a method's
-// own w leaves its choice alone, and then exact top-k has recall 1. A head that chose nothing, n = 0,
-// has no recall. Since n is what the method chose, choosing less is not punished here but in the
+// own w leaves its choice alone, and then exact top-k has recall 1. A head that chose nothing, n =
+// 0, has no recall. Since n is what the method chose, choosing less is not punished here but in the
 // mass; lrqk replay divides by the number of tokens that k allows. Ties go to the older token, as
 // everywhere.
 //
-// The probe keeps its own copy of all keys, after RoPE, and every figure is about the exact scores of
-// those, also where a method attends with others. The copy is part of the measurement, not of the
-// method: it stands in no tier and in no ledger.
+// The probe keeps its own copy of all keys, after RoPE, and every figure is about the exact scores
+// of those, also where a method attends with others. The copy is part of the measurement, not of
+// the method: it stands in no tier and in no ledger.
 
 public import TieredMemory
 import Tensors

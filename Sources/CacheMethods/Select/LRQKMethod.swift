@@ -7,11 +7,11 @@
 //         (miss). Up to k + w tokens everything is on the device and attention is full.
 // Bytes:  see `bytes`. Moved by a step: misses · 2 d · 4, from 0 to k rows a holder.
 //
-// Source: the LRQK paper (arXiv 2510.23649) and its released code. The module LRQK is the algorithm;
-// this file only lets a decoder call it. LRQKNoHitMiss.swift and LRQKPrefillOffload.swift are the
-// released variants; they are the same cache with other parameters. In a layer with a sliding
-// window all tokens keep their codes and host rows, though those out of sight will not be chosen
-// again.
+// Source: the LRQK paper (arXiv 2510.23649) and its released code. The module LRQK is the
+// algorithm; this file only lets a decoder call it. LRQKNoHitMiss.swift and
+// LRQKPrefillOffload.swift are the released variants; they are the same cache with other
+// parameters. In a layer with a sliding window all tokens keep their codes and host rows, though
+// those out of sight will not be chosen again.
 
 public import LRQK
 import TieredMemory
@@ -128,10 +128,13 @@ struct LRQKLayer: KeyValueCache {
 /// With rows per key/value head n is at most min(G k, candidates), known only from the data.
 func lrqkBytes(_ p: Parameters, tokens l: Int, layer: LayerShape) -> CacheBytes {
   let (k, w, r, d) = (p.selected, p.recent, p.rank, layer.width)
-  if p.phase(length: l) == .collecting { return CacheBytes(deviceRows: layer.keyValueHeads * l * layer.rowBytes) }
+  if p.phase(length: l) == .collecting {
+    return CacheBytes(deviceRows: layer.keyValueHeads * l * layer.rowBytes)
+  }
   let isShared = p.rows.holders == .perKeyValueHead && layer.groupSize > 1
   let candidates = max(0, l - w - layer.visible(length: l).lowerBound)
-  let needed = p.phase(length: l) == .dense || !isShared ? k : max(k, min(layer.groupSize * k, candidates))
+  let needed =
+    p.phase(length: l) == .dense || !isShared ? k : max(k, min(layer.groupSize * k, candidates))
   let holders = p.rows.holders == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
   let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
   let room = l + CodeStore<Float>.growth

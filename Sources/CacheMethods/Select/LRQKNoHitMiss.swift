@@ -7,8 +7,8 @@
 //         chosen.
 //
 // Source: the released variant LightAttentionIndicesNoHitMiss ([C:1683-1775]). The paper measures
-// it to show what reuse is worth. It copies all k rows in one piece; the ledger says which of them lay on
-// the device (reload) and which did not (miss).
+// it to show what reuse is worth. It copies all k rows in one piece; the ledger says which of them
+// lay on the device (reload) and which did not (miss).
 
 public import LRQK
 

@@ -8,21 +8,21 @@
 //         what waits: holders · (w + k) rows and groups · l · r · 4. After a step, those of lrqk.
 //
 // Source: the released variant LightAttentionIndicesOffloadPrefill ([C:1616-1681]). It brings
-// back whole what it parked: the k + w slots of every query head and A_K, not K and V of the prompt,
-// which stay on the host in any case. LRQK's LRQKCache+PrefillOffload.swift has the details. It lowers the
-// peak of prefill and nothing else: once every layer has decoded, all of it is on the device again.
-// A prompt shorter than k or r is not parked.
+// back whole what it moved: the k + w slots of every query head and A_K, not K and V of the
+// prompt, which stay on the host in any case. LRQK's LRQKCache+PrefillOffload.swift has the
+// details. It lowers the peak of prefill and nothing else: once every layer has decoded, all of it
+// is on the device again. A prompt shorter than k or r stays on the device.
 
 import LRQK
 public import Transformers
 
-/// LRQK, parked on the host between prompt and first step.
+/// LRQK that waits on the host between prompt and first step.
 public struct LRQKPrefillOffloadMethod: LRQKVariant {
   /// What the command line calls it.
   public static let name = "lrqk-prefill-offload"
   /// What `lrqk methods` says of it.
   public static let summary = "as lrqk, but rows and codes wait on the host for the first step"
-  /// Layers wait.
+  /// Layers wait on the host for their first step.
   public static let waitsAfterPrompt = true
   /// Sizes and choices, as of lrqk.
   public let lrqk: LRQKOptions

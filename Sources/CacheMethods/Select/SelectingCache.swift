@@ -1,4 +1,5 @@
-// What a selecting method adds to resident rows: a choice, and what it holds on the device for that.
+// What a selecting method adds to resident rows: a choice, and what it holds on the device for
+// that.
 //
 // In:  a `RowSelector`: the older tokens that each query head attends to.
 // Out: a cache. Ring, host, hit and miss, ledger and attention are ResidentRows' (TieredMemory).
@@ -6,9 +7,9 @@
 //   prompt   rows in, `prefill` of the selector, first choice, rows settle on the two tiers
 //   a step   append the row, `append` of the selector, choose, bring, attend
 //
-// Every row is kept: the newest w in the ring, the chosen ones in slots, all of them on the host. A new
-// selecting method is a `RowSelector` and a `CacheMethod` that names its options; TopKMethod.swift is
-// the smallest one.
+// Every row is kept: the newest w in the ring, the chosen ones in slots, all of them on the host. A
+// new selecting method is a `RowSelector` and a `CacheMethod` that names its options;
+// TopKMethod.swift is the smallest one.
 
 public import TieredMemory
 public import Tensors
@@ -22,8 +23,8 @@ public protocol RowSelector: Sendable {
   mutating func append(_ token: TokenRows, tiers: inout Tiers) throws
   /// The tokens of `candidates` that each query head attends to, ascending.
   ///
-  /// `queries` are (H, d). `candidates` are older than the ring and in sight; `rows` hold the exact rows
-  /// and say which step it is.
+  /// `queries` are (H, d). `candidates` are older than the ring and in sight; `rows` hold the exact
+  /// rows and say which step it is.
   func choose(
     _ queries: Tensor<Float>, among candidates: Range<Int>, rows: ResidentRows<Float>
   ) throws -> [[Int]]

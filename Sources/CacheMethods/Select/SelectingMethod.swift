@@ -75,8 +75,8 @@ extension SelectingMethod {
       layer, recent: budget.recent, holders: budget.holders, selector: try selector(for: layer))
   }
 
-  /// holders · (w + n) rows on the device, n = min(k, older tokens in sight) or the union of a group's
-  /// sets; all rows on the host; the selector's bytes.
+  /// holders · (w + n) rows on the device, n = min(k, older tokens in sight) or the union of a
+  /// group's sets; all rows on the host; the selector's bytes.
   public func bytes(tokens l: Int, layer: LayerShape) -> CacheBytes {
     let sharing = layer.cacheShape.sharing(perKeyValueHead: budget.holders == .perKeyValueHead)
     let candidates = max(0, l - budget.recent - layer.visible(length: l).lowerBound)

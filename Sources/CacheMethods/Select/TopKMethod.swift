@@ -3,8 +3,8 @@
 // Kept:   w + k exact rows of every row holder on the device; K and V of every token on the host.
 // A step: as LRQKMethod.swift: ring-flush every w steps, misses; but no codes, because the k older
 //         tokens of each query head are those with the largest exact q · k.
-// Bytes:  holders · (w + n) · 2 d · 4 on the device, n = min(k, older tokens in sight), or the union of
-//         a group's sets; M · l · 2 d · 4 on the host (SelectingMethod.swift).
+// Bytes:  holders · (w + n) · 2 d · 4 on the device, n = min(k, older tokens in sight) or the union
+//         of a group's sets; M · l · 2 d · 4 on the host (SelectingMethod.swift).
 //
 // What makes it an oracle: scoring reads every older key of the host, for nothing. No event stands
 // for that read and no device buffer holds those keys. A real method pays for its scores, in

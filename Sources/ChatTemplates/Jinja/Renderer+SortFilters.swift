@@ -3,8 +3,8 @@
 // In:  a value that can be walked over.
 // Out: a list, an iterator, or one value.
 //
-// Small and capital letters are alike unless the filter's argument says that case matters. The next file,
-// Renderer+Tests.swift, has the tests.
+// Small and capital letters are alike unless the filter's argument says that case matters. The next
+// file, Renderer+Tests.swift, has the tests.
 
 extension Renderer {
   func applyInOrder(

@@ -3,11 +3,12 @@
 // In:  the parsed template, the variables, the date.
 // Out: the text of the prompt.
 //
-// A template comes with a checkpoint, and so from anywhere. Every node that is visited, every item of a
-// list that is made and every 16 bytes of text that are made or compared cost one unit of work, and
-// all together may cost `workLimit`: that bounds the time (some seconds) and the memory (16 bytes
-// of text a unit, a value of about 24 bytes an item). Charges come before the memory is asked for.
-// Depth is bounded too. The next file, Renderer+Statements.swift, walks over the statements.
+// A template comes with a checkpoint, and so from anywhere. Every node that is visited, every item
+// of a list that is made and every 16 bytes of text that are made or compared cost one unit of
+// work, and all together may cost `workLimit`: that bounds the time (some seconds) and the memory
+// (16 bytes of text a unit, a value of about 24 bytes an item). Charges come before the memory is
+// asked for. Depth is bounded too. The next file, Renderer+Statements.swift, walks over the
+// statements.
 
 /// Renders one conversation once.
 final class Renderer {

@@ -57,7 +57,7 @@ package struct Outputs: Sendable {
     write(name, grid.shape, .reals(grid.elements.map(\.value)))
   }
 
-  /// Writes integers.
+  /// Writes the output `name`, which holds integers.
   package mutating func write(_ name: String, integers grid: Grid<Int>) {
     write(name, grid.shape, .integers(grid.elements))
   }

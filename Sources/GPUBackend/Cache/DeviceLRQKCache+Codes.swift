@@ -87,7 +87,8 @@
       try context.launch(
         .attentionScores, items: count, rows: shape.queryHeads, .of(rows.keys),
         .int(rows.slots), .int(shape.width), .int(rows.holders.size), .of(work.queries),
-        .of(rows.slotsAttended), .int(count), .float(1), .of(rows.weights), .int(rows.attendedStride))
+        .of(rows.slotsAttended), .int(count), .float(1), .of(rows.weights),
+        .int(rows.attendedStride))
       try context.launch(
         .omegaProducts, items: rank * rank + rank, rows: shape.queryHeads, .of(codes), .int(room),
         .int(rank), .int(coders.size), .of(chosen), .int(k), .int(recent.first ?? 0), .int(count),
@@ -121,7 +122,8 @@
         ] {
           try context.launch(
             .updateBasis, groups: groups, .of(matrices), .of(newCodes), .of(data), .int(n),
-            .int(share), .int(rank), .int(shape.width), .float(Float(alternation.basisUpdate.factor)),
+            .int(share), .int(rank), .int(shape.width),
+            .float(Float(alternation.basisUpdate.factor)),
             .of(solver.basisScratch))
         }
       }

@@ -23,7 +23,7 @@
   package final class DeviceLRQKCache {
     /// The device and its account.
     package let context: GPUContext
-    /// The choices.
+    /// The choices of this cache.
     package let parameters: Parameters
     /// The exact rows, on both tiers.
     let rows: DeviceResidentRows

@@ -11,9 +11,9 @@
 //   `bring`       needed_tokens, plan_residency; the host sends the missed rows, and nothing else
 //   `attention`   attended_slots, then attention.h
 //
-// The host keeps what it decides with: the ring's bookkeeping, the length, the rows themselves. Which
-// rows lie in which slot is known on the device alone, and the host asks for the missed tokens because
-// it has to pick up their rows.
+// The host keeps what it decides with: the ring's bookkeeping, the length, the rows themselves.
+// Which rows lie in which slot is known on the device alone, and the host asks for the missed
+// tokens because it has to pick up their rows.
 
 #if OpenCL || CUDA
 
@@ -231,7 +231,8 @@
       }
     }
 
-    /// Makes the tokens `sets`, (H, k) on the device, resident: one copy for each holder's missed rows.
+    /// Makes the tokens `sets`, (H, k) on the device, resident: one copy for each holder's missed
+    /// rows.
     func bring(_ sets: DeviceArray<Int32>) throws -> BroughtRows {
       try plan(sets)
       let needed = try context.download(counts, nil, .control(.plan)).map { Int($0) }

@@ -27,7 +27,8 @@ struct DevicePair<T: Scalar>: Sendable {
 
   var tensors: (queries: Tensor<T>, keys: Tensor<T>) {
     (
-      Tensor(shape: shape, elements: queries.elements), Tensor(shape: shape, elements: keys.elements)
+      Tensor(shape: shape, elements: queries.elements),
+      Tensor(shape: shape, elements: keys.elements)
     )
   }
 }
@@ -133,8 +134,8 @@ struct GroupState<E: Scalar>: Sendable {
 
   /// New maps from the Gram matrices, and a new code for every token: A_K = K W_K.
   ///
-  /// `keys` are all tokens' exact keys, (l, d): most of them had to come from the host for this. The
-  /// group has `queryHeads` queries a token.
+  /// `keys` are all tokens' exact keys, (l, d): most of them had to come from the host for this.
+  /// The group has `queryHeads` queries a token.
   mutating func refresh(
     keys: Tensor<E>, queryHeads: Int, _ parameters: Parameters, _ place: Location
   ) throws(LRQKError) {

@@ -1,7 +1,7 @@
 // Stages 3 and 4 for all groups: codes of a new token; bases and A_K move on.
 //
-// In:  q (H, d) and k (H / G, d); the bases or maps, the codes, and for alternating codes the exact rows
-//      of Omega.
+// In:  q (H, d) and k (H / G, d); the bases or maps, the codes, and for alternating codes the exact
+//      rows of Omega.
 // Out: q_hat (G, r) and k_hat (1, r) of every group.
 //
 // Linear codes (preset recommended) are two products with the maps. Alternating codes (as released)
@@ -102,7 +102,8 @@ extension LRQKCache {
     try updateConcurrently(&groups) { g, group in
       group.updateBases(choices.basisUpdate, query: queries[g], key: keys[g], codes: solved[g])
       try group.append(
-        solved[g].keyCode.elements, parameters.breakdown, Location(layer: layer, head: g, step: step))
+        solved[g].keyCode.elements, parameters.breakdown,
+        Location(layer: layer, head: g, step: step))
       let scope = TraceScope(trace, "step\(step)/head\(g)")
       scope("q_hat", solved[g].queryCodes)
       scope("k_hat", solved[g].keyCode)

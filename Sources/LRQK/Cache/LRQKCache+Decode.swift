@@ -7,9 +7,9 @@
 // independent, so every stage runs over all of them at once; between stages everything is in head
 // order, the ledger's events too.
 //
-// The new token is in the ring before its code exists, so Omega, the rows that a code is fitted to, is
-// the old selection and the ring WITHOUT the new token. (The released code gathers a zero row of A_K
-// for it, which contributes nothing: quirk Q2.)
+// The new token is in the ring before its code exists, so Omega, the rows that a code is fitted to,
+// is the old selection and the ring WITHOUT the new token. (The released code gathers a zero row of
+// A_K for it, which contributes nothing: quirk Q2.)
 
 public import Tensors
 public import TieredMemory
@@ -75,8 +75,8 @@ extension LRQKCache {
   /// Ends a step: a prompt that was too short so far is factorised once it is long enough; new maps
   /// are made every n steps where that was chosen.
   ///
-  /// Recoding reads all keys. Those of the host come to the device, keys only, so half a row's bytes,
-  /// and leave it afterwards.
+  /// Recoding reads all keys. Those of the host come to the device, keys only, so half a row's
+  /// bytes, and leave it afterwards.
   private mutating func refreshIfDue(tiers: inout Tiers, trace: Trace?) throws {
     if isCollecting { return try completePrompt(tiers: &tiers, trace: trace) }
     guard let n = parameters.refreshInterval, step % n == 0 else { return }

@@ -7,10 +7,10 @@
 // peak of prefill is one layer's prompt beside the small matrices of the others. From the first
 // decode step on everything is as without this call, to the last bit.
 //
-// The released variant (LightAttentionIndicesOffloadPrefill, [C:1616-1681]) copies the slots of K and
-// V, selected and recent ones, and the whole buffer of A_K; the bases stay. Of A_K we move the l rows
-// in use, not the room behind them. A prompt that is still collecting (shorter than k or r) has
-// neither slots nor codes and stays where it is.
+// The released variant (LightAttentionIndicesOffloadPrefill, [C:1616-1681]) copies the slots of K
+// and V, selected and recent ones, and the whole buffer of A_K; the bases stay. Of A_K we move the
+// l rows in use, not the room behind them. A prompt that is still collecting (shorter than k or r)
+// has neither slots nor codes and stays where it is.
 
 import Tensors
 public import TieredMemory

@@ -3,8 +3,8 @@
 // In:  queries, keys and values of the prompt's tokens, in chunks of any size.
 // Out: codes and bases or maps of every group; the first selected sets; rows on both tiers.
 //
-//   comes in    the factorizer takes what its solver needs of Q and K (PromptFactorizer.swift); K and V
-//               stay on the device, as in the released code: that is the peak of prefill
+//   comes in    the factorizer takes what its solver needs of Q and K (PromptFactorizer.swift);
+//               K and V stay on the device, as in the released code: that is the peak of prefill
 //   is kept     A_K, bases or maps; the ring, and the rows of the first sets
 //   goes        K and V, to the host: all l tokens, or the first k while the others fit the ring
 
@@ -46,8 +46,8 @@ extension LRQKCache {
 
   /// Ends the prompt.
   ///
-  /// With at least max(k, r) tokens it is factorised now. A shorter one is factorised by the decode step
-  /// that reaches that length.
+  /// With at least max(k, r) tokens it is factorised now. A shorter one is factorised by the decode
+  /// step that reaches that length.
   public mutating func completePrompt(tiers: inout Tiers, trace: Trace? = nil) throws {
     if parameters.phase(length: length) != .collecting {
       try factorise(tiers: &tiers, trace: trace)

@@ -21,8 +21,8 @@
 //
 // In a layer with a sliding window (the model's, not a choice) token t sees the tokens j with
 // t − window < j <= t. Those out of sight are neither candidates nor attended to; they keep their
-// codes and their rows on the host. Omega may still contain such tokens until the next selection: it
-// is used to fit codes, never to attend.
+// codes and their rows on the host. Omega may still contain such tokens until the next selection:
+// it is used to fit codes, never to attend.
 
 public import Tensors
 public import TieredMemory
@@ -31,7 +31,7 @@ public import TieredMemory
 ///
 /// A cache whose call threw is in an unspecified state and is not to be used again.
 public struct LRQKCache<E: Scalar>: Sendable {
-  /// The choices.
+  /// The choices of this cache.
   public let parameters: Parameters
   /// The exact rows, on both tiers; tokens and steps are counted there.
   public internal(set) var rows: ResidentRows<E>

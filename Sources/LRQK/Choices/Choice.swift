@@ -12,7 +12,7 @@
 
 /// What a text is not.
 public enum ChoiceError: Error, Equatable {
-  /// It is none of the choice's words.
+  /// The text is not one of the choice's words.
   case unknownWord
   /// It is no number, or not as many numbers as the choice has.
   case noNumber

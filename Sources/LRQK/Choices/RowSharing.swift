@@ -3,8 +3,9 @@
 // In:  names.
 // Out: the choices that the cache reads at every step (stages 6 to 8).
 //
-// A row holder is one query head, or one key/value head for all query heads of its group: it has slots
-// on the device, and it moves the rows that are missing there (TieredMemory's HeadSharing.swift).
+// A row holder is one query head, or one key/value head for all query heads of its group: it has
+// slots on the device, and it moves the rows that are missing there (TieredMemory's
+// HeadSharing.swift).
 
 public import TieredMemory
 

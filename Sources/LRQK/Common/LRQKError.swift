@@ -11,7 +11,7 @@ public struct Location: Sendable, Equatable, CustomStringConvertible {
   /// Decode step from 1; 0 is the prompt.
   public var step: Int
 
-  /// A place.
+  /// A layer, a head and a step.
   public init(layer: Int, head: Int, step: Int) {
     self.layer = layer
     self.head = head

@@ -69,7 +69,7 @@ public func gramSweep(
   try requireShape(queryGram, "G_Q", [("width", d), ("width", d)])
   try requireShape(keyGram, "G_K", [("width", d), ("width", d)])
   try requireShape(queryMap, "W_Q", [("width", d), ("rank", r)])
-  // How many rows there were matters to nothing but the mean change, which nobody asks for here.
+  // How many rows there were matters to the mean change alone, which is not reported here.
   var sides = Sides(
     queries: GramSide(queryGram, rows: 1, map: queryMap),
     keys: GramSide(keyGram, rows: 1, map: keyMap))

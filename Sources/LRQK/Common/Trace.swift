@@ -12,9 +12,9 @@ public import Tensors
 ///
 /// Names read from the outside in: "prefill/head0/sweep1/W_Q", "step1/head0/q_hat".
 ///
-/// Codes, bases, maps and everything of a sweep are counted by group of heads that shares codes; Omega
-/// and its products, scores and selected sets by query head. So with shared codes "step1/head1/scores"
-/// is query head 1's, and "step1/head1/q_hat" the (G, r) codes of group 1.
+/// Codes, bases, maps and everything of a sweep are counted by group of heads that shares codes;
+/// Omega and its products, scores and selected sets by query head. So with shared codes
+/// "step1/head1/scores" is query head 1's, and "step1/head1/q_hat" the (G, r) codes of group 1.
 public final class Trace: Sendable {
   private let table = Mutex<[String: Tensor<Double>]>([:])
 

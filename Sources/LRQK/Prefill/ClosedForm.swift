@@ -23,7 +23,8 @@ package import Tensors
 ///
 /// Which eigenvalues are rounding? Two answers, and a direction has to pass both.
 ///
-/// 1. l rows span at most l directions, whatever was rounded: the l largest eigenvalues can be data.
+/// 1. l rows span at most l directions, whatever was rounded: the l largest eigenvalues can be
+/// data.
 /// 2. Element (i, j) is a chain of n products in the rows' own precision, n at most a block
 ///    (RowProduct.swift). Each rounding is at most u of a partial sum, u/√3 on the average, and
 ///    partial sums grow to √(G_ii G_jj) at most. Where roundings are independent, n of them add up
@@ -36,10 +37,10 @@ package import Tensors
 ///    The worst case, all roundings the same way, is n u tr G. It would throw away weak directions
 ///    of real heads, so it is not used. Measured, null directions of normal, of low-rank and of
 ///    repeated rows reach .4 of the bound; the weakest direction of the heads of a small trained
-///    model has 3 times the bound after 100 tokens and 17 times after 1,000. Two limits: hundreds of
-///    rows that are all the same one or two round alike, reach up to 4 times the bound, and keep a
-///    direction too many; and of 64 normal rows of width 64, whose weakest direction may be down in
-///    the rounding of Float, one direction can be lost.
+///    model has 3 times the bound after 100 tokens and 17 times after 1,000. Two limits: hundreds
+///    of rows that are all the same one or two round alike, reach up to 4 times the bound, and keep
+///    a direction too many; and of 64 normal rows of width 64, whose weakest direction may be down
+///    in the rounding of Float, one direction can be lost.
 ///
 /// LAPACK's own rounding, d times 2⁻⁵² of v, is the least that is cut, for rows in Double too.
 package struct SummedGram {
@@ -103,7 +104,8 @@ struct ProductSpectrum {
 }
 
 func productSpectrum(
-  queryGram: SummedGram, keyGram: SummedGram, _ place: Location = Location(layer: 0, head: 0, step: 0)
+  queryGram: SummedGram, keyGram: SummedGram,
+  _ place: Location = Location(layer: 0, head: 0, step: 0)
 ) throws(LRQKError) -> ProductSpectrum {
   do {
     let q = try queryGram.squareRoot()

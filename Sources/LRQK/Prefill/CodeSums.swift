@@ -1,7 +1,7 @@
 // Sums over the rows of a prompt: all that sweeps in d by d space ever need of them.
 //
-// In:  rows X of one side (Q of a head, or K), in chunks of any size, and for a start with codes the
-//      initial codes A of these rows.
+// In:  rows X of one side (Q of a head, or K), in chunks of any size, and for a start with codes
+//      the initial codes A of these rows.
 // Out: G = XᵀX (d, d); column magnitudes; S = AᵀA (r, r) and C = AᵀX (r, d).
 //
 // Sums add over chunks in the order of the rows, so the chunks leave every bit alone.

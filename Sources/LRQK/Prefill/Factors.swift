@@ -1,7 +1,7 @@
 // What prefill leaves: factors of Q and K for every group of heads.
 //
-// Q ≈ A_Q B_Q and K ≈ A_K B_K with QKᵀ ≈ A_Q A_Kᵀ; after a sweep, or in closed form, A_Q = Q W_Q and
-// A_K = K W_K as well. PromptFactorizer.swift makes them.
+// Q ≈ A_Q B_Q and K ≈ A_K B_K with QKᵀ ≈ A_Q A_Kᵀ; after a sweep, or in closed form, A_Q = Q W_Q
+// and A_K = K W_K as well. PromptFactorizer.swift makes them.
 
 public import Tensors
 
@@ -27,7 +27,7 @@ public struct Factorization<E: Scalar>: Sendable {
 
 /// What prefill leaves for one group of heads.
 public struct PromptCodes<E: Scalar>: Sendable {
-  /// The factors.
+  /// The factors of the group's Q and K.
   public let factorization: Factorization<E>
   /// q_hat of the newest query of each head, (G, r): it chooses the first selected set.
   public let newestQueryCodes: Tensor<E>

@@ -10,12 +10,13 @@
 // costs O(d² r), whatever l is. Starts that are maps themselves do not need even A₀ᵀX; a start with
 // codes of its own (Gaussian, given) adds S₀ = A₀ᵀA₀ and C₀ = A₀ᵀX to that one pass.
 //
-// Grams square the condition number, so all d by d arithmetic is in Double. The one part that is not
-// is the sum over Float rows (RowProduct: blocks of 512 in Float, added up in Double): its rounding,
-// about 1e-7 of ‖X‖², stays in G, as the rounding of AᵀA stays in a rowwise sweep. Where W is large in
-// directions that X hardly has, it weighs more here; and keys of a rank below r, whose AᵀA is singular,
-// are not always noticed: a pivot is then rounding, and shows in `condition` (1e5 and more) instead of
-// ending in an error as over rows. The identity is ours (the released code sweeps over rows).
+// Grams square the condition number, so all d by d arithmetic is in Double. The one part that is
+// not is the sum over Float rows (RowProduct: blocks of 512 in Float, added up in Double): its
+// rounding, about 1e-7 of ‖X‖², stays in G, as the rounding of AᵀA stays in a rowwise sweep. Where
+// W is large in directions that X hardly has, it weighs more here; and keys of a rank below r,
+// whose AᵀA is singular, are not always noticed: a pivot is then rounding, and shows in `condition`
+// (1e5 and more) instead of ending in an error as over rows. The identity is ours (the released
+// code sweeps over rows).
 
 import Tensors
 

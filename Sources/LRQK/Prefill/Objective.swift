@@ -6,8 +6,8 @@
 //   F = 1/2 ‖QKᵀ − A_Q A_Kᵀ‖² + lambda_Q/2 ‖Q − A_Q B_Q‖² + lambda_K/2 ‖K − A_K B_K‖²
 //
 // No softmax, no causal mask, no scale 1/√d: the raw l by l product is fitted (the authors' poster
-// has the constrained form; the penalised one is what the released updates solve). The l by l matrix is
-// never formed. With S = AᵀA, C = AᵀX and G = XᵀX for each side (X is Q or K),
+// has the constrained form; the penalised one is what the released updates solve). The l by l
+// matrix is never formed. With S = AᵀA, C = AᵀX and G = XᵀX for each side (X is Q or K),
 //   ‖QKᵀ − A_Q A_Kᵀ‖² = ⟨G_Q, G_K⟩ − 2⟨C_Q, C_K⟩ + ⟨S_Q, S_K⟩
 //   ‖X − A B‖²        = tr G − 2⟨C, B⟩ + ⟨S, BBᵀ⟩
 //
@@ -46,7 +46,7 @@ public struct PrefillObjective: Sendable {
     public var queries: Double
     /// ‖K − A_K B_K‖².
     public var keys: Double
-    /// F.
+    /// F, the weighted sum of the parts.
     public var total: Double
   }
 
@@ -56,8 +56,8 @@ public struct PrefillObjective: Sendable {
   /// F at a factorisation.
   ///
   /// Differences of large sums: the absolute error is rounding at the size of the largest of them,
-  /// about √l 1e-16 ‖QᵀQ‖ ‖KᵀK‖ for the product, and that can be far above 1e-15 ‖QKᵀ‖² where queries
-  /// and keys have few directions in common.
+  /// about √l 1e-16 ‖QᵀQ‖ ‖KᵀK‖ for the product, and that can be far above 1e-15 ‖QKᵀ‖² where
+  /// queries and keys have few directions in common.
   public func value<E: Scalar>(
     _ queryCodes: Tensor<E>, _ queryBasis: Tensor<E>, _ keyCodes: Tensor<E>, _ keyBasis: Tensor<E>
   ) -> Value {

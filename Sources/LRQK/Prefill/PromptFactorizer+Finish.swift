@@ -197,7 +197,8 @@ public func factorizePrompt<E: Scalar>(
   initial: [InitialCodes<E>]? = nil, queryCodes: Bool = true, layer: Int = 0, trace: Trace? = nil
 ) throws -> [PromptCodes<E>] {
   precondition(queries.count == keys.count, "as many queries as keys")
-  guard let q = queries.first, let k = keys.first, k.axisCount == 2, q.axisCount == 2, k.rows > 0 else {
+  guard let q = queries.first, let k = keys.first, k.axisCount == 2, q.axisCount == 2, k.rows > 0
+  else {
     throw LRQKError.parameter("an empty prompt has no factors")
   }
   let groupSize = max(q.rows / k.rows, 1)

@@ -25,7 +25,7 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
   private(set) var groups: [Group]
   /// By key head: groups that share keys share their sums.
   private(set) var keySums: [DataSums<E>]
-  /// Tokens seen.
+  /// Tokens seen so far, l.
   public private(set) var tokens = 0
 
   /// What is kept of one group's prompt.

@@ -106,7 +106,8 @@ extension Sides {
 
   /// Solves, and remembers how well the system was conditioned.
   private mutating func solved(
-    _ name: String, _ s: Tensor<S.Number>, _ b: Tensor<S.Number>, _ rule: SolveRule, _ place: Location
+    _ name: String, _ s: Tensor<S.Number>, _ b: Tensor<S.Number>, _ rule: SolveRule,
+    _ place: Location
   ) throws(LRQKError) -> Tensor<S.Number> {
     let solution = try solve(name, s, b, rule, place)
     conditioning.absorb(solution.conditioning)

@@ -89,7 +89,8 @@ struct GoldenShow: ParsableCommand {
   }
 }
 
-/// The least and the largest number of a tensor, found piece by piece: files may be larger than memory.
+/// The least and the largest number of a tensor, found piece by piece: files may be larger than
+/// memory.
 private struct TensorRange {
   /// As text: whole numbers in full; "-" where there is none.
   let least, largest: String

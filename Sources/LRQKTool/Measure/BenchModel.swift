@@ -1,6 +1,7 @@
 // lrqk bench decode-model: tokens a second of a whole decoder, beside how fast memory can be read.
 //
-// In:  a model's folder, or the sizes of one with random weights; a cache method, a context, a batch.
+// In:  a model's folder, or the sizes of one with random weights; a cache method, a context, a
+//      batch.
 // Out: time of a decode step, bytes of weights that it reads, and the share of memory's speed.
 //
 // A step multiplies every weight by one row for each sequence of the batch, so it cannot be faster

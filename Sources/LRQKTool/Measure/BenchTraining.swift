@@ -4,8 +4,8 @@
 // Out: tokens a second, and the operations of all products beside what the cores can do.
 //
 // Products, forward and back, of a token: 6 operations for each weight of a matrix, the output
-// matrix among them; and for each head 2 · 2 · d forward, 5 · 2 · d back for each of the (L + 1) / 2
-// tokens that it sees on average. Everything else (norms, exponentials, sums) is not counted.
+// matrix among them; and for each head 2 · 2 · d forward, 5 · 2 · d back for each of the (L + 1) /
+// 2 tokens that it sees on average. Everything else (norms, exponentials, sums) is not counted.
 
 import ArgumentParser
 import Foundation

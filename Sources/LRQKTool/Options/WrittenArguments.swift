@@ -1,8 +1,8 @@
 // Arguments as they were written, looked at before ArgumentParser reads them.
 //
 // In:  the words of the command line; what every command takes, as ArgumentParser describes it.
-// Out: the same words, where a value that begins with a dash is joined to its option (--text=-5); or
-//      one line about the first word that cannot be meant.
+// Out: the same words, where a value that begins with a dash is joined to its option (--text=-5);
+//      or one line about the first word that cannot be meant.
 //
 // ArgumentParser alone keeps the last of two values and drops the first without a word, takes the
 // text "- milk" for an option, and misses a required option before it names the misspelt one. The

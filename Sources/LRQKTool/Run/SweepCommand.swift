@@ -43,8 +43,8 @@ struct SweepCommand: ParsableCommand {
   @Option(help: "Where the picture goes, an SVG file.", completion: .file(extensions: ["svg"]))
   var svg: String
 
-  /// A preset with a rank and a number of recent tokens is one line of the picture; so are other methods
-  /// that differ only in k.
+  /// A preset with a rank and a number of recent tokens is one line of the picture; so are other
+  /// methods that differ only in k.
   private func lines() throws -> [SweepLine] {
     let (ranks, budgets, recents) = (
       try numbers(r, "--r", in: 1...1 << 20), try numbers(k, "--k", in: 1...1 << 20),

@@ -4,6 +4,7 @@
 // Out: stages 7 and 8 on the page, with full attention beside them.
 
 import LRQK
+import Reports
 import Tensors
 import TieredMemory
 

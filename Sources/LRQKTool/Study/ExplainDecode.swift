@@ -6,6 +6,7 @@
 // The alternations of stage 3 are the library's `DecodeSolver`, run once more one at a time.
 
 import LRQK
+import Reports
 import Tensors
 import TieredMemory
 

@@ -3,10 +3,11 @@
 // In:  a run with its trace.
 // Out: stages 0 to 2 of the prompt on the page, then its first selection and what it leaves.
 //
-// Some products are formed only to be looked at (QKᵀ, A_Q A_Kᵀ, exact scores). The page says "naive"
-// or "check" beside them: the method itself never forms them.
+// Some products are formed only to be looked at (QKᵀ, A_Q A_Kᵀ, exact scores). The page says
+// "naive" or "check" beside them: the method itself never forms them.
 
 import LRQK
+import Reports
 import Tensors
 import TieredMemory
 

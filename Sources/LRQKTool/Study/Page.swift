@@ -6,16 +6,8 @@
 // Matrices are blocks; blocks stand side by side as long as they fit, then below each other. A
 // matrix that is too wide by itself is printed in panels of columns.
 
-import Foundation
 import Reports
 import Tensors
-
-/// A number with so many decimals; never "-0.00".
-func decimal(_ x: Double, _ places: Int) -> String {
-  let text = String(format: "%.\(places)f", x)
-  return text.hasPrefix("-") && text.allSatisfy({ "-0.".contains($0) })
-    ? String(text.dropFirst()) : text
-}
 
 func padded(_ text: String, _ width: Int) -> String {
   text + String(repeating: " ", count: max(0, width - text.count))
@@ -146,15 +138,13 @@ struct Page {
 
   /// A table: columns as wide as their longest cell; text left, the rest right.
   mutating func table(_ head: [String], _ rows: [[String]], left: Set<Int> = []) {
-    let widths = head.indices.map { c in ([head] + rows).map { $0[c].count }.max() ?? 0 }
-    func line(_ cells: [String]) -> String {
-      cells.indices.map { c in
-        left.contains(c) ? padded(cells[c], widths[c]) : aligned(cells[c], widths[c])
-      }.joined(separator: "   ")
-    }
+    let table = TextTable(
+      [head] + rows, alignments: head.indices.map { left.contains($0) ? .left : .right },
+      indent: "", gap: "   ")
+    let text = table.text().split(separator: "\n", omittingEmptySubsequences: false)
     blank()
-    lines.append(String(repeating: " ", count: Self.indent) + styled(trimmed(line(head)), "36"))
-    for row in rows { add(trimmed(line(row))) }
+    lines.append(String(repeating: " ", count: Self.indent) + styled(String(text[0]), "36"))
+    for row in text.dropFirst() { add(String(row)) }
     blank()
   }
 

@@ -1,8 +1,8 @@
 // How much memory a run may take.
 //
 // In:  /proc and /sys of this machine.
-// Out: bytes: what the system could give without swapping, and no more than control groups (containers)
-//      and a limit of the address space leave.
+// Out: bytes: what the system could give without swapping, and no more than control groups
+//      (containers) and a limit of the address space leave.
 
 import Foundation
 import Reports
@@ -33,8 +33,8 @@ private func groupMemory() -> Int? {
   for line in text("/proc/self/cgroup")?.split(separator: "\n") ?? [] {
     let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
     guard parts.count == 3 else { continue }
-    // Version 2 has one tree, version 1 one for memory. Within a container the group's own files may
-    // stand at the top.
+    // Version 2 has one tree, version 1 one for memory. Within a container the group's own files
+    // may stand at the top.
     let isNew = parts[1].isEmpty
     guard isNew || parts[1].split(separator: ",").contains("memory") else { continue }
     let root = isNew ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory"

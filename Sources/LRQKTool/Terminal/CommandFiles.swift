@@ -86,7 +86,8 @@ struct CommandFiles {
     }
   }
 
-  /// Requires that every output can be written: a regular file, or a new one in a folder that takes it.
+  /// Requires that every output can be written: a regular file, or a new one in a folder that takes
+  /// it.
   func checkThatOutputsCanBeWritten() throws(InputError) {
     for output in outputs {
       if output.path.isEmpty { throw InputError("\(output.name)is empty; name a file") }
@@ -127,8 +128,8 @@ private enum FileIdentity: Hashable {
     return device == UInt(information.st_dev) && number == UInt(information.st_ino)
   }
 
-  /// The file at `path`; nil for folders, pipes and devices, which nothing replaces, and where there
-  /// is not even a folder.
+  /// The file at `path`; nil for folders, pipes and devices, which nothing replaces, and where
+  /// there is not even a folder.
   init?(_ path: String) {
     var path = path
     var information = stat()

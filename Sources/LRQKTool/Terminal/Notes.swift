@@ -6,8 +6,8 @@
 // The library says nothing by itself: what it notices while it reads a folder, it keeps as notes.
 // The commands open a model through here, so that every one of them shows those.
 //
-// Notes wait for the first word of the result, or of progress. Where the input turns out to be of no
-// use, its one line stands alone.
+// Notes wait for the first word of the result, or of progress. Where the input turns out to be of
+// no use, its one line stands alone.
 
 import Reports
 import Synchronization

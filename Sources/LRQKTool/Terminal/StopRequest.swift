@@ -1,8 +1,8 @@
 // Ctrl-C and kill, for a command that has something to save.
 //
 // In:  SIGINT, SIGTERM, SIGHUP (a terminal that is closed).
-// Out: the number of the first one, which the command looks at between two steps. The second one ends the
-//      process at once, as if nothing had been asked for.
+// Out: the number of the first one, which the command looks at between two steps. The second one
+//      ends the process at once, as if nothing had been asked for.
 
 import Foundation
 import Synchronization

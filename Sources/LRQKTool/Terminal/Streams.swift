@@ -6,8 +6,8 @@
 //   standard output   the result. Where it cannot be written, the tool says so and ends with 74. A
 //                     reader that has left (lrqk ... | head -1) is no fault: the tool ends in
 //                     silence with 141, as SIGPIPE would end it.
-//   standard error    words beside the result. Where they cannot be written, the work goes on to its
-//                     end, and the exit status is 74 instead of any other.
+//   standard error    words beside the result. Where they cannot be written, the work goes on to
+//                     its end, and the exit status is 74 instead of any other.
 //   standard input    read to its end, or an error.
 //
 // A stream that is closed at the start is opened on /dev/null in the direction that does not serve:

@@ -51,7 +51,8 @@ func fail(
   Streams.exit(status)
 }
 
-/// One line for an error of the system's libraries; nil for an error of ours, which has its own words.
+/// One line for an error of the system's libraries; nil for an error of ours, which has its own
+/// words.
 ///
 /// `path` is what the command worked on, for an error that names no file.
 private func systemLine(_ error: any Error, _ path: String) -> String? {
@@ -80,7 +81,8 @@ private func systemLine(_ error: any Error, _ path: String) -> String? {
   }
 }
 
-/// Writes text to standard output, and a line's end; where that fails, the tool ends with status 74.
+/// Writes text to standard output, and a line's end; where that fails, the tool ends with status
+/// 74.
 ///
 /// Bytes stay as they are in files and pipes; a terminal is shown escapes (VisibleText.swift).
 func show(_ text: String, ending: String = "\n") {
@@ -148,7 +150,8 @@ final class ProgressBar {
   }
 }
 
-/// Columns of the terminal that standard output is; nil where it is a file or a pipe, or does not say.
+/// Columns of the terminal that standard output is; nil where it is a file or a pipe, or does not
+/// say.
 var terminalWidth: Int? {
   var size = winsize()
   guard isatty(1) == 1, unsafe ioctl(1, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else {

@@ -1,11 +1,11 @@
 // lrqk train: a small model from a recipe.
 //
 // In:  recipe.json, a folder for the run.
-// Out: checkpoints that the same command goes on from, log.csv and its picture curve.svg, and at the
-//      end the model's folder.
+// Out: checkpoints that the same command goes on from, log.csv and its picture curve.svg, and at
+//      the end the model's folder.
 //
-// One process at a time works in a run's folder: it holds RUN/lock while it lives. What a killed one left
-// half written is removed by the next (TrainingCheckpoint.swift, FileBytes.swift).
+// One process at a time works in a run's folder: it holds RUN/lock while it lives. What a killed
+// one left half written is removed by the next (TrainingCheckpoint.swift, FileBytes.swift).
 
 import ArgumentParser
 import Foundation

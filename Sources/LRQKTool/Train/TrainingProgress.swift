@@ -1,8 +1,8 @@
 // What a training run says on standard error while it runs.
 //
 // In:  the report of every step.
-// Out: a line every so many steps, means since the line before; between them a bar, on a terminal; and when
-//      the run stops, the command that goes on.
+// Out: a line every so many steps, means since the line before; between them a bar, on a terminal;
+//      and when the run stops, the command that goes on.
 
 import Foundation
 import Reports

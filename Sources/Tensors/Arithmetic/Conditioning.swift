@@ -7,9 +7,9 @@
 public struct Conditioning: Sendable, Equatable {
   /// Largest over smallest pivot of the worst system, scaled to a diagonal in 1 ..< 4.
   ///
-  /// With Cholesky a lower bound of the scaled condition number, because every pivot lies between the
-  /// smallest and the largest eigenvalue; after elimination (`pivoted`) an estimate and no bound. It is
-  /// 1 where no system was solved.
+  /// With Cholesky a lower bound of the scaled condition number, because every pivot lies between
+  /// the smallest and the largest eigenvalue; after elimination (`pivoted`) an estimate and no
+  /// bound. It is 1 where no system was solved.
   public private(set) var worst: Double
   /// True when Cholesky failed for some system and elimination with pivots was used.
   public private(set) var pivoted: Bool

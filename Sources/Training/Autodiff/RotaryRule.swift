@@ -5,8 +5,8 @@
 // Out: every head of row i rotated by the angles of row i mod L; back: rotated by the same angles
 //      in the other direction, because a rotation's transpose is its inverse.
 //
-// A head's first R elements rotate in pairs (j, j + R/2), as in Transformers' RotaryEmbedding, whose
-// cosines and sines these are.
+// A head's first R elements rotate in pairs (j, j + R/2), as in Transformers' RotaryEmbedding,
+// whose cosines and sines these are.
 
 import Tensors
 package import Transformers

@@ -11,8 +11,9 @@
 //   tape:      W ── x ── y = x Wᵀ ── z = silu(y) ── loss
 //   backward:  dW ◄─ dx ◄─ dy ◄──────── dz ◄───────── 1
 //
-// Such a rule is also called a vector-Jacobian product (VJP). One rule a file: LinearRule, HeadRules, NormRule, RotaryRule, AttentionRule, GateRule,
-// EmbeddingRule, LossRule. Each is held against finite differences in Double.
+// Such a rule is also called a vector-Jacobian product (VJP). One rule a file: LinearRule,
+// HeadRules, NormRule, RotaryRule, AttentionRule, GateRule, EmbeddingRule, LossRule. Each is held
+// against finite differences in Double.
 //
 // A tape belongs to one thread. Training puts the halves of a batch on tapes of their own and adds
 // the gradients afterwards, in order, so that sums do not depend on the number of cores.

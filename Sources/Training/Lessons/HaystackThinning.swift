@@ -5,8 +5,8 @@
 //      between them. A token keeps its place in the whole text as its position.
 //
 // What is asked for, and how far back it stands, is as in the whole text. What is left out is never
-// asked about, so a text costs a sixth as much and a step fits six times as many. PositionGaps.swift
-// pulls short texts apart instead, where no answer depends on distances.
+// asked about, so a text costs a sixth as much and a step fits six times as many.
+// PositionGaps.swift pulls short texts apart instead, where no answer depends on distances.
 //
 // Source: ours. Positions with gaps: PoSE (Zhu et al., arXiv 2309.10400).
 

@@ -18,8 +18,8 @@
 //   updates   "brave-river is: 204. 731": a key that comes again has a new value, and the former
 //             one stands behind it; asked for: the former one. Of all that match, it is the latest.
 //
-// One token in fifty of a needle text teaches this. A model that has to learn all of it from needles
-// alone hardly begins. Here every seventh token teaches.
+// One token in fifty of a needle text teaches this. A model that has to learn all of it from
+// needles alone hardly begins. Here every seventh token teaches.
 
 import Tasks
 import Tensors

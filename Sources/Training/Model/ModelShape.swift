@@ -31,7 +31,7 @@ package enum AttentionKind: Sendable, Equatable {
 package struct ModelShape: Sendable, Equatable {
   /// Tokens of the vocabulary.
   package var vocabulary: Int
-  /// N, blocks.
+  /// The number of blocks, N.
   package var layers: Int
   /// D, width of the residual stream.
   package var hiddenSize: Int

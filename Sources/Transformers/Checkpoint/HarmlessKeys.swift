@@ -9,8 +9,8 @@
 // because of it. Many keys pass under every value. The others pass with the values that mean "as
 // built here", and are refused with any other.
 //
-// ConfigurationKeys.swift applies the table. The keys that ModelConfiguration.swift reads are not in
-// it. Any other key is an error, because it may change what the model computes.
+// ConfigurationKeys.swift applies the table. The keys that ModelConfiguration.swift reads are not
+// in it. Any other key is an error, because it may change what the model computes.
 
 /// The table of keys that change nothing.
 package let harmlessKeys: [HarmlessKeys] = [

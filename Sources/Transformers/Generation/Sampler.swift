@@ -33,7 +33,7 @@ public struct Sampling: Sendable, Equatable {
   /// Seed of the random draws.
   public var seed: UInt64 = 0
 
-  /// Greedy choices.
+  /// Always the most likely token.
   public init() {}
 
   /// Throws for the first choice that makes no sense.

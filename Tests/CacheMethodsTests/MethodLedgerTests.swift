@@ -1,8 +1,8 @@
 // Every copy recounted from the attended sets alone, by a simulation that knows rows as sets.
 //
-// A method is told by a few facts (`Kind`); from them and from which tokens were attended to follows
-// which rows were where, and so every event, its order included. Nothing here calls SlotPool,
-// RecentRing or a method's bytes.
+// A method is told by a few facts (`Kind`); from them and from which tokens were attended to
+// follows which rows were where, and so every event, its order included. Nothing here calls
+// SlotPool, RecentRing or a method's bytes.
 
 import CacheMethods
 import LRQK
@@ -171,7 +171,7 @@ private func firstSets(_ text: String, _ rows: Rows, prompt: Int) throws -> [[In
   return cache.selected
 }
 
-@Suite struct LedgerTests {
+@Suite struct MethodLedgerTests {
   @Test(
     arguments: sparseMethods.filter { $0.hasPrefix("lrqk") || $0.hasPrefix("topk") }, Layer.few)
   func `events, hits and misses follow from the attended sets`(_ text: String, _ layer: Layer)

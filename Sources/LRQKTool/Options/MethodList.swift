@@ -3,8 +3,11 @@
 // In:  the list of methods.
 // Out: a line for every method and a line for every option, with its default.
 
+import CacheMethods
+import Reports
+
 /// The methods with their options, one line each, without a line break at the end.
-public var methodList: String {
+package var methodList: String {
   var lines: [(name: String, meaning: String)] = []
   var shown: [(method: String, options: [MethodOption])] = []
   for method in cacheMethods {
@@ -16,8 +19,5 @@ public var methodList: String {
     shown.append((method.name, method.optionList))
     lines += method.optionList.map { ("  \($0.name)=\($0.defaultValue)", $0.meaning) }
   }
-  let width = lines.map(\.name.count).max() ?? 0
-  return lines.map { line in
-    line.name + String(repeating: " ", count: width + 2 - line.name.count) + line.meaning
-  }.joined(separator: "\n")
+  return labelled(lines.map { [$0.name, $0.meaning] }).joined(separator: "\n")
 }
