@@ -41,8 +41,8 @@ public struct SlotPool: Sendable {
   /// Bit s % 64 of word s / 64 is set while slot s, below slotCount, is free.
   private var free: [UInt64]
 
-  /// An empty pool whose slots start at `reserved`: the slots below are managed by the caller, such as
-  /// the recent ring.
+  /// An empty pool whose slots start at `reserved`: the slots below are managed by the caller, such
+  /// as the recent ring.
   public init(reserving reserved: Int = 0) {
     precondition(reserved >= 0, "no negative number of slots can be reserved")
     slotCount = reserved
@@ -51,7 +51,8 @@ public struct SlotPool: Sendable {
 
   /// A pool in whose slot s token `residents[s]` lies, or none where that is negative.
   ///
-  /// Each token is there once. The first `reserved` slots are managed by the caller and ignored here.
+  /// Each token is there once. The first `reserved` slots are managed by the caller and ignored
+  /// here.
   public init(residents: [Int], reserving reserved: Int = 0) {
     self.init(reserving: residents.count)
     slots = (reserved..<residents.count).filter { residents[$0] >= 0 }

@@ -41,8 +41,10 @@ public struct TransferEvent: Sendable, Equatable {
   public let step: Int
   /// The layer, from 0.
   public let layer: Int
-  /// A query head where each query head has its own slots, a key/value head where a group shares
-  /// them and where the host is written. Each reason has one meaning.
+  /// The query head, or the key/value head where a group shares slots and where the host is
+  /// written.
+  ///
+  /// Each reason has one meaning.
   public let head: Int
   /// Which way the copy goes.
   public let direction: TransferDirection
