@@ -12,7 +12,6 @@
 //   LRQKNoHitMiss.swift         lrqk-no-hit-miss       the same, selected rows moved at every step
 //   LRQKPrefillOffload.swift    lrqk-prefill-offload   the same, on the host between the phases
 //   TopKMethod.swift            topk                   the k best by exact scores: an oracle
-//   RandomMethod.swift          random                 k random rows: a control
 //   StreamingMethod.swift       streaming              the first rows and the last ones
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
@@ -129,8 +128,7 @@ public struct CacheBytes: Sendable, Equatable {
 /// All methods, in the order in which help lists them.
 public let cacheMethods: [any CacheMethod.Type] = [
   FullMethod.self, OffloadMethod.self, LRQKMethod.self, LRQKNoHitMissMethod.self,
-  LRQKPrefillOffloadMethod.self, TopKMethod.self, RandomMethod.self, StreamingMethod.self,
-  FactoredMethod.self,
+  LRQKPrefillOffloadMethod.self, TopKMethod.self, StreamingMethod.self, FactoredMethod.self,
 ]
 
 /// The method that `text` names: METHOD[:option=value,...].

@@ -17,8 +17,7 @@ private func message(_ text: String) -> String? {
   @Test func `names are those of the list, each once, with a line of summary`() throws {
     #expect(
       cacheMethods.map { $0.name } == [
-        "full", "offload", "lrqk", "lrqk-no-hit-miss", "lrqk-prefill-offload", "topk", "random",
-        "streaming",
+        "full", "offload", "lrqk", "lrqk-no-hit-miss", "lrqk-prefill-offload", "topk", "streaming",
         "factored",
       ])
     for type in cacheMethods {

@@ -147,7 +147,6 @@ let sparseMethods = [
   "lrqk:preset=recommended,r=3,k=6,w=4,map-refresh=5,transfers=per-query-head",
   "lrqk:preset=recommended,r=3,k=6,w=4,support=group",
   "lrqk:preset=recommended,r=7,k=6,w=1", "lrqk-no-hit-miss:r=3,k=6,w=4",
-  "random:k=6,w=4", "random:seed=3,k=6,w=4,transfers=per-key-value-head",
   "lrqk-no-hit-miss:preset=recommended,r=3,k=6,w=4", "lrqk-prefill-offload:r=3,k=6,w=4",
   "lrqk-prefill-offload:preset=recommended,r=3,k=6,w=4,map-refresh=5", "topk:k=6,w=4",
   "topk:k=6,w=1", "topk:k=6,w=4,transfers=per-key-value-head", "streaming:sinks=3,w=7",
