@@ -55,7 +55,6 @@ struct GroupState<E: Scalar>: Sendable {
   /// A_K, (l, r).
   var codes: CodeStore<E>
   private var coder: Coder<E>
-  private let rounding: CodeRounding
   /// Largest finite |A_K| since the prompt or the last map refresh.
   private(set) var largestCode: Double
 
@@ -64,11 +63,7 @@ struct GroupState<E: Scalar>: Sendable {
     on device: inout DeviceTier
   ) throws {
     let factors = prompt.factorization
-    rounding = parameters.codeRounding
-    codes = try CodeStore(
-      Tensor(
-        shape: factors.keyCodes.shape, elements: rounding.rounded(factors.keyCodes.elements)),
-      label: "A_K of \(label)", on: &device)
+    codes = try CodeStore(factors.keyCodes, label: "A_K of \(label)", on: &device)
     switch parameters.codes {
     case .alternating:
       coder = .bases(
@@ -120,7 +115,7 @@ struct GroupState<E: Scalar>: Sendable {
     } else {
       largestCode = max(largestCode, largestMagnitude(k_hat))
     }
-    codes.append(rounding.rounded(k_hat))
+    codes.append(k_hat)
   }
 
   // MARK: Refreshing the maps

@@ -141,9 +141,6 @@ extension Choice {
       "code-sharing", "who has codes: per-query-head, per-key-value-head", parts: .all,
       read: { $1.codeSharing = $0 }, write: { $0.codeSharing }),
     .word(
-      "code-rounding", "codes of keys are kept: none (as computed), bfloat16", parts: .all,
-      silent: "none", read: { $1.codeRounding = $0 }, write: { $0.codeRounding }),
-    .word(
       "candidates", "tokens to choose from: all, released (one short of all)", parts: .all,
       read: { $1.candidates = $0 }, write: { $0.candidates }),
     .word(

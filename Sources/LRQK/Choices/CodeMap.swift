@@ -3,8 +3,6 @@
 // In:  numbers and names.
 // Out: `CodeMap`. Stages 3 and 4 (DecodeSolver.swift, BasisUpdate.swift) do what it says.
 
-import Tensors
-
 /// How a new token gets its codes q_hat and k_hat.
 public enum CodeMap: Sendable, Equatable {
   /// The released decode solver: alternate q_hat and k_hat, then update the bases.
@@ -54,23 +52,6 @@ public struct Damping: Sendable, Equatable, ExpressibleByFloatLiteral {
   public init(floatLiteral factor: Double) {
     precondition(factor.isFinite && factor > 0, "a damping is finite and above 0")
     self.factor = factor
-  }
-}
-
-/// In which precision the codes of keys are kept.
-public enum CodeRounding: String, Sendable, CaseIterable {
-  /// As they were computed.
-  case none
-  /// Rounded to the eight leading bits of BF16.
-  case bfloat16
-
-  /// A code in this precision.
-  func rounded<E: Scalar>(_ code: [E]) -> [E] {
-    if self == .none { return code }
-    return code.map { x in
-      let bits = Float(Double(x)).bitPattern
-      return E(Double(Float(bitPattern: (bits &+ 0x7FFF &+ (bits >> 16 & 1)) & 0xFFFF_0000)))
-    }
   }
 }
 

@@ -67,8 +67,6 @@ public struct Parameters: Sendable, Equatable {
   public var codes = CodeMap.alternating(Alternation())
   /// Who has codes of its own.
   public var codeSharing = CodeSharing.perQueryHead
-  /// In which precision the codes of keys are kept.
-  public var codeRounding = CodeRounding.none
   /// Who holds and moves selected rows, and which of them a head attends to.
   public var rows = RowSharing.perQueryHead
   /// Whether rows that are already on the device stay there.
