@@ -72,9 +72,6 @@ let package = Package(
       ],
       exclude: ["README.md"], swiftSettings: strict),
     .target(
-      name: "ChatTemplates", dependencies: ["Tensors"], exclude: ["README.md"],
-      swiftSettings: strict),
-    .target(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
       exclude: ["README.md"], swiftSettings: strict),
     .target(
@@ -113,6 +110,9 @@ let package = Package(
         .embedInCode("Kernels/codes.h"), .embedInCode("Kernels/prefill.h"),
         .embedInCode("Kernels/single.h"), .embedInCode("Kernels/double.h"),
       ],
+      swiftSettings: strict),
+    .target(
+      name: "ChatTemplates", dependencies: ["Tensors"], exclude: ["README.md"],
       swiftSettings: strict),
     // lrqk.h, and what it declares in Swift.
     .target(name: "CLRQK"),
