@@ -44,8 +44,8 @@ let package = Package(
     .systemLibrary(
       name: "CLinearAlgebra", pkgConfig: "openblas",
       providers: [.apt(["libopenblas-dev", "liblapacke-dev"])]),
-    .target(name: "CFusedChains"),
-    .target(name: "CMappedFiles"),
+    .target(name: "CFusedChains", exclude: ["README.md"]),
+    .target(name: "CMappedFiles", exclude: ["README.md"]),
     .target(
       name: "Tensors", dependencies: ["CLinearAlgebra", "CFusedChains", "CMappedFiles"],
       exclude: ["README.md"], swiftSettings: strict),
@@ -97,7 +97,7 @@ let package = Package(
       name: "Conformance", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
       exclude: ["README.md"], swiftSettings: strict),
     // Only with a trait; without one both are compiled and GPUBackend is empty.
-    .target(name: "CGPUShim"),
+    .target(name: "CGPUShim", exclude: ["README.md"]),
     .target(
       name: "GPUBackend",
       dependencies: ["CGPUShim", "Tensors", "TieredMemory", "LRQK", "Conformance"],
@@ -115,7 +115,7 @@ let package = Package(
       name: "ChatTemplates", dependencies: ["Tensors"], exclude: ["README.md"],
       swiftSettings: strict),
     // lrqk.h, and what it declares in Swift.
-    .target(name: "CLRQK"),
+    .target(name: "CLRQK", exclude: ["README.md"]),
     .target(
       name: "CInterface",
       dependencies: ["CLRQK", "Tensors", "TieredMemory", "LRQK", "Transformers"],
@@ -197,14 +197,14 @@ let package = Package(
         "Tensors", "TieredMemory", "LRQK", "Transformers",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
-      path: "Sources/GPUChecks", swiftSettings: strict),
+      exclude: ["README.md"], swiftSettings: strict),
     .executableTarget(
       name: "gpu-check",
       dependencies: [
         "Conformance", "GPUChecks",
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
       ],
-      path: "Sources/GPUCheck", exclude: ["run-on-cuda.sh"], swiftSettings: strict),
+      path: "Sources/GPUCheck", exclude: ["README.md", "run-on-cuda.sh"], swiftSettings: strict),
     .testTarget(
       name: "GPUBackendTests",
       dependencies: [
