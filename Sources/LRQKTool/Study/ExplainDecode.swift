@@ -57,7 +57,7 @@ extension ExplainRun {
   }
 
   private func tellOmega(on page: inout Page) {
-    page.stage("Stage 3", "Omega: exact rows that are at hand", "LRQKCache+Decode.swift")
+    page.stage("Stage 3", "Omega: exact rows that are at hand", "LRQKCache+Codes.swift")
     let omega = tokens("step1/head0/omega")
     page.text(
       "Omega = \(list(omega)): the old selection and the ring without the new token, whose code "

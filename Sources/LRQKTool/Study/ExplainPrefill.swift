@@ -51,7 +51,7 @@ extension ExplainRun {
   }
 
   private func tellPrompt(on page: inout Page) {
-    page.stage("Input", "The prompt", "LRQKCache.swift")
+    page.stage("Input", "The prompt", "LRQKCache+Prompt.swift")
     page.text(
       "One row a token. The numbers are multiples of 0.1, so that sums can be redone by hand.")
     page.blocks([
@@ -141,7 +141,7 @@ extension ExplainRun {
   }
 
   private func tellFactors(on page: inout Page) throws {
-    page.stage("Stage 2, end", "Codes and bases of the prompt", "PromptFactorizer.swift")
+    page.stage("Stage 2, end", "Codes and bases of the prompt", "PromptFactorizer+Finish.swift")
     let last = factors[factors.count - 1]
     let (A_Q, A_K) = codes(factors.count - 1)
     page.text(
