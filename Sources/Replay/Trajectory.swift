@@ -6,8 +6,8 @@
 //      moved, how far its attention is from the same rows in Double and from full attention.
 //
 // The recorded queries, keys and values are fed whatever the cache answers (teacher forcing), so
-// every choice is judged on the same data. The batch is flattened into heads (Cache.swift). The
-// next file judges single steps.
+// every choice is judged on the same data. The batch is flattened into heads (LRQKCache.swift). The
+// next file, StepQuality.swift, judges single steps.
 
 package import LRQK
 package import Tensors

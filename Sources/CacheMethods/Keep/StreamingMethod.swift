@@ -1,4 +1,4 @@
-// StreamingLLM: the first few tokens, which attention leans on, and the last w.
+// StreamingLLM: the first few tokens, the attention sinks, and the last w.
 //
 // Kept:   K and V of `sinks` + w rows of every key/value head, on the device; none on the host.
 // A step: nothing moves between the tiers; the new row takes the place of the oldest recent one.
@@ -15,8 +15,8 @@
 //
 // While nothing has been dropped both are full attention, unless the frequencies of RoPE depend on
 // the length (`dynamic`): renumbered keys are rotated for the present length, those of `full` for
-// the length that they came at. In a layer with a sliding window the kept
-// rows that are in sight are attended to; the sinks, once out of sight, keep their places.
+// the length at which they came. In a layer with a sliding window the kept rows that are in sight
+// are attended to; the sinks, once out of sight, keep their places.
 
 import TieredMemory
 import Tensors

@@ -16,7 +16,7 @@
 //
 // The probe keeps its own copy of all keys, after RoPE, and every figure is about the exact scores
 // of those, also where a method attends with others. The copy is part of the measurement, not of
-// the method: it stands in no tier and in no ledger.
+// the method: no tier and no ledger counts it.
 
 public import TieredMemory
 import Tensors
