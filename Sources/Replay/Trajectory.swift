@@ -54,7 +54,7 @@ package struct TrajectoryReplay<E: Scalar>: Sendable {
   package internal(set) var largestCode = 0.0
   /// The first code that was not finite, if the replay went on.
   package internal(set) var firstNonFinite: Location?
-  /// Of all systems solved.
+  /// Conditioning of all systems that were solved.
   package internal(set) var conditioning = Conditioning()
 }
 

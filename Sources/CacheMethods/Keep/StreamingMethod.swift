@@ -22,11 +22,11 @@ import TieredMemory
 import Tensors
 public import Transformers
 
-/// What position a kept key is rotated by.
+/// The position by which a kept key is rotated.
 enum Positions: String, Sendable, CaseIterable {
-  /// Its place among the kept rows, as in the paper.
+  /// The key's place among the kept rows, as in the paper.
   case renumbered
-  /// Its place in the text.
+  /// The key's place in the text.
   case original
 }
 
@@ -91,7 +91,8 @@ struct StreamingCache: KeyValueCache {
   let positions: Positions
   private(set) var length = 0
   var hostBytes: Int { 0 }
-  /// Of each key/value head, (min(l, sinks + w), d); keys before RoPE if positions are renumbered.
+  /// Rows of each key/value head, (min(l, sinks + w), d); keys before RoPE if positions are
+  /// renumbered.
   private var rows: [DeviceRows] = []
   /// Cosines and sines of positions 0 ..< n, a table and no state of the sequence.
   private var table: (n: Int, rotations: Rotations<Float>)?

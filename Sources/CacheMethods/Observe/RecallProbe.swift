@@ -42,7 +42,7 @@ public struct RecallProbe: KeyValueCache {
   public private(set) var steps: [Step] = []
 
   private let layer: LayerShape
-  /// Of each key/value head, (l, d), row-major.
+  /// Keys of each key/value head, (l, d), row-major.
   private var keys: [[Float]]
 
   /// Measures `base`, which serves `layer`; recall leaves the newest `recent` tokens out.

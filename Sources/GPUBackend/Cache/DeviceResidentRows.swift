@@ -23,7 +23,7 @@
 
   /// The device asks for a row that the host does not have.
   ///
-  /// Its selection is wrong: it has chosen a token of the ring, or a number that is no token.
+  /// Its selection is wrong: it has chosen a token of the ring, or a number that is not a token.
   package struct RowNotOnHost: Error, Equatable, CustomStringConvertible {
     /// The layer, from 0.
     package let layer: Int
