@@ -2,7 +2,7 @@
 //
 // A language model keeps a key and a value row for every past token. LRQK (arXiv 2510.23649) keeps
 // all of them on the host and a few on the device: the newest, and those that look important for
-// the newest one. To find these without reading every key, the device holds a code of r numbers for
+// the new token. To find these without reading every key, the device holds a code of r numbers for
 // each token, r < d. A query's code times a key's code comes close to query times key.
 //
 //   prompt:   0 what is minimised   1 a start   2 sweeps         -> codes and bases

@@ -3,9 +3,9 @@
 // In:  for every group of heads that shares codes, its queries and keys, whole or in chunks.
 // Out: one `PromptCodes` a group (PromptFactorizer+Finish.swift).
 //
-// A group is one query head, or all query heads of a key/value head where these share codes. The
-// solver decides what has to be kept while the prompt comes in: `.rowwise` keeps all rows of Q;
-// `.gram` and `.spectral` keep only sums of d by d, so a prompt can stream through:
+// Such a group is one query head, or all query heads of a key/value head. The solver decides what
+// has to be kept while the prompt comes in: `.rowwise` keeps all rows of Q; `.gram` and `.spectral`
+// keep only sums of d by d, so a prompt can stream through:
 //
 //   by key head        the sums of K: groups that share keys share them
 //   by group, by head  the sums of Q, or Q itself (rowwise), and what the start needs of it
