@@ -2,20 +2,20 @@
 //
 // A language model keeps a key and a value row for every past token. LRQK (arXiv 2510.23649) keeps
 // all of them on the host and a few on the device: the newest, and those that look important for
-// the token at hand. To find these without reading every key, the device holds a code of r numbers
-// for each token, r < d. A query's code times a key's code comes close to query times key.
+// the new token. To find these without reading every key, the device holds a code of r numbers for
+// each token, r < d. A query's code times a key's code comes close to query times key.
 //
 //   prompt:   0 what is minimised   1 a start   2 sweeps         -> codes and bases
 //   a token:  3 its codes   4 the bases follow                      one head, eight tokens,
 //             5 scores   6 selection   7 hit and miss               one more token
 //             8 exact attention over the chosen rows
 //
-// The sections are numbered as the stages, here as in the rest of the package. The page imports
-// nothing of it, and its numbers are those of `lrqk explain`, which shows every number between
-// them (a test compares the two). Left out: more heads, chunks of a prompt,
-// Float, speed, weights of the terms, stopping tests and the other choices; Sources/LRQK has these.
-// One thing differs from the released code, as in `lrqk explain`: there the token that has just
-// left the recent ones cannot be selected yet (quirk Q1, Docs/differences.md).
+// The sections have the numbers of the stages, as in the rest of the package. The page imports
+// nothing of the package. Its numbers are those of `lrqk explain`, which also shows every number
+// between them (a test compares the two). Left out: more heads, chunks of a prompt, Float, speed,
+// weights of the terms, stopping tests and the other choices; Sources/LRQK has these. One thing
+// differs from the released code, as in `lrqk explain`: in the released code the token that has
+// just left the recent ones cannot be selected yet (quirk Q1, Docs/differences.md).
 //
 //   swift run lrqk-in-one-page
 
@@ -27,7 +27,7 @@ let l = 8  // tokens of the prompt
 let d = 4  // width of a query, a key, a value
 let r = 2  // rank: numbers in a code
 let k = 3  // selected tokens
-let w = 2  // recent tokens, always at hand
+let w = 2  // recent tokens, always on the device
 
 typealias Matrix = [[Double]]  // rows of equal length
 
@@ -54,14 +54,14 @@ func transposed(_ A: Matrix) -> Matrix {
   A[0].indices.map { j in A.map { $0[j] } }
 }
 
-/// A B.
+/// The matrix product A B.
 func times(_ A: Matrix, _ B: Matrix) -> Matrix {
   A.map { row in
     B[0].indices.map { j in row.indices.reduce(0) { $0 + row[$1] * B[$1][j] } }
   }
 }
 
-/// A + s B.
+/// The sum A + s B, element by element.
 func plus(_ A: Matrix, _ B: Matrix, _ s: Double = 1) -> Matrix {
   A.indices.map { i in A[0].indices.map { j in A[i][j] + s * B[i][j] } }
 }
@@ -123,8 +123,8 @@ var A_K: Matrix = [
 print("start     F \(show([objective(A_Q, A_K)]))")
 
 // ---- 2. Sweeps ----------------------------------------------------------------------------------
-// Each factor in closed form, the others held (where the gradient of F is zero). The bases are
-// those of the codes that the sweep begins with:
+// Each line solves for one factor in closed form, with the others held: there the gradient of F
+// in this factor is zero. The bases are those of the codes that the sweep begins with:
 //
 //   W_Qᵀ = (A_KᵀA_K + B_Q B_Qᵀ)⁻¹ (A_KᵀK + B_Q)     A_Q = Q W_Q     a linear map (d, r)
 //   W_Kᵀ = (A_QᵀA_Q + B_K B_Kᵀ)⁻¹ (A_QᵀQ + B_K)     A_K = K W_K     with the new A_Q
@@ -167,9 +167,9 @@ print("          selected \(show(selected))")
 
 // ---- 3. Codes of a new token --------------------------------------------------------------------
 // Its rows q and k are known, its codes are not. It takes the place of the oldest recent token.
-// Omega is the exact rows that the device has: the old selection and the recent tokens. On them
-// q_hat is to give the exact scores, and both codes are to rebuild their rows. Two small systems,
-// each solved with the other's answer held, twice:
+// Omega is the tokens that have a code and an exact row on the device: the old selection, and the
+// recent tokens without the new one. On Omega q_hat is to give the exact scores, and both codes are
+// to rebuild their rows. Two small systems, each solved with the other's answer held, twice:
 //
 //   k_hat = k B_Kᵀ (B_K B_Kᵀ)⁻¹                                               to begin with
 //   q_hat = [q B_Qᵀ + q K_Omegaᵀ A_Omega + (q kᵀ) k_hat]

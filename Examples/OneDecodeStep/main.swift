@@ -25,7 +25,7 @@ let queries = (0..<queryHeads).map { rows($0 / 2, UInt64($0), strength: 0.8) }
 let keys = (0..<keyValueHeads).map { rows($0, UInt64(10 + $0), strength: 0.8) }
 let values = (0..<keyValueHeads).map { rows(20 + $0, UInt64(20 + $0), strength: 0.5) }
 
-// 2. A cache that keeps codes of rank 4 for everybody, and 24 selected and 8 recent rows. The
+// 2. A cache that keeps codes of rank 4 for all tokens, and 24 selected and 8 recent rows. The
 //    preset `recommended` has closed-form codes, one set of them for each key/value head.
 let parameters = try Parameters(.recommended, rank: 4, selected: 24, recent: 8)
 var cache = try LRQKCache<Double>(

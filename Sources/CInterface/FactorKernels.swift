@@ -3,7 +3,7 @@
 // In:  lrqk_sweep_rowwise, lrqk_sweep_gram, lrqk_decode_codes; lrqk.h has the formulas.
 // Out: what Sources/LRQK/Common/SingleSteps.swift computes, to the bit.
 //
-// The next file has the stages that select, move and attend.
+// The next file, SelectionKernels.swift, has the stages that select and move rows.
 
 public import CLRQK
 import LRQK

@@ -7,10 +7,10 @@
 // One method = one file = one type:
 //
 //   FullMethod.swift            full                   every row on the device
-//   OffloadMethod.swift         offload                every row on the host, all reloaded a step
+//   OffloadMethod.swift         offload                every row on the host, reloaded at each step
 //   LRQKMethod.swift            lrqk                   codes and k + w rows on the device
 //   LRQKNoHitMiss.swift         lrqk-no-hit-miss       the same, selected rows moved at every step
-//   LRQKPrefillOffload.swift    lrqk-prefill-offload   the same, on the host between the phases
+//   LRQKPrefillOffload.swift    lrqk-prefill-offload   the same, on the host after the prompt
 //   TopKMethod.swift            topk                   the k best by exact scores: an oracle
 //   StreamingMethod.swift       streaming              the first rows and the last ones
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
@@ -22,7 +22,7 @@ public import Transformers
 
 /// A way to keep keys and values, with its options.
 ///
-/// A new method is a file of this module, and a line in `cacheMethods`.
+/// A new method is a file of this module and an element of `cacheMethods`.
 public protocol CacheMethod: Sendable, CustomStringConvertible {
   /// What the command line calls it.
   static var name: String { get }
@@ -67,20 +67,20 @@ extension CacheMethod {
     return pairs.isEmpty ? Self.name : "\(Self.name):\(pairs.joined(separator: ","))"
   }
 
-  /// The new token alone; methods with a recent window have more.
+  /// 1, the new token alone; methods with a recent window have more.
   public var recentTokens: Int { 1 }
 
   /// Nil: methods that leave tokens out have a sentence.
   public func nothingLeftOut(tokens: Int, of length: Int) -> String? { nil }
 
-  /// The same after `length` tokens of a model with these layers: all of them, or those that the
-  /// widest of its sliding windows shows.
+  /// The same after `length` tokens of a model with these layers, all of whose tokens are in sight,
+  /// or those of the widest sliding window.
   public func nothingLeftOut(length: Int, layers: [LayerShape]) -> String? {
     nothingLeftOut(
       tokens: layers.map { $0.visible(length: length).count }.max() ?? length, of: length)
   }
 
-  /// Keys and values are there for every method.
+  /// True: every layer has keys and values.
   public func applies(to layer: LayerShape) -> Bool { true }
 }
 
@@ -112,7 +112,7 @@ public struct CacheBytes: Sendable, Equatable {
   /// True where `deviceRows` is an upper bound: heads that share rows may want the same ones.
   public var isUpperBound: Bool
 
-  /// So many bytes.
+  /// The bytes of each kind; what is left out is 0.
   public init(deviceRows: Int = 0, deviceCodes: Int = 0, host: Int = 0, isUpperBound: Bool = false)
   {
     self.deviceRows = deviceRows
@@ -136,7 +136,7 @@ public let cacheMethods: [any CacheMethod.Type] = [
 /// A method or option that does not exist, an option given twice, a value that cannot be read and
 /// an option that has no effect are errors of one line.
 ///
-/// `methods` are those that can be named: ours, or those of another package as well.
+/// `methods` are those that can be named: ours, and perhaps those of another package.
 public func cacheMethod(
   _ text: String, among methods: [any CacheMethod.Type] = cacheMethods
 ) throws(MethodError) -> any CacheMethod {

@@ -5,7 +5,7 @@
 
 import Tensors
 
-/// A cache method that cannot be had.
+/// Why a text does not name a cache method.
 public struct MethodError: Error, Equatable, CustomStringConvertible {
   /// One line: what, and what there is instead.
   public let description: String
@@ -88,7 +88,7 @@ public struct MethodOptions: Sendable {
   public func error(_ sentence: String) -> MethodError { MethodError("\(method): \(sentence)") }
 }
 
-/// Words that several methods use for sizes.
+/// Limits of the sizes that several methods have.
 public enum Size {
   /// The most tokens that an option can ask for; more than any sequence here has.
   public static let most = 1 << 20

@@ -19,7 +19,7 @@ package struct AttentionShare: KeyValueCache {
   package private(set) var base: any KeyValueCache
   /// Steps times query heads so far.
   package private(set) var looks = 0
-  /// Of each token, how many of them it got; tokens beyond its end got none.
+  /// How many of these looks each token got; tokens beyond the end of the list got none.
   package private(set) var looksAt: [Int] = []
 
   /// Counts what `base` attends to.

@@ -29,10 +29,10 @@ package struct MemoryUse {
   private var probes: [RecallProbe] = []
   private var shares: [AttentionShare] = []
 
-  /// Of one answer.
+  /// The memory use of one answer.
   package init(_ answer: Generation) { self.init([answer]) }
 
-  /// Of several answers together.
+  /// The memory use of several answers together.
   package init(_ answers: [Generation]) {
     for answer in answers {
       steps += answer.steps

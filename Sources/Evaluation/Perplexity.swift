@@ -31,7 +31,7 @@ package struct PerplexityWindows: Sendable, Equatable {
   /// Number of windows.
   package let count: Int
 
-  /// As many windows as a text of `tokens` tokens has, at most `limit`.
+  /// The windows of a text of `tokens` tokens, at most `limit` of them.
   package init(tokens: Int, context: Int, stride: Int, limit: Int?) throws(EvaluationError) {
     precondition(context >= 1 && stride >= 1 && limit ?? 1 >= 1, "windows of at least one token")
     self.context = context
@@ -54,9 +54,9 @@ package struct PerplexityRow: Sendable, Equatable, Encodable {
   package let options: [String: String]
   /// How many tokens were scored.
   package let tokens: Int
-  /// Mean -log p, natural logarithm.
+  /// Mean of −log p, in nats.
   package let meanNegativeLogLikelihood: Double
-  /// Its standard error, as if tokens were independent; nil for one token.
+  /// Standard error of that mean, as if tokens were independent; nil for one token.
   package let standardError: Double?
   /// exp of the mean.
   package let perplexity: Double

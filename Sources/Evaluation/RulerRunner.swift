@@ -122,7 +122,7 @@ package struct ModelAnswers {
     self.form = form
   }
 
-  /// Step 0: whether this model can be asked for such a sample; throws where it cannot.
+  /// Line 0 of the head: throws where this model cannot be asked for such a sample.
   package func check(_ sample: RulerSample) throws {
     let vocabulary = decoder.configuration.vocabulary
     if let token = sample.tokens.first(where: { $0 >= vocabulary }) {
@@ -134,7 +134,7 @@ package struct ModelAnswers {
     if decodesQuestions { _ = try firstQuestionToken(sample) }
   }
 
-  /// Steps 2 and 3: greedy answers, one for each method.
+  /// Lines 2 and 3 of the head: greedy answers, one for each method.
   package func answers(
     _ sample: RulerSample, _ methods: [any CacheMethod]
   ) throws -> [RulerAnswer] {

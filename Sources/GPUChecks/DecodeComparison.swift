@@ -56,7 +56,7 @@
     package var written = Traffic()
     /// What crossed back to the host, by the backend's account.
     package var read = Traffic()
-    /// Of these, cache rows.
+    /// How many of the bytes were cache rows.
     package var rowBytes = 0
 
     mutating func add(_ finding: Finding, _ detail: String) {

@@ -14,7 +14,7 @@ package struct RecordedCall<E: Scalar>: Sendable {
   package let outputs: [String: Comparison]
   /// Objective after each sweep; empty for a decode step.
   package let sweeps: [SweepReport]
-  /// Of the systems solved.
+  /// Conditioning of the systems that were solved.
   package let conditioning: Conditioning
 }
 

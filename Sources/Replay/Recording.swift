@@ -8,7 +8,8 @@
 //   decode_step   B_Q, B_K, A_K, K_selected, q, k → q_hat, k_hat, B_Q_new, B_K_new
 //   trajectory    Q, K, V: a prompt, then steps    → selected sets, misses, attention, ...
 // A `capture` (inputs only) is replayed as a trajectory. Other kinds, or none: a file with Q, K and
-// V is a trajectory, one with Q and K a prefill. The next files replay each kind.
+// V is a trajectory, one with Q and K a prefill. RecordedCall.swift and Trajectory.swift replay
+// them; the next file, ReplayOptions.swift, says with which choices.
 
 import LRQK
 package import Tensors

@@ -16,12 +16,12 @@ import Tensors
 package struct StepQuality: Sendable, Equatable, Encodable {
   /// The step's number, from 1.
   package let step: Int
-  /// Rows that the holders of rows need, recent ones not counted: the selected rows of every query
-  /// head, or of every key/value head's union of sets where rows are shared.
+  /// Rows that the row holders need, recent ones not counted: the selected rows of every query
+  /// head or, where rows are shared, those of every key/value head's union of sets.
   package let selected: Int
-  /// Those of them that were on the device already.
+  /// How many of these rows were on the device already.
   package let hits: Int
-  /// Those of them that had to be copied.
+  /// How many of these rows had to be copied.
   package let misses: Int
   /// Mean over heads of |selected ∩ exact top-k| / k; 1 while all rows fit.
   package let recall: Double

@@ -6,8 +6,8 @@
 //      moved, how far its attention is from the same rows in Double and from full attention.
 //
 // The recorded queries, keys and values are fed whatever the cache answers (teacher forcing), so
-// every choice is judged on the same data. The batch is flattened into heads (Cache.swift). The
-// next file judges single steps.
+// every choice is judged on the same data. The batch is flattened into heads (LRQKCache.swift). The
+// next file, StepQuality.swift, judges single steps.
 
 package import LRQK
 package import Tensors
@@ -54,7 +54,7 @@ package struct TrajectoryReplay<E: Scalar>: Sendable {
   package internal(set) var largestCode = 0.0
   /// The first code that was not finite, if the replay went on.
   package internal(set) var firstNonFinite: Location?
-  /// Of all systems solved.
+  /// Conditioning of all systems that were solved.
   package internal(set) var conditioning = Conditioning()
 }
 

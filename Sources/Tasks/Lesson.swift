@@ -41,7 +41,7 @@ package struct Lesson: Sendable {
   /// Nil where the tokenizer does not give the text back byte by byte, so that no place can be
   /// told.
   package let haystack: [Int]?
-  /// Those of them that are needles.
+  /// The tokens of the haystack that are needles.
   package let needles: [Int]
 
   /// `prompt` are the tokens of the draft's prompt; `ends` follow each answer.

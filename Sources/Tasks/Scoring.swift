@@ -6,14 +6,14 @@
 //   1. clean up   strip; control characters U+0000 ... U+001F become line breaks; strip
 //   2. ALL        the share of references that occur in the prediction, whatever their case
 //      PART       1 if any of them does, else 0
-//   3. nulls      predictions that are empty after step 1
+//   3. nulls      predictions that are empty after line 1
 //   4. stderr     s / sqrt(n) · 100, s² = Σ (x - mean)² / (n - 1); none for one sample
 //
 // A reference counts wherever it occurs, inside a longer word as well: short ones can be found by
-// accident, which is why every prediction stands in the log. Source: RULER's eval/evaluate.py and
+// accident, which is why the log has every prediction. Source: RULER's eval/evaluate.py and
 // eval/synthetic/constants.py.
 
-/// The prediction after the clean-up of step 1.
+/// The prediction after the clean-up, line 1 of the head.
 package func cleaned(_ prediction: String) -> String {
   func stripped(_ scalars: Substring.UnicodeScalarView) -> Substring.UnicodeScalarView {
     func isSpace(_ scalar: Unicode.Scalar) -> Bool {
@@ -30,7 +30,7 @@ package func cleaned(_ prediction: String) -> String {
   return String(stripped(text[...]))
 }
 
-/// The score of step 2, from 0 to 1.
+/// The score of one answer, line 2 of the head, from 0 to 1.
 package func score(_ prediction: String, _ references: [String], _ metric: RulerMetric) -> Double {
   precondition(!references.isEmpty, "an answer is compared with something")
   let text = Array(cleaned(prediction).lowercased().utf8)
@@ -43,12 +43,12 @@ package func score(_ prediction: String, _ references: [String], _ metric: Ruler
 
 /// The mean of samples' scores, and its standard error.
 package struct ScoreSummary: Sendable, Equatable {
-  /// 0 to 100, two decimals.
+  /// The mean, 0 to 100, with two decimals.
   package let score: Double
-  /// Of the same scale, two decimals; nil for one sample.
+  /// The mean's standard error on the same scale, with two decimals; nil for one sample.
   package let standardError: Double?
 
-  /// Steps 2 and 4 for at least one score from 0 to 1.
+  /// The mean and line 4 of the head, for at least one score from 0 to 1.
   package init(_ scores: [Double]) {
     precondition(!scores.isEmpty, "a mean of something")
     let n = Double(scores.count)

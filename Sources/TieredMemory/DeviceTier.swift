@@ -1,7 +1,8 @@
 // The device's memory, simulated: who holds how many bytes of it.
 //
 // In:  requests for buffers of so many elements, and a capacity in bytes (or none).
-// Out: the buffers, or an error that says who wanted how much; the bytes resident now and at most.
+// Out: the buffers, or an error that says who wanted how much; the bytes held now, and the most
+//      that were ever held.
 //
 // A buffer is an ordinary Swift value, so that heads can work on their own buffers at the same
 // time without locks. What makes it device memory is that the tier keeps a book of every buffer it

@@ -9,10 +9,11 @@
 //     holders, per key/value head     s   0 0 1 1      size 2
 //
 // A *holder* of rows has slots on the device and moves the rows that are missing there: a query
-// head, or a key/value head for all query heads of its group. LRQK shares codes in the same way, by
-// a choice of its own.
+// head, or a key/value head for all query heads of its group. A *group* is the G query heads that
+// use one key/value head. LRQK shares codes in the same way, by a choice of its own.
 //
-// ResidentRows.swift uses it for rows, LRQK's cache for codes as well.
+// ResidentRows.swift uses this for rows, LRQK's cache for codes as well. The next file,
+// RowStore.swift, is what one holder has on the device.
 
 /// Who holds selected rows on the device, and so moves rows.
 public enum RowHolders: String, Sendable, CaseIterable {
@@ -91,7 +92,7 @@ public struct HeadSharing: Sendable, Equatable {
   /// The first holder of key/value head `m`.
   public func firstHolder(ofKeyValueHead m: Int) -> Int { m * groupSize / size }
 
-  /// What messages call holder `s`.
+  /// The name of holder `s` in messages and in labels of buffers.
   public func label(_ s: Int) -> String {
     size == 1 && groupSize > 1 ? "query head \(s)" : "head \(s)"
   }

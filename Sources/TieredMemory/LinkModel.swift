@@ -6,7 +6,8 @@
 // This is a model and its answers are estimates. The counts (TransferLedger.swift) are facts about
 // a run and do not depend on anything in here. What the model leaves out: copies that overlap with
 // each other or with arithmetic, several heads' rows in one copy, page-locked against pageable
-// memory, other traffic on the link. It ends the module; the algorithm (LRQK) is the next one.
+// memory, other traffic on the link. It ends the module; NothingLeftOut.swift is only a sentence
+// for reports.
 
 /// A link between host and device.
 ///

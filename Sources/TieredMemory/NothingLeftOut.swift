@@ -6,9 +6,10 @@
 /// "nothing was selected: k + w = 528 covers all 45 tokens, as full attention does; k below 29
 /// selects".
 ///
-/// `smaller` is the option whose value would have to be smaller, `kept` the one that is attended to
-/// beside it, if any, `words` what the method does to tokens: past and present. Nil where `tokens`,
-/// those in sight, exceed both together.
+/// `smaller` is the option whose value would have to be smaller, and `kept` the option, if any,
+/// whose tokens are attended to as well. `words` say what the method does to tokens, in the past
+/// and in the present tense. Nil where `tokens`, those in sight, are more than both values
+/// together.
 public func nothingLeftOut(
   tokens: Int, smaller: (name: String, value: Int), kept: (name: String, value: Int)?,
   words: (past: String, present: String)

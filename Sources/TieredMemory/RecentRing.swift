@@ -3,8 +3,9 @@
 // In:  tokens, one after another.
 // Out: each token's slot, and in bursts the tokens that now have to be copied to the host.
 //
-// The newest w tokens always stay on the device, exact, whether or not anything selects them. A new
-// token takes the oldest one's slot. It is *pending* until the host has its row; when all w tokens
+// A *slot* is the room for one row, a key and a value, in the device's buffers. The newest w tokens
+// always stay on the device, exact, whether or not anything selects them. A new token takes the
+// slot of the oldest one. It is *pending* until the host has its row; when all w tokens
 // of the ring are pending they are copied in one burst. A token that leaves the ring has therefore
 // always reached the host, and the host always holds a prefix of the sequence.
 //

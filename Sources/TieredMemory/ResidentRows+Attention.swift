@@ -1,4 +1,5 @@
-// Exact products with the rows at hand: attention, and the scores that a method may ask for.
+// Stage 8 for one layer: attention over the rows on the device, and the exact scores that a method
+// may ask for.
 //
 // In:  q of every query head; the tokens selected for it.
 // Out: softmax(q Kᵀ / √d) V over these tokens and the recent ones (RowAttention.swift); or q · k
@@ -49,9 +50,9 @@ extension ResidentRows {
     return scores
   }
 
-  /// q · k of query head `h` for tokens wherever their keys are, for nothing: an oracle's reading.
+  /// q · k of query head `h` for any tokens, free of charge: for oracles and measurements.
   ///
-  /// After `settle` the keys are read on the host, and no event stands for that.
+  /// After `settle` the keys are read on the host, and the ledger has no event for that.
   public func oracleScores(_ q: [E], ofQueryHead h: Int, tokens: Range<Int>) -> [E] {
     let d = shape.width
     let m = h / shape.groupSize

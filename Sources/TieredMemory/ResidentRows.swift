@@ -7,11 +7,11 @@
 // A cache that selects rows answers one question: WHICH older tokens does the new one attend to?
 // The rest is here, once for all of them (LRQK, exact top-k, every selecting method):
 //
-//            HOST                               DEVICE
-//     +----------------------+   miss    +----------------------------------------------+
-//     | K, V of every token, | --------> | slots: selected rows     ring: w newest rows |
-//     | once a key/value head| <-------- | once a row holder         the newest is last  |
-//     +----------------------+   flush   +----------------------------------------------+
+//             HOST                                DEVICE
+//     +-------------------------+   miss    +----------------------------------------------+
+//     | K and V of every token, | --------> | slots: selected rows     ring: w newest rows |
+//     | once per key/value head | <-------- |               both once per row holder       |
+//     +-------------------------+   flush   +----------------------------------------------+
 //
 //   prompt     `extend`   all rows come to the device, in chunks of any size: the peak of a prompt
 //              `settle`   the host gets them; the ring and the first selected rows stay
@@ -23,7 +23,8 @@
 // (HeadSharing.swift). Before `settle` everything is on the device and nothing is selected:
 // `append` extends the prompt's buffers, `bring` moves nothing and `attention` sees all tokens.
 //
-// In a layer with a sliding window rows that are out of sight stay on the host.
+// In a layer with a sliding window rows that are out of sight stay on the host. The next files are
+// ResidentRows+Attention.swift and ResidentRows+Waiting.swift.
 
 public import Tensors
 
@@ -33,7 +34,7 @@ public import Tensors
 public struct ResidentRows<E: Scalar>: Sendable {
   /// The layer's heads and the width of its rows.
   public let shape: CacheShape
-  /// Who owns slots on the device.
+  /// The row holders, and which query heads share one.
   public let holders: HeadSharing
   /// Tokens so far, l.
   public private(set) var length = 0
@@ -48,7 +49,7 @@ public struct ResidentRows<E: Scalar>: Sendable {
   private(set) var hosts: [HostStore<E>]
   /// Slots and rows of each holder.
   private(set) var stores: [RowStore<E>] = []
-  /// Slots that each holder has room for from the start, beside the ring.
+  /// Slots for selected rows that each holder has from the start, beside the ring's.
   private let room: Int
   /// Rows of the slots while they wait on the host (ResidentRows+Waiting.swift).
   var waiting: [(keys: [E], values: [E])]?
@@ -254,7 +255,9 @@ public struct ResidentRows<E: Scalar>: Sendable {
 
   // MARK: Events
 
-  /// One event: so many rows of holder `holder`; the host's events name key/value heads.
+  /// Records one event: so many rows of holder `holder`.
+  ///
+  /// Where the host's store is written or read whole, `holder` is a key/value head.
   func record(
     _ direction: TransferDirection, holder: Int, rows: Int, _ reason: TransferReason,
     _ tiers: inout Tiers, bytesPerRow: Int? = nil, step: Int? = nil
@@ -279,13 +282,13 @@ public struct BroughtRows: Sendable, Equatable {
   /// Needed rows that came from the host because they did not.
   public let misses: [Int]
 
-  /// So many rows of each holder.
+  /// Hits and misses, by row holder.
   package init(hits: [Int], misses: [Int]) {
     self.hits = hits
     self.misses = misses
   }
 
-  /// Nothing needed and nothing moved.
+  /// No hits and no misses: nothing was needed.
   init(holders: Int) {
     hits = Array(repeating: 0, count: holders)
     misses = hits

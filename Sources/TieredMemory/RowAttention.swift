@@ -1,14 +1,15 @@
-// Stage 8: exact attention over the rows at hand.
+// Stage 8: exact attention over selected and recent rows.
 //
 // In:  q (d); keys and values (slots, d) on the device; the slots of the attended tokens, in
 //      ascending token order.
 // Out: softmax(q Kᵀ / √d) V over those tokens, (d).
 //
-// "Exact" means exact on the chosen support: selected and recent tokens, nothing else. Everything
+// "Exact" means exact on the attended tokens: selected and recent ones, no others. Everything
 // is in reference order: scores are fused chains over d, times 1/√d; softmax is Tensors' own; the
 // weighted sum runs in token order. Because tokens come in ascending order whatever their slots
-// are, the result depends on the chosen set alone: not on who owns the rows, nor on which of them
-// had to be moved. With all tokens chosen it is full attention to the last bit.
+// are, the result depends on the chosen set alone: not on who holds the rows, nor on which of them
+// had to be moved. With all tokens chosen it is full attention to the last bit. The last stage ends
+// here; LinkModel.swift turns the ledger's events into time.
 
 public import Tensors
 
@@ -37,7 +38,7 @@ public func attention<E: Scalar>(
 
 /// The same for every query head of a layer: (H, d).
 ///
-/// `keys` and `values` are (slots, d) of every row holder, and consecutive heads share an holder;
+/// `keys` and `values` are (slots, d) of every row holder, and consecutive heads share a holder;
 /// `slots` says for every query head which rows it attends to. Heads run concurrently where that
 /// pays; no bit depends on it.
 @specialized(where E == Float)

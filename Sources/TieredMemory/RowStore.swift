@@ -5,8 +5,8 @@
 //
 // Slots 0 ..< w are the ring of recent tokens, the rest hold selected ("active") tokens. Rows that
 // are already there stay where they are; only misses are copied. The set arithmetic is
-// SlotPool's: one merge of two sorted lists, O(k). ResidentRows.swift has one store for each
-// holder.
+// SlotPool's: one merge of two sorted lists, O(k). The next file, ResidentRows.swift, has one store
+// for each holder.
 
 public import Tensors
 
@@ -54,7 +54,7 @@ public struct RowStore<E: Scalar>: Sendable {
     }
   }
 
-  /// Copies the missed rows of the last plan from `host`; with `reload`, the hits once more too.
+  /// Copies the missed rows of the last plan from `host`; with `reload` the hits as well.
   public mutating func fetch(from host: HostStore<E>, reload: Bool) {
     guard let plan = lastPlan else { return }
     let tokens = reload ? pool.tokens : plan.missedTokens
@@ -74,7 +74,7 @@ public struct RowStore<E: Scalar>: Sendable {
   /// Rows that the buffers have room for.
   var slotCount: Int { keys.count / width }
 
-  /// Gives the device's memory back; what it held, (slots, d).
+  /// Gives the device's memory back and returns what it held, (slots, d).
   mutating func free(on device: inout DeviceTier) -> (keys: [E], values: [E]) {
     let rows = (keys.elements, values.elements)
     device.free(&keys)
@@ -82,7 +82,7 @@ public struct RowStore<E: Scalar>: Sendable {
     return rows
   }
 
-  /// The opposite of `free`.
+  /// Puts the rows that `free` returned back into device memory.
   mutating func restore(
     _ rows: (keys: [E], values: [E]), label: String, on device: inout DeviceTier
   ) throws(DeviceTierError) {

@@ -4,14 +4,18 @@
 // Out: a plan: who is there already (hits), who must be copied and into which slots (misses), who
 //      gives up a slot.
 //
+//   hits     needed and held        stay in their slots
+//   freed    held, not needed       give their slots back
+//   misses   needed, not held       take the lowest free slots, in token order
+//
 // The tokens held and the tokens needed are both sorted, so one merge of the two lists tells
 // everything in O(k). (The released code compares every pair: a k by k table of booleans per head,
 // 128 MiB a layer for 32 heads and k = 2048.) Slots are given out lowest first, in token order,
 // and a token that stays keeps its slot: rows never move within the device.
 //
-// One pool serves one query head, or one key/value head whose query heads share rows; the pool sees
-// no difference, only the needed list does (`union`). The last file, LinkModel.swift, turns counted
-// copies into time.
+// One pool serves one query head, or one key/value head whose query heads share rows. The pool is
+// the same for both; where rows are shared, the needed list is the `union` of the heads' lists. The
+// next file, HeadSharing.swift, says which heads share.
 
 /// What has to happen so that the needed tokens lie on the device.
 public struct ResidencyPlan: Sendable, Equatable {
@@ -77,8 +81,8 @@ public struct SlotPool: Sendable {
   /// take free slots in slot order, then new ones. O(tokens held + tokens needed).
   public mutating func update(to needed: [Int]) -> ResidencyPlan {
     Self.checkAscent(needed)
-    // 1. One merge. Every step writes all three lists at their ends and then moves on those ends
-    //    that it meant: three stores cost less than one branch that the processor guesses wrong.
+    // 1. One merge. Each iteration writes at the ends of all three lists and then advances only the
+    //    ends that it meant: three stores cost less than one mispredicted branch.
     var newSlots = [Int](repeating: 0, count: needed.count)
     var missedPlaces = newSlots  // in needed
     var freedPlaces = [Int](repeating: 0, count: tokens.count)  // in tokens

@@ -2,6 +2,8 @@
 //
 // In:  allocations and copies, from every layer of a model.
 // Out: one book of device bytes and one ledger of transfers.
+//
+// The next file, RecentRing.swift, keeps the slots of the newest tokens.
 
 /// The device tier and the ledger of everything that crossed between it and the host.
 ///

@@ -41,10 +41,10 @@ public struct TransferEvent: Sendable, Equatable {
   public let step: Int
   /// The layer, from 0.
   public let layer: Int
-  /// The query head, or the key/value head where a group shares slots and where the host is
-  /// written.
+  /// The head whose rows move, counted from 0.
   ///
-  /// Each reason has one meaning.
+  /// A key/value head where the host's store is written or read whole, and where a group of query
+  /// heads shares slots; otherwise a query head. Codes name the group that they belong to.
   public let head: Int
   /// Which way the copy goes.
   public let direction: TransferDirection
@@ -105,7 +105,7 @@ public struct TransferLedger: ~Copyable, Sendable {
   /// An empty ledger.
   public init() {}
 
-  /// Records one copy; a copy of no rows is no copy and leaves no event.
+  /// Records one copy; a copy of no rows leaves no event.
   public mutating func record(
     step: Int, layer: Int, head: Int, direction: TransferDirection, rows: Int, bytes: Int,
     reason: TransferReason
@@ -150,7 +150,7 @@ public struct LedgerLine: Sendable, Equatable, Codable {
   /// Bytes in all copies.
   public var bytes: Int
 
-  /// So many rows and bytes.
+  /// A line of so many rows and bytes.
   public init(rows: Int = 0, bytes: Int = 0) {
     self.rows = rows
     self.bytes = bytes

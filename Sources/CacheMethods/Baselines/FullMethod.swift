@@ -44,7 +44,7 @@ struct FullCache: KeyValueCache {
   let layer: LayerShape
   private(set) var length = 0
   var hostBytes: Int { 0 }
-  /// Of each key/value head, (min(l, window), d).
+  /// Rows of each key/value head, (min(l, window), d).
   private var rows: [DeviceRows] = []
 
   init(_ layer: LayerShape) { self.layer = layer }

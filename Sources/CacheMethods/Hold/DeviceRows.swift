@@ -4,7 +4,7 @@
 // Out: device buffers K and V of (slots, d), row-major, as the attention routine reads them.
 //
 // The methods that hold plain rows share this file, and the checks that a prompt and a token have
-// the shapes of their layer. (LRQK's own RowStore adds hit and miss to the same two buffers.)
+// the shapes of their layer. (TieredMemory's RowStore adds hit and miss to the same two buffers.)
 
 import TieredMemory
 import Tensors
@@ -12,11 +12,11 @@ import Transformers
 
 /// K and V of one key/value head, (slots, d), on the device.
 struct DeviceRows: Sendable {
-  /// d.
+  /// Elements of one key and of one value, d.
   let width: Int
-  /// Row-major, (slots, d).
+  /// K, (slots, d), row-major.
   private(set) var keys: DeviceBuffer<Float>
-  /// Row-major, (slots, d).
+  /// V, (slots, d), row-major.
   private(set) var values: DeviceBuffer<Float>
 
   /// Puts rows (n, d) into slots 0 ..< n.

@@ -44,7 +44,7 @@ public struct FactoredMethod: CacheMethod {
     return FactoredCache(layer, factors)
   }
 
-  /// So many numbers a token; none for a layer without factors.
+  /// `numbersPerToken` numbers for each token; none for a layer without factors.
   public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
     let numbers = layer.factors?.numbersPerToken ?? 0
     return CacheBytes(deviceRows: tokens * numbers * MemoryLayout<Float>.stride)

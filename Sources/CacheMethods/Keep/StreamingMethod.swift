@@ -1,4 +1,4 @@
-// StreamingLLM: the first few tokens, which attention leans on, and the last w.
+// StreamingLLM: the first few tokens, the attention sinks, and the last w.
 //
 // Kept:   K and V of `sinks` + w rows of every key/value head, on the device; none on the host.
 // A step: nothing moves between the tiers; the new row takes the place of the oldest recent one.
@@ -15,18 +15,18 @@
 //
 // While nothing has been dropped both are full attention, unless the frequencies of RoPE depend on
 // the length (`dynamic`): renumbered keys are rotated for the present length, those of `full` for
-// the length that they came at. In a layer with a sliding window the kept
-// rows that are in sight are attended to; the sinks, once out of sight, keep their places.
+// the length at which they came. In a layer with a sliding window the kept rows that are in sight
+// are attended to; the sinks, once out of sight, keep their places.
 
 import TieredMemory
 import Tensors
 public import Transformers
 
-/// What position a kept key is rotated by.
+/// The position by which a kept key is rotated.
 enum Positions: String, Sendable, CaseIterable {
-  /// Its place among the kept rows, as in the paper.
+  /// The key's place among the kept rows, as in the paper.
   case renumbered
-  /// Its place in the text.
+  /// The key's place in the text.
   case original
 }
 
@@ -91,7 +91,8 @@ struct StreamingCache: KeyValueCache {
   let positions: Positions
   private(set) var length = 0
   var hostBytes: Int { 0 }
-  /// Of each key/value head, (min(l, sinks + w), d); keys before RoPE if positions are renumbered.
+  /// Rows of each key/value head, (min(l, sinks + w), d); keys before RoPE if positions are
+  /// renumbered.
   private var rows: [DeviceRows] = []
   /// Cosines and sines of positions 0 ..< n, a table and no state of the sequence.
   private var table: (n: Int, rotations: Rotations<Float>)?

@@ -16,7 +16,7 @@
 //
 // The probe keeps its own copy of all keys, after RoPE, and every figure is about the exact scores
 // of those, also where a method attends with others. The copy is part of the measurement, not of
-// the method: it stands in no tier and in no ledger.
+// the method: no tier and no ledger counts it.
 
 public import TieredMemory
 import Tensors
@@ -42,7 +42,7 @@ public struct RecallProbe: KeyValueCache {
   public private(set) var steps: [Step] = []
 
   private let layer: LayerShape
-  /// Of each key/value head, (l, d), row-major.
+  /// Keys of each key/value head, (l, d), row-major.
   private var keys: [[Float]]
 
   /// Measures `base`, which serves `layer`; recall leaves the newest `recent` tokens out.

@@ -4,8 +4,8 @@
 // Out: the same answers; beside them Q (l, d) of each query head, K and V (l, d) of each key/value
 //      head, after RoPE, the prompt's tokens first, then the decoded ones.
 //
-// That is what a capture is: rows of a real model to replay LRQK on. The record is no part of the
-// method and stands in no tier.
+// That is what a capture is: rows of a real model to replay LRQK on. The record is not part of the
+// method and counts in no tier.
 
 public import TieredMemory
 public import Tensors

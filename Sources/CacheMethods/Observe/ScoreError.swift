@@ -1,4 +1,4 @@
-// A score that is no number: the model's activations are not finite.
+// A score that is not a number: the model's activations are not finite.
 
 /// q · k of a query head and a token is not a number.
 public struct ScoreError: Error, Equatable, CustomStringConvertible {

@@ -1,10 +1,11 @@
 // LRQK: low-rank codes of all keys and a few exact rows on the device, the exact rows on the host.
 //
 // Kept:   on the device A_K (l, r) and the bases or maps of every group of heads that shares codes,
-//         and k + w exact rows of every holder of rows; on the host K and V of every token.
+//         and k + w exact rows of every row holder; on the host K and V of every token.
 // A step: the new row goes into the ring, and every w steps the ring's w rows go to the host
-//         (ring-flush); proxy scores choose k older rows a head, and those that are not there come
-//         (miss). Up to k + w tokens everything is on the device and attention is full.
+//         (ring-flush); proxy scores choose k older rows for each head, and those that are not on
+//         the device come from the host (miss). Up to k + w tokens everything is on the device and
+//         attention is full.
 // Bytes:  see `bytes`. Moved by a step: misses · 2 d · 4, from 0 to k rows a holder.
 //
 // Source: the LRQK paper (arXiv 2510.23649) and its released code. The module LRQK is the
@@ -30,7 +31,7 @@ public struct LRQKMethod: LRQKVariant {
   public init(_ lrqk: LRQKOptions) { self.lrqk = lrqk }
 }
 
-/// A method whose layers are LRQK's cache: a name, and what it does in its own way.
+/// A method whose layers are LRQK's cache: a name, and what it does differently.
 public protocol LRQKVariant: CacheMethod {
   /// Sizes and choices.
   var lrqk: LRQKOptions { get }
@@ -109,8 +110,8 @@ struct LRQKLayer: KeyValueCache {
     let step = try cache.decode(
       queries: token.queries, keys: token.keys, values: token.values, tiers: &tiers)
     let (hits, misses) = (step.hitRows.reduce(0, +), step.missedRows.reduce(0, +))
-    // While all rows are there, nothing is needed from the host. Without reuse a row that is there
-    // comes again, which is no hit.
+    // While all rows are on the device, nothing is needed from the host. Without reuse a row that
+    // is there comes again, which does not count as a hit.
     let movesAll = cache.parameters.reuse == .reloadAll && !step.isDense
     return AttendedStep(
       attention: step.attention, attended: step.attended,

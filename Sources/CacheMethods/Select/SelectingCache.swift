@@ -1,5 +1,4 @@
-// What a selecting method adds to resident rows: a choice, and what it holds on the device for
-// that.
+// A selecting method's cache: resident rows, and a selector that chooses which of them are needed.
 //
 // In:  a `RowSelector`: the older tokens that each query head attends to.
 // Out: a cache. Ring, host, hit and miss, ledger and attention are ResidentRows' (TieredMemory).
@@ -8,7 +7,7 @@
 //   a step   append the row, `append` of the selector, choose, bring, attend
 //
 // Every row is kept: the newest w in the ring, the chosen ones in slots, all of them on the host. A
-// new selecting method is a `RowSelector` and a `CacheMethod` that names its options;
+// new selecting method is a `RowSelector` and a `SelectingMethod` (SelectingMethod.swift);
 // TopKMethod.swift is the smallest one.
 
 public import TieredMemory

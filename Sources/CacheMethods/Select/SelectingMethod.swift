@@ -1,4 +1,4 @@
-// What every selecting method has: k older rows for each head, w recent ones, and who owns slots.
+// What every selecting method has: k older rows for each head, w recent ones, and who holds them.
 //
 // In:  the options k, w and transfers; a `RowSelector` (SelectingCache.swift) for each layer.
 // Out: a cache method. Its bytes are those of the rows, and what the selector holds.
@@ -13,7 +13,7 @@ public import Transformers
 public protocol SelectingMethod: CacheMethod {
   /// What chooses the rows of one layer.
   associatedtype Selector: RowSelector
-  /// k, w and who owns slots.
+  /// k, w and who holds rows.
   var budget: RowBudget { get }
   /// A selector for one layer.
   func selector(for layer: LayerShape) throws -> Selector
@@ -21,13 +21,13 @@ public protocol SelectingMethod: CacheMethod {
   func selectorBytes(tokens: Int, layer: LayerShape) -> Int
 }
 
-/// How many rows a selecting method attends to, and who owns their slots.
+/// How many rows a selecting method attends to, and who holds them.
 public struct RowBudget: Sendable, Equatable {
   /// Older tokens that each query head attends to, k.
   public let selected: Int
   /// Recent tokens that every head attends to, w.
   public let recent: Int
-  /// Who owns slots on the device.
+  /// Who holds rows in slots on the device.
   public let holders: RowHolders
 
   /// The options k, w and transfers.

@@ -1,14 +1,14 @@
 // Exact top-k: the best that any choice of k older tokens could be. An oracle, not a method to use.
 //
 // Kept:   w + k exact rows of every row holder on the device; K and V of every token on the host.
-// A step: as LRQKMethod.swift: ring-flush every w steps, misses; but no codes, because the k older
+// A step: as LRQKMethod.swift (ring-flush every w steps, misses), but without codes: the k older
 //         tokens of each query head are those with the largest exact q · k.
 // Bytes:  holders · (w + n) · 2 d · 4 on the device, n = min(k, older tokens in sight) or the union
 //         of a group's sets; M · l · 2 d · 4 on the host (SelectingMethod.swift).
 //
-// What makes it an oracle: scoring reads every older key of the host, for nothing. No event stands
-// for that read and no device buffer holds those keys. A real method pays for its scores, in
-// memory (LRQK's codes) or in traffic; this one shows what exact scores would be worth.
+// It is an oracle because scoring reads every older key on the host free of charge: the ledger has
+// no event for that read, and no device buffer holds those keys. A real method pays for its scores,
+// in memory (LRQK's codes) or in traffic; this one shows what exact scores would be worth.
 //
 // It selects from the first step on, where LRQK first keeps all rows that fit.
 
@@ -22,13 +22,13 @@ public struct TopKMethod: SelectingMethod {
   public static let name = "topk"
   /// What `lrqk methods` says of it.
   public static let summary = "oracle: the k older rows with the largest exact q k, scored for free"
-  /// k, w and who owns slots.
+  /// k, w and who holds rows.
   public let budget: RowBudget
 
   /// Reads k, w and transfers.
   public init(_ given: MethodOptions) throws(MethodError) { budget = try RowBudget(given) }
 
-  /// Exact scores of every layer.
+  /// Exact scores, in every layer.
   public func selector(for layer: LayerShape) -> ExactScores {
     ExactScores(selected: budget.selected)
   }

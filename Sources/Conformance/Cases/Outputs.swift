@@ -20,12 +20,12 @@ package struct KernelOutput: Sendable, Equatable {
   /// writes it.
   package let isJudged: Bool
 
-  /// Real numbers.
+  /// An output of real numbers, judged within a tolerance.
   static func reals(_ name: String, _ axes: String...) -> KernelOutput {
     KernelOutput(name: name, axes: axes, isInteger: false, isJudged: true)
   }
 
-  /// Integers.
+  /// An output of integers, which must be equal.
   static func integers(_ name: String, _ axes: String...) -> KernelOutput {
     KernelOutput(name: name, axes: axes, isInteger: true, isJudged: true)
   }

@@ -131,7 +131,7 @@ func newCodes<N: KernelNumber>(
     B_K: projected(B_K, codes: k_hat, rows: k))
 }
 
-/// Step 3 of the head: the projection of one basis.
+/// Line 3 of the head: the projection of one basis.
 private func projected<N: KernelNumber>(_ B: Grid<N>, codes: Grid<N>, rows: Grid<N>) -> Grid<N> {
   let residual = (codes * B).adding(rows, times: N(rounding: -1))
   let gradient = codes.transposed * residual

@@ -2,7 +2,7 @@
 //
 // In:  the prompt's Q (H, l, d); K, V (M, l + T, d) of all tokens; q (T, H, d) of the new ones.
 //      Codes to start the one sweep from: A_Q (C, l H/C, r), A_K (C, l, r). C holders of codes: one
-//      each query head (preset `paper`: alternations > 0, new codes by the solver) or one each
+//      per query head (preset `paper`: alternations > 0, new codes by the solver) or one per
 //      key/value head (shared codes: alternations = 0, new codes by the maps). k, w;
 //      candidates_hole.
 // Out: step by step: selected (T, H, k), ascending; missed (T, H) rows that were not in the last
@@ -99,9 +99,9 @@ struct DecodeStepKernel: KernelDefinition {
 
 /// Codes of all tokens so far, and what makes those of new ones.
 private struct TokenCodes<N: KernelNumber> {
-  /// Of each holder, (tokens, r).
+  /// A_K of each holder of codes, (tokens, r).
   private var A_K: [Grid<N>] = []
-  /// Of the prompt's newest queries, (H, r).
+  /// Codes of the prompt's newest queries, (H, r).
   let newest: Grid<N>
   private var queryMatrices: [Grid<N>] = []
   private var keyMatrices: [Grid<N>] = []

@@ -3,7 +3,7 @@
 // In:  a cache after any step.
 // Out: its codes and matrices, and rows that are not what they should be.
 //
-// For tests and comparisons: what is read back is on the tally as `audit`.
+// This is for tests and comparisons; the tally counts what is read back as `audit`.
 
 #if OpenCL || CUDA
 

@@ -1,7 +1,7 @@
 // Stages 3 and 4 on the device: codes of a new token, and the bases after it.
 //
-// In:  q (H, d), k (M, d) of the token, where DeviceLRQKCache+Decode.swift has put them; Omega, the
-//      old selection and the ring without the new token.
+// In:  q (H, d) and k (M, d) of the token, where DeviceLRQKCache+Decode.swift has put them, for H
+//      query and M key/value heads; Omega, the old selection and the ring without the new token.
 // Out: q_hat and k_hat of every group of heads; the bases, or unchanged maps; k_hat in its row of
 //      A_K.
 //
@@ -17,8 +17,8 @@
   import TieredMemory
 
   extension DeviceLRQKCache {
-    /// Stages 3 and 4: q_hat and k_hat of every group, with a copy for the host; A_K and the bases
-    /// move on.
+    /// Stages 3 and 4: q_hat and k_hat of every group, with a copy for the host; then the bases
+    /// follow, and A_K grows.
     func encode() throws -> StepCodes<Float> {
       try growIfDue()
       let pivoted =
@@ -151,9 +151,8 @@
       return (0..<groups).contains { status[4 * $0] != 0 }
     }
 
-    /// q_hat and k_hat of every group; throws where k_hat is not finite.
-    ///
-    /// With `Breakdown.proceed` it does not throw.
+    /// q_hat and k_hat of every group; throws where k_hat is not finite, unless a breakdown is to
+    /// proceed.
     private func readCodes() throws -> (queries: [Tensor<Float>], keys: [Tensor<Float>]) {
       let q = try context.download(work.queryCodes, nil, .control(.codes))
       let k = try context.download(work.keyCodes, nil, .control(.codes))

@@ -1,7 +1,7 @@
 // Stages 3 to 8 on the device: one decode step.
 //
-// In:  q (H, d), k and v (M, d) of one new token.
-// Out: attention over selected and recent rows; codes, bases, sets, rows and ledger moved on.
+// In:  q (H, d), k and v (M, d) of one new token, for H query and M key/value heads.
+// Out: attention over selected and recent rows; codes, bases, sets, rows and ledger after the step.
 //
 // Six lines, as LRQKCache+Decode.swift has them:
 //
@@ -13,8 +13,8 @@
 //   attend    exact attention                                                   attention.h
 //   refresh   refused: the backend keeps the maps of the prompt
 //
-// Some checks need the host: is k_hat finite, did a system break down, has a score become NaN. They
-// read a few numbers back, which count as control, not as rows.
+// The host checks whether k_hat is finite, a system broke down or a score is NaN. For this it reads
+// a few numbers back, which count as control, not as rows.
 
 #if OpenCL || CUDA
 

@@ -5,8 +5,9 @@
 // Out: everything that decode works on, in device memory; the prompt's rows on the host; the first
 //      events of the ledger.
 //
-// One to one with LRQK's LRQKCache: rows are DeviceResidentRows, codes and matrices are here, and
-// DeviceLRQKCache+Decode.swift is the step. The events of the ledger are the same, one by one.
+// One to one with LRQK's LRQKCache: DeviceResidentRows.swift has the rows, this file has codes and
+// matrices, and DeviceLRQKCache+Decode.swift is the step. The events of the ledger are the same,
+// one by one.
 //
 // Not here, and refused with a sentence (PromptState.swift): sliding windows, a map refresh, rows
 // without reuse, a prompt that is still collecting (shorter than k or r), Double rows.
@@ -29,7 +30,7 @@
     let rows: DeviceResidentRows
     /// Which query heads share codes.
     let coders: HeadSharing
-    /// Largest finite |A_K| so far, by group: for the sentence of an error.
+    /// Largest finite |A_K| of each group so far, for messages.
     var largestCodes: [Double]
 
     // On the device. A_K (groups, room, r); matrices (groups, r, d) or (groups, d, r).

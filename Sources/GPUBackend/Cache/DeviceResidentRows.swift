@@ -12,8 +12,8 @@
 //   `attention`   attended_slots, then attention.h
 //
 // The host keeps what it decides with: the ring's bookkeeping, the length, the rows themselves.
-// Which rows lie in which slot is known on the device alone, and the host asks for the missed
-// tokens because it has to pick up their rows.
+// Only the device knows which row lies in which slot. The host reads the list of missed tokens back
+// because it has to gather their rows.
 
 #if OpenCL || CUDA
 
@@ -23,7 +23,7 @@
 
   /// The device asks for a row that the host does not have.
   ///
-  /// Its selection is wrong: it has chosen a token of the ring, or a number that is no token.
+  /// Its selection is wrong: it has chosen a token of the ring, or a number that is not a token.
   package struct RowNotOnHost: Error, Equatable, CustomStringConvertible {
     /// The layer, from 0.
     package let layer: Int
@@ -46,7 +46,7 @@
     let context: GPUContext
     /// The layer's heads and the width of its rows.
     let shape: CacheShape
-    /// Who owns slots on the device.
+    /// The row holders, and which query heads share one.
     let holders: HeadSharing
     /// How many tokens each query head selects, k.
     let selected: Int
@@ -73,7 +73,7 @@
     private let missed: DeviceArray<Int32>
     private let missedSlots: DeviceArray<Int32>
     private let misses: DeviceArray<Int32>
-    /// Which tokens are needed, (holders, room): all 0 between two calls.
+    /// A mark for each needed token, (holders, room): all 0 between two calls.
     private var marks: DeviceArray<Int32>
     private var room: Int
     /// Rows on their way between host and slots: 2 d numbers each.
@@ -83,16 +83,16 @@
     let weights: DeviceArray<Float>
     private let output: DeviceArray<Float>
 
-    /// Most rows that an holder ever needs at once, without the ring.
+    /// The most rows that a holder ever needs at once, without the ring.
     var most: Int { holders.size * selected }
-    /// Slots of an holder: the ring's, then those of selected rows.
+    /// Slots of a holder: the ring's, then those of selected rows.
     var slots: Int { ring.capacity + most }
-    /// Slots that a head attends to at most, k + w.
+    /// The most slots that a head attends to, k + w.
     var attendedStride: Int { selected + ring.capacity }
 
     /// Memory for a prompt of `length` tokens with a ring of `recent` tokens; `settle` comes next.
     ///
-    /// `room` tokens have marks; `grow` makes it more.
+    /// There are marks for `room` tokens; `grow` makes room for more.
     init(
       _ shape: CacheShape, holders: RowHolders, recent: Int, selected: Int, length: Int, room: Int,
       on context: GPUContext
@@ -252,7 +252,7 @@
         hits: zip(needed, missedCounts).map { $0 - $1 }, misses: missedCounts)
     }
 
-    /// Who is needed, who is there, who is missed: for every holder at once.
+    /// Which tokens are needed, which are there, and which are missed, for every holder at once.
     private func plan(_ sets: DeviceArray<Int32>) throws {
       try context.launch(
         .neededTokens, groups: holders.count, .of(sets), .int(selected), .int(holders.size),
@@ -263,7 +263,7 @@
         .of(misses))
     }
 
-    /// Rows of the host behind each other: keys, then values.
+    /// Rows of the host one after another: keys, then values.
     private func gathered(_ tokens: [Int32], from host: HostStore<Float>) throws -> [Float] {
       if let token = tokens.first(where: { $0 < 0 || $0 >= host.count }) {
         throw RowNotOnHost(
@@ -301,7 +301,7 @@
         .int(ring.capacity), .of(slotsAttended), .int(attendedStride))
     }
 
-    /// What a copy of rows is written down as.
+    /// What the ledger records for a copy of rows.
     private func copy(head: Int, rows: Int, _ reason: TransferReason) -> CopyPurpose {
       .rows(step: step, layer: shape.layer, head: head, rows: rows, reason: reason)
     }

@@ -2,7 +2,7 @@
 //
 // In:  the sizes of a layer. Out: room for one step's inputs, scores, lists and outputs.
 //
-// Nothing in here outlives a step. It is allocated once, because allocating takes a device long.
+// Nothing in here outlives a step. It is allocated once, because allocation is slow on a device.
 // Only the scores grow, with A_K.
 
 #if OpenCL || CUDA

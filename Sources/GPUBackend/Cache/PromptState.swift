@@ -23,7 +23,7 @@
     /// Selected tokens of each query head, ascending.
     package let selected: [[Int]]
 
-    /// The state of these parts.
+    /// A state from its parts.
     package init(
       length: Int, codes: [Tensor<Float>], queryMatrices: [Tensor<Float>],
       keyMatrices: [Tensor<Float>], selected: [[Int]]

@@ -25,7 +25,7 @@
     /// The bytes of all copies.
     package var bytes = 0
 
-    /// So many copies and bytes; by default none.
+    /// A number of copies and their bytes; by default none.
     package init(calls: Int = 0, bytes: Int = 0) {
       self.calls = calls
       self.bytes = bytes

@@ -2,7 +2,7 @@
 //
 // In:  q, k, bases and Omega of one group of heads. Out: codes, and the bases after the update.
 //
-// The other kernels are in KernelCalls.swift, the sweep in DevicePrefill.swift.
+// The other kernels are in KernelCalls.swift, the sweep in DeviceSweeps.swift.
 
 #if OpenCL || CUDA
 

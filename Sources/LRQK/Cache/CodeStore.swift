@@ -3,12 +3,12 @@
 // In:  the codes of a prompt, then one row k_hat a step.
 // Out: rows of A_K; scores are read from it in Decode/ProxyScores.swift.
 //
-// The buffer grows by 256 tokens at a time and is zero behind its last one.
+// The buffer grows by 256 tokens at a time and is zero behind the last token's code.
 
 public import Tensors
 public import TieredMemory
 
-/// A_K of one head or group, on the device: (room, r), row-major, zero behind its last token.
+/// A_K of one group on the device: (room, r), row-major, zero behind the last token's code.
 public struct CodeStore<E: Scalar>: Sendable {
   /// Tokens for which room is added when there is none left.
   public static var growth: Int { 256 }
@@ -80,7 +80,7 @@ public struct CodeStore<E: Scalar>: Sendable {
     device.free(&buffer)
   }
 
-  /// The opposite of `moveToHost`: the same codes and the same room.
+  /// Undoes `moveToHost`: the same codes on the device, with the same room.
   mutating func bringBack(on device: inout DeviceTier) throws(DeviceTierError) {
     guard let codes = waiting else { return }
     self = try CodeStore(

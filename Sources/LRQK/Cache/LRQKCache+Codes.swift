@@ -1,11 +1,12 @@
-// Stages 3 and 4 for all groups: codes of a new token; bases and A_K move on.
+// Stages 3 and 4 for all groups: codes of a new token; then the bases follow, and A_K grows.
 //
 // In:  q (H, d) and k (H / G, d); the bases or maps, the codes, and for alternating codes the exact
 //      rows of Omega.
 // Out: q_hat (G, r) and k_hat (1, r) of every group.
 //
 // Linear codes (preset recommended) are two products with the maps. Alternating codes (as released)
-// solve small systems (DecodeSolver.swift) and then move the bases (BasisUpdate.swift).
+// solve small systems (DecodeSolver.swift) and then move the bases (BasisUpdate.swift). The next
+// file, GroupState.swift, is what one group holds.
 
 package import Tensors
 import TieredMemory
@@ -16,7 +17,7 @@ package struct StepCodes<E: Scalar>: Sendable {
   package var queries: [Tensor<E>] = []
   /// k_hat, (1, r).
   package var keys: [Tensor<E>] = []
-  /// Of the systems solved.
+  /// Conditioning of the systems that were solved.
   package var conditioning = Conditioning()
 
   /// Codes of every group; none while collecting.

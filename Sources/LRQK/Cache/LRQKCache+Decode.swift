@@ -1,7 +1,7 @@
 // Stages 3 to 8: one decode step.
 //
 // In:  q, k, v of one new token, and the state that LRQKCache.swift holds.
-// Out: attention over selected and recent rows; codes, bases, sets, rows and ledger moved on.
+// Out: attention over selected and recent rows; codes, bases, sets, rows and ledger after the step.
 //
 // `decode` reads as the method does: append, encode, select, bring, attend, refresh. Heads are
 // independent, so every stage runs over all of them at once; between stages everything is in head
@@ -9,7 +9,8 @@
 //
 // The new token is in the ring before its code exists, so Omega, the rows that a code is fitted to,
 // is the old selection and the ring WITHOUT the new token. (The released code gathers a zero row of
-// A_K for it, which contributes nothing: quirk Q2.)
+// A_K for it, which contributes nothing: quirk Q2.) The next file, LRQKCache+Codes.swift, is
+// `encode`.
 
 public import Tensors
 public import TieredMemory
@@ -72,8 +73,10 @@ extension LRQKCache {
     }
   }
 
-  /// Ends a step: a prompt that was too short so far is factorised once it is long enough; new maps
-  /// are made every n steps where that was chosen.
+  /// Ends a step.
+  ///
+  /// A prompt that was too short so far is factorised once it is long enough. New maps are made
+  /// every n steps where that was chosen.
   ///
   /// Recoding reads all keys. Those of the host come to the device, keys only, so half a row's
   /// bytes, and leave it afterwards.
@@ -115,15 +118,16 @@ public struct DecodeStep<E: Scalar>: Sendable {
   public let step: Int
   /// Attention of every query head, (H, d).
   public let attention: Tensor<E>
-  /// Selected tokens of each query head, ascending: its group's where it attends to those.
+  /// Selected tokens of each query head, ascending: its own, or the union of its group's sets where
+  /// it attends to that.
   public let selected: [[Int]]
-  /// Tokens that each query head chose itself, ascending: `selected`, but for its group's.
+  /// Tokens that each query head chose itself, ascending; `selected` without those of its group.
   public let chosen: [[Int]]
   /// Tokens that each query head attended to, ascending: selected and recent ones, or all in sight.
   public let attended: [[Int]]
   /// Selected rows that lay on the device, by row holder; 0 while collecting.
   ///
-  /// Without reuse they are copied from the host all the same once attention is sparse.
+  /// Without reuse these are copied from the host as well, once attention is sparse.
   public let hitRows: [Int]
   /// Rows copied from the host because they were not on the device, by row holder.
   public let missedRows: [Int]
@@ -133,12 +137,12 @@ public struct DecodeStep<E: Scalar>: Sendable {
   public let queryCodes: [Tensor<E>]
   /// k_hat (1, r), by group; empty while collecting.
   public let keyCodes: [Tensor<E>]
-  /// Of the systems solved for the codes.
+  /// Conditioning of the systems solved for the codes.
   public let conditioning: Conditioning
   /// True when attention was full.
   public let isDense: Bool
 
-  /// The parts of one step.
+  /// The result of a step, from the parts that its stages return.
   package init(
     step: Int, attention: Tensor<E>, selected: [[Int]], chosen: [[Int]], attended: [[Int]],
     brought: BroughtRows, gaps: [Double], codes: StepCodes<E>, isDense: Bool

@@ -3,9 +3,10 @@
 // In:  the slots and codes that prefill leaves on the device in one layer.
 // Out: the same elements on the host, counted; then the same buffers on the device again.
 //
-// While later layers work on the prompt, this layer's buffers only take up room: without them the
-// peak of prefill is one layer's prompt beside the small matrices of the others. From the first
-// decode step on everything is as without this call, to the last bit.
+// While later layers work on the prompt, this layer's buffers only take up room. Without them the
+// peak of prefill is one layer's prompt beside the small matrices of the others. What waits is
+// called *parked* in the ledger. From the first decode step on everything is as without this call,
+// to the last bit.
 //
 // The released variant (LightAttentionIndicesOffloadPrefill, [C:1616-1681]) copies the slots of K
 // and V, selected and recent ones, and the whole buffer of A_K; the bases stay. Of A_K we move the

@@ -7,6 +7,8 @@
 //               K and V stay on the device, as in the released code: that is the peak of prefill
 //   is kept     A_K, bases or maps; the ring, and the rows of the first sets
 //   goes        K and V, to the host: all l tokens, or the first k while the others fit the ring
+//
+// The next file, LRQKCache+Decode.swift, is a decode step.
 
 public import Tensors
 public import TieredMemory
@@ -54,7 +56,7 @@ extension LRQKCache {
     }
   }
 
-  /// Codes and first sets from everything that has come in; then the rows settle on the two tiers.
+  /// Makes codes and first sets from all tokens so far; then the rows settle on the two tiers.
   mutating func factorise(tiers: inout Tiers, trace: Trace?) throws {
     guard let codes = try factorizer?.finish(keys: rows.promptKeys, trace: trace) else { return }
     factorizer = nil
@@ -71,7 +73,7 @@ extension LRQKCache {
       selected, firstRecent: fits ? k : l - w, offloaded: fits ? k : l, tiers: &tiers)
   }
 
-  /// Every head's k first tokens, those in sight: with the ring that is everything.
+  /// The first k tokens of every head, as far as they are in sight: with the ring, all tokens.
   private func dense() -> [[Int]] {
     let oldest = rows.visible.lowerBound
     let tokens = Array(oldest..<max(parameters.selected, oldest))
@@ -101,7 +103,7 @@ public struct PromptSummary<E: Scalar>: Sendable {
   public let keyBasis: Tensor<E>
   /// Sweeps that ran.
   public let sweeps: Int
-  /// Of the systems solved.
+  /// Conditioning of the systems that were solved.
   public let conditioning: Conditioning
 
   init(_ factors: Factorization<E>) {

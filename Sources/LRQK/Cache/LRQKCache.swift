@@ -4,7 +4,7 @@
 //      time.
 // Out: attention of each new token over selected and recent rows; every copy in the ledger.
 //
-//   prompt   `LRQKCache+Prompt.swift`   factorise (stages 0 to 2), offload, choose the first sets
+//   prompt   `LRQKCache+Prompt.swift`   factorise (stages 0 to 2), select the first sets, offload
 //   a step   `LRQKCache+Decode.swift`
 //            append    (k, v) into the ring; a ring full of new rows goes to the host
 //            encode    q_hat, k_hat (stage 3); bases, and k_hat into A_K (stage 4)
@@ -14,7 +14,8 @@
 //            refresh   new maps, where that was chosen and is due
 //
 // WHICH rows are attended to is decided here; WHERE they are is the business of TieredMemory's
-// ResidentRows.swift. Phase.swift has the phases: collecting, dense, sparse.
+// ResidentRows.swift. The phases of a sequence (collecting, dense, sparse) are in Phase.swift. The
+// next file, LRQKCache+Prompt.swift, is the prompt.
 //
 // A batch is more heads: sequence b's head h is head b H + h, and groups stay aligned. All
 // sequences of a batch have the same length.
@@ -37,12 +38,13 @@ public struct LRQKCache<E: Scalar>: Sendable {
   public internal(set) var rows: ResidentRows<E>
   /// Selected tokens of each query head, ascending; empty while collecting.
   public internal(set) var selected: [[Int]] = []
-  /// What each query head chose itself of them: another set only where it attends to its group's.
+  /// The tokens that each query head chose itself; they differ from `selected` only where a head
+  /// attends to the union of its group's sets.
   public internal(set) var chosen: [[Int]] = []
   /// How the prompt was factorised, by group; empty while collecting.
   public internal(set) var prompt: [PromptSummary<E>] = []
 
-  /// The prompt on its way in; nil once it has been factorised.
+  /// Takes the prompt as it comes in; nil once it has been factorised.
   var factorizer: PromptFactorizer<E>?
   /// Codes, and bases or maps, of each group of query heads that shares codes.
   var groups: [GroupState<E>] = []
@@ -63,7 +65,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
     guard window ?? 1 >= 1 else {
       throw .parameter("a token sees at least itself, not \(window ?? 0)")
     }
-    // Before rows and ring take sizes that make no sense.
+    // Before rows and ring are made with sizes that make no sense.
     try parameters.check(width: width, groupSize: queryHeads / keyValueHeads)
     self.parameters = parameters
     let shape = CacheShape(
@@ -126,7 +128,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
     }
   }
 
-  /// What each query head attends to of the older tokens: its own set, or the union of its group's.
+  /// The older tokens that each query head attends to: its own set, or the union of its group's.
   func attended(_ choices: [[Int]]) -> [[Int]] {
     if parameters.rows.attended == .own { return choices }
     let groups = shape.sharing(perKeyValueHead: true)

@@ -1,5 +1,8 @@
 // The three phases of a sequence of l tokens.
 //
+// In:  l, and the sizes k, w and r.
+// Out: whether there are codes, and whether they select:
+//
 //   collecting   l < max(k, r)            no codes: all rows are on the device, attention is full
 //   dense        max(k, r) ≤ l ≤ k + w    codes exist, all rows still fit: attention is full
 //   sparse       l > k + w and l ≥ r      codes choose k older tokens; the ring has the w newest

@@ -10,17 +10,17 @@
 // basis-update). A row that finds nothing to set says so, and each reader words that error in its
 // own way.
 
-/// What a text is not.
+/// Why a text cannot be read as a choice.
 public enum ChoiceError: Error, Equatable {
   /// The text is not one of the choice's words.
   case unknownWord
-  /// It is no number, or not as many numbers as the choice has.
+  /// It is not a number, or it has another count of numbers than the choice.
   case noNumber
-  /// It can be read and makes no sense; the sentence says why.
+  /// It can be read but makes no sense; the sentence says why.
   case refused(String)
   /// With the other choices there is nothing that it could set.
   case noEffect
-  /// So it is with a part of it ("lambda_Q and lambda_K"); the rest was set.
+  /// A part of it ("lambda_Q and lambda_K") has no effect with the other choices; the rest was set.
   case partWithoutEffect(String)
 }
 
@@ -47,13 +47,13 @@ public struct Choice: Sendable {
     /// A whole answer.
     public static let all: Parts = [.prompt, .steps]
 
-    /// One bit a part.
+    /// A bit for each part.
     public let rawValue: Int
-    /// The parts of these bits.
+    /// The parts whose bits are set.
     public init(rawValue: Int) { self.rawValue = rawValue }
   }
 
-  /// What the command line calls it, without dashes.
+  /// Its name on the command line, without dashes.
   public let name: String
   /// Its letter, where it has one: r, k, w.
   public let letter: String?
@@ -63,7 +63,7 @@ public struct Choice: Sendable {
   public let form: Form
   /// What has to run for it to have an effect.
   public let parts: Parts
-  /// The text that reports leave out, as nothing was chosen by it.
+  /// The text that reports leave out, because it chooses nothing.
   public let silent: String?
   /// True where it decides which other choices exist; those are read after it.
   public let decides: Bool
@@ -149,7 +149,7 @@ public struct Choice: Sendable {
     choices.filter(\.decides) + choices.filter { !$0.decides }
   }
 
-  /// The row of this name.
+  /// The row with this name.
   public static func named(_ name: String) -> Choice? { all.first { $0.name == name } }
 }
 

@@ -42,7 +42,7 @@ extension BasisUpdate {
     }
   }
 
-  /// Reads what `word` writes; throws for a factor that is no damping.
+  /// Reads what `word` writes; throws for a factor that cannot damp.
   public init?(word: String) throws(LRQKError) {
     switch word {
     case "projection": self = .projection

@@ -19,7 +19,7 @@ public struct Alternation: Sendable, Equatable {
   public var weights = AlternationWeights()
   /// What a step does to B_Q and B_K.
   public var basisUpdate = BasisUpdate.projection
-  /// Added to the diagonals of its systems.
+  /// The ridge of the systems that a decode step solves.
   public var ridge: Ridge = 0.0
 
   /// The released solver, with another basis update if one is named.
@@ -48,7 +48,7 @@ public struct Damping: Sendable, Equatable, ExpressibleByFloatLiteral {
     self.factor = factor
   }
 
-  /// A factor that a program writes down.
+  /// A factor as a literal in a program.
   public init(floatLiteral factor: Double) {
     precondition(factor.isFinite && factor > 0, "a damping is finite and above 0")
     self.factor = factor
@@ -75,7 +75,7 @@ public struct RefreshSteps: Sendable, Equatable, ExpressibleByIntegerLiteral {
     self.count = count
   }
 
-  /// A number of steps that a program writes down.
+  /// A number of steps as a literal in a program.
   public init(integerLiteral count: Int) {
     precondition(count >= 1, "maps are refreshed after at least 1 step")
     self.count = count
@@ -104,7 +104,7 @@ public struct AlternationIterations: Sendable, Equatable {
 
   private init(all limit: Int) { (self.limit, tolerance) = (limit, 0) }
 
-  /// As many alternations, all of which run.
+  /// The same limit without a stopping test: all alternations run.
   public var untilLimit: AlternationIterations { AlternationIterations(all: limit) }
 }
 

@@ -1,4 +1,4 @@
-// The named choices of LRQK. Nothing in this module is decided by a hidden flag.
+// The named choices of LRQK: this module has no hidden flags.
 //
 // In:  sizes, and one value for each place where the released code, the paper or our own
 //      measurements differ.
@@ -19,7 +19,7 @@
 
 public import Tensors
 
-/// r, k and w.
+/// The three sizes of LRQK: rank r, selected tokens k, recent tokens w.
 public struct Sizes: Sendable, Equatable {
   /// The width of a code, r.
   public let rank: Int
@@ -45,7 +45,7 @@ public struct Sizes: Sendable, Equatable {
     (self.rank, self.selected, self.recent) = (rank, selected, recent)
   }
 
-  /// Those of the released cache class, [C:1785-1799]: r = 16, k = 512, w = 16.
+  /// The sizes of the released cache class, [C:1785-1799]: r = 16, k = 512, w = 16.
   public static let released = Sizes(16, 512, 16)
 }
 
@@ -57,9 +57,9 @@ public enum Preset: String, Sendable, CaseIterable {
   case recommended
 }
 
-/// Everything that LRQK can be told.
+/// All choices of LRQK.
 public struct Parameters: Sendable, Equatable {
-  /// r, k and w.
+  /// Rank r, selected tokens k, recent tokens w.
   public var sizes: Sizes
   /// How the prompt is factorised.
   public var factors = PromptFactors.sweeps(Sweeps())
@@ -106,8 +106,8 @@ public struct Parameters: Sendable, Equatable {
   /// How many of the newest tokens are always attended to, w.
   public var recent: Int { sizes.recent }
 
-  /// Throws `LRQKError.parameter` for what a layer of head width `width` cannot be served with,
-  /// and, where the heads are known, one with `groupSize` query heads for each key/value head.
+  /// Throws `LRQKError.parameter` where these choices do not fit a layer of head width `width` and,
+  /// if it is given, of `groupSize` query heads for each key/value head.
   public func check(width: Int, groupSize: Int? = nil) throws(LRQKError) {
     try require(rank <= width, "rank r = \(rank) exceeds the head width d = \(width)")
     try require(
@@ -121,7 +121,7 @@ public struct Parameters: Sendable, Equatable {
   }
 }
 
-// What other files ask for. A part that does not exist is nil; changing it then changes nothing.
+// What other files read. A part that does not exist is nil; changing it then changes nothing.
 extension Parameters {
   /// The sweeps over the prompt; nil with the closed form.
   public var sweeps: Sweeps? {
@@ -192,7 +192,7 @@ public struct Ridge: Sendable, Equatable, ExpressibleByFloatLiteral {
     self.value = value
   }
 
-  /// A ridge that a program writes down.
+  /// A ridge as a literal in a program.
   public init(floatLiteral value: Double) {
     precondition(value.isFinite && value >= 0, "a ridge is finite and not negative")
     self.value = value

@@ -29,9 +29,9 @@ public struct Sweeps: Sendable, Equatable {
   public var iterations = SweepIterations()
   /// The weights of the objective's terms.
   public var weights = SweepWeights()
-  /// Which A_Q the update of A_K sees.
+  /// Which A_Q the update of A_K uses.
   public var order = UpdateOrder.gaussSeidel
-  /// Added to the diagonals of their systems.
+  /// The ridge of the systems that sweeps solve.
   public var ridge: Ridge = 0.0
 
   /// The default sweeps: two, in d by d space, from Gaussian codes.
@@ -69,7 +69,7 @@ public enum Initialization: Sendable, Equatable {
   case given
 }
 
-/// Which A_Q the update of A_K sees.
+/// Which A_Q the update of A_K uses.
 public enum UpdateOrder: String, Sendable, CaseIterable {
   /// The new one, whatever the weights: coordinate descent, the objective never rises.
   case gaussSeidel
@@ -98,7 +98,7 @@ public struct SweepIterations: Sendable, Equatable {
 
   private init(all limit: Int) { (self.limit, tolerance) = (limit, 0) }
 
-  /// As many sweeps, all of which run.
+  /// The same limit without a stopping test: all sweeps run.
   public var untilLimit: SweepIterations { SweepIterations(all: limit) }
 }
 

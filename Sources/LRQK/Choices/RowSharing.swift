@@ -1,7 +1,7 @@
 // Who has codes and rows of its own, and which tokens may be chosen.
 //
 // In:  names.
-// Out: the choices that the cache reads at every step (stages 6 to 8).
+// Out: the choices that the cache reads at every step (stages 3 to 8).
 //
 // A row holder is one query head, or one key/value head for all query heads of its group: it has
 // slots on the device, and it moves the rows that are missing there (TieredMemory's
@@ -24,12 +24,12 @@ public enum RowSharing: Sendable, Equatable {
   /// The heads of a group share rows: a row that several want is held and moved once (ours).
   case perKeyValueHead(attended: Attended)
 
-  /// Rows of `holders`; a head attends to its own.
+  /// Rows held by `holders`, where each head attends to those that it chose.
   public init(_ holders: RowHolders) {
     self = holders == .perQueryHead ? .perQueryHead : .perKeyValueHead(attended: .own)
   }
 
-  /// Who owns slots on the device.
+  /// Who holds rows in slots on the device.
   public var holders: RowHolders {
     self == .perQueryHead ? .perQueryHead : .perKeyValueHead
   }

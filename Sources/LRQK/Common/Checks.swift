@@ -1,7 +1,7 @@
-// What every stage asks of its input, with the place in the error.
+// What every stage requires of its input.
 //
-// In:  a tensor or a system, its name, and where it stands.
-// Out: nothing, or the solution; an `LRQKError` that names layer, head and step otherwise.
+// In:  a tensor or a system, its name, and the layer, head and step that it belongs to.
+// Out: nothing, or the solution; otherwise an `LRQKError` that names layer, head and step.
 
 import Tensors
 

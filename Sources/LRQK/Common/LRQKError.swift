@@ -1,4 +1,7 @@
-// What can go wrong in the world, each with the place where it did.
+// What can go wrong in the world: input, choices, and systems that break down.
+//
+// In:  a fault that some stage has met, and where.
+// Out: one line for the user: what, where in layer, head and step, and what to do.
 
 public import Tensors
 
@@ -11,7 +14,7 @@ public struct Location: Sendable, Equatable, CustomStringConvertible {
   /// Decode step from 1; 0 is the prompt.
   public var step: Int
 
-  /// A layer, a head and a step.
+  /// The location of this layer, head and step.
   public init(layer: Int, head: Int, step: Int) {
     self.layer = layer
     self.head = head

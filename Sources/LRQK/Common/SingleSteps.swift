@@ -3,8 +3,9 @@
 // In:  matrices of one head, or of one group with stacked queries.
 // Out: what the stage computes, and how its systems were conditioned.
 //
-// They serve comparisons of a kernel with one stage. The cache itself sweeps all heads together
-// (Sweep.swift, PromptFactorizer.swift) and solves all heads together (DecodeSolver.swift).
+// They are for comparing a kernel with one stage. The cache itself sweeps all groups together
+// (Sweep.swift, PromptFactorizer+Finish.swift) and solves for all of them together
+// (DecodeSolver.swift).
 
 public import Tensors
 
@@ -18,11 +19,11 @@ public struct OneSweep<E: Scalar>: Sendable {
   public let queryMap: Tensor<E>
   /// W_K, (d, r).
   public let keyMap: Tensor<E>
-  /// A_Q' = Q W_Q, (l_q, r); nil where the rows are not there.
+  /// A_Q' = Q W_Q, (l_q, r); nil for a sweep in d by d space, which has no rows.
   public let queryCodes: Tensor<E>?
-  /// A_K' = K W_K, (l, r); nil where the rows are not there.
+  /// A_K' = K W_K, (l, r); nil for a sweep in d by d space, which has no rows.
   public let keyCodes: Tensor<E>?
-  /// Of the four systems.
+  /// Conditioning of the four systems.
   public let conditioning: Conditioning
 
   init<S: FactorSide>(
@@ -89,7 +90,7 @@ public struct OneDecode<E: Scalar>: Sendable {
   public let queryBasis: Tensor<E>
   /// B_K', (r, d).
   public let keyBasis: Tensor<E>
-  /// Of the systems solved.
+  /// Conditioning of the systems that were solved.
   public let conditioning: Conditioning
 }
 

@@ -3,7 +3,7 @@
 // In:  names and tensors, from whichever stage of the method runs.
 // Out: a table that `lrqk explain` and the tests read.
 //
-// Without a trace nothing is computed and nothing is copied: values come as autoclosures.
+// Without a trace nothing is computed and nothing is copied, because values come as autoclosures.
 
 import Synchronization
 public import Tensors

@@ -6,10 +6,11 @@
 //
 //   g = x_hatᵀ (x_hat B − x),   eta = ‖g‖² / (‖x_hat g‖² + 1e-6),   B' = B − eta g
 //
-// ([C:611-626], [C:651-665].) For n = 1, g has rank one and eta is 1/‖x_hat‖² but for the 1e-6, so
-// the step is no small learning step: it projects B onto x_hat B' = x, exactly (quirk Q4). The rows
-// of A_K that were coded in the old basis are never coded again, which is what makes the released
-// update drift over long answers. `.damped` scales eta; `.frozen` does not come here.
+// ([C:611-626], [C:651-665].) For n = 1, g has rank one and eta is 1/‖x_hat‖² but for the 1e-6. So
+// the step is not a small learning step but a projection of B: afterwards x_hat B' = x, exactly
+// (quirk Q4). The rows of A_K that were coded in the old basis are never coded again, which makes
+// the released update drift over long answers. `.damped` scales eta; `.frozen` skips this stage.
+// The next file, ProxyScores.swift, scores with the new code.
 
 public import Tensors
 

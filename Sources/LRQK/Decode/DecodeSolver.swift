@@ -1,8 +1,11 @@
 // Stage 3: codes for a new token.
 //
 // In:  q (G, d) and k (1, d) of the new token, the bases B_Q, B_K (r, d), and for each query head
-//      what the selected rows Omega contribute: A_OmegaᵀA_Omega (r, r) and q K_Omegaᵀ A_Omega.
+//      what the tokens Omega contribute: A_OmegaᵀA_Omega (r, r) and q K_Omegaᵀ A_Omega (1, r).
 // Out: q_hat (G, r) and k_hat (1, r).
+//
+// Omega is the tokens that have a code and an exact row on the device: the last selection, and the
+// recent tokens without the new one.
 //
 //   min  1/2 ‖q_hat B_Q − q‖² + 1/2 ‖k_hat B_K − k‖²
 //        + lambda_1/2 (q_hat k_hatᵀ − q kᵀ)² + lambda_2/2 ‖q_hat A_Omegaᵀ − q K_Omegaᵀ‖²
@@ -15,11 +18,11 @@
 //
 // ([C:529-609].) With shared codes (ours) the G query heads of a group have one k_hat: line 1 runs
 // for each of them, and line 2 sums over them. For G = 1 it is the released solver to the letter.
-// The next file moves the bases.
+// The next file, BasisUpdate.swift, moves the bases.
 
 public import Tensors
 
-/// What the selected rows contribute to one query head's system.
+/// What the rows of Omega contribute to one query head's system.
 public struct SelectedProducts<E: Scalar>: Sendable {
   /// A_OmegaᵀA_Omega, (r, r).
   public let gram: Tensor<E>
@@ -33,7 +36,7 @@ public struct SelectedProducts<E: Scalar>: Sendable {
   }
 }
 
-/// The alternating solver for one group of heads, between two of its alternations.
+/// The alternating solver of one group of heads: its state between two alternations.
 public struct DecodeSolver<E: Scalar>: Sendable {
   /// q_hat, (G, r); zero before the first alternation.
   public private(set) var queryCodes: Tensor<E>
@@ -41,7 +44,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
   public private(set) var keyCode: Tensor<E>
   /// ‖k_hat − k_hat'‖² of the last alternation.
   public private(set) var change = 0.0
-  /// Of the systems solved.
+  /// Conditioning of the systems that were solved.
   public private(set) var conditioning = Conditioning()
 
   private let rule: SolveRule
@@ -116,7 +119,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
 public func alternateAll<E: Scalar>(
   _ solvers: inout [DecodeSolver<E>], _ iterations: AlternationIterations
 ) throws {
-  if iterations.tolerance == 0 {  // no common stopping test: heads run apart
+  if iterations.tolerance == 0 {  // no common stopping test: heads run independently
     try updateConcurrently(&solvers) { _, solver in
       for _ in 0..<max(iterations.limit, 1) { try solver.alternate() }
     }

@@ -2,7 +2,7 @@
 //
 // In:  A_K, a code (r) for each token, on the device (Cache/CodeStore.swift); q_hat (r).
 // Out: s_t = q_hat · A_K[t] for the first c tokens, in reference order: one fused chain over r.
-//      With a sliding window the first tokens are out of sight, and are left out.
+//      With a sliding window the scores begin at the oldest token in sight.
 //
 // A chain cannot be split without changing its bits, but 16 tokens' chains can run side by side:
 // chainRowScores transposes tiles of 16 rows in the processor's registers, as fast as memory brings

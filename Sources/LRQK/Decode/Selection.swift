@@ -7,15 +7,18 @@
 // kernel chooses the same set. A gap of zero says that only the tie rule decided. No softmax and no
 // sum over the group: each query head chooses for itself ([C:1235-1273]).
 //
-// Which tokens are candidates: those older than the recent window. With the newest token at l − 1
-// and the ring holding the last w, that is 0 ..< l − w. The released code stops one short of it at
-// every decode step, so the token that has just left the ring is neither selected nor recent
-// (quirk Q1: `.released`); at the end of prefill it does not. In a layer with a sliding window the
-// candidates start at the oldest token in sight.
+// Candidates are the tokens older than the recent ones. The newest token is l − 1, and the last w
+// are always on the device, in the *ring*; so the candidates are 0 ..< l − w. At every decode step
+// the released code stops one token earlier: the token that has just left the ring is then neither
+// selected nor recent (quirk Q1: `.released`). At the end of prefill it does not. In a layer with a
+// sliding window the candidates start at the oldest token in sight.
+//
+// The next files are TieredMemory's, from TransferLedger.swift on: they bring the selected rows
+// (stage 7) and attend to them (stage 8).
 
 public import Tensors
 
-/// A selected set.
+/// The tokens selected for one query head, and how clear the choice was.
 public struct Selection: Sendable, Equatable {
   /// Selected tokens, ascending.
   public let tokens: [Int]
@@ -35,7 +38,7 @@ extension CandidateWindow {
 
 /// The `k` best of the tokens `first` ..< `candidates` of `codes` for `q_hat`, or all of them.
 ///
-/// `scores` are those of the candidates, none if there was no choice.
+/// Also returns the candidates' scores; empty if every candidate was taken.
 public func select<E: Scalar>(
   _ q_hat: [E], from codes: CodeStore<E>, first: Int = 0, candidates: Int, k: Int,
   nan: NaNScores = .refuse

@@ -23,8 +23,8 @@ package import Tensors
 ///
 /// Which eigenvalues are rounding? Two answers, and a direction has to pass both.
 ///
-/// 1. l rows span at most l directions, whatever was rounded: the l largest eigenvalues can be
-/// data.
+/// 1. l rows span at most l directions, whatever was rounded, so only the l largest eigenvalues can
+///    be data.
 /// 2. Element (i, j) is a chain of n products in the rows' own precision, n at most a block
 ///    (RowProduct.swift). Each rounding is at most u of a partial sum, u/√3 on the average, and
 ///    partial sums grow to √(G_ii G_jj) at most. Where roundings are independent, n of them add up
@@ -38,17 +38,17 @@ package import Tensors
 ///    of real heads, so it is not used. Measured, null directions of normal, of low-rank and of
 ///    repeated rows reach .4 of the bound; the weakest direction of the heads of a small trained
 ///    model has 3 times the bound after 100 tokens and 17 times after 1,000. Two limits: hundreds
-///    of rows that are all the same one or two round alike, reach up to 4 times the bound, and keep
-///    a direction too many; and of 64 normal rows of width 64, whose weakest direction may be down
-///    in the rounding of Float, one direction can be lost.
+///    of copies of the same one or two rows round alike and reach up to 4 times the bound, so that
+///    one direction too many is kept; and of 64 normal rows of width 64, whose weakest direction
+///    can be as small as the rounding of Float, one direction can be lost.
 ///
 /// LAPACK's own rounding, d times 2⁻⁵² of v, is the least that is cut, for rows in Double too.
 package struct SummedGram {
   /// G = XᵀX, (d, d).
   let sum: Tensor<Double>
-  /// Rows of X, at least.
+  /// How many rows X has at least.
   let rows: Int
-  /// u of the chains that G was summed in.
+  /// The unit roundoff u of the numbers that G was summed in.
   let unitRoundoff: Double
 
   /// The sum over `rows` rows of `E`, by `RowProduct` or in Double.
@@ -91,7 +91,7 @@ package struct SummedGram {
   }
 }
 
-/// SVD of QKᵀ through the d by d factors.
+/// The SVD of QKᵀ, as the d by d matrices that it is computed from.
 struct ProductSpectrum {
   /// Singular values of QKᵀ, largest first.
   let singularValues: [Double]
@@ -103,6 +103,7 @@ struct ProductSpectrum {
   let keyInverse: Tensor<Double>
 }
 
+/// The SVD of QKᵀ from both Gram matrices; throws where LAPACK finds no decomposition.
 func productSpectrum(
   queryGram: SummedGram, keyGram: SummedGram,
   _ place: Location = Location(layer: 0, head: 0, step: 0)
@@ -120,7 +121,7 @@ func productSpectrum(
   }
 }
 
-/// W_Q and W_K, (d, r) each.
+/// The maps W_Q and W_K of the closed form, (d, r) each.
 package func spectralMaps(
   queryGram: SummedGram, keyGram: SummedGram, rank: Int, _ place: Location
 ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>) {
@@ -140,11 +141,12 @@ package func spectralMaps(
   )
 }
 
-/// The bases that fit best to spectral codes: B = S⁻¹ C, where S = AᵀA is diagonal.
+/// The basis that fits spectral codes best: B = S⁻¹ C, where S = AᵀA is diagonal.
 ///
 /// S_jj is the j-th singular value of QKᵀ. Where it vanishes (r above the rank of QKᵀ) the code
-/// column is zero and its basis row is set to zero: nothing is divided by rounding. The maps have
-/// kept directions only, and S is made from them in Double, so Double's rounding is what is cut.
+/// column is zero, and its basis row is set to zero instead of being divided by rounding. The maps
+/// contain kept directions only, and S is made from them in Double, so the cut is at Double's
+/// rounding.
 package func spectralBasis(gram: Tensor<Double>, cross: Tensor<Double>) -> Tensor<Double> {
   var basis = cross
   let largest = (0..<gram.rows).reduce(0) { max($0, gram[$1, $1]) }

@@ -1,14 +1,15 @@
-// Sums over the rows of a prompt: all that sweeps in d by d space ever need of them.
+// Stage 2, the sums over a prompt's rows: all that sweeps in d by d space ever need of the rows.
 //
 // In:  rows X of one side (Q of a head, or K), in chunks of any size, and for a start with codes
 //      the initial codes A of these rows.
 // Out: G = XᵀX (d, d); column magnitudes; S = AᵀA (r, r) and C = AᵀX (r, d).
 //
-// Sums add over chunks in the order of the rows, so the chunks leave every bit alone.
+// Sums add over chunks in the order of the rows, so no bit depends on where chunks begin. A rowwise
+// sweep takes its S and C from `StartSums`, too.
 
 import Tensors
 
-/// Sums over the rows X of one side, seen so far: all that the maps of a solver can depend on.
+/// Sums over the rows X of one side so far: all that the maps of a solver can depend on.
 struct DataSums<E: Scalar>: Sendable {
   private var product: RowProduct<E>
   /// Sum of |X| down each column, (d); only where a start needs it.
@@ -50,9 +51,9 @@ struct StartSums<E: Scalar>: Sendable {
     crossing = RowProduct(width, rank, in: arithmetic)
   }
 
-  /// S₀.
+  /// S₀ = A₀ᵀA₀, (r, r), over the rows so far.
   var gram: Tensor<Double> { codes.total }
-  /// C₀: summed as XᵀA₀, the taller product, which is faster and has the same bits.
+  /// C₀ = A₀ᵀX, (r, d): summed as XᵀA₀, the taller product, which is faster and has the same bits.
   var cross: Tensor<Double> { crossing.total.transposed() }
 
   /// Adds the rows `rows` of X (n, d) with their initial codes A₀ (n, r).

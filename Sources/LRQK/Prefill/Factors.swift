@@ -1,7 +1,12 @@
-// What prefill leaves: factors of Q and K for every group of heads.
+// The result of stages 0 to 2: factors of Q and K for every group of heads that shares codes.
 //
-// Q ≈ A_Q B_Q and K ≈ A_K B_K with QKᵀ ≈ A_Q A_Kᵀ; after a sweep, or in closed form, A_Q = Q W_Q
-// and A_K = K W_K as well. PromptFactorizer.swift makes them.
+// In:  what the sweeps or the closed form computed.
+// Out: codes A, bases B, and maps W:
+//
+//   Q ≈ A_Q B_Q,   K ≈ A_K B_K,   QKᵀ ≈ A_Q A_Kᵀ
+//   A_Q = Q W_Q,   A_K = K W_K     after at least one sweep, and in closed form
+//
+// The next file, PromptFactorizer.swift, makes them from a prompt in chunks.
 
 public import Tensors
 
@@ -21,7 +26,7 @@ public struct Factorization<E: Scalar>: Sendable {
   public var keyMap: Tensor<E>?
   /// Sweeps that ran.
   public var sweeps: Int
-  /// Of the systems solved.
+  /// Conditioning of the systems that were solved.
   public var conditioning: Conditioning
 }
 

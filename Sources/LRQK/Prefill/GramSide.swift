@@ -12,15 +12,15 @@
 //
 // Grams square the condition number, so all d by d arithmetic is in Double. The one part that is
 // not is the sum over Float rows (RowProduct: blocks of 512 in Float, added up in Double): its
-// rounding, about 1e-7 of ‖X‖², stays in G, as the rounding of AᵀA stays in a rowwise sweep. Where
-// W is large in directions that X hardly has, it weighs more here; and keys of a rank below r,
-// whose AᵀA is singular, are not always noticed: a pivot is then rounding, and shows in `condition`
-// (1e5 and more) instead of ending in an error as over rows. The identity is ours (the released
-// code sweeps over rows).
+// rounding, about 1e-7 of ‖X‖², stays in G, as the rounding of AᵀA stays in a rowwise sweep. It is
+// amplified where W is large in directions in which X is nearly zero. And keys of a rank below r,
+// whose AᵀA is singular, are not always noticed: a pivot is then rounding. This shows in the
+// condition estimate (`Conditioning.worst`, 1e5 and more), where sweeps over rows end in an error.
+// The identity is ours; the released code sweeps over rows.
 
 import Tensors
 
-/// One side, in d by d space.
+/// One side of a sweep that keeps only d by d sums of its rows.
 struct GramSide: FactorSide {
   /// G = XᵀX, (d, d).
   let dataGram: Tensor<Double>

@@ -1,16 +1,16 @@
 // Stage 1: where the sweeps start.
 //
-// In:  the choice, and what it needs of the prompt.
+// In:  the choice of a start, and what that start needs of the prompt.
 // Out: A_Q and A_K themselves, or maps X with A_Q = Q X_Q and A_K = K X_K.
 //
 // A start given as a map costs nothing in d by d space: choosing columns of Q is Q times a
-// selection matrix. The next file does one sweep.
+// selection matrix. The next file, Sweep.swift, does one sweep.
 
 public import Tensors
 
-/// A_Q (l_q, r) and A_K (l, r) to start from, for one head or one group of stacked queries.
+/// A_Q (l_q, r) and A_K (l, r) to start from, for one head or one group of heads that share codes.
 public struct InitialCodes<E: Scalar>: Sendable {
-  /// A_Q, (l_q, r); l_q = G l with head 0's rows first where codes are shared.
+  /// A_Q, (l_q, r): l_q = l, or G l for a group of G query heads, head 0's rows first.
   public var queries: Tensor<E>
   /// A_K, (l, r).
   public var keys: Tensor<E>
@@ -23,8 +23,9 @@ public struct InitialCodes<E: Scalar>: Sendable {
 
   /// Standard normals for tokens `tokens` of the prompt ("randn", [C:145-152]).
   ///
-  /// Element (token, column) depends on the seed, the head and its own place only, so a prompt fed
-  /// in chunks starts from the same numbers as one fed whole.
+  /// Query head h draws A_Q from stream 2 h of the seed; A_K comes from stream 2 `keyHead` + 1.
+  /// An element depends on the seed, its stream, its token and its column only, so a prompt fed in
+  /// chunks starts from the same numbers as one fed whole.
   package static func gaussian(
     seed: UInt64, queryHeads: Range<Int>, keyHead: Int, tokens: Range<Int>, rank: Int
   ) -> InitialCodes {
@@ -42,8 +43,8 @@ public struct InitialCodes<E: Scalar>: Sendable {
 
 /// The columns that `topColumns` and `sharedTopColumns` pick ([C:154-185]).
 ///
-/// `magnitudes` are the sums of |Q| and of |K| down each of the d columns. Columns come by falling
-/// magnitude, lower index first where they tie.
+/// The magnitudes are the sums of |Q| and of |K| down each of the d columns. The column with the
+/// largest one comes first; of equal ones the lower index.
 func topColumns(
   queryMagnitudes: [Double], keyMagnitudes: [Double], rank: Int, shared: Bool
 ) -> (queries: [Int], keys: [Int]) {

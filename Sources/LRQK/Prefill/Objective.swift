@@ -1,6 +1,7 @@
 // Stage 0: what is minimised.
 //
-// In:  one head's Q, K (l, d) and a factorisation A_Q, A_K (l, r), B_Q, B_K (r, d).
+// In:  one head's Q, K (l, d), their codes A_Q, A_K (l, r), r numbers a token, and bases B_Q, B_K
+//      (r, d), which rebuild the rows from the codes.
 // Out: the value of the objective, its gradient, and the least value its first term can have.
 //
 //   F = 1/2 ‖QKᵀ − A_Q A_Kᵀ‖² + lambda_Q/2 ‖Q − A_Q B_Q‖² + lambda_K/2 ‖K − A_K B_K‖²
@@ -12,7 +13,7 @@
 //   ‖X − A B‖²        = tr G − 2⟨C, B⟩ + ⟨S, BBᵀ⟩
 //
 // Everything here is in Double and in reference order: it judges the solvers, so it must not share
-// their rounding. The next file says where the sweeps start.
+// their rounding. The next file, InitialCodes.swift, says where the sweeps start.
 
 public import Tensors
 
@@ -27,7 +28,9 @@ public struct PrefillObjective: Sendable {
   private let queryGram: Tensor<Double>
   private let keyGram: Tensor<Double>
 
-  /// The objective for Q (l_q, d) and K (l_k, d); stacked queries make l_q a multiple of l_k.
+  /// The objective for Q (l_q, d) and K (l_k, d).
+  ///
+  /// Heads that share codes have their queries stacked; l_q is then a multiple of l_k.
   public init<E: Scalar>(
     queries: Tensor<E>, keys: Tensor<E>, weights: SweepWeights = SweepWeights()
   ) {
@@ -55,9 +58,9 @@ public struct PrefillObjective: Sendable {
 
   /// F at a factorisation.
   ///
-  /// Differences of large sums: the absolute error is rounding at the size of the largest of them,
-  /// about √l 1e-16 ‖QᵀQ‖ ‖KᵀK‖ for the product, and that can be far above 1e-15 ‖QKᵀ‖² where
-  /// queries and keys have few directions in common.
+  /// Each part is a difference of large sums. Its absolute error is rounding at the size of the
+  /// largest of them: about √l 1e-16 ‖QᵀQ‖ ‖KᵀK‖ for the product. That can be far above
+  /// 1e-15 ‖QKᵀ‖² where queries and keys have few directions in common.
   public func value<E: Scalar>(
     _ queryCodes: Tensor<E>, _ queryBasis: Tensor<E>, _ keyCodes: Tensor<E>, _ keyBasis: Tensor<E>
   ) -> Value {
@@ -108,7 +111,7 @@ public struct PrefillObjective: Sendable {
   }
 }
 
-/// S, C and the rest for one side, in Double.
+/// One side in Double: A, B, S = AᵀA, C = AᵀX and B Bᵀ.
 private struct Side {
   let codes: Tensor<Double>
   let basis: Tensor<Double>

@@ -3,9 +3,9 @@
 // In:  the sums or rows that PromptFactorizer.swift has kept, and the keys once more.
 // Out: one `PromptCodes` a group.
 //
-//   1. sides    where the sweeps start: codes, or maps of d by r      (stage 1, InitialCodes.swift)
-//   2. solve    sweeps over all heads in step, then the bases          (stage 2, Sweep.swift)
-//               or the closed form's bases                            (ClosedForm.swift)
+//   1. sides    where the sweeps start: codes, or maps of d by r   (stage 1, InitialCodes.swift)
+//   2. solve    sweeps over all groups together, then the bases    (stage 2, Sweep.swift),
+//               or the closed form's bases                         (stage 2b, ClosedForm.swift)
 //   3. codes    A_K = K W_K, and q_hat of the newest queries
 //
 // Rows (RowwiseSide) and sums (GramSide) differ in 1 and in 3 only.
@@ -95,7 +95,7 @@ extension PromptFactorizer {
     }
   }
 
-  /// Q and K themselves, with codes to start from.
+  /// The sides of a rowwise solver: Q and K themselves, with codes to start from.
   private func rowwiseSides(
     _ g: Int, _ keys: [Tensor<E>]
   ) throws(LRQKError) -> Sides<RowwiseSide<E>> {
@@ -113,7 +113,7 @@ extension PromptFactorizer {
       keys: RowwiseSide(data: K, codes: group.keyStart.codes, arithmetic: arithmetic))
   }
 
-  /// Their Gram matrices, with maps or sums to start from.
+  /// The sides of a Gram solver: the Gram matrices of Q and K, with maps or sums to start from.
   private func gramSides(_ g: Int) throws(LRQKError) -> Sides<GramSide> {
     let (group, G_Q, G_K) = (groups[g], queryGram(g), keyGram(g))
     let rows = tokens * groupSize
@@ -142,8 +142,8 @@ extension PromptFactorizer {
     }
   }
 
-  /// Sweeps over all groups in step, then the bases B = S⁻¹ C; the closed form has bases of its own
-  /// and nothing to sweep.
+  /// Sweeps over all groups together, then the bases B = S⁻¹ C; the closed form has bases of its
+  /// own and nothing to sweep.
   private func solve<S: FactorSide>(
     _ start: [Sides<S>], closedForm: ((S) -> Tensor<S.Number>)? = nil, _ trace: Trace?
   ) throws -> [Solved<S>] {
@@ -163,7 +163,7 @@ extension PromptFactorizer {
 
   // MARK: 3. Codes
 
-  /// Gathers a group's results; the bases and maps go into the trace.
+  /// Gathers a group's results; codes, bases and maps go into the trace.
   private func promptCodes<S: FactorSide>(
     _ g: Int, _ solved: Solved<S>, A_Q: Tensor<E>?, A_K: Tensor<E>, newest: Tensor<E>,
     _ trace: Trace?

@@ -1,21 +1,22 @@
 // Stages 1 and 2, whole: from the rows of a prompt to codes, bases and maps.
 //
 // In:  for every group of heads that shares codes, its queries and keys, whole or in chunks.
-// Out: one `Factorization` a group (PromptFactorizer+Finish.swift).
+// Out: one `PromptCodes` a group (PromptFactorizer+Finish.swift).
 //
-// The solver decides what has to be kept while the prompt comes in: `.rowwise` all rows of Q;
-// `.gram` and `.spectral` only sums of d by d, so a prompt can stream through:
+// Such a group is one query head, or all query heads of a key/value head. The solver decides what
+// has to be kept while the prompt comes in: `.rowwise` keeps all rows of Q; `.gram` and `.spectral`
+// keep only sums of d by d, so a prompt can stream through:
 //
 //   by key head        the sums of K: groups that share keys share them
 //   by group, by head  the sums of Q, or Q itself (rowwise), and what the start needs of it
 //   by group           what the start needs of K, and the newest query of each head
 //
-// The caller keeps the keys (exact attention over the prompt needs them anyway) and hands them in
+// The caller keeps the keys (exact attention over the prompt needs them anyway) and passes them
 // again at the end, for A_K = K W_K.
 
 public import Tensors
 
-/// A prompt on its way in.
+/// Takes a prompt chunk by chunk and factorises it at its end.
 public struct PromptFactorizer<E: Scalar>: Sendable {
   let parameters: Parameters
   let layer: Int
@@ -30,7 +31,8 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
 
   /// What is kept of one group's prompt.
   struct Group: Sendable {
-    /// By head: heads are summed apart and added up at the end, so chunks leave every bit alone.
+    /// By head: each head has its own sums, which are added up at the end, so no bit depends on the
+    /// chunks.
     var heads: [Head]
     /// A_K to start from, where the start has codes.
     var keyStart: StartCodes<E>
@@ -74,7 +76,8 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
   /// Takes the next n tokens of the prompt.
   ///
   /// `queries` are all query heads' (n, d), group after group; `keys` each key head's (n, d);
-  /// `initial` each group's codes, only with `Initialization.given`: queries (G n, r), keys (n, r).
+  /// `initial` each group's codes to start from, only with `Initialization.given`: queries (G n, r)
+  /// and keys (n, r).
   public mutating func add(
     queries: [Tensor<E>], keys: [Tensor<E>], initial: [InitialCodes<E>]? = nil
   ) throws {

@@ -1,14 +1,15 @@
 // Stage 2, the literal way: sweeps over all l rows.
 //
 // In:  X (l, d), which is Q or K, and codes A (l, r) to start from.
-// Out: S = AᵀA, C = AᵀX and new codes A' = X W, each a pass over l rows.
+// Out: S = AᵀA, C = AᵀX (both summed by CodeSums.swift) and new codes A' = X W, each a pass over l
+//      rows.
 //
-// A sweep costs O(l d r). This is the text that the released code runs; the next file does the same
-// in d by d space, where a sweep no longer depends on l.
+// A sweep costs O(l d r). This is what the released code runs. The next file, GramSide.swift, does
+// the same in d by d space, where the cost of a sweep no longer depends on l.
 
 import Tensors
 
-/// One side, with its l rows at hand.
+/// One side of a sweep that keeps its l rows.
 struct RowwiseSide<E: Scalar>: FactorSide {
   /// X, (l, d).
   let data: Tensor<E>

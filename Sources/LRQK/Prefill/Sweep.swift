@@ -12,8 +12,9 @@
 // Each line sets the objective's gradient in that variable to zero, so with Gauss-Seidel the
 // objective never rises. ([C:249-299], [C:359-413]; KᵀA_K is written C_Kᵀ here.)
 //
-// Only S and C are needed, so the same text runs over l rows (RowwiseSide.swift) and in d by d
-// space (GramSide.swift): a `FactorSide` says how it answers. The next two files are those two.
+// Only S and C are needed, so the same text runs over l rows and in d by d space. A `FactorSide` is
+// one side in either of them: it knows its S and C, and how to take new codes. The next two files,
+// RowwiseSide.swift and GramSide.swift, are these two.
 
 import Tensors
 
@@ -37,7 +38,9 @@ protocol FactorSide {
 struct Sides<S: FactorSide> {
   var queries: S
   var keys: S
+  /// Sweeps that have run.
   var sweeps = 0
+  /// Conditioning of the systems that were solved.
   var conditioning = Conditioning()
   /// ‖A − A'‖² of the last sweep, for Q and K.
   var change = (queries: 0.0, keys: 0.0)
@@ -54,14 +57,14 @@ struct SweepFactors<E: Scalar> {
 }
 
 extension Sides {
-  /// The basis that fits best to codes: B = S⁻¹ C.
+  /// The basis that fits the codes of a side best: B = S⁻¹ C.
   mutating func basis(
     of side: S, _ name: String, _ rule: SolveRule, _ place: Location
   ) throws(LRQKError) -> Tensor<S.Number> {
     try solved(name, side.gram, side.cross, rule, place)
   }
 
-  /// One sweep.
+  /// Runs one sweep, lines 1 to 3 of the head; both sides then have their new codes.
   mutating func sweep(
     weights: SweepWeights, order: UpdateOrder, _ rule: SolveRule, _ place: Location,
     _ trace: TraceScope

@@ -150,7 +150,7 @@ enum BackendName: String, ExpressibleByArgument, CaseIterable {
 
 /// A device that this build or this machine does not have.
 private struct NoDevice: Error {
-  /// One line.
+  /// One line: which device is missing, and what to do.
   let description: String
 
   init(_ description: String) { self.description = description }

@@ -231,7 +231,7 @@ extension ExplainRun {
   }
 }
 
-/// "12.34 %".
+/// A share as a percentage with two decimals: "12.34 %".
 func percent(_ x: Double) -> String { decimal(100 * x, 2) + " %" }
 
 /// One event of the ledger in words.

@@ -72,7 +72,7 @@ struct ExplainRun {
   func prefill(_ name: String) -> Tensor<Double> { traced("prefill/head0/\(name)") }
   /// A traced tensor of the step.
   func decode(_ name: String) -> Tensor<Double> { traced("step1/head0/\(name)") }
-  /// Traced tokens.
+  /// The tokens traced under this name.
   func tokens(_ name: String) -> [Int] { traced(name).elements.map { Int($0) } }
 
   private func traced(_ name: String) -> Tensor<Double> {
@@ -95,7 +95,7 @@ struct ExplainRun {
   }
 }
 
-/// ‖x‖.
+/// ‖x‖, the Frobenius norm.
 func norm(_ x: Tensor<Double>) -> Double { x.squaredNorm.squareRoot() }
 
 /// "0 3 4", or "none".

@@ -27,7 +27,7 @@ private func systemMemory() -> Int? {
   number("MemAvailable:", in: text("/proc/meminfo")).map { $0 << 10 }
 }
 
-/// Of this process's control group and those above it, the least that one leaves.
+/// The least memory that this process's control group, or one above it, leaves.
 private func groupMemory() -> Int? {
   var left: [Int] = []
   for line in text("/proc/self/cgroup")?.split(separator: "\n") ?? [] {

@@ -103,7 +103,7 @@ struct CommandFiles {
     }
   }
 
-  /// Both checks.
+  /// Runs both checks: nothing is replaced, and every output can be written.
   func check() throws {
     try checkThatNothingIsReplaced()
     try checkThatOutputsCanBeWritten()

@@ -1,6 +1,9 @@
 // Two sums over matrices, in Double and in a fixed order.
+//
+// In:  matrices in Double.
+// Out: ⟨A, B⟩ and the trace, each added up in the order of the elements.
 
-/// ⟨A, B⟩, the sum of products of equal places.
+/// ⟨A, B⟩, the sum over all elements of A_ij B_ij.
 package func inner(_ a: Tensor<Double>, _ b: Tensor<Double>) -> Double {
   precondition(a.shape == b.shape, "⟨\(a.shape), \(b.shape)⟩")
   var sum = 0.0

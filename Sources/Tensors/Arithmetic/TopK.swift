@@ -13,7 +13,7 @@
 //      bin that place k falls in; keep that bin's keys and go on with the next 11 bits. After 3
 //      passes (Float; 6 for Double) the key of place k is known to the last bit.
 //   3. One pass in index order takes every key above it and, of those equal to it, the first ones.
-// Time O(n) whatever the scores, and step 3 delivers the set sorted by index.
+// Time O(n) whatever the scores, and line 3 delivers the set sorted by index.
 
 /// The k largest of some scores.
 public struct TopK<Element: Scalar>: Sendable, Equatable {

@@ -15,12 +15,12 @@ import Tensors
 
 /// The sum of a model's weights at several moments.
 package struct WeightAveraging: Sendable, Equatable {
-  /// How many moments.
+  /// How many moments have been added.
   package internal(set) var count = 0
   /// Their sum, by parameter; empty before the first.
   var values: [[Float]] = []
 
-  /// Of no moment yet.
+  /// A mean of no moments yet.
   package init() {}
 
   /// Adds the weights as they are now.

@@ -35,7 +35,7 @@ extension TrainingTask {
 
 /// A share of a mixture.
 package struct TaskShare: Sendable {
-  /// What the log calls it.
+  /// The task's name in the log.
   package let name: String
   /// Its part of the batch's sequences, relative to the others.
   package let share: Double
@@ -53,14 +53,14 @@ package struct TaskShare: Sendable {
 
 /// Sequences of one length.
 package struct BatchSize: Sendable, Equatable {
-  /// L, tokens of a sequence.
+  /// Tokens of a sequence, L.
   package let length: Int
   /// How many sequences a batch has.
   package let count: Int
   /// Its part of the steps, relative to the others.
   package let share: Double
 
-  /// So many sequences of a length.
+  /// A batch of `count` sequences of one length.
   package init(length: Int, count: Int, share: Double = 1) {
     precondition(length >= 2 && count >= 1 && share > 0, "\(count) sequences of \(length) tokens")
     self.length = length

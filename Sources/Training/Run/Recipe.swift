@@ -30,7 +30,7 @@ package struct Recipe: Sendable {
   /// The file as it is, and the seed that was given instead of its own: two runs with the same text
   /// have the same bits.
   package let text: String
-  /// Of parameters and batches.
+  /// The seed of parameters and batches.
   package let seed: UInt64
   /// Tapes of a step.
   package let shards: Int

@@ -47,7 +47,8 @@ extension Trainer {
       "none of \(Self.tries) texts asks for anything" + hint(stage: n, task: task, from: length))
   }
 
-  /// Of targets, those with a weight, in the first of some texts that has one; nil where none has.
+  /// The share of targets that have a weight, in the first of some texts that has one; nil where
+  /// none has.
   private func weightedShare(stage n: Int, task: Int, length: Int) throws -> Double? {
     for index in 0..<Self.tries {
       // The first text is that of stream n.

@@ -20,12 +20,12 @@ package struct TrainingState: Sendable {
   package var stage = 0
   /// Steps so far in this stage.
   package var stepInStage = 0
-  /// Of each task of this stage, how often its answers were right: 0 at the stage's beginning, then
+  /// How often the answers of each task of this stage were right: 0 at the stage's beginning; then
   /// every step with such answers moves it by 1/window of the difference.
   package var accuracies: [Double] = []
-  /// The same of tokens that can be copied, of all tasks; nil until there are some.
+  /// The same for tokens that can be copied, of all tasks; nil until there are some.
   package var copied: Double?
-  /// Of the weights after the steps that are averaged.
+  /// The sum of the weights after the steps that are averaged.
   package var sum = WeightAveraging()
   /// Tokens so far.
   package var tokens = 0
@@ -58,11 +58,11 @@ package struct StepReport: Sendable {
   package let loss: Double?
   /// Share of the targets of weight 1 or more that were the likeliest token; nil if there was none.
   package let accuracy: Double?
-  /// Of each of the stage's tasks, over the last steps.
+  /// How often the answers of each of the stage's tasks were right over the last steps.
   package let taskAccuracies: [Double]
-  /// Of what can be copied, over the last steps; nil where nothing can.
+  /// The same for what can be copied; nil where nothing can.
   package let copied: Double?
-  /// Of all gradients together, before clipping; 0 without a loss.
+  /// The norm of all gradients together, before clipping; 0 without a loss.
   package let gradientNorm: Double
   /// η, the learning rate.
   package let rate: Double
@@ -76,7 +76,7 @@ package struct Trainer: Sendable {
   package let shape: ModelShape
   /// What is learned.
   package let stages: [Stage]
-  /// Of parameters and batches.
+  /// The seed of parameters and batches.
   package let seed: UInt64
   /// How a step changes parameters.
   package var optimizer = Optimizer()

@@ -36,12 +36,12 @@ package struct TrainingSequence: Sendable, Equatable {
 package struct BatchResult<E: Scalar>: Sendable {
   /// Weighted mean of −log p of the targets, in nats.
   package var loss = 0.0
-  /// Of each parameter, row-major.
+  /// The gradient of each parameter, row-major.
   package var gradients: [[E]] = []
-  /// Of each task: targets of weight 1 or more, which are asked for, and those of them that were
+  /// For each task, the targets of weight 1 or more, which are asked for, and how many of them were
   /// the likeliest token.
   package var answers: [(asked: Int, right: Int)] = []
-  /// The same of targets that can be copied, all tasks together.
+  /// The same for targets that can be copied, all tasks together.
   package var copies = (asked: 0, right: 0)
 }
 

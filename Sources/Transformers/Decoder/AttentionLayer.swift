@@ -18,7 +18,7 @@ struct AttentionLayer: Sendable {
   let shape: LayerShape
   /// d_v, how much of an answer counts: the first columns of its d.
   let valueWidth: Int
-  /// Steps 1 to 3.
+  /// Lines 1 to 3 of the head: queries, keys and values of every head.
   let heads: any HeadProjections
   /// (n, H d_v) to (n, D).
   let output: Linear

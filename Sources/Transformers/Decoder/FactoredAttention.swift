@@ -42,15 +42,15 @@ extension FactoredAttention {
 
 /// Some tokens' rows in one layer, for every head, as ordinary attention sees them.
 public struct HeadRows<E: Scalar>: Sendable {
-  /// Of each query head, (n, d).
+  /// Queries of each query head before RoPE, (n, d).
   public var queriesBeforeRotary: [Tensor<E>]
-  /// Of each query head, (n, d).
+  /// Queries of each query head after RoPE, (n, d).
   public var queries: [Tensor<E>]
-  /// Of each key/value head, (n, d).
+  /// Keys of each key/value head before RoPE, (n, d).
   public var keysBeforeRotary: [Tensor<E>]
-  /// Of each key/value head, (n, d).
+  /// Keys of each key/value head after RoPE, (n, d).
   public var keys: [Tensor<E>]
-  /// Of each key/value head, (n, d_v), d_v <= d.
+  /// Values of each key/value head, (n, d_v), d_v <= d.
   public var values: [Tensor<E>]
   /// What factored attention keeps, (n, sum of `partWidths`).
   public var factored: Tensor<E>

@@ -69,7 +69,8 @@ public struct HeadDiversity: Sendable {
     /// λ, largest first, none negative; of G they sum to H.
     public let eigenvalues: [Double]
 
-    /// Of a positive semidefinite matrix; eigenvalues that rounding made negative count as 0.
+    /// The spectrum of a positive semidefinite matrix; eigenvalues that rounding made negative
+    /// count as 0.
     init(_ matrix: Tensor<Double>) throws {
       let values = try matrix.symmetricEigen().values
       precondition(values.allSatisfy { $0 > -1e-8 }, "a Gram matrix has no eigenvalue \(values[0])")
@@ -164,6 +165,6 @@ public struct HeadDiversity: Sendable {
 extension Decoder {
   /// W_Q and W_K of every query head of a layer; LRKV's and MLA's keys as they are materialised.
   ///
-  /// Of MLA the latent's norm keeps its weights and loses its division.
+  /// With MLA the latent's norm keeps its weights and loses its division.
   public func headOperators(layer: Int) -> HeadOperators { attention(layer: layer).heads.operators }
 }

@@ -63,7 +63,7 @@ struct LRKVHeads: HeadProjections {
 }
 
 extension LRKVProjections {
-  /// Those of token `n` alone.
+  /// The projections of token `n` alone.
   func row(_ n: Int) -> LRKVProjections {
     LRKVProjections(
       queries: queries.rows(n..<n + 1), sharedKeys: sharedKeys.rows(n..<n + 1),

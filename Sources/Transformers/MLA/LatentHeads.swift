@@ -26,7 +26,7 @@ struct LatentHeads: HeadProjections {
   let latent: Linear
   /// (n, D) to (n, d_R).
   let rotaryKey: Linear
-  /// Of width d_c.
+  /// The norm of the latent, of width d_c.
   let latentNorm: RMSNorm
   /// Whether pairs are neighbours in the file.
   let isInterleaved: Bool
