@@ -1,7 +1,7 @@
 // Stages 2 to 4 from C: the two sweeps, and the codes of a new token.
 //
 // In:  lrqk_sweep_rowwise, lrqk_sweep_gram, lrqk_decode_codes; lrqk.h has the formulas.
-// Out: what Sources/LRQK/Common/SingleSteps.swift computes, to the bit.
+// Out: what Sources/LRQK/Common/SingleStages.swift computes, to the bit.
 //
 // The next file, SelectionKernels.swift, has the stages that select and move rows.
 

@@ -31,7 +31,7 @@
     }
     var solver = try DecodeSolver(
       query: q, key: k, queryBasis: B_Q, keyBasis: B_K, selected: products, weights: weights,
-      rule: rule, place: Location(layer: 0, head: 0, step: 1))
+      rule: rule, location: Location(layer: 0, head: 0, step: 1))
     for _ in 0..<iterations { try solver.alternate() }
     if found.pivoted != solver.conditioning.pivoted
       || (expectPivots && !solver.conditioning.pivoted)
@@ -107,7 +107,7 @@
                 codes: A.slice(0),
                 exactScores: matmul(q, transposed: K.slice(0), in: .reference))
             ], weights: AlternationWeights(), rule: SolveRule(),
-            place: Location(layer: 0, head: 0, step: 1))
+            location: Location(layer: 0, head: 0, step: 1))
         }
         return found == expected && found != "nothing" ? nil : "\(found), expected \(expected)"
       },

@@ -103,7 +103,7 @@ extension RecordedCall {
       return try DecodeSolver(
         query: q[h], key: k[h], queryBasis: B_Q[h], keyBasis: B_K[h],
         selected: [SelectedProducts(codes: A[h], exactScores: exact)], weights: alternation.weights,
-        rule: p.stepRule, place: Location(layer: 0, head: h, step: 1))
+        rule: p.stepRule, location: Location(layer: 0, head: h, step: 1))
     }
     try alternateAll(&solvers, alternation.iterations)
     let factor = alternation.basisUpdate.factor

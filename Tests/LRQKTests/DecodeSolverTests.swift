@@ -41,7 +41,7 @@ private struct Problem {
     try DecodeSolver(
       query: q, key: k, queryBasis: B_Q, keyBasis: B_K,
       selected: zip(codes, scores).map { SelectedProducts(codes: $0, exactScores: $1) },
-      weights: weights, rule: rule, place: Location(layer: 2, head: 5, step: 9))
+      weights: weights, rule: rule, location: Location(layer: 2, head: 5, step: 9))
   }
 
   func value(_ q_hat: Matrix, _ k_hat: Matrix) -> Double {
@@ -148,7 +148,7 @@ private let cases: [(heads: Int, lambda1: Double, lambda2: Double)] = [
       try DecodeSolver(
         query: good.q, key: good.k, queryBasis: good.B_Q, keyBasis: repeated,
         selected: [SelectedProducts(codes: good.codes[0], exactScores: good.scores[0])],
-        weights: AlternationWeights(), rule: rule, place: Location(layer: 2, head: 5, step: 9))
+        weights: AlternationWeights(), rule: rule, location: Location(layer: 2, head: 5, step: 9))
     }
     let error = lrqkError { _ = try solver(SolveRule()) }
     guard case .singular(let system, let pivot, let place)? = error else {
@@ -192,7 +192,7 @@ private let cases: [(heads: Int, lambda1: Double, lambda2: Double)] = [
           queryBasis: before.cache.matrices[g].queries, keyBasis: before.cache.matrices[g].keys,
           selected: products, weights: try #require(parameters.alternation).weights,
           rule: SolveRule(),
-          place: Location(layer: 0, head: g, step: 1))
+          location: Location(layer: 0, head: g, step: 1))
       }
       try alternateAll(&solvers, try #require(parameters.alternation).iterations)
       let step = try #require(after.steps.last)

@@ -65,7 +65,7 @@
         : (0..<groups).map { g -> InitialCodes<Float>? in
           guard case .gaussian(let seed)? = parameters.sweeps?.start else { return initial?[g] }
           return InitialCodes.gaussian(
-            seed: seed, queryHeads: g * G..<(g + 1) * G, keyHead: g, tokens: 0..<l, rank: r)
+            seed: seed, queryHeads: g * G..<(g + 1) * G, group: g, tokens: 0..<l, rank: r)
         }, rank: r)
 
     // 2. The sweeps, or the closed form.

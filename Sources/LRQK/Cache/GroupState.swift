@@ -108,10 +108,10 @@ struct GroupState<E: Scalar>: Sendable {
   }
 
   /// Appends k_hat as the new row of A_K; NaN and infinity throw, unless a breakdown is to proceed.
-  mutating func append(_ k_hat: [E], _ breakdown: Breakdown, _ place: Location) throws(LRQKError) {
+  mutating func append(_ k_hat: [E], _ breakdown: Breakdown, _ location: Location) throws(LRQKError) {
     if !k_hat.allSatisfy(\.isFinite) {
       if breakdown == .stop {
-        throw .overflow(what: "k_hat", largestBefore: largestCode, place)
+        throw .overflow(what: "k_hat", largestBefore: largestCode, location)
       }
     } else {
       largestCode = max(largestCode, largestMagnitude(k_hat))
@@ -138,13 +138,13 @@ struct GroupState<E: Scalar>: Sendable {
   /// `keys` are all tokens' exact keys, (l, d): most of them had to come from the host for this.
   /// The group has `queryHeads` queries a token.
   mutating func refresh(
-    keys: Tensor<E>, queryHeads: Int, _ parameters: Parameters, _ place: Location
+    keys: Tensor<E>, queryHeads: Int, _ parameters: Parameters, _ location: Location
   ) throws(LRQKError) {
     guard case .maps(var maps, let grams?) = coder else { return }
     let sums = grams.tensors
     let new = try spectralMaps(
       queryGram: SummedGram(sums.queries, rows: queryHeads * keys.rows, of: E.self),
-      keyGram: SummedGram(sums.keys, rows: keys.rows, of: E.self), rank: parameters.rank, place)
+      keyGram: SummedGram(sums.keys, rows: keys.rows, of: E.self), rank: parameters.rank, location)
     let W_K: Tensor<E> = new.keys.converted()
     maps.queries.elements = new.queries.converted(to: E.self).elements
     maps.keys.elements = W_K.elements

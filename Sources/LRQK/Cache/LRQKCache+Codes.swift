@@ -71,7 +71,7 @@ extension LRQKCache {
     var codes = StepCodes<E>()
     for g in groups.indices {
       let (q_hat, k_hat) = groups[g].linearCodes(query: queries[g], key: keys[g])
-      try groups[g].append(k_hat.elements, parameters.breakdown, place(g))
+      try groups[g].append(k_hat.elements, parameters.breakdown, location(g))
       let scope = TraceScope(trace, "step\(step)/head\(g)")
       scope("q_hat", q_hat)
       scope("k_hat", k_hat)
@@ -93,7 +93,7 @@ extension LRQKCache {
       let matrices = groups[g].matrices
       return try DecodeSolver(
         query: queries[g], key: keys[g], queryBasis: matrices.queries, keyBasis: matrices.keys,
-        selected: products, weights: choices.weights, rule: parameters.stepRule, place: place(g))
+        selected: products, weights: choices.weights, rule: parameters.stepRule, location: location(g))
     }
     for g in solvers.indices {
       TraceScope(trace, "step\(step)/head\(g)")("k_hat_0", solvers[g].keyCode)

@@ -32,7 +32,8 @@ extension LRQKCache {
     let brought = try rows.bring(selected, reload: reload, tiers: &tiers)
     let attention = try rows.attention(q, over: selected)
     let attended = rows.attended(selected)
-    try refreshIfDue(tiers: &tiers, trace: trace)
+    try isCollecting
+      ? completePrompt(tiers: &tiers, trace: trace) : refreshIfDue(tiers: &tiers)
 
     let all = Array(repeating: Array(0..<length), count: shape.queryHeads)
     return DecodeStep(
@@ -73,15 +74,11 @@ extension LRQKCache {
     }
   }
 
-  /// Ends a step.
-  ///
-  /// A prompt that was too short so far is factorised once it is long enough. New maps are made
-  /// every n steps where that was chosen.
+  /// Makes new maps after every n steps, where that was chosen.
   ///
   /// Recoding reads all keys. Those of the host come to the device, keys only, so half a row's
   /// bytes, and leave it afterwards.
-  private mutating func refreshIfDue(tiers: inout Tiers, trace: Trace?) throws {
-    if isCollecting { return try completePrompt(tiers: &tiers, trace: trace) }
+  private mutating func refreshIfDue(tiers: inout Tiers) throws {
     guard let n = parameters.refreshInterval, step % n == 0 else { return }
     let brought = try rows.bringAllKeys(tiers: &tiers)
     let (coders, parameters, layer, step) = (self.coders, self.parameters, shape.layer, self.step)

@@ -40,7 +40,7 @@ extension LRQKCache {
     let n = keys[0].shape.first ?? 0
     for (m, v) in values.enumerated() {
       try requireShape(v, "V of head \(m)", [("token", n), ("width", shape.width)])
-      try requireFinite(v, "V of head \(m)", length, place(m))
+      try requireFinite(v, "V of head \(m)", length, location(m))
     }
     try factorizer?.add(queries: queries, keys: keys, initial: initial)
     try rows.extend(keys: keys, values: values, on: &tiers.device)

@@ -111,7 +111,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
   public var largestCodes: [Double] { groups.map(\.largestCode) }
 
   /// Where head or group `head` is now, for messages.
-  func place(_ head: Int) -> Location { Location(layer: shape.layer, head: head, step: step) }
+  func location(_ head: Int) -> Location { Location(layer: shape.layer, head: head, step: step) }
 
   /// The best k candidates of query head `h`, with the scores of all of them.
   func choose(
@@ -124,7 +124,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
         k: parameters.selected, nan: parameters.breakdown == .stop ? .refuse : .largest)
     } catch {
       throw LRQKError.overflow(
-        what: "a proxy score", largestBefore: group.largestCode, place(h))
+        what: "a proxy score", largestBefore: group.largestCode, location(h))
     }
   }
 

@@ -14,21 +14,21 @@ func requireShape<E>(
 
 /// Throws for the first NaN or infinity of a (token, column) matrix.
 func requireFinite<E: Scalar>(
-  _ tensor: Tensor<E>, _ name: String, _ firstToken: Int, _ place: Location
+  _ tensor: Tensor<E>, _ name: String, _ firstToken: Int, _ location: Location
 ) throws(LRQKError) {
   guard let index = tensor.firstNonFinite else { return }
   throw .nonFiniteInput(
     tensor: name, token: firstToken + index / tensor.columns, column: index % tensor.columns,
-    value: "\(tensor.elements[index])", place)
+    value: "\(tensor.elements[index])", location)
 }
 
 /// Solves S X = B and names the place when S is singular.
 func solve<E: Scalar>(
-  _ system: String, _ s: Tensor<E>, _ b: Tensor<E>, _ rule: SolveRule, _ place: Location
+  _ system: String, _ s: Tensor<E>, _ b: Tensor<E>, _ rule: SolveRule, _ location: Location
 ) throws(LRQKError) -> SymmetricSolution<E> {
   do {
     return try solveSymmetric(s, b, rule)
   } catch {
-    throw .singular(system: system, error, place)
+    throw .singular(system: system, error, location)
   }
 }

@@ -47,19 +47,19 @@ public enum LRQKError: Error, Equatable, CustomStringConvertible {
     switch self {
     case .parameter(let sentence): sentence
     case .shape(let error): error.description
-    case .nonFiniteInput(let tensor, let token, let column, let value, let place):
-      "\(tensor) holds \(value) at token \(token), column \(column) (\(place)): clean the input"
+    case .nonFiniteInput(let tensor, let token, let column, let value, let location):
+      "\(tensor) holds \(value) at token \(token), column \(column) (\(location)): clean the input"
     case .promptTooShort(let tokens, let rank):
       "\(tokens) tokens cannot be factorised at rank r = \(rank): lower the rank"
-    case .singular(let system, let error, let place):
-      "\(system) is singular (\(place)): \(error); "
-        + (place.step == 0
+    case .singular(let system, let error, let location):
+      "\(system) is singular (\(location)): \(error); "
+        + (location.step == 0
           ? "lower the rank or add a ridge"
           : "the basis update diverges: choose frozen bases or linear codes, or add a ridge")
-    case .overflow(let what, let largest, let place):
-      "\(what) is no longer finite (\(place); largest magnitude before: \(largest)): "
+    case .overflow(let what, let largest, let location):
+      "\(what) is no longer finite (\(location); largest magnitude before: \(largest)): "
         + "the basis update diverges, choose frozen bases or linear codes"
-    case .decomposition(let error, let place): "\(error) (\(place))"
+    case .decomposition(let error, let location): "\(error) (\(location))"
     }
   }
 }

@@ -48,7 +48,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
   public private(set) var conditioning = Conditioning()
 
   private let rule: SolveRule
-  private let place: Location
+  private let location: Location
   private let lambda1: E
   /// B_Q B_Qᵀ + lambda_2 A_OmegaᵀA_Omega and q B_Qᵀ + lambda_2 q K_Omegaᵀ A_Omega, by query head.
   private let querySystems: [(matrix: Tensor<E>, target: Tensor<E>)]
@@ -60,13 +60,13 @@ public struct DecodeSolver<E: Scalar>: Sendable {
   /// Line 0, and everything that does not change from alternation to alternation.
   public init(
     query q: Tensor<E>, key k: Tensor<E>, queryBasis B_Q: Tensor<E>, keyBasis B_K: Tensor<E>,
-    selected: [SelectedProducts<E>], weights: AlternationWeights, rule: SolveRule, place: Location
+    selected: [SelectedProducts<E>], weights: AlternationWeights, rule: SolveRule, location: Location
   ) throws(LRQKError) {
     precondition(selected.count == q.rows, "one selected set for each query head")
     let lambda2 = E(weights.selectedProducts)
     lambda1 = E(weights.selfProduct)
     self.rule = rule
-    self.place = place
+    self.location = location
     let (B_Qt, B_Kt) = (B_Q.transposed(), B_K.transposed())
     let gramQ = matmul(B_Q, B_Qt, in: .reference)
     let crossQ = matmul(q, B_Qt, in: .reference)
@@ -108,7 +108,7 @@ public struct DecodeSolver<E: Scalar>: Sendable {
   private mutating func row(
     _ name: String, _ s: Tensor<E>, _ x: Tensor<E>
   ) throws(LRQKError) -> Tensor<E> {
-    let solution = try solve(name, s, x.reshaped([x.columns, 1]), rule, place)
+    let solution = try solve(name, s, x.reshaped([x.columns, 1]), rule, location)
     conditioning.absorb(solution.conditioning)
     return solution.x.reshaped(x.shape)
   }

@@ -106,7 +106,7 @@ struct ProductSpectrum {
 /// The SVD of QKᵀ from both Gram matrices; throws where LAPACK finds no decomposition.
 func productSpectrum(
   queryGram: SummedGram, keyGram: SummedGram,
-  _ place: Location = Location(layer: 0, head: 0, step: 0)
+  _ location: Location = Location(layer: 0, head: 0, step: 0)
 ) throws(LRQKError) -> ProductSpectrum {
   do {
     let q = try queryGram.squareRoot()
@@ -117,15 +117,15 @@ func productSpectrum(
       singularValues: svd.s, left: svd.u, right: svd.vt.transposed(), queryInverse: q.inverse,
       keyInverse: k.inverse)
   } catch {
-    throw .decomposition(error, place)
+    throw .decomposition(error, location)
   }
 }
 
 /// The maps W_Q and W_K of the closed form, (d, r) each.
 package func spectralMaps(
-  queryGram: SummedGram, keyGram: SummedGram, rank: Int, _ place: Location
+  queryGram: SummedGram, keyGram: SummedGram, rank: Int, _ location: Location
 ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>) {
-  let spectrum = try productSpectrum(queryGram: queryGram, keyGram: keyGram, place)
+  let spectrum = try productSpectrum(queryGram: queryGram, keyGram: keyGram, location)
   let width = queryGram.sum.rows
   func scaled(_ vectors: Tensor<Double>) -> Tensor<Double> {
     var out = Tensor<Double>(repeating: 0, shape: [width, rank])

@@ -23,11 +23,11 @@ public struct InitialCodes<E: Scalar>: Sendable {
 
   /// Standard normals for tokens `tokens` of the prompt ("randn", [C:145-152]).
   ///
-  /// Query head h draws A_Q from stream 2 h of the seed; A_K comes from stream 2 `keyHead` + 1.
+  /// Query head h draws A_Q from stream 2 h of the seed; A_K comes from stream 2 `group` + 1.
   /// An element depends on the seed, its stream, its token and its column only, so a prompt fed in
   /// chunks starts from the same numbers as one fed whole.
   package static func gaussian(
-    seed: UInt64, queryHeads: Range<Int>, keyHead: Int, tokens: Range<Int>, rank: Int
+    seed: UInt64, queryHeads: Range<Int>, group: Int, tokens: Range<Int>, rank: Int
   ) -> InitialCodes {
     func rows(_ stream: Int) -> Tensor<E> {
       Tensor(
@@ -37,7 +37,7 @@ public struct InitialCodes<E: Scalar>: Sendable {
           offset: tokens.lowerBound * rank))
     }
     return InitialCodes(
-      queries: Tensor(joiningRows: queryHeads.map { rows(2 * $0) }), keys: rows(2 * keyHead + 1))
+      queries: Tensor(joiningRows: queryHeads.map { rows(2 * $0) }), keys: rows(2 * group + 1))
   }
 }
 

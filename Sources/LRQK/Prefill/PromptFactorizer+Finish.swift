@@ -57,7 +57,7 @@ extension PromptFactorizer {
     }
   }
 
-  private func place(_ g: Int) -> Location { Location(layer: layer, head: g, step: 0) }
+  private func location(_ g: Int) -> Location { Location(layer: layer, head: g, step: 0) }
 
   // MARK: 1. Sides
 
@@ -78,7 +78,7 @@ extension PromptFactorizer {
       return try spectralMaps(
         queryGram: SummedGram(queryGram(g), rows: groupSize * tokens, of: E.self),
         keyGram: SummedGram(keyGram(g), rows: tokens, of: E.self), rank: parameters.rank,
-        place(g))
+        location(g))
     case .gaussian, .given:
       return nil
     case .topColumns, .sharedTopColumns:
@@ -155,8 +155,8 @@ extension PromptFactorizer {
       if let closedForm {
         return Solved(sides: sides, bases: (closedForm(sides.queries), closedForm(sides.keys)))
       }
-      let B_Q = try sides.basis(of: sides.queries, "A_QᵀA_Q", parameters.sweepRule, place(g))
-      let B_K = try sides.basis(of: sides.keys, "A_KᵀA_K", parameters.sweepRule, place(g))
+      let B_Q = try sides.basis(of: sides.queries, "A_QᵀA_Q", parameters.sweepRule, location(g))
+      let B_K = try sides.basis(of: sides.keys, "A_KᵀA_K", parameters.sweepRule, location(g))
       return Solved(sides: sides, bases: (B_Q, B_K))
     }
   }

@@ -85,10 +85,10 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     let n = keys.first?.rows ?? 0
     if n == 0 { return }
     let (layer, first, G) = (self.layer, tokens, groupSize)
-    func place(_ head: Int) -> Location { Location(layer: layer, head: head, step: 0) }
+    func location(_ head: Int) -> Location { Location(layer: layer, head: head, step: 0) }
 
     try updateConcurrently(&keySums) { m, sums in
-      try Self.forEachBlock(of: keys[m], "K of head \(m)", first, place(m)) { rows in
+      try Self.forEachBlock(of: keys[m], "K of head \(m)", first, location(m)) { rows in
         sums.add(keys[m], rows: rows)
       }
     }
@@ -99,13 +99,13 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       let heads = g * G..<(g + 1) * G
       let gaussian = seed.map {
         InitialCodes<E>.gaussian(
-          seed: $0, queryHeads: heads, keyHead: g, tokens: first..<first + n, rank: rank)
+          seed: $0, queryHeads: heads, group: g, tokens: first..<first + n, rank: rank)
       }
       let start = initial?[g] ?? gaussian
       for (i, h) in heads.enumerated() {
         let Q = queries[h]
         let codes = start.map { G == 1 ? $0.queries : $0.queries.rows(i * n..<(i + 1) * n) }
-        try Self.forEachBlock(of: Q, "Q of head \(h)", first, place(h)) { rows in
+        try Self.forEachBlock(of: Q, "Q of head \(h)", first, location(h)) { rows in
           group.heads[i].sums.add(Q, rows: rows)
           if let codes { group.heads[i].start.sum(Q, codes, rows: rows) }
         }
@@ -136,11 +136,11 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
   /// Hands out X block by block, each checked for NaN and infinity first: everything that reads a
   /// block does so while the block is in the cache.
   private static func forEachBlock(
-    of X: Tensor<E>, _ name: String, _ firstToken: Int, _ place: Location,
+    of X: Tensor<E>, _ name: String, _ firstToken: Int, _ location: Location,
     _ body: (Range<Int>) throws -> Void
   ) throws {
     for rows in blocks(X.rows) {
-      if !X.isFinite(rows: rows) { try requireFinite(X, name, firstToken, place) }
+      if !X.isFinite(rows: rows) { try requireFinite(X, name, firstToken, location) }
       try body(rows)
     }
   }

@@ -59,14 +59,14 @@ struct SweepFactors<E: Scalar> {
 extension Sides {
   /// The basis that fits the codes of a side best: B = S⁻¹ C.
   mutating func basis(
-    of side: S, _ name: String, _ rule: SolveRule, _ place: Location
+    of side: S, _ name: String, _ rule: SolveRule, _ location: Location
   ) throws(LRQKError) -> Tensor<S.Number> {
-    try solved(name, side.gram, side.cross, rule, place)
+    try solved(name, side.gram, side.cross, rule, location)
   }
 
   /// Runs one sweep, lines 1 to 3 of the head; both sides then have their new codes.
   mutating func sweep(
-    weights: SweepWeights, order: UpdateOrder, _ rule: SolveRule, _ place: Location,
+    weights: SweepWeights, order: UpdateOrder, _ rule: SolveRule, _ location: Location,
     _ trace: TraceScope
   ) throws(LRQKError) -> SweepFactors<S.Number> {
     let lambdaQ = S.Number(weights.queries)
@@ -79,20 +79,20 @@ extension Sides {
     inside("C_K", keys.cross)
 
     // 1. B = S⁻¹ C
-    let B_Q = try basis(of: queries, "A_QᵀA_Q", rule, place)
-    let B_K = try basis(of: keys, "A_KᵀA_K", rule, place)
+    let B_Q = try basis(of: queries, "A_QᵀA_Q", rule, location)
+    let B_K = try basis(of: keys, "A_KᵀA_K", rule, location)
 
     // 2. A_Q' from the old A_K and the new B_Q
     let systemQ = keys.gram.adding(outer(B_Q), times: lambdaQ)
     let mapQ = try solved(
-      "A_KᵀA_K + lambda_Q B_Q B_Qᵀ", systemQ, keys.cross.adding(B_Q, times: lambdaQ), rule, place)
+      "A_KᵀA_K + lambda_Q B_Q B_Qᵀ", systemQ, keys.cross.adding(B_Q, times: lambdaQ), rule, location)
     change.queries = queries.replaceCodes(map: mapQ)
 
     // 3. A_K' from the new A_Q (or the old one) and the new B_K
     let seen = order == .gaussSeidel ? queries : old
     let systemK = seen.gram.adding(outer(B_K), times: lambdaK)
     let mapK = try solved(
-      "A_QᵀA_Q + lambda_K B_K B_Kᵀ", systemK, seen.cross.adding(B_K, times: lambdaK), rule, place)
+      "A_QᵀA_Q + lambda_K B_K B_Kᵀ", systemK, seen.cross.adding(B_K, times: lambdaK), rule, location)
     change.keys = keys.replaceCodes(map: mapK)
 
     sweeps += 1
@@ -110,9 +110,9 @@ extension Sides {
   /// Solves, and remembers how well the system was conditioned.
   private mutating func solved(
     _ name: String, _ s: Tensor<S.Number>, _ b: Tensor<S.Number>, _ rule: SolveRule,
-    _ place: Location
+    _ location: Location
   ) throws(LRQKError) -> Tensor<S.Number> {
-    let solution = try solve(name, s, b, rule, place)
+    let solution = try solve(name, s, b, rule, location)
     conditioning.absorb(solution.conditioning)
     return solution.x
   }

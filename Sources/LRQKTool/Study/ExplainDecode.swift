@@ -86,7 +86,7 @@ extension ExplainRun {
     var solver = try DecodeSolver(
       query: data.query, key: data.key, queryBasis: B_Q, keyBasis: B_K, selected: [product],
       weights: AlternationWeights(), rule: parameters.stepRule,
-      place: Location(layer: 0, head: 0, step: 1))
+      location: Location(layer: 0, head: 0, step: 1))
     page.blank()
     page.text("The parts of both systems (check: formed again, to be looked at):")
     page.blocks([

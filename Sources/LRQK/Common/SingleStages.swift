@@ -119,7 +119,7 @@ public func decodeCodes<E: Scalar>(
   var solvers = [
     try DecodeSolver(
       query: q, key: k, queryBasis: B_Q, keyBasis: B_K, selected: products, weights: weights,
-      rule: rule, place: Location(layer: 0, head: 0, step: 1))
+      rule: rule, location: Location(layer: 0, head: 0, step: 1))
   ]
   try alternateAll(&solvers, iterations)
   let solver = solvers[0]
