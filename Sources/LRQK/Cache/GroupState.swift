@@ -108,7 +108,8 @@ struct GroupState<E: Scalar>: Sendable {
   }
 
   /// Appends k_hat as the new row of A_K; NaN and infinity throw, unless a breakdown is to proceed.
-  mutating func append(_ k_hat: [E], _ breakdown: Breakdown, _ location: Location) throws(LRQKError) {
+  mutating func append(_ k_hat: [E], _ breakdown: Breakdown, _ location: Location) throws(LRQKError)
+  {
     if !k_hat.allSatisfy(\.isFinite) {
       if breakdown == .stop {
         throw .overflow(what: "k_hat", largestBefore: largestCode, location)

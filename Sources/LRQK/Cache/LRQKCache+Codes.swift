@@ -93,7 +93,8 @@ extension LRQKCache {
       let matrices = groups[g].matrices
       return try DecodeSolver(
         query: queries[g], key: keys[g], queryBasis: matrices.queries, keyBasis: matrices.keys,
-        selected: products, weights: choices.weights, rule: parameters.stepRule, location: location(g))
+        selected: products, weights: choices.weights, rule: parameters.stepRule,
+        location: location(g))
     }
     for g in solvers.indices {
       TraceScope(trace, "step\(step)/head\(g)")("k_hat_0", solvers[g].keyCode)

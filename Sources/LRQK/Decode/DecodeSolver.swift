@@ -60,7 +60,8 @@ public struct DecodeSolver<E: Scalar>: Sendable {
   /// Line 0, and everything that does not change from alternation to alternation.
   public init(
     query q: Tensor<E>, key k: Tensor<E>, queryBasis B_Q: Tensor<E>, keyBasis B_K: Tensor<E>,
-    selected: [SelectedProducts<E>], weights: AlternationWeights, rule: SolveRule, location: Location
+    selected: [SelectedProducts<E>], weights: AlternationWeights, rule: SolveRule,
+    location: Location
   ) throws(LRQKError) {
     precondition(selected.count == q.rows, "one selected set for each query head")
     let lambda2 = E(weights.selectedProducts)

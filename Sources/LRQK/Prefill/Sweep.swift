@@ -85,14 +85,16 @@ extension Sides {
     // 2. A_Q' from the old A_K and the new B_Q
     let systemQ = keys.gram.adding(outer(B_Q), times: lambdaQ)
     let mapQ = try solved(
-      "A_KᵀA_K + lambda_Q B_Q B_Qᵀ", systemQ, keys.cross.adding(B_Q, times: lambdaQ), rule, location)
+      "A_KᵀA_K + lambda_Q B_Q B_Qᵀ", systemQ, keys.cross.adding(B_Q, times: lambdaQ), rule, location
+    )
     change.queries = queries.replaceCodes(map: mapQ)
 
     // 3. A_K' from the new A_Q (or the old one) and the new B_K
     let seen = order == .gaussSeidel ? queries : old
     let systemK = seen.gram.adding(outer(B_K), times: lambdaK)
     let mapK = try solved(
-      "A_QᵀA_Q + lambda_K B_K B_Kᵀ", systemK, seen.cross.adding(B_K, times: lambdaK), rule, location)
+      "A_QᵀA_Q + lambda_K B_K B_Kᵀ", systemK, seen.cross.adding(B_K, times: lambdaK), rule, location
+    )
     change.keys = keys.replaceCodes(map: mapK)
 
     sweeps += 1
