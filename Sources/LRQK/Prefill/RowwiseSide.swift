@@ -1,8 +1,8 @@
 // Stage 2, the literal way: sweeps over all l rows.
 //
 // In:  X (l, d), which is Q or K, and codes A (l, r) to start from.
-// Out: S = AᵀA, C = AᵀX (both summed by PromptSums.swift) and new codes A' = X W, each a pass over l
-//      rows.
+// Out: S = AᵀA, C = AᵀX (both summed by PromptSums.swift) and new codes A' = X W, each a pass over
+//      l rows.
 //
 // A sweep costs O(l d r). This is what the released code runs. The next file, GramSide.swift, does
 // the same in d by d space, where the cost of a sweep no longer depends on l.
