@@ -101,10 +101,11 @@ package struct InspectReport: Encodable {
 }
 
 extension RotaryEmbedding {
-  /// "θ = 500000, 64 of 128 elements turn, llama3 scaling by 8".
+  /// "θ = 500000, 64 of 128 elements rotated, llama3 scaling by 8".
   func summary(headWidth: Int) -> String {
     let second = secondWidth > 0 ? " and \(secondWidth)" : ""
-    let rotated = "θ = \(base.formatted()), \(rotatedWidth)\(second) of \(headWidth) elements turn"
+    let rotated =
+      "θ = \(base.formatted()), \(rotatedWidth)\(second) of \(headWidth) elements rotated"
     let stretched =
       switch scaling {
       case .none: "no scaling"

@@ -62,7 +62,7 @@ package enum WordLists {
     last late lazy lean likely little lively local lone lonely long loose lost loud lovely low
     loyal lucky mad major merry mighty mild minor misty modern modest moist muddy mute narrow
     native neat new nimble noble noisy normal odd old open orderly outer pale patient peaceful
-    perfect plain pleasant polite poor precious pretty prompt proper proud package pure purple
+    perfect plain pleasant polite poor precious pretty prompt proper proud public pure purple
     quaint quick quiet rapid rare raw ready real red remote rich ripe rough round royal rude rusty
     sad safe salty scarlet secret serious shallow sharp shiny short shy silent simple single
     sleepy slender slim slow small smart smooth soft solemn solid sore sour spare special stale

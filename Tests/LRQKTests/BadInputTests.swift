@@ -79,11 +79,11 @@ private func prefill(
       ),
       ("ridge = -1.0: it must be finite, >= 0", { $0.sweeps?.ridge = try Ridge(-1) }),
       (
-        "the number of sweeps is not negative",
+        "sweeps = -1: it must be at least 0",
         { $0.sweeps?.iterations = try SweepIterations(-1, tolerance: 0) }
       ),
       (
-        "a decode step alternates at least once",
+        "alternations = 0: it must be at least 1",
         { $0.alternation?.iterations = try AlternationIterations(0, tolerance: 0) }
       ),
       (

@@ -49,4 +49,10 @@ import Testing
     #expect(WordLists.nouns.count >= 400 && WordLists.adjectives.count >= 250)
     #expect(WordLists.verbs.count >= 150)
   }
+
+  @Test func `the word lists are those of all samples and models so far`() {
+    // Another word makes other prompts, other tokenizers and other scores: then the samples need
+    // another version name.
+    #expect(hexadecimal(fnv1a(WordLists.all.joined(separator: " "))) == "93fa77072d8d2002")
+  }
 }

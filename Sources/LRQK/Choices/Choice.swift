@@ -121,7 +121,7 @@ public struct Choice: Sendable {
   public var demand: String {
     switch form {
     case .words(let words): "is none of: \(words.joined(separator: ", "))"
-    case .count: "is not a whole number"
+    case .count: "is not a whole number that 64 bits hold"
     case .number: "is not a number"
     case .weights: "is not four numbers lambda_Q,lambda_K,lambda_1,lambda_2"
     }

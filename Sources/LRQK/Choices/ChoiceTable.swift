@@ -236,9 +236,9 @@ private func number(_ text: String) throws(ChoiceError) -> Double {
 
 /// Four numbers, with commas between them, or with slashes where commas separate options.
 package func fourNumbers(_ text: String) throws(ChoiceError) -> [Double] {
-  let numbers = text.split(omittingEmptySubsequences: false) { $0 == "," || $0 == "/" }
-    .compactMap { Double($0) }
-  let count = text.count { $0 == "," || $0 == "/" } + 1
-  guard numbers.count == 4, count == 4 else { throw .noNumber }
+  let parts = text.split(
+    separator: text.contains("/") ? "/" : ",", omittingEmptySubsequences: false)
+  let numbers = parts.compactMap { Double($0) }
+  guard parts.count == 4, numbers.count == 4 else { throw .noNumber }
   return numbers
 }

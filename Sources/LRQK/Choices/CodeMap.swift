@@ -95,7 +95,7 @@ public struct AlternationIterations: Sendable, Equatable {
 
   /// `limit` alternations, or until the change is below `tolerance`.
   public init(_ limit: Int, tolerance: Double) throws(LRQKError) {
-    try require(limit >= 1, "a decode step alternates at least once")
+    try require(limit >= 1, "alternations = \(limit): it must be at least 1")
     try require(
       tolerance >= 0 && tolerance.isFinite,
       "decode tolerance \(tolerance): it must be finite, >= 0")

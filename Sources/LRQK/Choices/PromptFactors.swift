@@ -89,7 +89,7 @@ public struct SweepIterations: Sendable, Equatable {
 
   /// `limit` sweeps, or until the change is below `tolerance`.
   public init(_ limit: Int, tolerance: Double) throws(LRQKError) {
-    try require(limit >= 0, "the number of sweeps is not negative")
+    try require(limit >= 0, "sweeps = \(limit): it must be at least 0")
     try require(
       tolerance >= 0 && tolerance.isFinite,
       "prefill tolerance \(tolerance): it must be finite, >= 0")
