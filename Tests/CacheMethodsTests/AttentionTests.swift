@@ -127,6 +127,24 @@ private let allKept = [
     }
   }
 
+  @Test func `a score that is not a number says of which layer, head, token and step`() throws {
+    let layer = Layer(4, 2, 8, window: 17)
+    let rows = Rows(layer, tokens: 26)
+    var cache = try cacheMethod("topk:k=6,w=4").makeCache(for: layer.shape)
+    var tiers = Tiers()
+    try cache.prefill(rows.prompt(24), tiers: &tiers)
+    _ = try cache.decode(rows.token(24), tiers: &tiers)
+    let last = rows.token(25)
+    var queries = last.queries
+    queries[3, 2] = .nan
+    let broken = TokenRows(
+      queries: queries, queriesBeforeRotary: last.queriesBeforeRotary, keys: last.keys,
+      keysBeforeRotary: last.keysBeforeRotary, values: last.values)
+    let error = #expect(throws: ScoreError.self) { _ = try cache.decode(broken, tiers: &tiers) }
+    // 26 tokens with a window of 17: the oldest in sight is the ninth.
+    #expect(error?.layer == 3 && error?.head == 3 && error?.token == 9 && error?.step == 2)
+  }
+
   @Test(arguments: sparseMethods)
   func `two sequences in turns are what each is alone`(_ method: String) throws {
     let layer = Layer(4, 2, 8, window: 17)

@@ -35,6 +35,40 @@ struct EveryNth: SelectingMethod, RowSelector {
   }
 }
 
+/// Holds the key of every token on the device, and attends to the k oldest tokens.
+private struct KeyHolder: SelectingMethod, RowSelector {
+  static let name = "key-holder"
+  static let summary = "the k oldest tokens, and a copy of all keys on the device"
+  let budget: RowBudget
+  private var keys: [DeviceBuffer<Float>] = []
+
+  init(_ given: MethodOptions) throws(MethodError) { budget = try RowBudget(given) }
+
+  func selector(for layer: LayerShape) -> KeyHolder { self }
+
+  func selectorBytes(tokens: Int, layer: LayerShape) -> Int {
+    layer.keyValueHeads * tokens * layer.width * 4
+  }
+
+  mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
+    for k in prompt.keys { keys.append(try tiers.device.allocate("held", holding: k.elements)) }
+  }
+
+  mutating func append(_ token: TokenRows, tiers: inout Tiers) throws {
+    for (m, buffer) in keys.enumerated() {
+      try tiers.device.resize(&keys[m], count: buffer.count + token.keys.columns, fill: 0)
+      keys[m].elements.replaceSubrange(buffer.count..<keys[m].count, with: token.keys.row(m))
+    }
+  }
+
+  func choose(
+    _ queries: Tensor<Float>, among candidates: Range<Int>, rows: ResidentRows<Float>
+  ) throws -> [[Int]] {
+    #expect(keys.allSatisfy { $0.count == rows.length * rows.shape.width }, "it has every row")
+    return Array(repeating: Array(candidates.prefix(budget.selected)), count: queries.rows)
+  }
+}
+
 struct NewMethodTests {
   @Test func `a method in one file attends, moves and counts as the others do`() throws {
     let layer = Layer(4, 2, 8)
@@ -56,5 +90,15 @@ struct NewMethodTests {
     let misses = run.events.filter { $0.reason == .miss }
     #expect(misses.reduce(0) { $0 + $1.rows } == 4 * 5)
     #expect(misses.allSatisfy { $0.bytes == $0.rows * layer.rowBytes })
+  }
+
+  @Test func `a selector has every row before it chooses, and what it holds is counted`() throws {
+    let layer = Layer(4, 2, 8)
+    let method = try cacheMethod("key-holder:k=5,w=3", among: [KeyHolder.self])
+    let run = try Run(method.makeCache(for: layer.shape), Rows(layer, tokens: 30), prompt: 20)
+    for (i, resident) in run.residentBytes.enumerated() {
+      let bytes = method.bytes(tokens: 20 + i, layer: layer.shape)
+      #expect(bytes.deviceCodes == 2 * (20 + i) * 8 * 4 && resident == bytes.device)
+    }
   }
 }

@@ -150,6 +150,54 @@ private func prefill(
     #expect(lrqkError { try prefill(choice, keys: keys) } == expected("K of head 1", 1))
   }
 
+  @Test func `a token of a later chunk is counted from the first one of the prompt`() throws {
+    var tiers = Tiers()
+    var cache = try LRQKCache<Double>(
+      layer: 3, queryHeads: 4, keyValueHeads: 2, width: 6, parameters: parameters())
+    let (first, second) = (data.part(0..<12), data.part(12..<20))
+    try cache.extendPrompt(
+      queries: first.queries, keys: first.keys, values: first.values, tiers: &tiers)
+    for name in ["Q", "K", "V"] {
+      var (q, k, v) = (second.queries, second.keys, second.values)
+      switch name {
+      case "Q": q[1] = with(.nan, in: q[1], 5, 4)
+      case "K": k[1] = with(.nan, in: k[1], 5, 4)
+      default: v[1] = with(.nan, in: v[1], 5, 4)
+      }
+      var broken = cache
+      let error = lrqkError {
+        try broken.extendPrompt(queries: q, keys: k, values: v, tiers: &tiers)
+      }
+      #expect(
+        error
+          == .nonFiniteInput(
+            tensor: "\(name) of head 1", token: 17, column: 4, value: "nan",
+            Location(layer: 3, head: 1, step: 0)))
+    }
+  }
+
+  @Test func `a linear code that overflows is found in its group`() throws {
+    let choice = try Parameters(.recommended, rank: 2, selected: 4, recent: 3)
+    var tiers = Tiers()
+    var cache = try LRQKCache<Double>(
+      layer: 3, queryHeads: 4, keyValueHeads: 2, width: 6, parameters: choice)
+    let part = data.part(0..<19)
+    try cache.prefill(
+      queries: part.queries, keys: part.keys, values: part.values, tiers: &tiers)
+    let (q, token, v) = data.token(19)
+    var k = token
+    let W_K = cache.matrices[1].keys
+    for j in 0..<6 { k[1, j] = W_K[j, 0] < 0 ? -1.7e308 : 1.7e308 }
+    let largest = cache.largestCodes[1]
+    let error = lrqkError {
+      _ = try cache.decode(queries: q, keys: k, values: v, tiers: &tiers)
+    }
+    #expect(
+      error
+        == .overflow(
+          what: "k_hat", largestBefore: largest, Location(layer: 3, head: 1, step: 1)))
+  }
+
   @Test(arguments: ["q", "k", "v"], [Double.nan, .infinity])
   func `what is not finite in a new token is found where it is`(
     _ name: String, _ value: Double

@@ -100,6 +100,18 @@ private let data = Synthetic<Float>(
     }
   }
 
+  @Test func `the first sets are the best by the code of each head's newest query`() throws {
+    let run = try Run(data.part(0..<prompt), Parameters(.recommended, .small), prompt: prompt)
+    for h in 0..<4 {
+      let newest = data.queries[h].rows(prompt - 1..<prompt)
+      let q_hat = matmul(newest, run.cache.matrices[h / 2].queries, in: .reference)
+      let codes = run.cache.keyCodes[h / 2].rows(0..<prompt - 4)
+      let scores = matmul(q_hat, transposed: codes, in: .reference).elements
+      let order = scores.indices.sorted { (-scores[$0], $0) < (-scores[$1], $1) }
+      #expect(run.firstSelected[h] == order.prefix(6).sorted(), "head \(h)")
+    }
+  }
+
   @Test(arguments: CacheCase.all, [(1, 40), (5, 40), (20, 40), (39, 40)])
   func `with k at least l attention is full, bit for bit`(
     _ choice: CacheCase, _ size: (prompt: Int, selected: Int)

@@ -81,4 +81,46 @@ private func best(_ tensors: Tensor<Double>..., count: Int) -> [Int] {
     #expect(abs(all.reduce(0) { $0 + $1 * $1 } / n - 1) <= 5 * (2 / n).squareRoot())
     #expect(f.sweeps == 0 && f.queryMap == nil && f.keyMap == nil)
   }
+
+  @Test(arguments: [PrefillSolver.rowwise, .gram])
+  func `groups of heads start from all their own heads' rows`(_ solver: PrefillSolver) throws {
+    let data = Synthetic<Double>(
+      tokens: 50, width: 7, queryHeads: 4, keyValueHeads: 2, decay: 0.8, seed: 22)
+    // Heads with heavy columns of their own; the second head of a group is the heavier one.
+    let heads = data.queries.enumerated().map { h, q in
+      q.gather(columns: (0..<7).map { ($0 + 2 * h) % 7 }).map { $0 * (h % 2 == 0 ? 1 : 4) }
+    }
+    let keys = [data.keys[0], data.keys[1].gather(columns: (0..<7).reversed())]
+    let queries = [0, 2].map { Tensor(joiningRows: [heads[$0], heads[$0 + 1]]) }
+    func codes(
+      _ start: Initialization, _ initial: [InitialCodes<Double>]? = nil
+    ) throws -> [PromptCodes<Double>] {
+      var parameters = try Parameters(.paper, rank: 3, selected: 4, recent: 2)
+      parameters.solver = solver
+      parameters.arithmetic = .reference
+      parameters.sweeps?.start = start
+      return try factorizePrompt(
+        queries: queries, keys: keys, parameters: parameters, initial: initial)
+    }
+    let columns = (0..<2).map { g in
+      InitialCodes(
+        queries: queries[g].gather(columns: best(queries[g], count: 3)),
+        keys: keys[g].gather(columns: best(keys[g], count: 3)))
+    }
+    let normals = (0..<2).map { g in
+      InitialCodes<Double>.gaussian(
+        seed: 5, queryHeads: 2 * g..<2 * g + 2, keyHead: g, tokens: 0..<50, rank: 3)
+    }
+    for (start, initial) in [
+      (Initialization.topColumns, columns), (.gaussian(seed: 5), normals),
+    ] {
+      for (found, same) in zip(try codes(start), try codes(.given, initial)) {
+        // Maps and sums of the same start: equal rows, but for the products' order in `gram`.
+        let error = relativeError(found.factorization.keyCodes, same.factorization.keyCodes)
+        #expect(solver == .rowwise ? error == 0 : error <= 1e-10, "\(start)")
+        let A_Q = try #require(found.factorization.queryCodes)
+        #expect(found.newestQueryCodes == A_Q.gather(rows: [49, 99]), "each head's newest")
+      }
+    }
+  }
 }

@@ -54,6 +54,29 @@ private let data = Synthetic<Double>(
   }
 
   @Test
+  func `a prompt that sweeps over its rows is refreshed from all tokens as well`() throws {
+    var parameters = try Parameters(.recommended, rank: 3, selected: 6, recent: 4)
+    parameters.codes = .linear(refresh: .every(15))
+    let spectral = try Run(data, parameters, prompt: prompt)
+    parameters.solver = .rowwise
+    parameters.sweeps?.start = .topColumns
+    let rowwise = try Run(data, parameters, prompt: prompt)
+    #expect(rowwise.cache.prompt[0].sweeps > 0)
+    // The refresh at step 15 reads Gram matrices alone, and both runs have summed the same rows.
+    #expect(rowwise.cache.matrices.map(\.keys) == spectral.cache.matrices.map(\.keys))
+    #expect(rowwise.cache.keyCodes == spectral.cache.keyCodes)
+  }
+
+  @Test(arguments: [MapRefresh.never, .every(15), .every(10)])
+  func `the largest code is that of the codes as they are`(_ refresh: MapRefresh) throws {
+    var parameters = try Parameters(.recommended, rank: 3, selected: 6, recent: 4)
+    parameters.codes = .linear(refresh: refresh)
+    let run = try Run(data, parameters, prompt: prompt)
+    let largest = run.cache.keyCodes.map { $0.elements.reduce(0) { max($0, abs($1)) } }
+    #expect(run.cache.largestCodes == largest)
+  }
+
+  @Test
   func `its transfers are the keys that the host holds, once a key head`() throws {
     for transfers in RowHolders.allCases {
       var parameters = try Parameters(.recommended, rank: 3, selected: 6, recent: 4)

@@ -148,6 +148,7 @@ private struct Rows {
       #expect(rows.attended([[0], [1]]) == visible)
       #expect(try rows.attention(q, over: [[], []]) == data.attention(t, visible))
     }
+    #expect(rows.length == 12 && rows.step == 3)
     #expect(tiers.ledger.events.isEmpty && rows.hostBytes == 0 && !rows.isSettled)
     #expect(tiers.device.residentBytes == 2 * 2 * 12 * 4 * 8, "K and V of two heads, 12 tokens")
   }
@@ -208,6 +209,8 @@ private struct Rows {
       let moved = waitingTiers.ledger.total(direction: direction, reason: .parkedRows)
       #expect(moved.events == 4 && moved.bytes == resident)
     }
+    let steps = waitingTiers.ledger.events.filter { $0.reason == .parkedRows }.map(\.step)
+    #expect(steps == [0, 0, 0, 0, 1, 1, 1, 1], "they come back as part of the first step")
     for t in 20..<24 {
       let (q, k, v) = data.token(t)
       try rows.append(keys: k, values: v, tiers: &tiers)
@@ -232,6 +235,76 @@ private struct Rows {
     #expect(
       rows.exactScores(q, ofQueryHead: 0, older: [2, 4], recent: 17..<19)
         == [2, 4, 17, 18].map { all[$0] })
+  }
+
+  @Test func `scores are those of a head's own rows, also before it settles`() throws {
+    let shape = CacheShape(queryHeads: 4, keyValueHeads: 2, width: 6)
+    let data = Rows(shape, tokens: 20, seed: 10)
+    func scores(_ h: Int, _ tokens: [Int]) -> [Double] {
+      tokens.map { t in
+        zip(data.queries[h].row(19), data.keys[h / 2].row(t)).reduce(0) {
+          $0.addingProduct($1.0, $1.1)
+        }
+      }
+    }
+    for holders in RowHolders.allCases {
+      var tiers = Tiers()
+      var rows = ResidentRows<Double>(shape, holders: holders, recent: Self.recent)
+      let (keys, values) = data.prompt(0..<20)
+      try rows.extend(keys: keys, values: values, on: &tiers.device)
+      for h in 0..<4 {
+        let found = rows.oracleScores(data.queries[h].row(19), ofQueryHead: h, tokens: 3..<9)
+        #expect(found == scores(h, Array(3..<9)), "head \(h)")
+      }
+      let sets = (0..<4).map { [$0, 9 - $0, 12] }
+      try rows.settle(sets, firstRecent: 17, offloaded: 20, tiers: &tiers)
+      for h in 0..<4 {
+        let q = data.queries[h].row(19)
+        let found = rows.oracleScores(q, ofQueryHead: h, tokens: 3..<9)
+        #expect(found == scores(h, Array(3..<9)), "head \(h)")
+        let exact = rows.exactScores(q, ofQueryHead: h, older: sets[h], recent: 17..<19)
+        #expect(exact == scores(h, sets[h] + [17, 18]), "head \(h)")
+      }
+    }
+  }
+
+  @Test func `after it settles, tokens of the ring that are out of sight have no part`() throws {
+    let shape = CacheShape(queryHeads: 2, keyValueHeads: 1, width: 4, window: 2)
+    let data = Rows(shape, tokens: 26, seed: 11)
+    var tiers = Tiers()
+    let none: [[Int]] = [[], []]
+    var rows = try Self.settled(data, .perKeyValueHead, sets: none, &tiers)
+    for t in Self.prompt..<26 {
+      let (q, k, v) = data.token(t)
+      try rows.append(keys: k, values: v, tiers: &tiers)
+      let seen = [[t - 1, t], [t - 1, t]]
+      #expect(rows.attended(none) == seen)
+      #expect(try rows.attention(q, over: none) == data.attention(t, seen))
+    }
+  }
+
+  @Test func `a ring that starts anywhere is flushed in the order of its tokens`() throws {
+    let shape = CacheShape(queryHeads: 2, keyValueHeads: 2, width: 3)
+    let data = Rows(shape, tokens: 12, seed: 12)
+    var tiers = Tiers()
+    var rows = ResidentRows<Double>(shape, holders: .perQueryHead, recent: 4)
+    let (keys, values) = data.prompt(0..<2)
+    try rows.extend(keys: keys, values: values, on: &tiers.device)
+    // Slots 0 and 1 are taken, so the first four new tokens lie in slots 2, 3, 0 and 1.
+    try rows.settle([[], []], firstRecent: 0, offloaded: 2, tiers: &tiers)
+    for t in 2..<12 {
+      let (_, k, v) = data.token(t)
+      try rows.append(keys: k, values: v, tiers: &tiers)
+      let slots = Dictionary(uniqueKeysWithValues: (max(0, t - 3)...t).map { ($0, $0 % 4) })
+      #expect(rows.slots(ofQueryHead: 1, selected: []) == slots)
+    }
+    for h in 0..<2 {
+      let q = data.queries[h].row(11)
+      let all = (0..<10).map { t in
+        zip(q, data.keys[h].row(t)).reduce(0) { $0.addingProduct($1.0, $1.1) }
+      }
+      #expect(rows.oracleScores(q, ofQueryHead: h, tokens: 0..<10) == all)
+    }
   }
 
   @Test func `a prompt that has ended does not grow`() async {
