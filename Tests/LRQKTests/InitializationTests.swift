@@ -109,7 +109,7 @@ private func best(_ tensors: Tensor<Double>..., count: Int) -> [Int] {
     }
     let normals = (0..<2).map { g in
       InitialCodes<Double>.gaussian(
-        seed: 5, queryHeads: 2 * g..<2 * g + 2, keyHead: g, tokens: 0..<50, rank: 3)
+        seed: 5, queryHeads: 2 * g..<2 * g + 2, group: g, tokens: 0..<50, rank: 3)
     }
     for (start, initial) in [
       (Initialization.topColumns, columns), (.gaussian(seed: 5), normals),
