@@ -3,6 +3,7 @@
 // file.
 
 import CacheMethods
+import Foundation
 import TieredMemory
 import Tensors
 import Testing
@@ -70,6 +71,13 @@ private struct KeyHolder: SelectingMethod, RowSelector {
 }
 
 struct NewMethodTests {
+  @Test func `exact top-k is a whole method in at most 80 lines`() throws {
+    let file = URL(filePath: #filePath).deletingLastPathComponent()
+      .appending(path: "../../Sources/CacheMethods/Select/TopKMethod.swift")
+    let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
+    #expect(lines.count <= 80, "what selecting methods share belongs into SelectingMethod.swift")
+  }
+
   @Test func `a method in one file attends, moves and counts as the others do`() throws {
     let layer = Layer(4, 2, 8)
     let rows = Rows(layer, tokens: 40)
