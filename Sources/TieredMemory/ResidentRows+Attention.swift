@@ -20,11 +20,13 @@ extension ResidentRows {
         values: prompt.map(\.values.elements), slots: all)
     }
     let ringSlots = visibleRing.map(ring.slot(of:))
-    return try TieredMemory.attention(
-      queries: q, keys: stores.map(\.keys.elements), values: stores.map(\.values.elements),
-      slots: sets.enumerated().map { h, tokens in
-        stores[holders.holder(ofQueryHead: h)].slots(selected: tokens, ring: ringSlots)
-      })
+    let rows = sets.reduce(0) { $0 + $1.count + ringSlots.count }
+    return try forEachHead(of: q, rows: rows) { h in
+      let store = stores[holders.holder(ofQueryHead: h)]
+      return TieredMemory.attention(
+        query: q.row(h), keys: store.keys.elements, values: store.values.elements,
+        slots: store.slots(selected: sets[h], ring: ringSlots))
+    }
   }
 
   /// The tokens that each query head attends to, ascending: its older ones and the recent ones.

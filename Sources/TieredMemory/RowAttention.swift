@@ -50,13 +50,19 @@ public func attention<E: Scalar>(
   precondition(
     slots.count == H && keys.count == values.count && H % max(keys.count, 1) == 0,
     "\(H) queries, \(slots.count) lists of slots, \(keys.count) holders of rows")
-  func head(_ h: Int) -> [E] {
+  return try forEachHead(of: q, rows: slots.reduce(0) { $0 + $1.count }) { h in
     let holder = h * keys.count / H
     return attention(query: q.row(h), keys: keys[holder], values: values[holder], slots: slots[h])
   }
+}
+
+/// The answer of every head of `q` (H, d), over so many rows in all: concurrently where that pays.
+func forEachHead<E: Scalar>(
+  of q: Tensor<E>, rows: Int, _ head: (Int) -> [E]
+) throws -> Tensor<E> {
   // Below some ten thousand products a thread costs more than it computes.
-  let products = slots.reduce(0) { $0 + $1.count } * q.columns
-  let heads = products < 1 << 14 ? (0..<H).map(head) : try mapConcurrently(H, head)
+  let heads =
+    rows * q.columns < 1 << 14 ? (0..<q.rows).map(head) : try mapConcurrently(q.rows, head)
   return Tensor(shape: q.shape, elements: Array(heads.joined()))
 }
 
