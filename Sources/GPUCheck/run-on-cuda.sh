@@ -3,10 +3,10 @@
 #
 #   run-on-cuda.sh pack FOLDER    here: builds gpu-check so that it needs libc and libstdc++ alone,
 #                                 compiles the kernels, and puts both into FOLDER (43 MB)
-#   FOLDER/run-on-cuda.sh run     there: device and driver, every check and its verdict, times and the
-#                                 fraction of a plain copy's bandwidth; then the decodes again with CUPTI
-#                                 counting their copies. Exit status as gpu-check's: 0, 1, or 2 without a
-#                                 device; 1 too where CUPTI found other numbers.
+#   FOLDER/run-on-cuda.sh run     there: device and driver, every check and its verdict, times and
+#                                 the fraction of a plain copy's bandwidth; then the decodes again
+#                                 with CUPTI counting their copies. Exit status as gpu-check's: 0,
+#                                 1, or 2 without a device; 1 too where CUPTI found other numbers.
 #
 # Packing needs what README.md installs, g++ and libgfortran-12-dev, and NVIDIA's compiler, its headers and
 # its counter: pip install --no-deps --target .nvrtc nvidia-cuda-nvrtc-cu12==12.9.86

@@ -6,8 +6,8 @@
 //
 // No vendor header is needed to build this, and no driver to start what was built with it. The
 // declarations are our own, so they have to be checked against the vendors': that is what
-// Tests/GPUBackendTests/Vendor/prototypes.c does. It defines LRQK_VENDOR_TYPES and names the vendors'
-// types in place of the opaque ones below; everything else here is compared as it stands.
+// Tests/GPUBackendTests/Vendor/prototypes.c does. It defines LRQK_VENDOR_TYPES and names the
+// vendors' types in place of the opaque ones below; everything else here is compared as it stands.
 
 #ifndef CGPUSHIM_H
 #define CGPUSHIM_H
@@ -57,7 +57,8 @@ typedef struct {
                                                 const char **texts, const size_t *lengths,
                                                 int32_t *error);
   int32_t (*build_program)(lrqk_cl_program program, uint32_t count, const lrqk_cl_device *devices,
-                           const char *options, void (*notify)(lrqk_cl_program, void *), void *user);
+                           const char *options, void (*notify)(lrqk_cl_program, void *),
+                           void *user);
   int32_t (*get_program_build_info)(lrqk_cl_program program, lrqk_cl_device device, uint32_t what,
                                     size_t room, void *value, size_t *size);
   int32_t (*release_program)(lrqk_cl_program program);
@@ -73,10 +74,10 @@ typedef struct {
   int32_t (*enqueue_read_buffer)(lrqk_cl_queue queue, lrqk_cl_memory memory, uint32_t blocking,
                                  size_t offset, size_t bytes, void *to, uint32_t waits,
                                  const lrqk_cl_event *wait_list, lrqk_cl_event *event);
-  int32_t (*enqueue_nd_range_kernel)(lrqk_cl_queue queue, lrqk_cl_kernel kernel, uint32_t dimensions,
-                                     const size_t *offset, const size_t *global, const size_t *local,
-                                     uint32_t waits, const lrqk_cl_event *wait_list,
-                                     lrqk_cl_event *event);
+  int32_t (*enqueue_nd_range_kernel)(lrqk_cl_queue queue, lrqk_cl_kernel kernel,
+                                     uint32_t dimensions, const size_t *offset,
+                                     const size_t *global, const size_t *local, uint32_t waits,
+                                     const lrqk_cl_event *wait_list, lrqk_cl_event *event);
   int32_t (*finish)(lrqk_cl_queue queue);
 } lrqk_cl_api;
 

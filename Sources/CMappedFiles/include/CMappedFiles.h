@@ -1,9 +1,9 @@
 // Which file a memory fault belongs to.
 //
 // A file that is mapped and then made shorter by another process leaves pages without bytes.
-// Touching one raises SIGBUS, and by default the process ends without a word. Here a table holds the
-// mapped ranges with the paths of their files, and a handler looks the faulting address up, writes
-// one line to standard error that names the file, and ends the process.
+// Touching one raises SIGBUS, and by default the process ends without a word. Here a table holds
+// the mapped ranges with the paths of their files, and a handler looks the faulting address up,
+// writes one line to standard error that names the file, and ends the process.
 //
 // In C because a signal may arrive anywhere, within an allocation too: the handler calls write and
 // _exit, compares numbers, and does nothing else. The table has a fixed size for the same reason. A

@@ -5,8 +5,9 @@
 //
 // The passes and their order are the reference's: the largest score (comparisons do not round); the
 // exponentials of the differences; their sum, one chain in token order; one division each; the
-// weighted sum of the values, for each column one fused chain in token order. The two chains are what
-// makes the bits the same everywhere, and what keeps a device from being as fast as it could be.
+// weighted sum of the values, for each column one fused chain in token order. The two chains are
+// what makes the bits the same everywhere, and what keeps a device from being as fast as it could
+// be.
 
 // exp(x) for x <= 0, within 1 unit in the last place; 0 at and below -87; NaN stays NaN. Cephes'
 // polynomial; n ln 2 is taken off in two parts, the first of which is exact.

@@ -8,8 +8,8 @@
 // DecodeSolver.swift and BasisUpdate.swift; every sum here has the order it has there. Sums of
 // squares are in double there and so here, which is why these kernels need a device with doubles.
 
-// A_OmegaᵀA_Omega, (H, r, r), and q K_Omegaᵀ A_Omega, (H, r). Omega: the head's k chosen tokens, then
-// the tokens from ring_first on, `count` in all; exact[h, i] = q · K[omega i].
+// A_OmegaᵀA_Omega, (H, r, r), and q K_Omegaᵀ A_Omega, (H, r). Omega: the head's k chosen tokens,
+// then the tokens from ring_first on, `count` in all; exact[h, i] = q · K[omega i].
 // Grid: ((r r + r) / GROUP rounded up, H).
 KERNEL(GROUP) omega_products(GLOBAL const float *codes, int room, int rank, int share,
                              GLOBAL const int *chosen, int k, int ring_first, int count,
@@ -21,7 +21,8 @@ KERNEL(GROUP) omega_products(GLOBAL const float *codes, int room, int rank, int 
     int i = e / rank, j = e % rank;
     float sum = 0.0f;
     for (int n = 0; n < count; n++) {
-      GLOBAL const float *row = A + (size_t)(n < k ? chosen[(size_t)h * k + n] : ring_first + n - k) * rank;
+      int token = n < k ? chosen[(size_t)h * k + n] : ring_first + n - k;
+      GLOBAL const float *row = A + (size_t)token * rank;
       sum = FMA(i < rank ? row[i] : exact[(size_t)h * stride + n], row[j], sum);
     }
     if (i < rank) grams[(size_t)h * rank * rank + e] = sum;

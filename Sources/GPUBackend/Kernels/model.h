@@ -1,6 +1,7 @@
 // Around the method: linear codes, RoPE, and attention over LRKV's factors.
 //
-// In:  rows of the model. Out: rows of the model. Every dot product is one fused chain in index order.
+// In:  rows of the model. Out: rows of the model. Every dot product is one fused chain in index
+//      order.
 
 // out[i, j] = chain over t < d of x[i / x_share, t] * matrix[i / m_share, t, j]; matrices (d, r).
 // Row i of `out` starts at out_start + i * out_stride. q_hat = q W_Q, k_hat = k W_K, A_K = K W_K.
@@ -18,8 +19,8 @@ KERNEL(GROUP) linear_codes(GLOBAL const float *x, int x_share, GLOBAL const floa
   }
 }
 
-// x (n, H, d): pair (i, i + d/2) of every head rotates by its position's angle. cosines, sines (n, d/2).
-// Grid: (d/2 / GROUP rounded up, n * H).
+// x (n, H, d): pair (i, i + d/2) of every head rotates by its position's angle. cosines, sines (n,
+// d/2). Grid: (d/2 / GROUP rounded up, n * H).
 KERNEL(GROUP) rope(GLOBAL const float *x, GLOBAL const float *cosines, GLOBAL const float *sines,
                    int heads, int width, GLOBAL float *y) {
   int row = GROUP_ID(1), i = GROUP_ID(0) * GROUP + LOCAL_ID, half_width = width / 2;
@@ -50,8 +51,8 @@ KERNEL(GROUP) lrkv_scores(GLOBAL const float *queries, GLOBAL const float *mixed
 }
 
 // mixed[h, j] = chain over t of weights[h, t] * codes[t, h, j]. Grid: (r / GROUP rounded up, H).
-KERNEL(GROUP) lrkv_mix(GLOBAL const float *weights, GLOBAL const float *codes, int tokens, int heads,
-                       int rank, GLOBAL float *mixed) {
+KERNEL(GROUP) lrkv_mix(GLOBAL const float *weights, GLOBAL const float *codes, int tokens,
+                       int heads, int rank, GLOBAL float *mixed) {
   int h = GROUP_ID(1), j = GROUP_ID(0) * GROUP + LOCAL_ID;
   if (j < rank) {
     float sum = 0.0f;
@@ -61,8 +62,8 @@ KERNEL(GROUP) lrkv_mix(GLOBAL const float *weights, GLOBAL const float *codes, i
   }
 }
 
-// out[h, j] = (chain over t of weights[h, t] * V[t, j]) + chain over i of mixed[h, i] * U_V[h, i, j].
-// Grid: (d / GROUP rounded up, H).
+// out[h, j] = (chain over t of weights[h, t] * V[t, j]) + chain over i of mixed[h, i] * U_V[h, i,
+// j]. Grid: (d / GROUP rounded up, H).
 KERNEL(GROUP) lrkv_values(GLOBAL const float *weights, GLOBAL const float *values,
                           GLOBAL const float *mixed, GLOBAL const float *factors, int tokens,
                           int width, int rank, GLOBAL float *out) {

@@ -3,11 +3,12 @@
 // In:  the rows of the prompt, once, for the sums; then only d by d and r by d matrices, in double.
 // Out: bases B and maps W of every group, as LRQK's GramSide.swift has them, bit for bit.
 //
-// One kernel a formula; the host strings them together (DevicePrefill.swift) and looks at the change
-// between sweeps. Matrices of all groups lie behind each other; one group of items per group of heads.
+// One kernel a formula; the host strings them together (DevicePrefill.swift) and looks at the
+// change between sweeps. Matrices of all groups lie behind each other; one group of items per group
+// of heads.
 
-// out (p, q) = AᵀB over `rows` rows, A (rows, p), B (rows, q): chains in float over blocks of `block`
-// rows, blocks added up in double. Grid: (p q / GROUP rounded up).
+// out (p, q) = AᵀB over `rows` rows, A (rows, p), B (rows, q): chains in float over blocks of
+// `block` rows, blocks added up in double. Grid: (p q / GROUP rounded up).
 KERNEL(GROUP) row_product(GLOBAL const float *a, int p, GLOBAL const float *b, int q, int rows,
                           int block, GLOBAL double *out, int out_start) {
   int e = GROUP_ID(0) * GROUP + LOCAL_ID;
@@ -44,9 +45,9 @@ KERNEL(GROUP) narrow(GLOBAL const double *in, int rows, int columns, int transpo
 
 // B = S⁻¹ C. grams (groups, r, r), crosses and bases (groups, r, d); work (groups, 2 r r + r).
 // Grid: (groups).
-KERNEL(WIDE) gram_basis(GLOBAL const double *grams, GLOBAL const double *crosses, int rank, int width,
-                        GLOBAL double *bases, GLOBAL double *work, double ridge, int stop,
-                        int system, GLOBAL int *status) {
+KERNEL(WIDE) gram_basis(GLOBAL const double *grams, GLOBAL const double *crosses, int rank,
+                        int width, GLOBAL double *bases, GLOBAL double *work,
+                        double ridge, int stop, int system, GLOBAL int *status) {
   int g = GROUP_ID(0), id = LOCAL_ID, square = rank * rank;
   GLOBAL double *matrix = work + (size_t)g * (2 * square + rank);
   GLOBAL double *B = bases + (size_t)g * rank * width;
@@ -56,7 +57,8 @@ KERNEL(WIDE) gram_basis(GLOBAL const double *grams, GLOBAL const double *crosses
             status + 4 * g);
 }
 
-// Wᵀ = (S + lambda B Bᵀ)⁻¹ (C + lambda B): S and C of the other side, B of this one. Grid: (groups).
+// Wᵀ = (S + lambda B Bᵀ)⁻¹ (C + lambda B): S and C of the other side, B of this one. Grid:
+// (groups).
 KERNEL(WIDE) gram_map(GLOBAL const double *grams, GLOBAL const double *crosses,
                       GLOBAL const double *bases, double lambda, int rank, int width,
                       GLOBAL double *maps, GLOBAL double *work, double ridge, int stop, int system,
@@ -125,8 +127,8 @@ KERNEL(WIDE) gram_replace(GLOBAL const double *maps, GLOBAL const double *old_ma
   }
 }
 
-// y = w x / √(mean x² + epsilon) of every row of x (n, D); the mean is a sum in double, in index order.
-// Grid: (n).
+// y = w x / √(mean x² + epsilon) of every row of x (n, D); the mean is a sum in double, in index
+// order. Grid: (n).
 KERNEL(WIDE) rms_norm(GLOBAL const float *x, GLOBAL const float *weights, int width, double epsilon,
                       GLOBAL float *y) {
   SHARED float scale[1];

@@ -3,9 +3,9 @@
 // In:  a compiler that defines __OPENCL_VERSION__ or __CUDACC__.
 // Out: the words that every kernel of this folder is written in.
 //
-// A kernel is one work-group (CUDA: block) of a fixed number of items (threads), GROUP or WIDE, and a
-// grid of groups in one or two dimensions. The arithmetic is the package's reference order: FMA is one
-// fused multiply-add, and a product and a sum that the text does not fuse stay two roundings
+// A kernel is one work-group (CUDA: block) of a fixed number of items (threads), GROUP or WIDE, and
+// a grid of groups in one or two dimensions. The arithmetic is the package's reference order: FMA
+// is one fused multiply-add, and a product and a sum that the text does not fuse stay two roundings
 // (FP_CONTRACT OFF here, --fmad=false for NVRTC). Division and square root round correctly: in CUDA
 // by name, in OpenCL as the device says (the host asks for it where the device offers it).
 //
@@ -60,7 +60,8 @@ DEVFN double ROOT(double x) { return __dsqrt_rn(x); }
 
 #define INFINITE BITS_TO_FLOAT(0x7f800000)
 
-// Items of a group: where groups share out columns or tokens, and where one group does a whole head.
+// Items of a group: where groups share out columns or tokens, and where one group does a whole
+// head.
 #define GROUP 64
 #define WIDE 256
 

@@ -3,10 +3,10 @@
 // In:  the selected tokens of every head; which token lies in which slot of every holder of rows.
 // Out: for every holder the tokens to be copied, ascending, and their slots; the new residents.
 //
-// The rule is the slot pool's: a token that stays keeps its slot, one that is no longer needed gives
-// its slot back, and missed tokens, in token order, take the lowest free slots. Slots that were never
-// used are the highest, so "free slots first, then new ones" is one rule here. Slots below `reserved`
-// are the recent ring's. One group a holder.
+// The rule is the slot pool's: a token that stays keeps its slot, one that is no longer needed
+// gives its slot back, and missed tokens, in token order, take the lowest free slots. Slots that
+// were never used are the highest, so "free slots first, then new ones" is one rule here. Slots
+// below `reserved` are the recent ring's. One group a holder.
 
 // The union of the lists of `share` heads, (H, k): needed[s, n] ascending, counts[s] of them.
 // `marks` (holders, room) is all 0 before and after. Grid: (holders).
@@ -32,12 +32,12 @@ KERNEL(WIDE) needed_tokens(GLOBAL const int *chosen, int k, int share, GLOBAL in
   if (id == WIDE - 1) counts[s] = at;
 }
 
-// residents (holders, slots): the token of each slot, or -1, changed in place. needed, places, missed,
-// missed_slots: (holders, most). counts, misses: (holders). places[s, n] is the slot of needed[s, n].
-// Grid: (holders).
-KERNEL(WIDE) plan_residency(GLOBAL int *residents, int slots, int reserved, GLOBAL const int *needed,
-                            GLOBAL const int *counts, int most, GLOBAL int *places,
-                            GLOBAL int *missed, GLOBAL int *missed_slots, GLOBAL int *misses) {
+// residents (holders, slots): the token of each slot, or -1, changed in place. needed, places,
+// missed, missed_slots: (holders, most). counts, misses: (holders). places[s, n] is the slot of
+// needed[s, n]. Grid: (holders).
+KERNEL(WIDE) plan_residency(GLOBAL int *residents, int slots, int reserved,
+                            GLOBAL const int *needed, GLOBAL const int *counts, int most,
+                            GLOBAL int *places, GLOBAL int *missed, GLOBAL int *missed_slots, GLOBAL int *misses) {
   SHARED int here[WIDE];
   SHARED int total[1];
   int s = GROUP_ID(0), id = LOCAL_ID;
@@ -93,8 +93,8 @@ KERNEL(WIDE) plan_residency(GLOBAL int *residents, int slots, int reserved, GLOB
   if (id == 0) misses[s] = wanted;
 }
 
-// The slots of what each head attends to, in ascending token order: its selected tokens, then `ring`
-// tokens of the ring, oldest in slot `oldest`. where: (H, stride), stride >= k + ring.
+// The slots of what each head attends to, in ascending token order: its selected tokens, then
+// `ring` tokens of the ring, oldest in slot `oldest`. where: (H, stride), stride >= k + ring.
 // Grid: ((k + ring) / GROUP rounded up, H).
 KERNEL(GROUP) attended_slots(GLOBAL const int *chosen, int k, int share, GLOBAL const int *needed,
                              GLOBAL const int *counts, int most, GLOBAL const int *places,

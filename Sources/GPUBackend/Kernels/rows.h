@@ -3,8 +3,8 @@
 // In:  exact keys and values in slots, (holders, slots, d) each, or in a staging area.
 // Out: the same rows elsewhere on the device, bit for bit.
 //
-// The staging area is where a copy from or to the host lands: n keys, then the n values, each d wide,
-// so that one copy of n rows is one transfer of n * 2d numbers.
+// The staging area is where a copy from or to the host lands: n keys, then the n values, each d
+// wide, so that one copy of n rows is one transfer of n * 2d numbers.
 
 // numbers[i] = value. Grid: (count / GROUP rounded up).
 KERNEL(GROUP) fill_floats(GLOBAL float *numbers, int count, float value) {
@@ -26,7 +26,8 @@ KERNEL(GROUP) copy_floats(GLOBAL const float *from, int from_start, GLOBAL float
   if (i < count) to[(size_t)to_start + i] = from[(size_t)from_start + i];
 }
 
-// Staged rows go to their slots: row i to slots_of[holder, i], i < count. Grid: (count * d / GROUP).
+// Staged rows go to their slots: row i to slots_of[holder, i], i < count. Grid: (count * d /
+// GROUP).
 KERNEL(GROUP) scatter_rows(GLOBAL const float *staging, int count, int width,
                            GLOBAL const int *slots_of, int most, int holder, int slots,
                            GLOBAL float *keys, GLOBAL float *values) {
@@ -39,12 +40,12 @@ KERNEL(GROUP) scatter_rows(GLOBAL const float *staging, int count, int width,
   }
 }
 
-// The prompt's rows, (l, d), go to slots: that of token tokens[holder, i] to slots_of[holder, i], for
-// i < counts[holder]. Grid: (most * d / GROUP rounded up).
+// The prompt's rows, (l, d), go to slots: that of token tokens[holder, i] to slots_of[holder, i],
+// for i < counts[holder]. Grid: (most * d / GROUP rounded up).
 KERNEL(GROUP) place_prompt_rows(GLOBAL const float *prompt_keys, GLOBAL const float *prompt_values,
                                 GLOBAL const int *tokens, GLOBAL const int *slots_of,
-                                GLOBAL const int *counts, int width, int most, int holder, int slots,
-                                GLOBAL float *keys, GLOBAL float *values) {
+                                GLOBAL const int *counts, int width, int most, int holder,
+                                int slots, GLOBAL float *keys, GLOBAL float *values) {
   int i = GROUP_ID(0) * GROUP + LOCAL_ID;
   if (i < counts[holder] * width) {
     size_t n = (size_t)holder * most + i / width;

@@ -3,10 +3,10 @@
 // In:  rows of `width` numbers, one query of each head.
 // Out: s = (row · query) * scale, one fused chain over the width in index order.
 //
-// A chain belongs to one item. Neighbouring items have neighbouring rows, and reading them column by
-// column would touch GROUP far-apart addresses at once; so a group brings a tile of GROUP rows by TILE
-// columns into shared memory together, row after row, and each item walks its own row there. The
-// spare column keeps the rows out of each other's memory banks.
+// A chain belongs to one item. Neighbouring items have neighbouring rows, and reading them column
+// by column would touch GROUP far-apart addresses at once; so a group brings a tile of GROUP rows
+// by TILE columns into shared memory together, row after row, and each item walks its own row
+// there. The spare column keeps the rows out of each other's memory banks.
 
 #define TILE 32
 

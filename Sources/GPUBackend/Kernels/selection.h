@@ -22,8 +22,8 @@ DEVFN float score_of_key(unsigned int key) {
   return BITS_TO_FLOAT(key & 0x80000000u ? key & 0x7fffffffu : ~key);
 }
 
-// chosen[h, n] = first + index, n < min(k, count), rows `k` long; gaps[h]; nans[h]: index of the first
-// NaN, or -1. Grid: (H).
+// chosen[h, n] = first + index, n < min(k, count), rows `k` long; gaps[h]; nans[h]: index of the
+// first NaN, or -1. Grid: (H).
 KERNEL(WIDE) top_k(GLOBAL const float *scores, int stride, int first, int count, int k,
                    GLOBAL int *chosen, GLOBAL float *gaps, GLOBAL int *nans) {
   SHARED int bins[WIDE];
@@ -100,7 +100,8 @@ KERNEL(WIDE) top_k(GLOBAL const float *scores, int stride, int first, int count,
   }
 }
 
-// list[h, n] = first + n: all tokens, where there is no choice. Grid: (count / GROUP rounded up, H).
+// list[h, n] = first + n: all tokens, where there is no choice. Grid: (count / GROUP rounded up,
+// H).
 KERNEL(GROUP) count_up(GLOBAL int *list, int count, int first) {
   int i = GROUP_ID(0) * GROUP + LOCAL_ID;
   if (i < count) list[(size_t)GROUP_ID(1) * count + i] = first + i;

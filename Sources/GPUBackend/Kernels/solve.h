@@ -65,7 +65,8 @@ DEVFN void NAMED(eliminate)(GLOBAL REAL *a, GLOBAL REAL *x, int n, int m, REAL t
     }
 }
 
-// x holds B (n, m) and becomes X; s (n, n) gets the ridge; factor (n, n) and scales (n) are scratch.
+// x holds B (n, m) and becomes X; s (n, n) gets the ridge; factor (n, n) and scales (n) are
+// scratch.
 DEVFN void NAMED(solve)(GLOBAL REAL *s, GLOBAL REAL *x, GLOBAL REAL *factor, GLOBAL REAL *scales,
                         int n, int m, double ridge, int stop, int system, GLOBAL int *status) {
   int id = LOCAL_ID, failed = -1;
@@ -92,7 +93,8 @@ DEVFN void NAMED(solve)(GLOBAL REAL *s, GLOBAL REAL *x, GLOBAL REAL *factor, GLO
     if (failed < 0 && !(pivot > threshold)) failed = j;
     REAL root = ROOT(failed < 0 ? pivot : (REAL)1);
     if (failed < 0)
-      for (int i = j + 1 + id; i < n; i += WIDE) factor[i * n + j] = DIVIDE(factor[i * n + j], root);
+      for (int i = j + 1 + id; i < n; i += WIDE)
+        factor[i * n + j] = DIVIDE(factor[i * n + j], root);
     BARRIER();
     if (failed < 0) {
       if (id == 0) factor[j * n + j] = root;
