@@ -89,7 +89,7 @@ struct LRQKLayer: KeyValueCache {
   var length: Int { cache.length }
   var hostBytes: Int { cache.hostBytes }
 
-  init(_ layer: LayerShape, _ parameters: Parameters, waitsAfterPrompt: Bool = false) throws {
+  init(_ layer: LayerShape, _ parameters: Parameters, waitsAfterPrompt: Bool) throws {
     self.layer = layer
     self.waitsAfterPrompt = waitsAfterPrompt
     cache = try LRQKCache(
@@ -132,17 +132,18 @@ func lrqkBytes(_ p: Parameters, tokens l: Int, layer: LayerShape) -> CacheBytes 
   if p.phase(length: l) == .collecting {
     return CacheBytes(deviceRows: layer.keyValueHeads * l * layer.rowBytes)
   }
-  let isShared = p.rows.holders == .perKeyValueHead && layer.groupSize > 1
+  let shape = layer.cacheShape
+  let holders = shape.sharing(perKeyValueHead: p.rows.holders == .perKeyValueHead)
+  let groups = shape.sharing(perKeyValueHead: p.codeSharing == .perKeyValueHead).count
   let candidates = max(0, l - w - layer.visible(length: l).lowerBound)
   let needed =
-    p.phase(length: l) == .dense || !isShared ? k : max(k, min(layer.groupSize * k, candidates))
-  let holders = p.rows.holders == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
-  let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
+    p.phase(length: l) == .dense || holders.size == 1
+    ? k : max(k, min(holders.size * k, candidates))
   let room = l + CodeStore<Float>.growth
   var codes = groups * (room * r + 2 * r * d) * MemoryLayout<Float>.stride
   if p.refreshInterval != nil { codes += groups * 2 * d * d * MemoryLayout<Double>.stride }
   return CacheBytes(
-    deviceRows: holders * (w + needed) * layer.rowBytes, deviceCodes: codes,
+    deviceRows: holders.count * (w + needed) * layer.rowBytes, deviceCodes: codes,
     host: layer.keyValueHeads * (l < k + w ? k : l) * layer.rowBytes,
     isUpperBound: needed > k)
 }

@@ -37,7 +37,8 @@ KERNEL(WIDE) needed_tokens(GLOBAL const int *chosen, int k, int share, GLOBAL in
 // needed[s, n]. Grid: (holders).
 KERNEL(WIDE) plan_residency(GLOBAL int *residents, int slots, int reserved,
                             GLOBAL const int *needed, GLOBAL const int *counts, int most,
-                            GLOBAL int *places, GLOBAL int *missed, GLOBAL int *missed_slots, GLOBAL int *misses) {
+                            GLOBAL int *places, GLOBAL int *missed, GLOBAL int *missed_slots,
+                            GLOBAL int *misses) {
   SHARED int here[WIDE];
   SHARED int total[1];
   int s = GROUP_ID(0), id = LOCAL_ID;
