@@ -23,7 +23,7 @@ import Tensors
 public import Transformers
 
 /// A cache of any method, and how its attended sets compare with the exact best ones.
-public struct RecallProbe: KeyValueCache {
+public struct RecallProbe: WrappingCache {
   /// What one step measured, by query head.
   public struct Step: Sendable, Equatable {
     /// Tokens of the sequence, the new one included.
@@ -35,7 +35,7 @@ public struct RecallProbe: KeyValueCache {
   }
 
   /// The cache that does the work.
-  public private(set) var base: any KeyValueCache
+  public var base: any KeyValueCache
   /// The newest tokens that recall leaves out.
   public let recent: Int
   /// All steps so far.

@@ -12,9 +12,9 @@ public import Tensors
 public import Transformers
 
 /// A cache of any method, and a record of its rows.
-public struct RecordingCache: KeyValueCache {
+public struct RecordingCache: WrappingCache {
   /// The cache that does the work.
-  public private(set) var base: any KeyValueCache
+  public var base: any KeyValueCache
   /// Tokens of the prompt.
   public private(set) var promptLength = 0
   private var chunks:

@@ -128,8 +128,8 @@ public struct ModelConfiguration: Sendable, Equatable {
   public var layerShapes: [LayerShape] {
     windows.enumerated().map { layer, window in
       LayerShape(
-        layer: layer, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: headWidth,
-        window: window, rotary: rotary)
+        layer: layer, of: windows.count, queryHeads: queryHeads, keyValueHeads: keyValueHeads,
+        width: headWidth, window: window, rotary: rotary)
     }
   }
 

@@ -20,21 +20,39 @@ struct Block: Sendable {
   let feedForward: FeedForward
 
   /// A whole prompt (l, D); `keep` gets the rows that a cache may want, after they were used.
+  ///
+  /// The rows have of the optional parts those in `needs`.
   func prompt(
-    _ x: Tensor<Float>, _ rotations: Rotations<Float>, keep: (PromptRows) throws -> Void
+    _ x: Tensor<Float>, _ rotations: Rotations<Float>, needs: CacheNeeds,
+    keep: (PromptRows) throws -> Void
   ) throws -> Tensor<Float> {
-    let rows = try attention.heads.prompt(inputNorm(x), rotations)
+    let input = inputNorm(x)
+    var rows = try attention.heads.prompt(input, rotations)
+    if !needs.contains(.queriesBeforeRotary) { rows.queriesBeforeRotary = nil }
+    if needs.contains(.layerInput) { rows.layerInput = input }
     let answers = attention.output(try attention.attend(rows))
     try keep(rows)
     return finish(x, answers)
   }
 
   /// One new token of each of several sequences, (n, D); `attend` gives a sequence's answer (H, d).
+  ///
+  /// The rows have of the optional parts those in `needs`; a hint comes from `previous`, the input
+  /// of the layer before, which then becomes this layer's.
   func tokens(
-    _ x: Tensor<Float>, _ rotations: [Rotations<Float>],
-    attend: (Int, TokenRows) throws -> Tensor<Float>
+    _ x: Tensor<Float>, _ rotations: [Rotations<Float>], needs: CacheNeeds,
+    previous: inout Tensor<Float>?, attend: (Int, TokenRows) throws -> Tensor<Float>
   ) throws -> Tensor<Float> {
-    let rows = try attention.heads.tokens(inputNorm(x), rotations)
+    let input = inputNorm(x)
+    var rows = try attention.heads.tokens(input, rotations)
+    if needs.contains(.layerInput) {
+      for n in rows.indices { rows[n].layerInput = input.rows(n..<n + 1) }
+    }
+    if needs.contains(.hint), let previous {
+      let guesses = try attention.heads.tokens(previous, rotations)
+      for n in rows.indices { rows[n].hint = guesses[n].queries }
+    }
+    previous = input
     let answers = try mapConcurrently(rows.count) { try attend($0, rows[$0]) }
     return finish(x, attention.mix(answers))
   }

@@ -89,13 +89,19 @@ public struct Decoder: Sendable {
     let rotations = configuration.rotary.rotations(
       positions: Array(tokens.indices), length: tokens.count)
     for (layer, block) in weights.blocks.enumerated() {
-      x = try block.prompt(x, rotations) { rows in
+      let needs = Self.needs(of: states, layer)
+      x = try block.prompt(x, rotations, needs: needs) { rows in
+        var rows = rows
+        if needs.contains(.tokens) { rows.tokens = tokens }
         for state in states where !state.caches.isEmpty {
           try state.caches[layer].prefill(rows, tiers: &state.tiers)
         }
       }
     }
-    for state in states { state.length = tokens.count }
+    for state in states {
+      state.length = tokens.count
+      try settleTogether(&state.caches, tiers: &state.tiers)
+    }
     switch logits {
     case .all: return try self.logits(x)
     case .last: return try self.logits(x.rows(x.rows - 1..<x.rows))
@@ -132,16 +138,30 @@ public struct Decoder: Sendable {
       configuration.rotary.rotations(positions: [$0.length], length: $0.length + 1)
     }
     for state in states { state.lastSteps = [] }
+    var previous: Tensor<Float>?
     for (layer, block) in weights.blocks.enumerated() {
-      x = try block.tokens(x, rotations) { n, rows in
+      let needs = Self.needs(of: states, layer)
+      x = try block.tokens(x, rotations, needs: needs, previous: &previous) { n, rows in
         let state = states[n]
+        var rows = rows
+        if needs.contains(.tokens) { rows.token = tokens[n] }
         let step = try state.caches[layer].decode(rows, tiers: &state.tiers)
         state.lastSteps.append(step)
         return step.attention
       }
     }
-    for state in states { state.length += 1 }
+    for state in states {
+      state.length += 1
+      try settleTogether(&state.caches, tiers: &state.tiers)
+    }
     return try logits(x)
+  }
+
+  /// What any of these sequences needs in a layer.
+  private static func needs(of states: [DecodingState], _ layer: Int) -> CacheNeeds {
+    states.reduce(into: []) { needs, state in
+      if !state.caches.isEmpty { needs.formUnion(state.caches[layer].needs) }
+    }
   }
 
   /// Rows of the embedding, (n, D).

@@ -61,7 +61,8 @@ extension HeadRows<Float> {
   public var prompt: PromptRows {
     PromptRows(
       queries: queries, keys: keys, keysBeforeRotary: keysBeforeRotary,
-      values: values.map { padded($0, to: keys[0].columns) }, factored: factored)
+      values: values.map { padded($0, to: keys[0].columns) }, factored: factored,
+      queriesBeforeRotary: queriesBeforeRotary)
   }
 
   /// As one token's rows; there must be one token.

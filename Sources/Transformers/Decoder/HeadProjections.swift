@@ -43,13 +43,14 @@ struct OrdinaryHeads: HeadProjections {
 
   func prompt(_ x: Tensor<Float>, _ rotations: Rotations<Float>) throws -> PromptRows {
     let q = heads(query(x), shape.queryHeads)
-    let queries = try mapConcurrently(q.count) { rotations.rotate(queryNorm?(q[$0]) ?? q[$0]) }
+    let unrotated = try mapConcurrently(q.count) { queryNorm?(q[$0]) ?? q[$0] }
+    let queries = try mapConcurrently(q.count) { rotations.rotate(unrotated[$0]) }
     let k = heads(key(x), shape.keyValueHeads)
     let before = try mapConcurrently(k.count) { keyNorm?(k[$0]) ?? k[$0] }
     let keys = try mapConcurrently(k.count) { rotations.rotate(before[$0]) }
     return PromptRows(
       queries: queries, keys: keys, keysBeforeRotary: before,
-      values: heads(value(x), shape.keyValueHeads))
+      values: heads(value(x), shape.keyValueHeads), queriesBeforeRotary: unrotated)
   }
 
   func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) -> [TokenRows] {

@@ -15,6 +15,8 @@ public import Tensors
 public struct LayerShape: Sendable {
   /// Layer, from 0.
   public let layer: Int
+  /// Layers of the model.
+  public let layers: Int
   /// Query heads, H.
   public let queryHeads: Int
   /// Key/value heads, M; G = H / M query heads share a key/value head.
@@ -30,8 +32,8 @@ public struct LayerShape: Sendable {
 
   /// Describes a layer.
   public init(
-    layer: Int, queryHeads: Int, keyValueHeads: Int, width: Int, window: Int?,
-    rotary: RotaryEmbedding, factors: (any FactoredAttention<Float>)? = nil
+    layer: Int, of layers: Int? = nil, queryHeads: Int, keyValueHeads: Int, width: Int,
+    window: Int?, rotary: RotaryEmbedding, factors: (any FactoredAttention<Float>)? = nil
   ) {
     precondition(
       keyValueHeads >= 1 && queryHeads >= keyValueHeads && queryHeads % keyValueHeads == 0,
@@ -40,6 +42,7 @@ public struct LayerShape: Sendable {
     precondition(window ?? 1 >= 1, "a token sees at least itself, not \(window ?? 0) tokens")
     precondition(factors == nil || window == nil, "factored attention has no sliding window")
     self.layer = layer
+    self.layers = layers ?? layer + 1
     self.queryHeads = queryHeads
     self.keyValueHeads = keyValueHeads
     self.width = width
@@ -51,7 +54,7 @@ public struct LayerShape: Sendable {
   /// The same layer, attended to through these factors as well.
   func with(_ factors: any FactoredAttention<Float>) -> LayerShape {
     LayerShape(
-      layer: layer, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: width,
+      layer: layer, of: layers, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: width,
       window: window, rotary: rotary, factors: factors)
   }
 
@@ -80,17 +83,25 @@ public struct PromptRows: Sendable {
   /// What factored attention keeps of each token, (l, sum of `partWidths`); nil for ordinary
   /// heads.
   public var factored: Tensor<Float>?
+  /// Queries of each query head, before RoPE; nil unless a cache needs them.
+  public var queriesBeforeRotary: [Tensor<Float>]?
+  /// What the projections were applied to, (l, D); nil unless a cache needs it.
+  public var layerInput: Tensor<Float>?
+  /// The prompt's token ids; nil unless a cache needs them.
+  public var tokens: [Int]?
 
   /// A prompt's rows.
   public init(
     queries: [Tensor<Float>], keys: [Tensor<Float>], keysBeforeRotary: [Tensor<Float>],
-    values: [Tensor<Float>], factored: Tensor<Float>? = nil
+    values: [Tensor<Float>], factored: Tensor<Float>? = nil,
+    queriesBeforeRotary: [Tensor<Float>]? = nil
   ) {
     self.queries = queries
     self.keys = keys
     self.keysBeforeRotary = keysBeforeRotary
     self.values = values
     self.factored = factored
+    self.queriesBeforeRotary = queriesBeforeRotary
   }
 }
 
@@ -108,6 +119,13 @@ public struct TokenRows: Sendable {
   public var values: Tensor<Float>
   /// What factored attention keeps of it, (1, sum of `partWidths`); nil where it does not apply.
   public var factored: Tensor<Float>?
+  /// What the projections were applied to, (1, D); nil unless a cache needs it.
+  public var layerInput: Tensor<Float>?
+  /// This layer's queries of the previous layer's input, (H, d), after RoPE: a guess of `queries`
+  /// that is there a layer earlier. Nil in the first layer, and unless a cache needs it.
+  public var hint: Tensor<Float>?
+  /// The token's id; nil unless a cache needs it.
+  public var token: Int?
 
   /// A token's rows.
   public init(
@@ -153,8 +171,21 @@ public protocol KeyValueCache: Sendable {
   var length: Int { get }
   /// Bytes of this layer on the host: rows, and codes where they wait there.
   var hostBytes: Int { get }
+  /// What it wants beside queries after RoPE, keys and values (CacheNeeds.swift).
+  var needs: CacheNeeds { get }
   /// Takes the prompt, once, before any step.
   mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws
   /// Takes the next token and attends.
   mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep
+  /// Decides for all layers of one sequence, after the prompt and after each step.
+  ///
+  /// Called where a cache needs `jointDecision`; the caches are those of all layers, in order.
+  static func settle(_ caches: inout [any KeyValueCache], tiers: inout Tiers) throws
+}
+
+extension KeyValueCache {
+  /// Nothing.
+  public var needs: CacheNeeds { [] }
+  /// Nothing: the layers decide alone.
+  public static func settle(_ caches: inout [any KeyValueCache], tiers: inout Tiers) throws {}
 }
