@@ -20,15 +20,7 @@ public func attention<E: Scalar>(
   query q: [E], keys: [E], values: [E], slots: [Int32]
 ) -> [E] {
   let d = q.count
-  precondition(!slots.isEmpty, "attention over no tokens")
-  var weights: [E] = zeros(slots.count)
-  do {
-    var out = weights.mutableSpan
-    E.chainIndexedScores(
-      rows: keys.span, width: d, slots: slots.span, q: q.span,
-      scale: 1 / E(d).squareRoot(), into: &out)
-  }
-  weights = softmax(weights)
+  let weights = attentionWeights(query: q, keys: keys, slots: slots)
   var result: [E] = zeros(d)
   var out = result.mutableSpan
   E.chainIndexedWeightedSum(
@@ -36,7 +28,23 @@ public func attention<E: Scalar>(
   return result
 }
 
-/// The same for every query head of a layer: (H, d).
+/// softmax(q Kᵀ / √d) over the rows `slots` of `keys`: a weight for each of them.
+@specialized(where E == Float)
+@specialized(where E == Double)
+public func attentionWeights<E: Scalar>(query q: [E], keys: [E], slots: [Int32]) -> [E] {
+  let d = q.count
+  precondition(!slots.isEmpty, "attention over no tokens")
+  var scores: [E] = zeros(slots.count)
+  do {
+    var out = scores.mutableSpan
+    E.chainIndexedScores(
+      rows: keys.span, width: d, slots: slots.span, q: q.span,
+      scale: 1 / E(d).squareRoot(), into: &out)
+  }
+  return softmax(scores)
+}
+
+/// `attention` for every query head of a layer: (H, d).
 ///
 /// `keys` and `values` are (slots, d) of every row holder, and consecutive heads share a holder;
 /// `slots` says for every query head which rows it attends to. Heads run concurrently where that

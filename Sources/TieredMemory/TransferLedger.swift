@@ -27,6 +27,10 @@ public enum TransferReason: String, Sendable, CaseIterable {
   /// Rows copied whether or not they lay on the device: a cache without hit and miss, or the
   /// host's keys read back to be coded again (keys only: `bytes` is half as large per row).
   case reload = "reload"
+  /// What a method reads on the host to choose by, row after row: `bytes` is what it reads of each.
+  case scan = "scan"
+  /// Rows that a keeping method dropped and that stay on the host instead of being gone.
+  case parked = "parked"
   /// A new token's row goes to the host at once: a cache that keeps none on the device.
   case append = "append"
   /// All row slots of a layer that waits for its first decode step, to the host and back.

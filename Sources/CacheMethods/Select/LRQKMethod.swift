@@ -66,17 +66,45 @@ extension LRQKVariant {
 
   /// With k below l - w something is selected.
   public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
-    lrqk.parameters.nothingSelected(tokens: tokens)
+    lrqk.budget == nil
+      ? lrqk.parameters.nothingSelected(tokens: tokens)
+      : RowBudget.nothingSelected(
+        tokens: tokens, budget: lrqk.budget, count: 0, recent: lrqk.parameters.recent)
+  }
+
+  /// The choices after a prompt of `tokens` tokens: with a budget, k follows from it.
+  func parameters(tokens: Int, layer: LayerShape) throws(MethodError) -> Parameters {
+    let p = lrqk.parameters
+    guard let budget = lrqk.budget else { return p }
+    let w = p.recent
+    let rows = try budget.rows(tokens: tokens, least: w + 1, method: Self.name) { rows in
+      var other = p
+      other.sizes = p.sizes.selecting(max(1, rows - w))
+      return lrqkBytes(other, tokens: tokens, layer: layer).device
+    }
+    var settled = p
+    settled.sizes = p.sizes.selecting(max(1, rows - w))
+    return settled
+  }
+
+  /// k + w, or all in sight.
+  public func attendedRows(tokens: Int, layer: LayerShape) -> Int {
+    let p = (try? parameters(tokens: tokens, layer: layer)) ?? lrqk.parameters
+    return min(p.selected + p.recent, layer.visible(length: tokens).count)
   }
 
   /// An empty cache; throws if r exceeds the head width.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
-    try LRQKLayer(layer, lrqk.parameters, waitsAfterPrompt: Self.waitsAfterPrompt)
+    try LRQKLayer(
+      layer, lrqk.parameters, waitsAfterPrompt: Self.waitsAfterPrompt,
+      isSettled: lrqk.budget == nil
+    ) { try parameters(tokens: $0, layer: layer) }
   }
 
   /// Codes, rows and host rows.
   public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
-    lrqkBytes(lrqk.parameters, tokens: tokens, layer: layer)
+    let p = (try? parameters(tokens: tokens, layer: layer)) ?? lrqk.parameters
+    return lrqkBytes(p, tokens: tokens, layer: layer)
   }
 }
 
@@ -85,21 +113,35 @@ struct LRQKLayer: KeyValueCache {
   let layer: LayerShape
   let waitsAfterPrompt: Bool
   private var cache: LRQKCache<Float>
+  /// The choices after a prompt of so many tokens, where k follows from a budget; nil where `cache`
+  /// has them from the start.
+  private let parameters: (@Sendable (_ tokens: Int) throws -> Parameters)?
 
   var length: Int { cache.length }
   var hostBytes: Int { cache.hostBytes }
 
-  init(_ layer: LayerShape, _ parameters: Parameters, waitsAfterPrompt: Bool) throws {
+  init(
+    _ layer: LayerShape, _ first: Parameters, waitsAfterPrompt: Bool, isSettled: Bool,
+    parameters: @escaping @Sendable (_ tokens: Int) throws -> Parameters
+  ) throws {
     self.layer = layer
     self.waitsAfterPrompt = waitsAfterPrompt
-    cache = try LRQKCache(
+    self.parameters = isSettled ? nil : parameters
+    cache = try Self.cache(layer, first)
+  }
+
+  private static func cache(
+    _ layer: LayerShape, _ parameters: Parameters
+  ) throws -> LRQKCache<Float> {
+    try LRQKCache(
       layer: layer.layer, queryHeads: layer.queryHeads, keyValueHeads: layer.keyValueHeads,
       width: layer.width, window: layer.window, parameters: parameters)
   }
 
   mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
     precondition(length == 0, "a cache takes one prompt")
-    _ = layer.check(prompt)
+    let l = layer.check(prompt)
+    if let parameters { cache = try Self.cache(layer, parameters(l)) }
     try cache.prefill(
       queries: prompt.queries, keys: prompt.keys, values: prompt.values, tiers: &tiers)
     if waitsAfterPrompt { cache.offloadPrefill(tiers: &tiers) }

@@ -12,8 +12,10 @@ import LRQK
 /// Sizes and choices of an LRQK method.
 public struct LRQKOptions: Sendable {
   private var preset = Preset.paper
-  /// The choices, checked.
+  /// The choices, checked; k is `selected(tokens:)` where there is a budget.
   var parameters = Parameters(.paper, .released)
+  /// What k and w come to together; nil where k is given, or nothing.
+  private(set) var budget: Budget?
 
   /// `reuse` is what a method is, and codes to start from come with a call: neither is an option.
   private static var choices: [Choice] { Choice.all.filter { $0.name != "reuse" } }
@@ -29,13 +31,17 @@ public struct LRQKOptions: Sendable {
         MethodOption(
           choice.letter ?? choice.name, choice.meaning,
           defaultValue: start.text(choice) ?? choice.silent ?? "")
-      }
+      } + [RowBudget.budgetOption]
   }
 
   private init() {}
 
   init(_ given: MethodOptions) throws(MethodError) {
     if let preset = try given.choice("preset", of: Preset.self) { self.preset = preset }
+    budget = try given.budget("budget")
+    if budget != nil && given.text("k") != nil {
+      throw given.error("budget and k say the same; give one")
+    }
     var p = Parameters(preset, .released)
     for choice in Choice.inReadingOrder(Self.choices) {
       let name = choice.letter ?? choice.name
@@ -88,8 +94,9 @@ public struct LRQKOptions: Sendable {
   var options: [(name: String, value: String)] {
     [("preset", preset.rawValue)]
       + Self.choices.compactMap { choice in
-        text(choice).map { (choice.letter ?? choice.name, $0) }
-      }
+        choice.letter == "k" && budget != nil
+          ? nil : text(choice).map { (choice.letter ?? choice.name, $0) }
+      } + (budget.map { [("budget", $0.description)] } ?? [])
   }
 
   /// The text of a choice in effect; commas separate options, so weights have slashes.

@@ -16,24 +16,52 @@ public import Transformers
 
 /// Which older tokens a new token attends to.
 public protocol RowSelector: Sendable {
+  /// What it wants beside queries after RoPE, keys and values.
+  var needs: CacheNeeds { get }
   /// Takes the prompt: what the method holds to choose by is allocated on the device here.
   mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws
   /// Takes the rows of a new token, before the choice.
   mutating func append(_ token: TokenRows, tiers: inout Tiers) throws
   /// The tokens of `candidates` that each query head attends to, ascending.
   ///
-  /// `queries` are (H, d). `candidates` are older than the ring and in sight; `rows` hold the exact
-  /// rows and say which step it is.
-  func choose(
-    _ queries: Tensor<Float>, among candidates: Range<Int>, rows: ResidentRows<Float>
+  /// `candidates` are older than the ring and in sight; `rows` hold the exact rows and say which
+  /// step it is. What the choice reads on the host goes to the ledger as `scan`.
+  mutating func choose(
+    _ query: ChoiceQuery, among candidates: Range<Int>, rows: ResidentRows<Float>,
+    tiers: inout Tiers
   ) throws -> [[Int]]
+  /// The answers (H, d), given exact attention over the chosen rows and the ring.
+  ///
+  /// Most methods return `attention`; SparQ mixes the mean of all values into it.
+  func answers(
+    _ attention: Tensor<Float>, to query: ChoiceQuery, attended: [[Int]],
+    rows: ResidentRows<Float>
+  ) throws -> Tensor<Float>
+}
+
+/// What a selector chooses for.
+public struct ChoiceQuery: Sendable {
+  /// Queries of all query heads, (H, d), after RoPE.
+  public let queries: Tensor<Float>
+  /// The same guessed from the previous layer's input, where the selector needs it and there is
+  /// one: not in the first layer, and not for the prompt's own choice.
+  public let hint: Tensor<Float>?
+  /// Older tokens that each head may choose, k.
+  public let count: Int
 }
 
 extension RowSelector {
+  /// Nothing.
+  public var needs: CacheNeeds { [] }
   /// Holds nothing of the prompt.
   public mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {}
   /// Holds nothing of the token.
   public mutating func append(_ token: TokenRows, tiers: inout Tiers) throws {}
+  /// Exact attention as it is.
+  public func answers(
+    _ attention: Tensor<Float>, to query: ChoiceQuery, attended: [[Int]],
+    rows: ResidentRows<Float>
+  ) throws -> Tensor<Float> { attention }
 }
 
 /// One layer under a selecting method.
@@ -41,11 +69,19 @@ public struct SelectingCache<Selector: RowSelector>: KeyValueCache {
   private let layer: LayerShape
   private var selector: Selector
   private var rows: ResidentRows<Float>
+  /// k of a prompt of so many tokens.
+  private let selected: @Sendable (_ tokens: Int) throws -> Int
+  /// k, once there is a prompt.
+  private var count = 0
 
-  /// An empty cache with a ring of `recent` tokens.
-  public init(_ layer: LayerShape, recent: Int, holders: RowHolders, selector: Selector) {
+  /// An empty cache with a ring of `recent` tokens; `selected` says k once the prompt is there.
+  public init(
+    _ layer: LayerShape, recent: Int, holders: RowHolders, selector: Selector,
+    selected: @escaping @Sendable (_ tokens: Int) throws -> Int
+  ) {
     self.layer = layer
     self.selector = selector
+    self.selected = selected
     rows = ResidentRows(layer.cacheShape, holders: holders, recent: recent)
   }
 
@@ -53,16 +89,20 @@ public struct SelectingCache<Selector: RowSelector>: KeyValueCache {
   public var length: Int { rows.length }
   /// Bytes of all rows, on the host.
   public var hostBytes: Int { rows.hostBytes }
+  /// Those of the selector.
+  public var needs: CacheNeeds { selector.needs }
 
   /// The prompt's rows go to the host; the newest query chooses those that stay.
   public mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
     precondition(length == 0, "a cache takes one prompt")
     let l = layer.check(prompt)
+    count = try selected(l)
     try rows.extend(keys: prompt.keys, values: prompt.values, on: &tiers.device)
     try selector.prefill(prompt, tiers: &tiers)
     let firstRecent = max(0, l - rows.ring.capacity)
-    let newest = Tensor(rows: prompt.queries.map { $0.row(l - 1) })
-    let sets = try choose(newest, olderThan: firstRecent)
+    let newest = ChoiceQuery(
+      queries: Tensor(rows: prompt.queries.map { $0.row(l - 1) }), hint: nil, count: count)
+    let sets = try choose(newest, olderThan: firstRecent, tiers: &tiers)
     try rows.settle(sets, firstRecent: firstRecent, offloaded: l, tiers: &tiers)
   }
 
@@ -71,17 +111,23 @@ public struct SelectingCache<Selector: RowSelector>: KeyValueCache {
     layer.check(token)
     try rows.append(keys: token.keys, values: token.values, tiers: &tiers)
     try selector.append(token, tiers: &tiers)
-    let sets = try choose(token.queries, olderThan: rows.ring.tokens.lowerBound)
+    let query = ChoiceQuery(queries: token.queries, hint: token.hint, count: count)
+    let sets = try choose(query, olderThan: rows.ring.tokens.lowerBound, tiers: &tiers)
     let brought = try rows.bring(sets, tiers: &tiers)
+    let attended = rows.attended(sets)
     return AttendedStep(
-      attention: try rows.attention(token.queries, over: sets), attended: rows.attended(sets),
-      hitRows: brought.hits.reduce(0, +), missedRows: brought.misses.reduce(0, +))
+      attention: try selector.answers(
+        try rows.attention(token.queries, over: sets), to: query, attended: attended, rows: rows),
+      attended: attended, hitRows: brought.hits.reduce(0, +),
+      missedRows: brought.misses.reduce(0, +))
   }
 
-  private func choose(_ queries: Tensor<Float>, olderThan firstRecent: Int) throws -> [[Int]] {
+  private mutating func choose(
+    _ query: ChoiceQuery, olderThan firstRecent: Int, tiers: inout Tiers
+  ) throws -> [[Int]] {
     let first = rows.visible.lowerBound
     return try selector.choose(
-      queries, among: first..<max(first, firstRecent), rows: rows)
+      query, among: first..<max(first, firstRecent), rows: rows, tiers: &tiers)
   }
 }
 
@@ -91,5 +137,27 @@ extension LayerShape {
     CacheShape(
       layer: layer, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: width,
       window: window)
+  }
+}
+
+extension RowSelector {
+  /// The best `count` of `candidates` for each of `heads` heads, by `scores` of that head.
+  ///
+  /// Ties go to the lower token. `scores` has one for each candidate and runs concurrently; it is
+  /// not called where all candidates are chosen. A score that is not a number is an error.
+  public func best(
+    _ count: Int, of candidates: Range<Int>, heads: Int, _ rows: ResidentRows<Float>,
+    scores: (_ head: Int) throws -> [Float]
+  ) throws -> [[Int]] {
+    if candidates.count <= count { return Array(repeating: Array(candidates), count: heads) }
+    return try mapConcurrently(heads) { h in
+      do {
+        return try topK(try scores(h), count: count).indices.map { candidates.lowerBound + $0 }
+      } catch let error as NaNScore {
+        throw ScoreError(
+          layer: rows.shape.layer, head: h, token: candidates.lowerBound + error.index,
+          step: rows.step)
+      }
+    }
   }
 }

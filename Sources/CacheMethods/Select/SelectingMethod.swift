@@ -1,6 +1,6 @@
 // What every selecting method has: k older rows for each head, w recent ones, and who holds them.
 //
-// In:  the options k, w and transfers; a `RowSelector` (SelectingCache.swift) for each layer.
+// In:  the options k, w, budget and transfers; a `RowSelector` (SelectingCache.swift) for each layer.
 // Out: a cache method. Its bytes are those of the rows, and what the selector holds.
 //
 // A selecting method is a name, a summary and a selector: TopKMethod.swift is the smallest one.
@@ -13,7 +13,7 @@ public import Transformers
 public protocol SelectingMethod: CacheMethod {
   /// What chooses the rows of one layer.
   associatedtype Selector: RowSelector
-  /// k, w and who holds rows.
+  /// k, w, and who holds rows.
   var budget: RowBudget { get }
   /// A selector for one layer.
   func selector(for layer: LayerShape) throws -> Selector
@@ -23,39 +23,70 @@ public protocol SelectingMethod: CacheMethod {
 
 /// How many rows a selecting method attends to, and who holds them.
 public struct RowBudget: Sendable, Equatable {
-  /// Older tokens that each query head attends to, k.
-  public let selected: Int
+  /// What k and w come to together; nil where k was given, or nothing.
+  public let budget: Budget?
+  /// Older tokens that each query head attends to, k, where there is no budget.
+  public let count: Int
   /// Recent tokens that every head attends to, w.
   public let recent: Int
   /// Who holds rows in slots on the device.
   public let holders: RowHolders
 
-  /// The options k, w and transfers.
+  /// The options k, w, budget and transfers.
   public static let optionList: [MethodOption] = [
     MethodOption("k", "older tokens that are attended to", defaultValue: "512"),
     MethodOption("w", "recent tokens that are attended to", defaultValue: "16"),
+    budgetOption,
     MethodOption(
       "transfers", "who holds and moves rows: per-query-head, per-key-value-head",
       defaultValue: "per-query-head"),
   ]
 
-  /// Reads k, w and transfers.
+  /// The option budget, which stands for k.
+  static let budgetOption = MethodOption(
+    "budget", "k + w in other words: 512 (rows), 25% (of the prompt), 256KiB (a layer's device)",
+    defaultValue: "none")
+
+  /// Reads k, w, budget and transfers.
   public init(_ given: MethodOptions) throws(MethodError) {
-    selected = try given.integer("k", in: 1...Size.most) ?? 512
+    budget = try given.budget("budget")
     recent = try given.integer("w", in: 1...Size.most) ?? 16
+    let k = try given.integer("k", in: 1...Size.most)
+    if k != nil && budget != nil { throw given.error("budget and k say the same; give one") }
+    count = k ?? 512
     holders = try given.choice("transfers", of: RowHolders.self) ?? .perQueryHead
   }
 
-  /// k, w and transfers, as they are written.
+  /// k or budget, w and transfers, as they are written.
   public var options: [(name: String, value: String)] {
-    [("k", "\(selected)"), ("w", "\(recent)"), ("transfers", optionWord(holders.rawValue))]
+    (budget == nil ? [("k", "\(count)")] : []) + [("w", "\(recent)")]
+      + (budget.map { [("budget", $0.description)] } ?? [])
+      + [("transfers", optionWord(holders.rawValue))]
+  }
+
+  /// The sentence for a method that left nothing out; see `CacheMethod.nothingLeftOut`.
+  func nothingSelected(tokens: Int) -> String? {
+    RowBudget.nothingSelected(tokens: tokens, budget: budget, count: count, recent: recent)
+  }
+
+  /// The same for a method that has k, w and a budget of its own.
+  static func nothingSelected(tokens: Int, budget: Budget?, count: Int, recent: Int) -> String? {
+    switch budget {
+    case nil:
+      TieredMemory.nothingLeftOut(
+        tokens: tokens, smaller: ("k", count), kept: ("w", recent), words: ("selected", "selects"))
+    case .rows(let rows):
+      TieredMemory.nothingLeftOut(
+        tokens: tokens, smaller: ("budget", rows), kept: nil, words: ("selected", "selects"))
+    case .percent, .bytes: nil
+    }
   }
 }
 
 extension SelectingMethod {
-  /// The options k, w and transfers; a method with more has its own list.
+  /// The options k, w, budget and transfers; a method with more has its own list.
   public static var optionList: [MethodOption] { RowBudget.optionList }
-  /// k, w and transfers.
+  /// k or budget, w and transfers.
   public var options: [(name: String, value: String)] { budget.options }
   /// The ring's tokens, w.
   public var recentTokens: Int { budget.recent }
@@ -64,27 +95,46 @@ extension SelectingMethod {
 
   /// With k below l - w something is selected.
   public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
-    TieredMemory.nothingLeftOut(
-      tokens: tokens, smaller: ("k", budget.selected), kept: ("w", budget.recent),
-      words: ("selected", "selects"))
+    budget.nothingSelected(tokens: tokens)
+  }
+
+  /// k after a prompt of `tokens` tokens.
+  public func selected(tokens: Int, layer: LayerShape) throws(MethodError) -> Int {
+    guard let given = budget.budget else { return budget.count }
+    let rows = try given.rows(tokens: tokens, least: budget.recent + 1, method: Self.name) {
+      bytes(selected: $0 - budget.recent, tokens: tokens, layer: layer).device
+    }
+    return max(1, rows - budget.recent)
+  }
+
+  /// k + w, or all in sight.
+  public func attendedRows(tokens: Int, layer: LayerShape) -> Int {
+    let k = (try? selected(tokens: tokens, layer: layer)) ?? 1
+    return min(k + budget.recent, layer.visible(length: tokens).count)
   }
 
   /// An empty cache.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
     SelectingCache(
-      layer, recent: budget.recent, holders: budget.holders, selector: try selector(for: layer))
+      layer, recent: budget.recent, holders: budget.holders, selector: try selector(for: layer)
+    ) { try selected(tokens: $0, layer: layer) }
   }
 
   /// holders · (w + n) rows on the device, n = min(k, older tokens in sight) or the union of a
   /// group's sets; all rows on the host; the selector's bytes.
   public func bytes(tokens l: Int, layer: LayerShape) -> CacheBytes {
+    bytes(selected: (try? selected(tokens: l, layer: layer)) ?? 1, tokens: l, layer: layer)
+  }
+
+  /// The same for a given k.
+  func bytes(selected k: Int, tokens l: Int, layer: LayerShape) -> CacheBytes {
     let sharing = layer.cacheShape.sharing(perKeyValueHead: budget.holders == .perKeyValueHead)
     let candidates = max(0, l - budget.recent - layer.visible(length: l).lowerBound)
-    let most = min(sharing.size * budget.selected, candidates)
+    let most = min(sharing.size * k, candidates)
     return CacheBytes(
       deviceRows: sharing.count * (budget.recent + most) * layer.rowBytes,
       deviceCodes: selectorBytes(tokens: l, layer: layer),
       host: layer.keyValueHeads * l * layer.rowBytes,
-      isUpperBound: most > min(budget.selected, candidates))
+      isUpperBound: most > min(k, candidates))
   }
 }

@@ -29,31 +29,18 @@ public struct TopKMethod: SelectingMethod {
   public init(_ given: MethodOptions) throws(MethodError) { budget = try RowBudget(given) }
 
   /// Exact scores, in every layer.
-  public func selector(for layer: LayerShape) -> ExactScores {
-    ExactScores(selected: budget.selected)
-  }
+  public func selector(for layer: LayerShape) -> ExactScores { ExactScores() }
 }
 
 /// Selects the best k by exact scores.
 public struct ExactScores: RowSelector {
-  let selected: Int
-
   /// The k candidates with the largest q · k, ties to the lower token.
   public func choose(
-    _ queries: Tensor<Float>, among candidates: Range<Int>, rows: ResidentRows<Float>
+    _ query: ChoiceQuery, among candidates: Range<Int>, rows: ResidentRows<Float>,
+    tiers: inout Tiers
   ) throws -> [[Int]] {
-    if candidates.count <= selected {
-      return Array(repeating: Array(candidates), count: queries.rows)
-    }
-    return try mapConcurrently(queries.rows) { h in
-      let scores = rows.oracleScores(queries.row(h), ofQueryHead: h, tokens: candidates)
-      do {
-        return try topK(scores, count: selected).indices.map { candidates.lowerBound + $0 }
-      } catch let error as NaNScore {
-        throw ScoreError(
-          layer: rows.shape.layer, head: h, token: candidates.lowerBound + error.index,
-          step: rows.step)
-      }
+    try best(query.count, of: candidates, heads: rows.shape.queryHeads, rows) { h in
+      rows.oracleScores(query.queries.row(h), ofQueryHead: h, tokens: candidates)
     }
   }
 }

@@ -41,6 +41,12 @@ public struct Sizes: Sendable, Equatable {
     self.recent = recent
   }
 
+  /// The same r and w with another k, which is at least 1.
+  package func selecting(_ k: Int) -> Sizes {
+    precondition(k >= 1, "selected k = \(k): it must be at least 1")
+    return Sizes(rank, k, recent)
+  }
+
   private init(_ rank: Int, _ selected: Int, _ recent: Int) {
     (self.rank, self.selected, self.recent) = (rank, selected, recent)
   }
