@@ -13,6 +13,7 @@
 //   LRQKPrefillOffload.swift    lrqk-prefill-offload   the same, on the host after the prompt
 //   TopKMethod.swift            topk                   the k best by exact scores: an oracle
 //   StreamingMethod.swift       streaming              the first rows and the last ones
+//   SnapKVMethod.swift          snapkv                 the last rows, and what they attend to
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -47,6 +48,10 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
   func makeCache(for layer: LayerShape) throws -> any KeyValueCache
   /// What one layer holds after a prompt of `tokens` tokens, in closed form.
   func bytes(tokens: Int, layer: LayerShape) -> CacheBytes
+  /// How many rows a head attends to after a prompt of `tokens` tokens, forced ones among them.
+  func attendedRows(tokens: Int, layer: LayerShape) -> Int
+  /// Tokens that are among these rows whatever their scores are: first ones and recent ones.
+  var forcedRows: Int { get }
 }
 
 extension CacheMethod {
@@ -79,6 +84,14 @@ extension CacheMethod {
     nothingLeftOut(
       tokens: layers.map { $0.visible(length: length).count }.max() ?? length, of: length)
   }
+
+  /// All that are in sight; methods that leave rows out have fewer.
+  public func attendedRows(tokens: Int, layer: LayerShape) -> Int {
+    layer.visible(length: tokens).count
+  }
+
+  /// The recent tokens.
+  public var forcedRows: Int { recentTokens }
 
   /// True: every layer has keys and values.
   public func applies(to layer: LayerShape) -> Bool { true }
@@ -127,8 +140,15 @@ public struct CacheBytes: Sendable, Equatable {
 
 /// All methods, in the order in which help lists them.
 public let cacheMethods: [any CacheMethod.Type] = [
-  FullMethod.self, OffloadMethod.self, LRQKMethod.self, LRQKNoHitMissMethod.self,
-  LRQKPrefillOffloadMethod.self, TopKMethod.self, StreamingMethod.self, FactoredMethod.self,
+  FullMethod.self,
+  OffloadMethod.self,
+  LRQKMethod.self,
+  LRQKNoHitMissMethod.self,
+  LRQKPrefillOffloadMethod.self,
+  TopKMethod.self,
+  StreamingMethod.self,
+  SnapKVMethod.self,
+  FactoredMethod.self,
 ]
 
 /// The method that `text` names: METHOD[:option=value,...].

@@ -17,7 +17,14 @@ private func message(_ text: String) -> String? {
   @Test func `names are those of the list, each once, with a line of summary`() throws {
     #expect(
       cacheMethods.map { $0.name } == [
-        "full", "offload", "lrqk", "lrqk-no-hit-miss", "lrqk-prefill-offload", "topk", "streaming",
+        "full",
+        "offload",
+        "lrqk",
+        "lrqk-no-hit-miss",
+        "lrqk-prefill-offload",
+        "topk",
+        "streaming",
+        "snapkv",
         "factored",
       ])
     for type in cacheMethods {
@@ -38,9 +45,12 @@ private func message(_ text: String) -> String? {
       for (option, known) in zip(options, listed) {
         #expect(option.value == known.defaultValue, "\(type.name) \(option.name)")
       }
-      // The only default that is not in effect is one that belongs to linear codes.
+      // The only defaults that are not in effect: what belongs to linear codes, and a budget where
+      // k (or w) says how many rows there are.
       let idle = type.optionList.filter { o in !options.contains { $0.name == o.name } }
-      #expect(idle.map(\.name) == (type.name.hasPrefix("lrqk") ? ["map-refresh"] : []))
+      for option in idle {
+        #expect(option.name == "map-refresh" || (option.name == "budget" && option.defaultValue == "none"), "\(type.name)")
+      }
     }
   }
 
@@ -78,7 +88,7 @@ private func message(_ text: String) -> String? {
     ("lrqk:map-refesh=3", "did you mean map-refresh?"), ("streaming:sink=3", "did you mean sinks?"),
     ("full:", "full: '' is not option=value"),
     ("full:k=3", "full has no options, so no 'k'"),
-    ("topk:r=3", "topk has no option 'r'; it has: k, w, transfers"),
+    ("topk:r=3", "topk has no option 'r'; it has: k, w, budget, transfers"),
     ("topk:k=3,k=3", "topk: k is given twice"), ("topk:k", "topk: 'k' is not option=value"),
     ("topk:k=", "topk: 'k=' is not option=value"), ("topk:=3", "topk: '=3' is not option=value"),
     ("topk:k=3,", "topk: '' is not option=value"),

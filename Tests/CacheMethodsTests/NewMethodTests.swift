@@ -29,10 +29,11 @@ struct EveryNth: SelectingMethod, RowSelector {
   func selector(for layer: LayerShape) -> EveryNth { self }
 
   func choose(
-    _ queries: Tensor<Float>, among candidates: Range<Int>, rows: ResidentRows<Float>
+    _ query: ChoiceQuery, among candidates: Range<Int>, rows: ResidentRows<Float>,
+    tiers: inout Tiers
   ) -> [[Int]] {
-    let tokens = candidates.filter { $0.isMultiple(of: n) }.suffix(budget.selected)
-    return Array(repeating: Array(tokens), count: queries.rows)
+    let tokens = candidates.filter { $0.isMultiple(of: n) }.suffix(query.count)
+    return Array(repeating: Array(tokens), count: query.queries.rows)
   }
 }
 
@@ -63,10 +64,12 @@ private struct KeyHolder: SelectingMethod, RowSelector {
   }
 
   func choose(
-    _ queries: Tensor<Float>, among candidates: Range<Int>, rows: ResidentRows<Float>
+    _ query: ChoiceQuery, among candidates: Range<Int>, rows: ResidentRows<Float>,
+    tiers: inout Tiers
   ) throws -> [[Int]] {
     #expect(keys.allSatisfy { $0.count == rows.length * rows.shape.width }, "it has every row")
-    return Array(repeating: Array(candidates.prefix(budget.selected)), count: queries.rows)
+    return Array(
+      repeating: Array(candidates.prefix(query.count)), count: query.queries.rows)
   }
 }
 

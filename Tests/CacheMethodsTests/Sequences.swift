@@ -58,6 +58,8 @@ struct Rows: Sendable {
   let (keysBefore, keys): ([Tensor<Float>], [Tensor<Float>])
   /// Of each key/value head, (L, d).
   let values: [Tensor<Float>]
+  /// What a layer's projections could have been applied to, (L, 12); unrelated to the rows.
+  let layerInput: Tensor<Float>
 
   init(_ layer: Layer, tokens L: Int, seed: UInt64 = 1) {
     self.layer = layer
@@ -70,25 +72,37 @@ struct Rows: Sendable {
     queriesBefore = normals(layer.H, stream: 100)
     keysBefore = normals(layer.M, stream: 200)
     values = normals(layer.M, stream: 300)
+    layerInput = .normal(shape: [L, 12], seed: seed, stream: 400)
     queries = queriesBefore.map(rotations.rotate)
     keys = keysBefore.map(rotations.rotate)
   }
 
   /// The first `l` tokens as a prompt.
   func prompt(_ l: Int) -> PromptRows {
-    PromptRows(
+    var prompt = PromptRows(
       queries: queries.map { $0.rows(0..<l) }, keys: keys.map { $0.rows(0..<l) },
-      keysBeforeRotary: keysBefore.map { $0.rows(0..<l) }, values: values.map { $0.rows(0..<l) })
+      keysBeforeRotary: keysBefore.map { $0.rows(0..<l) }, values: values.map { $0.rows(0..<l) },
+      queriesBeforeRotary: queriesBefore.map { $0.rows(0..<l) })
+    prompt.layerInput = layerInput.rows(0..<l)
+    prompt.tokens = (0..<l).map(id)
+    return prompt
   }
+
+  /// The id of token `t`.
+  func id(_ t: Int) -> Int { t * 5 % 11 }
 
   /// Token `t`.
   func token(_ t: Int) -> TokenRows {
     func rows(_ heads: [Tensor<Float>]) -> Tensor<Float> {
       Tensor(joiningRows: heads.map { $0.rows(t..<t + 1) })
     }
-    return TokenRows(
+    var token = TokenRows(
       queries: rows(queries), queriesBeforeRotary: rows(queriesBefore), keys: rows(keys),
       keysBeforeRotary: rows(keysBefore), values: rows(values))
+    token.layerInput = layerInput.rows(t..<t + 1)
+    token.hint = token.queries
+    token.token = id(t)
+    return token
   }
 
   /// Exact attention of token `t`'s query head `h` over `tokens`: (d).
@@ -118,10 +132,12 @@ struct Run {
     self.cache = cache
     var tiers = Tiers(capacity: capacity)
     try self.cache.prefill(rows.prompt(prompt), tiers: &tiers)
+    try settle(&tiers)
     liveBuffers = tiers.device.liveBuffers
     note(tiers)
     for t in prompt..<rows.keys[0].rows {
       steps.append(try self.cache.decode(rows.token(t), tiers: &tiers))
+      try settle(&tiers)
       note(tiers)
       if self.cache.length != t + 1 { Issue.record("length \(self.cache.length) after token \(t)") }
     }
@@ -132,6 +148,13 @@ struct Run {
   init(_ method: String, _ rows: Rows, prompt: Int, capacity: Int? = nil) throws {
     let cache = try cacheMethod(method).makeCache(for: rows.layer.shape)
     try self.init(cache, rows, prompt: prompt, capacity: capacity)
+  }
+
+  /// The layer alone, as all layers of a model.
+  private mutating func settle(_ tiers: inout Tiers) throws {
+    var all = [cache]
+    try settleTogether(&all, tiers: &tiers)
+    cache = all[0]
   }
 
   private mutating func note(_ tiers: borrowing Tiers) {
@@ -155,3 +178,17 @@ let sparseMethods = [
 
 /// Prompts around every border of k = 6, w = 4 and r = 3 or 7, one token among them.
 let promptLengths = [1, 5, 6, 7, 9, 10, 11, 21]
+
+/// Methods that choose rows, k = 6 and w = 4 or as near as they come: for the properties that every
+/// method has.
+let selectingRivals = [
+  "topk:k=6,w=4",
+  "topk:budget=10,w=4,transfers=per-key-value-head",
+]
+
+/// Methods that keep rows, about 10 of 30.
+let keepingRivals = [
+  "streaming:sinks=3,w=7,positions=original",
+  "snapkv:budget=10,window=4,kernel=3",
+  "snapkv:budget=10,window=4,kernel=3,pooling=max,group=own,dropped=parked",
+]

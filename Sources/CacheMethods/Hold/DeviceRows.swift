@@ -45,6 +45,29 @@ struct DeviceRows: Sendable {
     values.elements.replaceSubrange(slot * width..<(slot + 1) * width, with: value)
   }
 
+  /// Keeps the first `count` slots and gives the others back.
+  mutating func shrink(to count: Int, on device: inout DeviceTier) throws(DeviceTierError) {
+    try device.resize(&keys, count: count * width, fill: 0)
+    try device.resize(&values, count: count * width, fill: 0)
+  }
+
+  /// Copies the row of slot `source` into slot `target`, within the device.
+  mutating func copy(slot source: Int, to target: Int) {
+    let there = source * width..<(source + 1) * width
+    write(
+      slot: target, key: Array(keys.elements[there]), value: Array(values.elements[there]))
+  }
+
+  /// The rows of `slots`, in this order, (n, d) each.
+  func rows(_ slots: [Int32]) -> (keys: Tensor<Float>, values: Tensor<Float>) {
+    func gather(_ elements: [Float]) -> Tensor<Float> {
+      Tensor(
+        shape: [slots.count, width],
+        elements: slots.flatMap { elements[Int($0) * width..<(Int($0) + 1) * width] })
+    }
+    return (gather(keys.elements), gather(values.elements))
+  }
+
   /// Gives the device's memory back.
   mutating func free(on device: inout DeviceTier) {
     device.free(&keys)

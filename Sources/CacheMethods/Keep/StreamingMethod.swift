@@ -36,37 +36,72 @@ public struct StreamingMethod: CacheMethod {
   public static let name = "streaming"
   /// What `lrqk methods` says of it.
   public static let summary = "StreamingLLM: the first rows and the last w, all others are dropped"
-  /// sinks, w, positions.
+  /// sinks, w, budget, positions.
   public static let optionList: [MethodOption] = [
     MethodOption("sinks", "first tokens that are kept", defaultValue: "4"),
     MethodOption("w", "recent tokens that are kept", defaultValue: "512"),
+    MethodOption(
+      "budget",
+      "sinks + w in other words: 512 (rows), 25% (of the prompt), 256KiB (a layer's device)",
+      defaultValue: "none"),
     MethodOption(
       "positions", "of kept keys: renumbered (paper), original", defaultValue: "renumbered"),
   ]
 
   private let sinks: Int
   private let recent: Int
+  private let budget: Budget?
   private let positions: Positions
 
-  /// Reads sinks, w and positions.
+  /// Reads sinks, w, budget and positions.
   public init(_ given: MethodOptions) throws(MethodError) {
     sinks = try given.integer("sinks", in: 0...Size.most) ?? 4
-    recent = try given.integer("w", in: 1...Size.most) ?? 512
+    budget = try given.budget("budget")
+    let w = try given.integer("w", in: 1...Size.most)
+    if w != nil && budget != nil { throw given.error("budget and w say the same; give one") }
+    recent = w ?? 512
     positions = try given.choice("positions", of: Positions.self) ?? .renumbered
   }
 
-  /// sinks, w and positions.
+  /// sinks, w or budget, and positions.
   public var options: [(name: String, value: String)] {
-    [("sinks", "\(sinks)"), ("w", "\(recent)"), ("positions", positions.rawValue)]
+    [
+      ("sinks", "\(sinks)"),
+      budget.map { ("budget", $0.description) } ?? ("w", "\(recent)"),
+      ("positions", positions.rawValue),
+    ]
   }
 
-  /// The last tokens that are kept, w.
-  public var recentTokens: Int { recent }
+  /// The last tokens that are kept, w; with a budget at least the new one.
+  public var recentTokens: Int { budget == nil ? recent : 1 }
+
+  /// w after a prompt of `tokens` tokens.
+  func recent(tokens: Int, layer: LayerShape) throws(MethodError) -> Int {
+    guard let budget else { return recent }
+    let rows = try budget.rows(tokens: tokens, least: sinks + 1, method: Self.name) {
+      bytes(rows: $0, layer: layer).device
+    }
+    return max(1, rows - sinks)
+  }
+
+  /// sinks + w, or all.
+  public func attendedRows(tokens: Int, layer: LayerShape) -> Int {
+    let w = (try? recent(tokens: tokens, layer: layer)) ?? 1
+    return min(tokens, sinks + w, layer.visible(length: tokens).count)
+  }
+
+  /// All that is kept: it does not depend on scores.
+  public var forcedRows: Int { sinks + recent }
 
   /// With w below l - sinks something is dropped; sinks that a window has put out of sight do not
   /// count.
   public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
     let inSight = max(0, sinks - (length - tokens))
+    if case .rows(let rows) = budget {
+      return TieredMemory.nothingLeftOut(
+        tokens: tokens, smaller: ("budget", rows), kept: nil, words: ("dropped", "drops"))
+    }
+    if budget != nil { return nil }
     return TieredMemory.nothingLeftOut(
       tokens: tokens, smaller: ("w", recent), kept: inSight > 0 ? ("sinks", inSight) : nil,
       words: ("dropped", "drops"))
@@ -74,12 +109,20 @@ public struct StreamingMethod: CacheMethod {
 
   /// An empty cache.
   public func makeCache(for layer: LayerShape) -> any KeyValueCache {
-    StreamingCache(layer, sinks: sinks, recent: recent, positions: positions)
+    StreamingCache(layer, sinks: sinks, positions: positions) {
+      try recent(tokens: $0, layer: layer)
+    }
   }
 
   /// M · min(l, sinks + w) rows.
   public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
-    CacheBytes(deviceRows: layer.keyValueHeads * min(tokens, sinks + recent) * layer.rowBytes)
+    let w = (try? recent(tokens: tokens, layer: layer)) ?? 1
+    return bytes(rows: min(tokens, sinks + w), layer: layer)
+  }
+
+  /// The bytes of so many rows a head.
+  private func bytes(rows: Int, layer: LayerShape) -> CacheBytes {
+    CacheBytes(deviceRows: layer.keyValueHeads * rows * layer.rowBytes)
   }
 }
 
@@ -87,8 +130,10 @@ public struct StreamingMethod: CacheMethod {
 struct StreamingCache: KeyValueCache {
   let layer: LayerShape
   let sinks: Int
-  let recent: Int
   let positions: Positions
+  private let recentOf: @Sendable (_ tokens: Int) throws -> Int
+  /// w, once there is a prompt.
+  private var recent = 1
   private(set) var length = 0
   var hostBytes: Int { 0 }
   /// Rows of each key/value head, (min(l, sinks + w), d); keys before RoPE if positions are
@@ -97,11 +142,15 @@ struct StreamingCache: KeyValueCache {
   /// Cosines and sines of positions 0 ..< n, a table and no state of the sequence.
   private var table: (n: Int, rotations: Rotations<Float>)?
 
-  init(_ layer: LayerShape, sinks: Int, recent: Int, positions: Positions) {
+  /// `recent` says w of a prompt of so many tokens.
+  init(
+    _ layer: LayerShape, sinks: Int, positions: Positions,
+    recent: @escaping @Sendable (_ tokens: Int) throws -> Int
+  ) {
     self.layer = layer
     self.sinks = sinks
-    self.recent = recent
     self.positions = positions
+    recentOf = recent
   }
 
   /// The kept tokens, ascending.
@@ -117,6 +166,7 @@ struct StreamingCache: KeyValueCache {
   mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
     precondition(length == 0, "a cache takes one prompt")
     length = layer.check(prompt)
+    recent = try recentOf(length)
     var whole = try DeviceRows.heads(prompt, on: &tiers.device)
     let tokens = kept.sorted { slot(of: $0) < slot(of: $1) }
     for m in whole.indices {
