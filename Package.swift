@@ -58,10 +58,6 @@ let package = Package(
       name: "LRQK", dependencies: ["Tensors", "TieredMemory"], exclude: ["README.md"],
       swiftSettings: strict),
     .target(
-      name: "Replay", dependencies: ["Tensors", "Reports", "TieredMemory", "LRQK"],
-      exclude: ["README.md"],
-      swiftSettings: strict),
-    .target(
       name: "Tokenizers", dependencies: ["Tensors"], exclude: ["README.md"],
       swiftSettings: strict),
     .target(
@@ -73,6 +69,13 @@ let package = Package(
       exclude: ["README.md"], swiftSettings: strict),
     .target(
       name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
+      exclude: ["README.md"], swiftSettings: strict),
+    // Recordings, ours and others', through the methods.
+    .target(
+      name: "Replay",
+      dependencies: [
+        "Tensors", "Reports", "TieredMemory", "LRQK", "Transformers", "CacheMethods",
+      ],
       exclude: ["README.md"], swiftSettings: strict),
     .target(
       name: "Tasks", dependencies: ["Reports", "Tensors", "Tokenizers"], exclude: ["README.md"],
@@ -152,7 +155,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "ReplayTests", dependencies: ["Replay", "LRQK", "Tensors", "TieredMemory"],
-      resources: [.copy("Golden"), .copy("Captures")],
+      resources: [.copy("Golden"), .copy("Captures"), .copy("Rivals")],
       swiftSettings: strict),
     .testTarget(
       name: "TokenizersTests", dependencies: ["TestSupport", "Tokenizers", "Tensors"],

@@ -4,6 +4,7 @@ import ArgumentParser
 import Foundation
 import LRQK
 import Replay
+import Reports
 import Tensors
 import TieredMemory
 
@@ -80,6 +81,8 @@ struct ReplayCommand: ParsableCommand {
   }
 
   private func replay<E: Scalar>(_ path: String, _: E.Type) throws -> Bool {
+    let file = try SafetensorsFile(path: path)
+    if RivalRecording.isOne(file) { return try replayRival(file, E.self) }
     let recording = try Recording(path: path)
     let options = try choices.replayOptions()
     var writer = SafetensorsWriter(metadata: ["kind": recording.kind.rawValue])
@@ -131,6 +134,31 @@ struct ReplayCommand: ParsableCommand {
     if let output { try writer.write(to: output) }  // first: a report is printed of a whole success
     if json { show(try report.text(pretty: files.count == 1)) } else { showText() }
     return isWithin
+  }
+}
+
+extension ReplayCommand {
+  /// Replays a rival's recording; true where it is met.
+  private func replayRival<E: Scalar>(_ file: SafetensorsFile, _: E.Type) throws -> Bool {
+    let recording = try RivalRecording(file)
+    let outputs = try recording.outputs(E.self)
+    let comparison = try RivalComparison(recording, outputs)
+    if let output {
+      var writer = SafetensorsWriter(metadata: file.metadata)
+      let isDouble = E.self == Double.self
+      for (name, tensor) in outputs.numbers {
+        try writer.add(
+          "expected/\(name)", tensor, as: isDouble ? .float64 : .float32)
+      }
+      for (name, tensor) in outputs.integers {
+        try writer.add("expected/\(name)", integers: tensor, as: .int32)
+      }
+      try writer.write(to: output)
+    }
+    let report = RivalReport(recording, comparison, E.self)
+    show(
+      json ? try jsonText(report, isPretty: files.count == 1) : report.text(width: terminalWidth))
+    return comparison.isWithin
   }
 }
 
