@@ -136,6 +136,7 @@ struct StreamingCache: KeyValueCache {
   private var recent = 1
   private(set) var length = 0
   var hostBytes: Int { 0 }
+  var needs: CacheNeeds { positions == .renumbered ? [.keysBeforeRotary] : [] }
   /// Rows of each key/value head, (min(l, sinks + w), d); keys before RoPE if positions are
   /// renumbered.
   private var rows: [DeviceRows] = []

@@ -4,6 +4,7 @@
 // Out: the rows that the decoder then adds to a prompt or a token; nothing where nothing is asked.
 //
 //     need                   who asks                         what it costs
+//     keysBeforeRotary       StreamingLLM, ShadowKV           nothing: they exist on the way
 //     queriesBeforeRotary    Expected Attention               nothing: they exist on the way
 //     layerInput             Fast KVzip's gate                nothing: the normed residual stream
 //     tokens                 FastGen                          nothing
@@ -12,7 +13,8 @@
 //     repetition             KVzip                            the prompt once more through the model
 //
 // Keys before RoPE and all queries of a prompt are there in any case: the decoder has them in hand
-// when it gives a prompt to a cache. What can be computed from queries and keys (column sums and
+// when it gives a prompt to a cache. Their need says who reads them, which matters where rows come
+// from elsewhere: a recording may have none. What can be computed from queries and keys (column sums and
 // maps of the prompt's attention, weights of a step) a method computes when it wants it, in blocks.
 //
 // Decoder.swift produces these rows; the next file, KeyValueCache.swift, is what a cache is.
@@ -39,9 +41,13 @@ public struct CacheNeeds: OptionSet, Sendable {
   /// The model repeats the prompt, and the cache hears how the repetition attends to its rows.
   public static let repetition = CacheNeeds(rawValue: 1 << 5)
 
+  /// `keysBeforeRotary` of prompts and tokens, which are always there.
+  public static let keysBeforeRotary = CacheNeeds(rawValue: 1 << 6)
+
   /// The needs' names, as errors write them.
   public var names: [String] {
     let all: [(CacheNeeds, String)] = [
+      (.keysBeforeRotary, "keys before RoPE"),
       (.queriesBeforeRotary, "queries before RoPE"), (.layerInput, "the layer's input"),
       (.tokens, "token ids"), (.hint, "the previous layer's input"),
       (.jointDecision, "all layers together"), (.repetition, "a repetition of the prompt"),
