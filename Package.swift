@@ -68,7 +68,8 @@ let package = Package(
       ],
       exclude: ["README.md"], swiftSettings: strict),
     .target(
-      name: "CacheMethods", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],
+      name: "CacheMethods",
+      dependencies: ["Tensors", "Reports", "TieredMemory", "LRQK", "Transformers"],
       exclude: ["README.md"], swiftSettings: strict),
     // Recordings, ours and others', through the methods.
     .target(

@@ -12,6 +12,7 @@
 // landmarks and scores count, and methods with equal bytes are equal in what a device must have.
 // B, KB, MB, GB count in 1000s, KiB, MiB, GiB in 1024s.
 
+import Reports
 public import Transformers
 
 /// How many rows a head may attend to.
@@ -111,6 +112,17 @@ public struct BudgetUse: Sendable, Equatable, Codable {
   public let forced: Int
 }
 
+extension BudgetUse {
+  /// "256 rows a head (16 whatever they score), 25.6 % of the prompt; 1.0 MB a layer".
+  package func text(layers: Int) -> String {
+    let perLayer = bytes / max(layers, 1)
+    let whole = rows == rows.rounded() ? "\(Int(rows))" : number(rows, 1)
+    return "\(whole) rows a head (\(forced) of them whatever their scores), "
+      + "\(number(share * 100, 1)) % of the prompt; \(Reports.bytes(perLayer)) of a layer on the "
+      + "device"
+  }
+}
+
 extension CacheMethod {
   /// What the method's budget comes to after a prompt of `tokens` tokens, over `layers`.
   public func budgetUse(tokens: Int, layers: [LayerShape]) -> BudgetUse {
@@ -119,6 +131,6 @@ extension CacheMethod {
     return BudgetUse(
       rows: rows / Double(max(layers.count, 1)), share: inSight == 0 ? 1 : rows / inSight,
       bytes: layers.reduce(0) { $0 + bytes(tokens: tokens, layer: $1).device },
-      forced: min(forcedRows, tokens))
+      forced: min(forcedRows, Int(rows) / max(layers.count, 1)))
   }
 }

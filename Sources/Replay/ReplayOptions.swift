@@ -58,6 +58,17 @@ package struct ReplayOptions: Sendable {
     return choices + sizes.filter { $0.1 != nil }.map { ($0.0, ["selected"]) }
   }
 
+  /// Options that choose what of LRQK runs, as the user wrote them.
+  package var choosing: [String] {
+    (preset == nil ? [] : ["--preset"]) + (chunk == nil ? [] : ["--chunk"])
+      + given.map(\.option).filter {
+        !["--prompt-length", "--steps", "--chunk", "--device-capacity"].contains($0)
+      }
+  }
+
+  /// All options that the user wrote.
+  package var all: [String] { (preset == nil ? [] : ["--preset"]) + given.map(\.option) }
+
   /// Whether one of these choices is the user's.
   func sets(_ choices: [String]) -> Bool {
     given.contains { !$0.choices.isDisjoint(with: choices) }

@@ -64,44 +64,11 @@ extension TrajectoryReplay {
     _ recording: Recording, _ options: ReplayOptions,
     progress: (_ done: Int, _ of: Int) -> Void = { _, _ in }
   ) throws -> TrajectoryReplay {
-    let Q: Tensor<E> = try recording.tensor("Q", rank: 4)
-    let K: Tensor<E> = try recording.tensor("K", rank: 4)
-    let V: Tensor<E> = try recording.tensor("V", rank: 4)
-    let (batch, H, length, d) = (Q.shape[0], Q.shape[1], Q.shape[2], Q.shape[3])
-    let M = K.shape[1]
-    if K.shape != V.shape || K.shape != [batch, M, length, d] || H % M != 0 {
-      throw ReplayError(
-        "\(recording.file.path): Q \(Q.shape), K \(K.shape) and V \(V.shape) do not fit together")
-    }
-    try recording.checkSizes([
-      ("batch", batch), ("heads", H), ("kv_heads", M), ("length", length), ("head_dim", d),
-    ])
-    let window: Int? = try recording.number("window")
-    guard window ?? 1 >= 1 else {
-      throw ReplayError(
-        "\(recording.file.path): metadata window is \(window ?? 0); it is at least 1")
-    }
+    let all = try RecordedSequences<E>(recording, options)
+    let (batch, H, M, d, length) = (all.batch, all.heads, all.keyValueHeads, all.width, all.length)
+    let (P, stepCount, window) = (all.promptLength, all.stepCount, all.window)
     let plan = try ReplayPlan(recording, options, width: d)
     let parameters = plan.parameters
-    guard let P: Int = try options.promptLength ?? recording.number("prompt_length") else {
-      throw ReplayError(
-        "\(recording.file.path): the metadata says no prompt_length; give --prompt-length")
-    }
-    // The file's own count of steps goes with the file's own prompt length.
-    let recorded: Int? = options.promptLength == nil ? try recording.number("steps") : nil
-    guard P >= 1, P <= length else {
-      let sentence = "a prompt of \(P) tokens does not fit the recording's \(length)"
-      if options.promptLength != nil { throw LRQKError.parameter(sentence) }
-      throw ReplayError("\(recording.file.path): \(sentence)")
-    }
-    let stepCount = options.steps ?? recorded ?? length - P
-    guard stepCount >= 0, stepCount <= length - P else {
-      let sentence = "a prompt of \(P) and \(stepCount) steps do not fit \(length) tokens"
-      if options.promptLength != nil || options.steps != nil {
-        throw LRQKError.parameter(sentence)
-      }
-      throw ReplayError("\(recording.file.path): \(sentence)")
-    }
     for (name, size, own) in [
       ("recent w", parameters.recent, options["recent"]),
       ("selected k", parameters.selected, options["selected"]),
@@ -115,7 +82,7 @@ extension TrajectoryReplay {
 
     var replay = TrajectoryReplay(
       plan: plan, batch: batch, heads: (H, M), promptLength: P)
-    let (queries, keys, values) = (Q.matrices(), K.matrices(), V.matrices())
+    let (queries, keys, values) = (all.queries, all.keys, all.values)
     var tiers = Tiers(capacity: options.deviceCapacity)
     var cache = try LRQKCache<E>(
       queryHeads: batch * H, keyValueHeads: batch * M, width: d, window: window,

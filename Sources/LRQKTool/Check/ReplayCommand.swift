@@ -1,6 +1,7 @@
 // lrqk replay: recorded queries, keys and values through LRQK, step by step.
 
 import ArgumentParser
+import CacheMethods
 import Foundation
 import LRQK
 import Replay
@@ -24,6 +25,11 @@ struct ReplayCommand: ParsableCommand {
 
         lrqk replay trajectory-gqa.safetensors
         lrqk replay needle-layer0.safetensors --steps 960 --preset recommended
+        lrqk replay needle-layer0.safetensors --cache snapkv:budget=12.5%
+
+      With --cache any selecting or keeping method runs over the recorded rows. A file of the \
+      schema lrqk-oracle/1, recorded with a rival's own code, is computed by our method and \
+      compared.
 
       Exit status: 0 when all comparisons are within their limits, 1 when not, or when a run broke \
       down, 64 for a usage error, 65 for a file that cannot be used.
@@ -31,6 +37,10 @@ struct ReplayCommand: ParsableCommand {
 
   @Argument(help: "Recordings (safetensors).", completion: .file(extensions: ["safetensors"]))
   var files: [String]
+
+  @Option(
+    help: "Run this method instead of LRQK's choices: METHOD[:option=value,...] (lrqk methods).")
+  var cache: String?
 
   @OptionGroup(title: "What runs") var choices: ChoiceOptions
 
@@ -56,7 +66,16 @@ struct ReplayCommand: ParsableCommand {
     if json && perStep {
       throw ValidationError("--per-step has no effect with --json, which always holds every step")
     }
-    _ = try choices.replayOptions()
+    let options = try choices.replayOptions()
+    guard let cache else { return }
+    do { _ = try cacheMethod(cache) } catch { throw ValidationError("--cache \(error)") }
+    if let option = options.choosing.first {
+      throw ValidationError(
+        "\(option) belongs to LRQK's own replay; write it into --cache, or leave --cache away")
+    }
+    if precision == .double {
+      throw ValidationError("--cache runs in float, as the methods do; drop --precision double")
+    }
   }
 
   func run() throws {
@@ -85,6 +104,7 @@ struct ReplayCommand: ParsableCommand {
     if RivalRecording.isOne(file) { return try replayRival(file, E.self) }
     let recording = try Recording(path: path)
     let options = try choices.replayOptions()
+    if let cache { return try replayMethod(recording, cacheMethod(cache), options) }
     var writer = SafetensorsWriter(metadata: ["kind": recording.kind.rawValue])
     let storage: StorageFormat = E.self == Double.self ? .float64 : .float32
     let isWithin: Bool
@@ -138,8 +158,36 @@ struct ReplayCommand: ParsableCommand {
 }
 
 extension ReplayCommand {
+  /// Replays a recording with any method; always true, as there is nothing to compare with.
+  private func replayMethod(
+    _ recording: Recording, _ method: any CacheMethod, _ options: ReplayOptions
+  ) throws -> Bool {
+    let bar = ProgressBar(label: "decode steps", isWanted: progress)
+    let replay: MethodReplay
+    do {
+      defer { bar.clear() }
+      replay = try MethodReplay(recording, method, options) { bar.show($0, of: $1) }
+    }
+    if let output {
+      var writer = SafetensorsWriter(metadata: ["cache": method.description])
+      if let answers = replay.answers { try writer.add("attention", answers, as: .float32) }
+      for (name, tensor) in replay.integers {
+        try writer.add(name, integers: tensor, as: .int32)
+      }
+      try writer.write(to: output)
+    }
+    show(
+      json
+        ? try jsonText(MethodReplayReport(recording, replay), isPretty: files.count == 1)
+        : replay.text(recording, everyStep: perStep, width: terminalWidth))
+    return true
+  }
+
   /// Replays a rival's recording; true where it is met.
   private func replayRival<E: Scalar>(_ file: SafetensorsFile, _: E.Type) throws -> Bool {
+    if let option = try choices.replayOptions().all.first ?? cache.map({ _ in "--cache" }) {
+      throw ReplayError("\(file.path): \(option) has no part in a rival's recording; leave it away")
+    }
     let recording = try RivalRecording(file)
     let outputs = try recording.outputs(E.self)
     let comparison = try RivalComparison(recording, outputs)
