@@ -24,7 +24,8 @@ let package = Package(
     .library(name: "Transformers", targets: ["Transformers"]),
     .library(name: "ChatTemplates", targets: ["ChatTemplates"]),
     .library(name: "CacheMethods", targets: ["CacheMethods"]),
-    .executable(name: "lrqk", targets: ["LRQKTool"]),
+    .library(name: "LRQKTool", targets: ["LRQKTool"]),
+    .executable(name: "lrqk", targets: ["LRQKMain"]),
   ],
   // Off unless asked for: swift build --traits OpenCL. Drivers are opened while the program runs.
   traits: [
@@ -124,7 +125,8 @@ let package = Package(
       name: "CInterface",
       dependencies: ["CLRQK", "Tensors", "TieredMemory", "LRQK", "Transformers"],
       exclude: ["README.md"], swiftSettings: strict),
-    .executableTarget(
+    // The tool's commands as a library, so that others can add their methods to them.
+    .target(
       name: "LRQKTool",
       dependencies: [
         "Tensors", "TieredMemory", "LRQK", "Replay", "Tokenizers", "Transformers", "ChatTemplates",
@@ -134,6 +136,8 @@ let package = Package(
       ],
       exclude: ["README.md"],
       swiftSettings: strict),
+    .executableTarget(
+      name: "LRQKMain", dependencies: ["LRQKTool"], exclude: ["README.md"], swiftSettings: strict),
     .executableTarget(
       name: "lrqk-in-one-page", path: "Examples/LRQKInOnePage", exclude: ["output.txt"],
       swiftSettings: strict),
@@ -227,7 +231,7 @@ let package = Package(
     .testTarget(
       name: "ToolTests",
       dependencies: [
-        "LRQKTool", "LRQK", "Replay", "CacheMethods", "Tensors", "lrqk-in-one-page",
+        "LRQKMain", "LRQKTool", "LRQK", "Replay", "CacheMethods", "Tensors", "lrqk-in-one-page",
         "factorise-prompt", "one-decode-step",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],

@@ -108,13 +108,16 @@ public struct BudgetUse: Sendable, Equatable, Codable {
   public let share: Double
   /// Bytes of all layers on the device, in closed form.
   public let bytes: Int
+  /// Layers of the model.
+  public let layers: Int
   /// First tokens and recent tokens that are among the rows whatever their scores are.
   public let forced: Int
 }
 
 extension BudgetUse {
-  /// "256 rows a head (16 whatever they score), 25.6 % of the prompt; 1.0 MB a layer".
-  package func text(layers: Int) -> String {
+  /// "256 rows a head (16 of them whatever their scores), 25.6 % of the prompt; 1.0 MiB of a layer
+  /// on the device".
+  package var text: String {
     let perLayer = bytes / max(layers, 1)
     let whole = rows == rows.rounded() ? "\(Int(rows))" : number(rows, 1)
     return "\(whole) rows a head (\(forced) of them whatever their scores), "
@@ -131,6 +134,6 @@ extension CacheMethod {
     return BudgetUse(
       rows: rows / Double(max(layers.count, 1)), share: inSight == 0 ? 1 : rows / inSight,
       bytes: layers.reduce(0) { $0 + bytes(tokens: tokens, layer: $1).device },
-      forced: min(forcedRows, Int(rows) / max(layers.count, 1)))
+      layers: layers.count, forced: min(forcedRows, Int(rows) / max(layers.count, 1)))
   }
 }

@@ -18,12 +18,14 @@
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
 
+import Synchronization
 import Tensors
 public import Transformers
 
 /// A way to keep keys and values, with its options.
 ///
-/// A new method is a file of this module and an element of `cacheMethods`.
+/// A new method is a file of this module and an element of `ownMethods`, or a type of another
+/// package and a call of `addCacheMethods`.
 public protocol CacheMethod: Sendable, CustomStringConvertible {
   /// What the command line calls it.
   static var name: String { get }
@@ -138,8 +140,29 @@ public struct CacheBytes: Sendable, Equatable {
   public var device: Int { deviceRows + deviceCodes }
 }
 
-/// All methods, in the order in which help lists them.
-public let cacheMethods: [any CacheMethod.Type] = [
+/// All methods that a text can name, in the order in which help lists them: ours, then those that
+/// were added.
+public var cacheMethods: [any CacheMethod.Type] {
+  ownMethods + addedMethods.withLock { $0 }
+}
+
+/// Lets texts, and so every command, name methods of another package as well.
+///
+/// Their names must be new. Docs/extending.md shows how a program of one's own does this.
+public func addCacheMethods(_ methods: [any CacheMethod.Type]) {
+  addedMethods.withLock { added in
+    for method in methods {
+      let isNew = !(ownMethods + added).contains { $0.name == method.name }
+      precondition(isNew, "there is a cache method \(method.name) already")
+      added.append(method)
+    }
+  }
+}
+
+private let addedMethods = Mutex<[any CacheMethod.Type]>([])
+
+/// The methods of this package.
+private let ownMethods: [any CacheMethod.Type] = [
   FullMethod.self,
   OffloadMethod.self,
   LRQKMethod.self,

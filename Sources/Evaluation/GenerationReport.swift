@@ -20,6 +20,8 @@ package struct GenerationReport: Encodable {
   /// "end-of-text" or "limit".
   let finished: String
   let cache: [String: String]
+  /// What the method's budget came to after the prompt.
+  let budget: BudgetUse
   let ledger: [String: [String: LedgerLine]]
   let movedBytesPerToken: Double
   let hitRate: Double?
@@ -52,6 +54,7 @@ package struct GenerationReport: Encodable {
     finished = answer.isEnded ? "end-of-text" : "limit"
     cache = Dictionary(method.options.map { ($0.name, $0.value) }) { first, _ in first }
       .merging(["method": type(of: method).name]) { $1 }
+    budget = method.budgetUse(tokens: answer.prompt.count, layers: layers)
     let use = MemoryUse(answer)
     ledger = TransferLedger.lines(use.events)
     movedBytesPerToken = use.movedBytesPerToken
@@ -99,6 +102,11 @@ package struct GenerationSummary {
     var rows = [
       ["load", String(format: "%.3f s", loadSeconds)], ["prefill", speed(times.prefill)],
       ["decode", speed(times.decode)], ["cache", method.brief],
+    ]
+    let budget = method.budgetUse(
+      tokens: answers.map(\.prompt.count).max() ?? 1, layers: layers)
+    if budget.share < 1 { rows.append(["budget", budget.text]) }
+    rows += [
       [
         "held",
         "\(bytes(use.residentBytes)) on the device "

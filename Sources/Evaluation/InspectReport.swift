@@ -14,6 +14,8 @@ package struct InspectReport: Encodable {
   /// What one method would hold.
   struct MethodBytes: Encodable {
     let cache: String
+    /// Rows that a head attends to, mean over the layers.
+    let rows: Double
     let deviceBytesPerToken: Double
     let hostBytesPerToken: Double
     let deviceBytes: Int
@@ -66,7 +68,8 @@ package struct InspectReport: Encodable {
       let device = total.reduce(0) { $0 + $1.device }
       let host = total.reduce(0) { $0 + $1.host }
       return MethodBytes(
-        cache: method.brief, deviceBytesPerToken: Double(device) / Double(tokens),
+        cache: method.brief, rows: method.budgetUse(tokens: tokens, layers: shapes).rows,
+        deviceBytesPerToken: Double(device) / Double(tokens),
         hostBytesPerToken: Double(host) / Double(tokens), deviceBytes: device, hostBytes: host,
         isUpperBound: total.contains { $0.isUpperBound })
     }
@@ -89,13 +92,14 @@ package struct InspectReport: Encodable {
     ]
     let rows = caches.map {
       [
-        $0.cache, number($0.deviceBytesPerToken, 1), number($0.hostBytesPerToken, 1),
+        $0.cache, "\(Int($0.rows.rounded()))", number($0.deviceBytesPerToken, 1),
+        number($0.hostBytesPerToken, 1),
         ($0.isUpperBound ? "at most " : "") + bytes($0.deviceBytes), bytes($0.hostBytes),
       ]
     }
     return labelled(sizes).joined(separator: "\n")
       + "\n\ncache bytes, float32, after a prompt of \(tokens) tokens, before its first step\n"
-      + TextTable([["", "device B/token", "host B/token", "device", "host"]] + rows)
+      + TextTable([["", "rows a head", "device B/token", "host B/token", "device", "host"]] + rows)
       .text(width: width)
   }
 }

@@ -52,6 +52,8 @@ package struct PerplexityRow: Sendable, Equatable, Encodable {
   package let cache: String
   /// All options in effect, and the method's name.
   package let options: [String: String]
+  /// What the method's budget came to after a window's prompt.
+  package let budget: BudgetUse
   /// How many tokens were scored.
   package let tokens: Int
   /// Mean of −log p, in nats.
@@ -157,6 +159,7 @@ package struct Perplexity {
       cache: method.brief,
       options: Dictionary(method.options.map { ($0.name, $0.value) }) { first, _ in first }
         .merging(["method": type(of: method).name]) { $1 },
+      budget: method.budgetUse(tokens: windows.context, layers: decoder.layerShapes),
       tokens: sums.losses.count, meanNegativeLogLikelihood: mean,
       standardError: n > 1 ? (variance / n).squareRoot() : nil, perplexity: exp(mean),
       bitsPerByte: total / log(2) / Double(max(1, bytes)), sameTopToken: Double(sums.same) / n,

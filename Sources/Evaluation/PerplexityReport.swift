@@ -3,6 +3,7 @@
 // In:  rows of methods, the windows.
 // Out: Markdown, CSV, JSON, or one JSON object a row.
 
+import CacheMethods
 import Foundation
 import Reports
 
@@ -27,7 +28,10 @@ package struct PerplexityReport: Encodable {
 
   /// What a reader of the figures has to know.
   private var notes: [String] {
-    results.flatMap { row in row.note.map { ["", "\(row.cache): \($0)"] } ?? [] }
+    let limited = results.filter { $0.budget.share < 1 }
+    let budgets = limited.map { "`\($0.cache)`: \($0.budget.text)" }
+    return (budgets.isEmpty ? [] : [""] + budgets)
+      + results.flatMap { row in row.note.map { ["", "\(row.cache): \($0)"] } ?? [] }
   }
 
   /// The report as text, without a line break at its end.
@@ -38,13 +42,15 @@ package struct PerplexityReport: Encodable {
     case .csv:
       let head =
         "cache,tokens,mean_negative_log_likelihood,standard_error,perplexity,bits_per_byte,"
-        + "same_top_token,resident_bytes,moved_bytes_per_token,hit_rate"
+        + "same_top_token,resident_bytes,moved_bytes_per_token,hit_rate,"
+        + "budget_rows,budget_share,budget_bytes"
       let lines = results.map { row in
         [
           "\"\(row.cache)\"", "\(row.tokens)", "\(row.meanNegativeLogLikelihood)",
           row.standardError.map { "\($0)" } ?? "", "\(row.perplexity)", "\(row.bitsPerByte)",
           "\(row.sameTopToken)", "\(row.residentBytes)", "\(row.movedBytesPerToken)",
-          row.hitRate.map { "\($0)" } ?? "",
+          row.hitRate.map { "\($0)" } ?? "", "\(row.budget.rows)", "\(row.budget.share)",
+          "\(row.budget.bytes)",
         ].joined(separator: ",")
       }
       return ([head] + lines).joined(separator: "\n")

@@ -3,6 +3,7 @@
 // In:  a finished run.
 // Out: Markdown for people, CSV for spreadsheets, JSON for scripts.
 
+import CacheMethods
 import Foundation
 import Reports
 import Tasks
@@ -64,6 +65,12 @@ extension RulerReport {
     }
     let columnsOfMeans = ["length", "cache", "mean score", "tasks"]
     lines += ["", TextTable([columnsOfMeans] + means, alignments: [.right, .left]).markdown]
+    let limited = results.filter { $0.budget.map { $0.share < 1 } ?? false }
+    var seen: Set<String> = []
+    for row in limited where seen.insert("\(row.length) \(row.cache)").inserted {
+      lines += [seen.count == 1 ? "" : nil].compactMap { $0 }
+      lines.append("`\(row.cache)`, \(row.length): \(row.budget?.text ?? "")")
+    }
     lines += notes
     return lines.joined(separator: "\n")
   }
@@ -89,7 +96,8 @@ extension RulerReport {
     let head = [
       "task", "length", "cache", "score", "stderr", "samples", "nulls", "metric", "prompt_tokens",
       "answer_tokens", "resident_bytes", "peak_bytes", "host_bytes", "moved_bytes_per_token",
-      "hit_rate", "recall", "attention_mass", "needle_recall", "note",
+      "hit_rate", "recall", "attention_mass", "needle_recall", "note", "budget_rows",
+      "budget_share", "budget_bytes",
     ]
     let rows = results.map { row -> [String] in
       let note =
@@ -104,6 +112,7 @@ extension RulerReport {
         row.task, String(row.length), row.cache, Self.plain(row.score), Self.plain(row.stderr),
         String(row.samples), String(row.nulls), row.metric,
       ] + numbers.map(Self.plain) + [note]
+        + [row.budget?.rows, row.budget?.share, row.budget.map { Double($0.bytes) }].map(Self.plain)
     }
     return ([head] + rows).map { $0.map(Self.quoted).joined(separator: ",") }
       .joined(separator: "\n")

@@ -7,9 +7,10 @@
 // per token are all bytes of all decode steps, both ways, divided by all steps. A row without a
 // score says why in its note.
 
-import CacheMethods
+package import CacheMethods
 import Foundation
 import Tasks
+import Transformers
 
 /// One task at one length under one method.
 package struct RulerRow: Sendable, Equatable, Encodable {
@@ -51,6 +52,8 @@ package struct RulerRow: Sendable, Equatable, Encodable {
   package private(set) var attentionMass: Double?
   /// Mean over samples; nil where it was not measured.
   package private(set) var needleRecall: Double?
+  /// What the method's budget came to after a prompt of mean length; nil where there was none.
+  package private(set) var budget: BudgetUse?
   /// Why there is no score, or that the method attended to everything.
   package private(set) var note: String?
 
@@ -71,17 +74,21 @@ package struct RulerRow: Sendable, Equatable, Encodable {
 
   /// The row of at least one record.
   ///
-  /// `inSight` says how many of so many tokens the newest one can attend to.
+  /// `layers` are the model's.
   init(
     _ task: RulerTask, _ length: Int, _ method: any CacheMethod, _ records: [SampleRecord],
-    inSight: (Int) -> Int
+    layers: [LayerShape]
   ) {
     self.init(task, length, method)
     // The answer's last token is never fed back.
     if let longest = records.filter({ $0.steps > 0 }).map({ $0.promptTokens + $0.answerTokens - 1 })
       .max()
     {
-      note = method.nothingLeftOut(tokens: inSight(longest), of: longest).map { "\(cache): \($0)" }
+      let note =
+        layers.isEmpty
+        ? method.nothingLeftOut(tokens: longest, of: longest)
+        : method.nothingLeftOut(length: longest, layers: layers)
+      self.note = note.map { "\(cache): \($0)" }
     }
     let summary = ScoreSummary(records.map(\.score))
     score = summary.score
@@ -92,6 +99,12 @@ package struct RulerRow: Sendable, Equatable, Encodable {
       values.isEmpty ? nil : values.reduce(0, +) / Double(values.count)
     }
     promptTokens = mean(records.map { Double($0.promptTokens) })
+    budget =
+      layers.isEmpty
+      ? nil
+      : promptTokens.map {
+        method.budgetUse(tokens: max(1, Int($0.rounded())), layers: layers)
+      }
     answerTokens = mean(records.map { Double($0.answerTokens) })
     residentBytes = mean(records.map { Double($0.residentBytes) }).map { Int($0.rounded()) }
     peakBytes = records.map(\.peakBytes).max()

@@ -36,8 +36,8 @@ package struct RulerRunner {
   /// Looks at every sample in its smallest form before anything runs, and throws where it will not
   /// do.
   package var checkSample: (RulerSample) throws -> Void = { _ in }
-  /// How many of so many tokens the newest one can attend to: fewer where every layer has a window.
-  package var inSight: (_ length: Int) -> Int = { $0 }
+  /// The model's layers; without any, a method's notes and budgets are those of whole prompts.
+  package var layers: [LayerShape] = []
 
   /// Runs `methods` on the samples of `generator`.
   package init(
@@ -77,7 +77,8 @@ package struct RulerRunner {
           onSample(done, total)
         }
         for (method, records) in zip(methods, records) {
-          rows.append(RulerRow(task, length, method, records, inSight: inSight))
+          rows.append(
+            RulerRow(task, length, method, records, layers: layers))
         }
       }
     }

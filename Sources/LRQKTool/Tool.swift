@@ -10,10 +10,18 @@
 // written out for that reason alone.
 
 import ArgumentParser
+public import CacheMethods
 import Foundation
 import Tensors
 
-@main
+/// Runs the tool with the arguments of this process, and ends it.
+///
+/// `methods` are cache methods of another package: every command knows them beside ours.
+public func runTool(adding methods: [any CacheMethod.Type] = []) -> Never {
+  addCacheMethods(methods)
+  LRQKCommand.main()
+}
+
 struct LRQKCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "lrqk",
@@ -44,7 +52,7 @@ struct LRQKCommand: ParsableCommand {
         ]),
     ])
 
-  static func main() {
+  static func main() -> Never {
     Streams.prepare()
     KernelChoice(running: .current, environment: ProcessInfo.processInfo.environment).apply()
     keepFreedMemory()

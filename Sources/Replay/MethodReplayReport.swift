@@ -101,7 +101,7 @@ extension MethodReplay {
     lines.append(
       "  \(batch) x \(heads.query) query heads, \(heads.keyValue) key/value heads; prompt "
         + "\(promptLength) tokens, \(steps.count) decode steps")
-    lines.append("  budget: \(budget.text(layers: 1))")
+    lines.append("  budget: \(budget.text)")
     if !steps.isEmpty {
       var rows = [
         ["step", "recall", "mass", "hit", "missed", "moved", "held", "err same rows", "err full"]

@@ -152,10 +152,7 @@ struct RulerOptions: ParsableArguments {
     runner.passesOverMisfits = tasks == "all"
     runner.checkSample = { [answers] in try answers.check($0) }
     try checkCaches(methods, decoder)
-    let layers = decoder.layerShapes
-    runner.inSight = { length in
-      layers.map { $0.visible(length: length).count }.max() ?? length
-    }
+    runner.layers = decoder.layerShapes
     let bar = ProgressBar(label: "samples", isWanted: progress)
     runner.onSample = { bar.show($0, of: $1) }
     defer { bar.clear() }

@@ -36,7 +36,7 @@ struct SweepCommand: ParsableCommand {
 
   @Option(
     help:
-      "Another method to draw beside them; may be repeated. Those that differ only in k are a line."
+      "Another method to draw beside them; may be repeated. Those that differ only in k or budget are a line."
   )
   var cache: [String] = []
 
@@ -44,7 +44,7 @@ struct SweepCommand: ParsableCommand {
   var svg: String
 
   /// A preset with a rank and a number of recent tokens is one line of the picture; so are other
-  /// methods that differ only in k.
+  /// methods that differ only in k, or in their budget.
   private func lines() throws -> [SweepLine] {
     let (ranks, budgets, recents) = (
       try numbers(r, "--r", in: 1...1 << 20), try numbers(k, "--k", in: 1...1 << 20),
@@ -61,7 +61,7 @@ struct SweepCommand: ParsableCommand {
     }
     for text in ["full"] + cache {
       let method = try cacheMethodList([text])
-      let name = method[0].brief.replacing(#/([:,])k=\d+,?/#) { $0.1 }
+      let name = method[0].brief.replacing(#/([:,])(k|budget)=[^,]*,?/#) { $0.1 }
         .trimmingCharacters(in: CharacterSet(charactersIn: ":,"))
       if let n = lines.firstIndex(where: { $0.name == name }) {
         lines[n].methods += method
