@@ -52,8 +52,7 @@ public enum Budget: Sendable, Equatable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .rows(let rows): "\(rows)"
-    case .percent(let percent):
-      percent == percent.rounded() ? "\(Int(percent))%" : "\(percent)%"
+    case .percent(let percent): percentText(percent)
     case .bytes(_, let text): text
     }
   }
@@ -85,6 +84,11 @@ public enum Budget: Sendable, Equatable, CustomStringConvertible {
       return low
     }
   }
+}
+
+/// "25%", "12.5%".
+func percentText(_ percent: Double) -> String {
+  percent == percent.rounded() ? "\(Int(percent))%" : "\(percent)%"
 }
 
 extension MethodOptions {

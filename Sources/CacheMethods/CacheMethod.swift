@@ -12,6 +12,8 @@
 //   LRQKNoHitMiss.swift         lrqk-no-hit-miss       the same, selected rows moved at every step
 //   LRQKPrefillOffload.swift    lrqk-prefill-offload   the same, on the host after the prompt
 //   TopKMethod.swift            topk                   the k best by exact scores: an oracle
+//   LokiMethod.swift            loki                   the k best in the keys' first components
+//   InfiniGenMethod.swift       infinigen              rows that the previous layer's input promises
 //   StreamingMethod.swift       streaming              the first rows and the last ones
 //   SnapKVMethod.swift          snapkv                 the last rows, and what they attend to
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
@@ -124,7 +126,8 @@ public struct CacheBytes: Sendable, Equatable {
   public var deviceCodes: Int
   /// Everything on the host.
   public var host: Int
-  /// True where `deviceRows` is an upper bound: heads that share rows may want the same ones.
+  /// True where the device's figures are an upper bound: heads that share rows may want the same
+  /// ones, and some methods learn from the prompt how many rows or codes they need.
   public var isUpperBound: Bool
 
   /// The bytes of each kind; what is left out is 0.
@@ -169,6 +172,8 @@ private let ownMethods: [any CacheMethod.Type] = [
   LRQKNoHitMissMethod.self,
   LRQKPrefillOffloadMethod.self,
   TopKMethod.self,
+  LokiMethod.self,
+  InfiniGenMethod.self,
   StreamingMethod.self,
   SnapKVMethod.self,
   FactoredMethod.self,

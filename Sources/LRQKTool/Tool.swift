@@ -44,7 +44,8 @@ struct LRQKCommand: ParsableCommand {
         ]),
       CommandGroup(
         name: "Check a kernel", subcommands: [CheckCommand.self, GoldenCommand.self]),
-      CommandGroup(name: "Train a model", subcommands: [TrainCommand.self]),
+      CommandGroup(
+        name: "Train a model", subcommands: [TrainCommand.self, CalibrateCommand.self]),
       CommandGroup(
         name: "Measure",
         subcommands: [

@@ -33,24 +33,29 @@ public struct RowBudget: Sendable, Equatable {
   public let holders: RowHolders
 
   /// The options k, w, budget and transfers.
-  public static let optionList: [MethodOption] = [
-    MethodOption("k", "older tokens that are attended to", defaultValue: "512"),
-    MethodOption("w", "recent tokens that are attended to", defaultValue: "16"),
-    budgetOption,
-    MethodOption(
-      "transfers", "who holds and moves rows: per-query-head, per-key-value-head",
-      defaultValue: "per-query-head"),
-  ]
+  public static let optionList: [MethodOption] = optionList(recentByDefault: 16)
+
+  /// The same for a method whose w is `recent` where none is given.
+  public static func optionList(recentByDefault recent: Int) -> [MethodOption] {
+    [
+      MethodOption("k", "older tokens that are attended to", defaultValue: "512"),
+      MethodOption("w", "recent tokens that are attended to", defaultValue: "\(recent)"),
+      budgetOption,
+      MethodOption(
+        "transfers", "who holds and moves rows: per-query-head, per-key-value-head",
+        defaultValue: "per-query-head"),
+    ]
+  }
 
   /// The option budget, which stands for k.
   static let budgetOption = MethodOption(
     "budget", "k + w in other words: 512 (rows), 25% (of the prompt), 256KiB (a layer's device)",
     defaultValue: "none")
 
-  /// Reads k, w, budget and transfers.
-  public init(_ given: MethodOptions) throws(MethodError) {
+  /// Reads k, w, budget and transfers; w is `recent` where none is given.
+  public init(_ given: MethodOptions, recentByDefault recent: Int = 16) throws(MethodError) {
     budget = try given.budget("budget")
-    recent = try given.integer("w", in: 1...Size.most) ?? 16
+    self.recent = try given.integer("w", in: 1...Size.most) ?? recent
     let k = try given.integer("k", in: 1...Size.most)
     if k != nil && budget != nil { throw given.error("budget and k say the same; give one") }
     count = k ?? 512

@@ -82,6 +82,7 @@ struct GenerateCommand: ParsableCommand {
     let method = try cacheMethod(cache)
     let start = ContinuousClock.now
     let decoder = try openDecoder(model.model)
+    try checkCaches([method], decoder, model.model)
     let tokenizer = try tokenizerIfAny(model.model)
     let loadSeconds = (ContinuousClock.now - start) / .seconds(1)
     let tokens = try prompts.tokens(model.model, tokenizer)

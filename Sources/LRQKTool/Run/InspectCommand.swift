@@ -56,7 +56,7 @@ struct InspectCommand: ParsableCommand {
       var methods = try methods(headWidth: decoder.configuration.headWidth)
       if cache.isEmpty { methods.removeAll { !$0.applies(to: layer) } }
       // A method that this model cannot have is an error here, not a figure.
-      for method in methods { _ = try method.makeCache(for: layer) }
+      try checkCaches(methods, decoder, model.model)
       let report = InspectReport(decoder, methods, tokens: tokens)
       show(json ? try jsonText(report) : report.text(width: terminalWidth))
     } catch {

@@ -66,7 +66,7 @@ struct PerplexityCommand: ParsableCommand {
         plan = try PerplexityWindows(
           tokens: tokens.count, context: context, stride: stride, limit: windows)
       } catch { throw InputError("\(text): \(error)") }
-      try checkCaches(try methods, decoder)
+      try checkCaches(try methods, decoder, model.model)
       var lengths = LengthNote(decoder)
       lengths.check(plan.context + plan.stride, "a window")
       var perplexity = Perplexity(decoder, tokenizer, methods: try methods)

@@ -151,7 +151,7 @@ struct RulerOptions: ParsableArguments {
     // name has to fit.
     runner.passesOverMisfits = tasks == "all"
     runner.checkSample = { [answers] in try answers.check($0) }
-    try checkCaches(methods, decoder)
+    try checkCaches(methods, decoder, folder)
     runner.layers = decoder.layerShapes
     let bar = ProgressBar(label: "samples", isWanted: progress)
     runner.onSample = { bar.show($0, of: $1) }
@@ -165,8 +165,12 @@ struct RulerOptions: ParsableArguments {
   }
 }
 
-/// Requires that every layer of the model can have every cache, before anything runs.
-func checkCaches(_ methods: [any CacheMethod], _ decoder: Decoder) throws {
+/// Requires that every layer of the model can have every cache, before anything runs, and that
+/// calibrations are of the model in `folder`.
+func checkCaches(_ methods: [any CacheMethod], _ decoder: Decoder, _ folder: String) throws {
+  for case let method as any CalibratedMethod in methods where method.calibrationFile != nil {
+    try method.checkCalibration(model: try modelHash(folder: folder))
+  }
   for method in methods {
     for layer in decoder.layerShapes { _ = try method.makeCache(for: layer) }
   }

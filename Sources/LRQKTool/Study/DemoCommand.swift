@@ -74,6 +74,7 @@ struct DemoCommand: ParsableCommand {
       let sample = try RulerGenerator(seed: seed, form: form).sample(
         task, length: length, index: 0)
       let methods = try cacheMethodList(["full"] + chosen(decoder.configuration))
+      try checkCaches(methods, decoder, model)
       let run = try DemoRun(decoder, form, tokenizer, sample, seed: seed, methods)
       var page = Page(colour: isColourWanted)
       run.tellPrompt(model, decoder.configuration, on: &page)
