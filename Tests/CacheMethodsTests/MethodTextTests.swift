@@ -148,23 +148,49 @@ private func message(_ text: String) -> String? {
 }
 
 @Suite struct MethodPageTests {
-  /// Docs/methods.md has a row for every option: its methods, its name, its default, its meaning.
-  @Test func `the page of the methods lists the options that there are`() throws {
-    let root = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..")
-    let page = try String(contentsOf: root.appending(path: "Docs/methods.md"), encoding: .utf8)
-    let rows = page.split(separator: "\n").map { line in
-      line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
-    }.filter { $0.count == 4 }
-    let start = try #require(rows.firstIndex { $0 == ["methods", "option", "default", "meaning"] })
-    let listed = rows[(start + 2)...].map { Array($0) }
-    for method in cacheMethods {
-      let name = method.name.hasPrefix("lrqk") ? "`lrqk`..." : "`\(method.name)`"
-      let found = listed.filter { $0[0].contains(name) }
-      #expect(Set(found.map { $0[1] }) == Set(method.optionList.map { "`\($0.name)`" }))
-      for option in method.optionList {
-        let row = found.first { $0[1] == "`\(option.name)`" }
-        #expect(row?[2] == option.defaultValue && row?[3] == option.meaning, "\(option)")
+  private static let folder = URL(filePath: #filePath).deletingLastPathComponent()
+    .appending(path: "../../Docs/Methods")
+
+  /// Methods that share a page.
+  private static func page(of method: String) -> String {
+    switch method {
+    case "full", "offload", "factored": "baselines"
+    case "topk", "random", "top-p": "controls"
+    case let name where name.hasPrefix("lrqk"): "lrqk"
+    default: method
+    }
+  }
+
+  private static func lines(_ page: String) throws -> [String] {
+    try String(contentsOf: folder.appending(path: "\(page).md"), encoding: .utf8)
+      .split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+  }
+
+  /// The page has a row for every option: its name, its default, its meaning.
+  @Test func `the page of every method lists the options that there are`() throws {
+    for method in cacheMethods where !method.optionList.isEmpty {
+      let page = try Self.lines(Self.page(of: method.name))
+      let own = page.firstIndex(of: "### `\(method.name)`")
+      let start = try #require(own ?? page.firstIndex(of: "## Options"), "\(method.name)")
+      let end = page[(start + 1)...].firstIndex { $0.hasPrefix("#") } ?? page.endIndex
+      let rows = page[start..<end].filter { $0.hasPrefix("| `") }.map { line in
+        line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
       }
+      #expect(
+        rows == method.optionList.map { ["`\($0.name)`", $0.defaultValue, $0.meaning] },
+        "\(method.name)")
+    }
+  }
+
+  @Test func `all pages of methods have one outline`() throws {
+    for page in Set(cacheMethods.map { Self.page(of: $0.name) }) {
+      let lines = try Self.lines(page)
+      #expect(lines.first?.hasPrefix("# ") == true, "\(page)")
+      #expect(
+        lines.filter { $0.hasPrefix("## ") } == [
+          "## The idea", "## Formula", "## What is kept where", "## Cost",
+          "## What the paper reports", "## What we measure", "## Where we deviate", "## Options",
+        ], "\(page)")
     }
   }
 }
