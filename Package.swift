@@ -159,7 +159,8 @@ let package = Package(
       name: "LRQKTests", dependencies: ["LRQK", "Tensors", "TieredMemory"],
       swiftSettings: strict),
     .testTarget(
-      name: "ReplayTests", dependencies: ["Replay", "LRQK", "Tensors", "TieredMemory"],
+      name: "ReplayTests",
+      dependencies: ["Replay", "LRQK", "CacheMethods", "Tensors", "TieredMemory"],
       resources: [.copy("Golden"), .copy("Captures"), .copy("Rivals")],
       swiftSettings: strict),
     .testTarget(

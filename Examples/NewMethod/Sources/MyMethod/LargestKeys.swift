@@ -10,12 +10,17 @@ import Transformers
 
 /// Attends to the tokens with the longest keys.
 public struct LargestKeys: SelectingMethod {
+  /// What the command line calls it.
   public static let name = "largest-keys"
+  /// What `lrqk methods` says of it.
   public static let summary = "the k older rows with the longest keys"
+  /// k, w, and who holds rows.
   public let budget: RowBudget
 
+  /// Reads k, w, budget and transfers.
   public init(_ given: MethodOptions) throws(MethodError) { budget = try RowBudget(given) }
 
+  /// The lengths of one layer's keys.
   public func selector(for layer: LayerShape) -> KeyLengths { KeyLengths() }
 
   /// One Float a token and key/value head.
@@ -33,6 +38,7 @@ public struct KeyLengths: RowSelector {
     key.reduce(0) { $0 + $1 * $1 }.squareRoot()
   }
 
+  /// The lengths of the prompt's keys.
   public mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
     for keys in prompt.keys {
       lengths.append(
@@ -41,6 +47,7 @@ public struct KeyLengths: RowSelector {
     }
   }
 
+  /// One length more for each head.
   public mutating func append(_ token: TokenRows, tiers: inout Tiers) throws {
     for m in lengths.indices {
       let new = length(token.keys.row(m))
@@ -48,6 +55,7 @@ public struct KeyLengths: RowSelector {
     }
   }
 
+  /// The candidates with the longest keys, the same for all heads of a group.
   public mutating func choose(
     _ query: ChoiceQuery, among candidates: Range<Int>, rows: ResidentRows<Float>,
     tiers: inout Tiers
