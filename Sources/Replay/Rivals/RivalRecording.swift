@@ -215,7 +215,9 @@ package protocol RivalComputation: Sendable {
 
 /// The methods whose recordings can be replayed.
 package let rivalComputations: [any RivalComputation.Type] = [
-  SnapKVRecording.self
+  SnapKVRecording.self,
+  LokiRecording.self,
+  InfiniGenRecording.self,
 ]
 
 extension RivalRecording {
