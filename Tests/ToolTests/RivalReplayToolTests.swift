@@ -27,7 +27,11 @@ private func altered(
       try writer.add(other, file.tensor(other) as Tensor<Double>, as: file.format(of: other))
     } else {
       var integers = try file.integers(other)
-      if other == tensor { change(&integers.elements) }
+      if other == tensor {
+        var elements = integers.elements
+        change(&elements)
+        integers = Tensor(shape: integers.shape, elements: elements)
+      }
       try writer.add(other, integers: integers, as: .int32)
     }
   }
