@@ -33,7 +33,8 @@ private func replay(_ text: String, layer: Int = 2, steps: Int = 40) throws -> M
 
   @Test func `full attention has all of it, and exact top-k has recall 1`() throws {
     let full = try replay("full")
-    #expect(full.steps.allSatisfy { $0.mass == 1 && $0.recall == 1 && $0.movedBytes == 0 })
+    // The weights are normalised in Double, and their sum is rounded.
+    #expect(full.steps.allSatisfy { $0.mass > 1 - 1e-12 && $0.recall == 1 && $0.movedBytes == 0 })
     // One rounding a product and sum of some 1,040 rows: far below 1e-5.
     #expect(try errors(full).allSatisfy { $0 < 1e-5 })
     let best = try replay("topk:budget=10%")

@@ -130,7 +130,7 @@ private func altered(
     (["--cache", "topk", "--rank", "3"], "--rank belongs to LRQK's own replay", 64),
     (["--cache", "topk", "--preset", "paper"], "--preset belongs to LRQK's own replay", 64),
     (["--cache", "topk", "--precision", "double"], "--cache runs in float", 64),
-    (["--cache", "topk:budget=1KiB"], "budget=1KiB is less than the", 65),
+    (["--cache", "topk:budget=1KiB"], "budget=1KiB is less than the", 64),
   ])
   func `a method that cannot run gets one line`(
     _ options: [String], _ part: String, _ status: Int32
