@@ -22,7 +22,8 @@ public enum TransferReason: String, Sendable, CaseIterable {
   case promptOffload = "prompt-offload"
   /// The recent ring filled up with new tokens, and they go to the host in one burst.
   case ringFlush = "ring-flush"
-  /// Rows that were selected and did not lie on the device.
+  /// Rows that were selected and did not lie on the device (ShadowKV: values only, as it makes keys
+  /// again on the device).
   case miss = "miss"
   /// Rows copied whether or not they lay on the device: a cache without hit and miss, or the
   /// host's keys read back to be coded again (keys only: `bytes` is half as large per row).
