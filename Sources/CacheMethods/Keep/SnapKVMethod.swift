@@ -45,13 +45,16 @@ public enum GroupReduction: String, Sendable, CaseIterable {
       var result = heads[first]
       for head in heads[first + 1..<first + G] {
         for j in result.indices {
-          result[j] = self == .max ? Swift.max(result[j], head[j]) : result[j] + head[j]
+          result[j] = self == .max ? larger(result[j], head[j]) : result[j] + head[j]
         }
       }
       return self == .mean ? result.map { $0 / E(G) } : result
     }
   }
 }
+
+/// The larger of two; NaN if one of them is, where `max` may lose it.
+private func larger<E: Scalar>(_ a: E, _ b: E) -> E { a.isNaN || a > b ? a : b }
 
 /// What a row's neighbourhood gives it.
 package enum Pooling: String, Sendable, CaseIterable {
@@ -66,7 +69,7 @@ package enum Pooling: String, Sendable, CaseIterable {
       let around = scores[Swift.max(0, j - c / 2)...min(scores.count - 1, j + c / 2)]
       switch self {
       case .average: return around.reduce(0, +) / E(c)
-      case .max: return around.reduce(-.infinity) { Swift.max($0, $1) }
+      case .max: return around.reduce(-.infinity, larger)
       }
     }
   }
