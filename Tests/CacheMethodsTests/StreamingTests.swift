@@ -75,4 +75,85 @@ private func rotated(_ x: [Float], by p: Int, base: Double) -> [Double] {
       for (x, y) in zip(a.attention.elements, b.attention.elements) { #expect(abs(x - y) < 7e-5) }
     }
   }
+
+  // MARK: Which rows stay
+
+  @Test(arguments: [(3, 7), (0, 1), (4, 1), (2, 12)], [1, 2, 9, 25])
+  func `a step attends to the rows that evict_for_space leaves`(
+    _ size: (Int, Int), _ prompt: Int
+  ) throws {
+    let (sinks, w) = size
+    let rows = Rows(Layer(4, 2, 8), tokens: 40)
+    for positions in ["renumbered", "original"] {
+      let run = try Run(
+        "streaming:sinks=\(sinks),w=\(w),positions=\(positions)", rows, prompt: prompt)
+      var held = Array(0..<prompt)
+      for (new, step) in zip(prompt..., run.steps) {
+        held = rowsLeft(of: held, coming: 1, sinks: sinks, recent: w) + [new]
+        #expect(step.attended == Array(repeating: held, count: 4))
+      }
+    }
+  }
+
+  @Test(arguments: [(3, 7), (0, 1), (4, 1), (2, 12)])
+  func `dropping rows before or after a row leaves the same rows, and shows the row one more`(
+    _ size: (Int, Int)
+  ) {
+    let (sinks, w) = size
+    for prompt in [1, 5, 30] {
+      var before = Array(0..<prompt)
+      var after = rowsLeft(of: before, coming: 0, sinks: sinks, recent: w)
+      // Our cache drops after the prompt as well: its rows are never more than sinks + w.
+      #expect(after.count == min(prompt, sinks + w))
+      var one = Array(0..<prompt)
+      for new in prompt..<prompt + 20 {
+        before = rowsLeft(of: before, coming: 1, sinks: sinks, recent: w) + [new]
+        let seen = after + [new]
+        after = rowsLeft(of: seen, coming: 0, sinks: sinks, recent: w)
+        #expect(before == after, "the same rows after each step")
+        // What the new token sees: one row more once rows are dropped; that is w + 1 recent ones.
+        #expect(seen.count == min(new + 1, sinks + w + 1))
+        one = rowsLeft(of: one, coming: 1, sinks: sinks, recent: w + 1) + [new]
+        #expect(seen == one)
+      }
+    }
+  }
+
+  @Test(arguments: ["renumbered", "original"], Layer.few)
+  func `with during-answer=keep the answer's rows stay, and those of the prompt that were left`(
+    _ positions: String, _ layer: Layer
+  ) throws {
+    let rows = Rows(layer, tokens: 40)
+    for prompt in [1, 9, 25] {
+      let text = "streaming:sinks=3,w=7,positions=\(positions)"
+      let run = try Run("\(text),during-answer=keep", rows, prompt: prompt)
+      let left = rowsLeft(of: Array(0..<prompt), coming: 0, sinks: 3, recent: 7)
+      for (i, step) in run.steps.enumerated() {
+        let t = prompt + i
+        let kept = left + (prompt...t)
+        let seen = kept.filter(layer.shape.visible(length: t + 1).contains)
+        #expect(step.attended == Array(repeating: seen, count: layer.H))
+        #expect(run.residentBytes[i + 1] == layer.M * kept.count * layer.rowBytes)
+        for h in 0..<layer.H where positions == "original" {
+          #expect(step.attention.row(h) == rows.attention(h, t, over: seen))
+        }
+      }
+      // Until the first row is dropped, and after the prompt, both are one method.
+      let evicting = try Run(text, rows, prompt: prompt)
+      let same = max(0, 10 - left.count)
+      #expect(
+        run.steps.prefix(same).map(\.attention) == evicting.steps.prefix(same).map(\.attention))
+      #expect(run.residentBytes[0] == evicting.residentBytes[0])
+    }
+  }
+
+  @Test func `keeping the answer is kvpress's rule: the rows after the sinks go, once`() throws {
+    // 25 rows at ratio 0.6: int(25 · 0.4) = 10 stay, rows 4 ..< 19 have the score 0.
+    let run = try Run(
+      "streaming:budget=40%,positions=original,during-answer=keep",
+      Rows(Layer(4, 2, 8), tokens: 40), prompt: 25)
+    for (i, step) in run.steps.enumerated() {
+      #expect(step.attended[0] == (0..<26 + i).filter { !(4..<19).contains($0) })
+    }
+  }
 }

@@ -1,7 +1,8 @@
 // StreamingLLM: the first few tokens, the attention sinks, and the last w.
 //
 // Kept:   K and V of `sinks` + w rows of every key/value head, on the device; none on the host.
-// A step: nothing moves between the tiers; the new row takes the place of the oldest recent one.
+// A step: nothing moves between the tiers; the new row takes the place of the oldest recent one
+//         (StreamingRows.swift). With during-answer=keep it is added.
 // Bytes:  M · min(l, sinks + w) · 2 d · 4 on the device. With renumbered positions, during a step,
 //         a working buffer for the rotated keys: M · min(l, sinks + w) · d · 4.
 //
@@ -12,6 +13,9 @@
 //
 //     renumbered   q · k_i with q rotated by n − 1 and k_i by i, i its place among the n kept rows
 //     original     q and k rotated by their places in the text, as in other tools that drop rows
+//
+// kvpress (NVIDIA/kvpress at 8bb29b9, StreamingLLMPress) drops rows once, when the prompt ends, and
+// keeps the answer's: positions=original,during-answer=keep.
 //
 // While nothing has been dropped both are full attention, unless the frequencies of RoPE depend on
 // the length (`dynamic`): renumbered keys are rotated for the present length, those of `full` for
@@ -30,13 +34,21 @@ enum Positions: String, Sendable, CaseIterable {
   case original
 }
 
+/// Whether rows are dropped while the answer grows.
+enum DuringAnswer: String, Sendable, CaseIterable {
+  /// The oldest recent row makes room for the new one, as in the paper.
+  case evict
+  /// Every row of the answer stays, as in kvpress.
+  case keep
+}
+
 /// The first tokens and the last ones.
 public struct StreamingMethod: CacheMethod {
   /// The name "streaming".
   public static let name = "streaming"
   /// What `lrqk methods` says of it.
   public static let summary = "StreamingLLM: the first rows and the last w, all others are dropped"
-  /// sinks, w, budget, positions.
+  /// sinks, w, budget, positions, during-answer.
   public static let optionList: [MethodOption] = [
     MethodOption("sinks", "first tokens that are kept", defaultValue: "4"),
     MethodOption("w", "recent tokens that are kept", defaultValue: "512"),
@@ -46,14 +58,18 @@ public struct StreamingMethod: CacheMethod {
       defaultValue: "none"),
     MethodOption(
       "positions", "of kept keys: renumbered (paper), original", defaultValue: "renumbered"),
+    MethodOption(
+      "during-answer", "old rows while the answer grows: evict (paper), keep (kvpress)",
+      defaultValue: "evict"),
   ]
 
   private let sinks: Int
   private let recent: Int
   private let budget: Budget?
   private let positions: Positions
+  private let duringAnswer: DuringAnswer
 
-  /// Reads sinks, w, budget and positions.
+  /// Reads sinks, w, budget, positions and during-answer.
   public init(_ given: MethodOptions) throws(MethodError) {
     sinks = try given.integer("sinks", in: 0...Size.most) ?? 4
     budget = try given.budget("budget")
@@ -61,14 +77,15 @@ public struct StreamingMethod: CacheMethod {
     if w != nil && budget != nil { throw given.error("budget and w say the same; give one") }
     recent = w ?? 512
     positions = try given.choice("positions", of: Positions.self) ?? .renumbered
+    duringAnswer = try given.choice("during-answer", of: DuringAnswer.self) ?? .evict
   }
 
-  /// sinks, w or budget, and positions.
+  /// sinks, w or budget, positions and during-answer.
   public var options: [(name: String, value: String)] {
     [
       ("sinks", "\(sinks)"),
       budget.map { ("budget", $0.description) } ?? ("w", "\(recent)"),
-      ("positions", positions.rawValue),
+      ("positions", positions.rawValue), ("during-answer", duringAnswer.rawValue),
     ]
   }
 
@@ -109,7 +126,7 @@ public struct StreamingMethod: CacheMethod {
 
   /// An empty cache.
   public func makeCache(for layer: LayerShape) -> any KeyValueCache {
-    StreamingCache(layer, sinks: sinks, positions: positions) {
+    StreamingCache(layer, sinks: sinks, positions: positions, duringAnswer: duringAnswer) {
       try recent(tokens: $0, layer: layer)
     }
   }
@@ -131,6 +148,7 @@ struct StreamingCache: KeyValueCache {
   let layer: LayerShape
   let sinks: Int
   let positions: Positions
+  let duringAnswer: DuringAnswer
   private let recentOf: @Sendable (_ tokens: Int) throws -> Int
   /// w, once there is a prompt.
   private var recent = 1
@@ -140,28 +158,21 @@ struct StreamingCache: KeyValueCache {
   /// Rows of each key/value head, (min(l, sinks + w), d); keys before RoPE if positions are
   /// renumbered.
   private var rows: [DeviceRows] = []
+  /// The kept tokens, ascending, and the slot of each.
+  private var (kept, slots): ([Int], [Int]) = ([], [])
   /// Cosines and sines of positions 0 ..< n, a table and no state of the sequence.
   private var table: (n: Int, rotations: Rotations<Float>)?
 
   /// `recent` says w of a prompt of so many tokens.
   init(
-    _ layer: LayerShape, sinks: Int, positions: Positions,
+    _ layer: LayerShape, sinks: Int, positions: Positions, duringAnswer: DuringAnswer,
     recent: @escaping @Sendable (_ tokens: Int) throws -> Int
   ) {
     self.layer = layer
     self.sinks = sinks
     self.positions = positions
+    self.duringAnswer = duringAnswer
     recentOf = recent
-  }
-
-  /// The kept tokens, ascending.
-  private var kept: [Int] {
-    Array(0..<min(sinks, length)) + Array(max(min(sinks, length), length - recent)..<length)
-  }
-
-  /// Sinks first, then a ring of w slots.
-  private func slot(of token: Int) -> Int {
-    token < sinks ? token : sinks + (token - sinks) % recent
   }
 
   mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
@@ -169,40 +180,53 @@ struct StreamingCache: KeyValueCache {
     length = layer.check(prompt)
     recent = try recentOf(length)
     var whole = try DeviceRows.heads(prompt, on: &tiers.device)
-    let tokens = kept.sorted { slot(of: $0) < slot(of: $1) }
+    kept = rowsLeft(of: Array(0..<length), coming: 0, sinks: sinks, recent: recent)
+    slots = Array(kept.indices)
     for m in whole.indices {
       let keys = positions == .renumbered ? prompt.keysBeforeRotary[m] : prompt.keys[m]
       rows.append(
         try DeviceRows(
-          "rows of head \(m)", keys: keys.gather(rows: tokens),
-          values: prompt.values[m].gather(rows: tokens), on: &tiers.device))
+          "rows of head \(m)", keys: keys.gather(rows: kept),
+          values: prompt.values[m].gather(rows: kept), on: &tiers.device))
       whole[m].free(on: &tiers.device)
     }
   }
 
   mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep {
     layer.check(token)
-    let new = length
+    let slot = makeRoom(for: length)
     length += 1
     let keys = positions == .renumbered ? token.keysBeforeRotary : token.keys
-    let tokens = kept
     for m in rows.indices {
-      try rows[m].grow(to: tokens.count, on: &tiers.device)
-      rows[m].write(slot: slot(of: new), key: keys.row(m), value: token.values.row(m))
+      try rows[m].grow(to: kept.count, on: &tiers.device)
+      rows[m].write(slot: slot, key: keys.row(m), value: token.values.row(m))
     }
     let first = layer.visible(length: length).lowerBound
-    let attended = tokens.filter { $0 >= first }
+    let attended = kept.filter { $0 >= first }
     let slots = Array(
-      repeating: attended.map { Int32(slot(of: $0)) }, count: layer.queryHeads)
+      repeating: self.slots.suffix(attended.count).map(Int32.init), count: layer.queryHeads)
     let output =
       positions == .renumbered
-      ? try attendRenumbered(token, tokens, slots, tiers: &tiers)
+      ? try attendRenumbered(token, slots, tiers: &tiers)
       : try attention(
         queries: token.queries, keys: rows.map(\.keys.elements),
         values: rows.map(\.values.elements), slots: slots)
     return AttendedStep(
       attention: output, attended: Array(repeating: attended, count: layer.queryHeads), hitRows: 0,
       missedRows: 0)
+  }
+
+  /// The slot of the new token: that of the row which leaves, or the next one.
+  private mutating func makeRoom(for new: Int) -> Int {
+    var slot = kept.count
+    if duringAnswer == .evict {
+      let left = rowsLeft(of: kept, coming: 1, sinks: sinks, recent: recent)
+      if left.count < kept.count { slot = slots.remove(at: sinks) }
+      kept = left
+    }
+    kept.append(new)
+    slots.append(slot)
+    return slot
   }
 
   /// Cosines and sines of positions 0 ..< n, made once for each n.
@@ -213,19 +237,19 @@ struct StreamingCache: KeyValueCache {
     return rotations
   }
 
-  /// Attention over `slots`: kept keys rotated by their places in `tokens`, q by the last place.
+  /// Attention over `slots`: kept keys rotated by their places among the kept, q by the last place.
   private mutating func attendRenumbered(
-    _ token: TokenRows, _ tokens: [Int], _ slots: [[Int32]], tiers: inout Tiers
+    _ token: TokenRows, _ attended: [[Int32]], tiers: inout Tiers
   ) throws -> Tensor<Float> {
-    let (n, d) = (tokens.count, layer.width)
+    let (n, d) = (kept.count, layer.width)
     let rotations = rotationsOfPlaces(n)
-    // Place i of the cache lies in slot(tokens[i]): rotate rows in token order, write them by slot.
+    // Place i of the cache lies in slots[i]: rotate rows in token order, write them by slot.
+    var bySlot = [Int](repeating: 0, count: n)
+    for (i, slot) in slots.enumerated() { bySlot[slot] = i }
     var rotated: [DeviceBuffer<Float>] = []
     for m in rows.indices {
       let stored = Tensor(shape: [n, d], elements: rows[m].keys.elements)
-      let ordered = rotations.rotate(stored.gather(rows: tokens.map(slot(of:))))
-      var bySlot = [Int](repeating: 0, count: n)
-      for (i, t) in tokens.enumerated() { bySlot[slot(of: t)] = i }
+      let ordered = rotations.rotate(stored.gather(rows: slots))
       rotated.append(
         try tiers.device.allocate(
           "rotated keys of head \(m)", holding: ordered.gather(rows: bySlot).elements))
@@ -233,7 +257,7 @@ struct StreamingCache: KeyValueCache {
     let last = layer.rotary.rotations(positions: [n - 1], length: n)
     let output = try attention(
       queries: last.rotate(token.queriesBeforeRotary), keys: rotated.map(\.elements),
-      values: rows.map(\.values.elements), slots: slots)
+      values: rows.map(\.values.elements), slots: attended)
     for m in rotated.indices { tiers.device.free(&rotated[m]) }
     return output
   }
