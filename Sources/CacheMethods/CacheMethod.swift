@@ -14,6 +14,7 @@
 //   TopKMethod.swift            topk                   the k best by exact scores: an oracle
 //   LokiMethod.swift            loki                   the k best in the keys' first components
 //   InfiniGenMethod.swift       infinigen              rows that the previous layer's input promises
+//   ShadowKVMethod.swift        shadowkv               low-rank keys, chunks chosen by landmarks
 //   StreamingMethod.swift       streaming              the first rows and the last ones
 //   SnapKVMethod.swift          snapkv                 the last rows, and what they attend to
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
@@ -174,6 +175,7 @@ private let ownMethods: [any CacheMethod.Type] = [
   TopKMethod.self,
   LokiMethod.self,
   InfiniGenMethod.self,
+  ShadowKVMethod.self,
   StreamingMethod.self,
   SnapKVMethod.self,
   FactoredMethod.self,

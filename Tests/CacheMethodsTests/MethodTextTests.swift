@@ -25,6 +25,7 @@ private func message(_ text: String) -> String? {
         "topk",
         "loki",
         "infinigen",
+        "shadowkv",
         "streaming",
         "snapkv",
         "factored",

@@ -184,11 +184,14 @@ let promptLengths = [1, 5, 6, 7, 9, 10, 11, 21]
 let selectingRivals = [
   "topk:k=6,w=4",
   "topk:budget=10,w=4,transfers=per-key-value-head",
+  "shadowkv:k=4,chunk=2,outliers=1,local=2",
+  "shadowkv:budget=10,rank=4,chunk=1,outliers=1,local=4,scale=width,group=mean",
 ]
 
 /// Methods that keep rows, about 10 of 30.
 let keepingRivals = [
   "streaming:sinks=3,w=7,positions=original",
+  "streaming:sinks=3,w=7,positions=original,during-answer=keep",
   "snapkv:budget=10,window=4,kernel=3",
   "snapkv:budget=10,window=4,kernel=3,pooling=max,group=own,dropped=parked",
 ]

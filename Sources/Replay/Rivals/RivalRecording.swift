@@ -218,6 +218,8 @@ package let rivalComputations: [any RivalComputation.Type] = [
   SnapKVRecording.self,
   LokiRecording.self,
   InfiniGenRecording.self,
+  ShadowKVRecording.self,
+  StreamingRecording.self,
 ]
 
 extension RivalRecording {
