@@ -67,6 +67,27 @@ extension ResidentRows {
     return scores
   }
 
+  /// q · k of query head `h` for all tokens in sight, free of charge, `older` ones first.
+  ///
+  /// `older` are in sight and reach up to the ring, whose keys are on the device in any case.
+  public func oracleScores(_ q: [E], ofQueryHead h: Int, older: Range<Int>) -> [E] {
+    if !isSettled {
+      return oracleScores(q, ofQueryHead: h, tokens: older.lowerBound..<length)
+    }
+    let recent = exactScores(q, ofQueryHead: h, older: [], recent: visibleRing)
+    return older.isEmpty ? recent : oracleScores(q, ofQueryHead: h, tokens: older) + recent
+  }
+
+  /// The value of `token`, wherever it lies, and whether only the host has it.
+  public func value(ofKeyValueHead m: Int, token: Int) -> (row: [E], isOnHost: Bool) {
+    let there = token * shape.width..<(token + 1) * shape.width
+    if let prompt { return (Array(prompt[m].values.elements[there]), false) }
+    if !ring.tokens.contains(token) { return (hosts[m].valueRow(token), true) }
+    let slot = ring.slot(of: token)
+    let values = stores[holders.firstHolder(ofKeyValueHead: m)].values.elements
+    return (Array(values[slot * shape.width..<(slot + 1) * shape.width]), false)
+  }
+
   /// The device slot of each selected and recent token of query head `h`; none before `settle`.
   public func slots(ofQueryHead h: Int, selected: [Int]) -> [Int: Int] {
     if !isSettled { return [:] }

@@ -19,6 +19,10 @@ public protocol SelectingMethod: CacheMethod {
   func selector(for layer: LayerShape) throws -> Selector
   /// Bytes that the selector holds on the device after `tokens` tokens.
   func selectorBytes(tokens: Int, layer: LayerShape) -> Int
+  /// True where the query heads of a group always choose the same rows.
+  var choosesForGroups: Bool { get }
+  /// The fewest and the most older rows of a head, when it may choose `k` of so many candidates.
+  func olderRows(selected k: Int, candidates: Int) -> ClosedRange<Int>
 }
 
 /// How many rows a selecting method attends to, and who holds them.
@@ -35,15 +39,17 @@ public struct RowBudget: Sendable, Equatable {
   /// The options k, w, budget and transfers.
   public static let optionList: [MethodOption] = optionList(recentByDefault: 16)
 
-  /// The same for a method whose w is `recent` where none is given.
-  public static func optionList(recentByDefault recent: Int) -> [MethodOption] {
+  /// The same for a method with another w, or other holders, where none are given.
+  public static func optionList(
+    recentByDefault recent: Int = 16, transfers: RowHolders = .perQueryHead
+  ) -> [MethodOption] {
     [
       MethodOption("k", "older tokens that are attended to", defaultValue: "512"),
       MethodOption("w", "recent tokens that are attended to", defaultValue: "\(recent)"),
       budgetOption,
       MethodOption(
         "transfers", "who holds and moves rows: per-query-head, per-key-value-head",
-        defaultValue: "per-query-head"),
+        defaultValue: optionWord(transfers.rawValue)),
     ]
   }
 
@@ -52,14 +58,17 @@ public struct RowBudget: Sendable, Equatable {
     "budget", "k + w in other words: 512 (rows), 25% (of the prompt), 256KiB (a layer's device)",
     defaultValue: "none")
 
-  /// Reads k, w, budget and transfers; w is `recent` where none is given.
-  public init(_ given: MethodOptions, recentByDefault recent: Int = 16) throws(MethodError) {
+  /// Reads k, w, budget and transfers; w and transfers are these where none are given.
+  public init(
+    _ given: MethodOptions, recentByDefault recent: Int = 16,
+    transfers: RowHolders = .perQueryHead
+  ) throws(MethodError) {
     budget = try given.budget("budget")
     self.recent = try given.integer("w", in: 1...Size.most) ?? recent
     let k = try given.integer("k", in: 1...Size.most)
     if k != nil && budget != nil { throw given.error("budget and k say the same; give one") }
     count = k ?? 512
-    holders = try given.choice("transfers", of: RowHolders.self) ?? .perQueryHead
+    holders = try given.choice("transfers", of: RowHolders.self) ?? transfers
   }
 
   /// k or budget, w and transfers, as they are written.
@@ -97,6 +106,12 @@ extension SelectingMethod {
   public var recentTokens: Int { budget.recent }
   /// 0: a selector that holds nothing.
   public func selectorBytes(tokens: Int, layer: LayerShape) -> Int { 0 }
+  /// False: every query head has its own rows.
+  public var choosesForGroups: Bool { false }
+  /// k, or all.
+  public func olderRows(selected k: Int, candidates: Int) -> ClosedRange<Int> {
+    min(k, candidates)...min(k, candidates)
+  }
 
   /// With k below l - w something is selected.
   public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
@@ -115,7 +130,9 @@ extension SelectingMethod {
   /// k + w, or all in sight.
   public func attendedRows(tokens: Int, layer: LayerShape) -> Int {
     let k = (try? selected(tokens: tokens, layer: layer)) ?? 1
-    return min(k + budget.recent, layer.visible(length: tokens).count)
+    let inSight = layer.visible(length: tokens).count
+    let older = olderRows(selected: k, candidates: max(0, inSight - budget.recent))
+    return min(older.upperBound + budget.recent, inSight)
   }
 
   /// An empty cache.
@@ -126,7 +143,7 @@ extension SelectingMethod {
   }
 
   /// holders · (w + n) rows on the device, n = min(k, older tokens in sight) or the union of a
-  /// group's sets; all rows on the host; the selector's bytes.
+  /// group's sets; all rows on the host; the selector's bytes. A bound where n depends on the data.
   public func bytes(tokens l: Int, layer: LayerShape) -> CacheBytes {
     bytes(selected: (try? selected(tokens: l, layer: layer)) ?? 1, tokens: l, layer: layer)
   }
@@ -135,11 +152,13 @@ extension SelectingMethod {
   func bytes(selected k: Int, tokens l: Int, layer: LayerShape) -> CacheBytes {
     let sharing = layer.cacheShape.sharing(perKeyValueHead: budget.holders == .perKeyValueHead)
     let candidates = max(0, l - budget.recent - layer.visible(length: l).lowerBound)
-    let most = min(sharing.size * k, candidates)
+    let older = olderRows(selected: k, candidates: candidates)
+    let sets = choosesForGroups ? 1 : sharing.size
+    let most = min(sets * older.upperBound, candidates)
     return CacheBytes(
       deviceRows: sharing.count * (budget.recent + most) * layer.rowBytes,
       deviceCodes: selectorBytes(tokens: l, layer: layer),
       host: layer.keyValueHeads * l * layer.rowBytes,
-      isUpperBound: most > min(k, candidates))
+      isUpperBound: most > older.lowerBound)
   }
 }
