@@ -12,6 +12,8 @@
 //   LRQKNoHitMiss.swift         lrqk-no-hit-miss       the same, selected rows moved at every step
 //   LRQKPrefillOffload.swift    lrqk-prefill-offload   the same, on the host after the prompt
 //   TopKMethod.swift            topk                   the k best by exact scores: an oracle
+//   TopPMethod.swift            top-p                  the fewest with p of the attention: an oracle
+//   RandomMethod.swift          random                 k random rows: a control
 //   LokiMethod.swift            loki                   the k best in the keys' first components
 //   InfiniGenMethod.swift       infinigen              rows that the previous layer's input promises
 //   ShadowKVMethod.swift        shadowkv               low-rank keys, chunks chosen by landmarks
@@ -173,6 +175,8 @@ private let ownMethods: [any CacheMethod.Type] = [
   LRQKNoHitMissMethod.self,
   LRQKPrefillOffloadMethod.self,
   TopKMethod.self,
+  TopPMethod.self,
+  RandomMethod.self,
   LokiMethod.self,
   InfiniGenMethod.self,
   ShadowKVMethod.self,

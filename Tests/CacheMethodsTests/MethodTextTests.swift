@@ -23,6 +23,8 @@ private func message(_ text: String) -> String? {
         "lrqk-no-hit-miss",
         "lrqk-prefill-offload",
         "topk",
+        "top-p",
+        "random",
         "loki",
         "infinigen",
         "shadowkv",

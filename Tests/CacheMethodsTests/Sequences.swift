@@ -186,6 +186,10 @@ let selectingRivals = [
   "topk:budget=10,w=4,transfers=per-key-value-head",
   "shadowkv:k=4,chunk=2,outliers=1,local=2",
   "shadowkv:budget=10,rank=4,chunk=1,outliers=1,local=4,scale=width,group=mean",
+  "top-p:p=0.6,k=6,w=4",
+  "top-p:p=1,k=6,w=4,transfers=per-key-value-head",
+  "random:k=6,w=4",
+  "random:seed=7,k=6,w=4,transfers=per-key-value-head",
 ]
 
 /// Methods that keep rows, about 10 of 30.

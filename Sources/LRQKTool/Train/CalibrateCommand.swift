@@ -25,7 +25,10 @@ struct CalibrateCommand: ParsableCommand {
       go into a file that the method reads with calibration=FILE. The memory needed does not grow \
       with the texts.
       """,
-    subcommands: [CalibrateLokiCommand.self, CalibrateInfiniGenCommand.self])
+    subcommands: [
+      CalibrateLokiCommand.self,
+      CalibrateInfiniGenCommand.self,
+    ])
 }
 
 /// What every calibration takes.
