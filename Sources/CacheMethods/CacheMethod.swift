@@ -17,6 +17,7 @@
 //   LokiMethod.swift            loki                   the k best in the keys' first components
 //   InfiniGenMethod.swift       infinigen              rows that the previous layer's input promises
 //   ShadowKVMethod.swift        shadowkv               low-rank keys, chunks chosen by landmarks
+//   QuestMethod.swift           quest                  pages by bounds of their scores
 //   StreamingMethod.swift       streaming              the first rows and the last ones
 //   SnapKVMethod.swift          snapkv                 the last rows, and what they attend to
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
@@ -180,6 +181,7 @@ private let ownMethods: [any CacheMethod.Type] = [
   LokiMethod.self,
   InfiniGenMethod.self,
   ShadowKVMethod.self,
+  QuestMethod.self,
   StreamingMethod.self,
   SnapKVMethod.self,
   FactoredMethod.self,

@@ -28,6 +28,7 @@ private func message(_ text: String) -> String? {
         "loki",
         "infinigen",
         "shadowkv",
+        "quest",
         "streaming",
         "snapkv",
         "factored",

@@ -190,6 +190,8 @@ let selectingRivals = [
   "top-p:p=1,k=6,w=4,transfers=per-key-value-head",
   "random:k=6,w=4",
   "random:seed=7,k=6,w=4,transfers=per-key-value-head",
+  "quest:page=2,k=6,w=4",
+  "quest:page=3,newest=forced,group=max,k=6,w=4,transfers=per-key-value-head",
 ]
 
 /// Methods that keep rows, about 10 of 30.

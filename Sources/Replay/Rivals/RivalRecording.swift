@@ -220,6 +220,7 @@ package let rivalComputations: [any RivalComputation.Type] = [
   InfiniGenRecording.self,
   ShadowKVRecording.self,
   StreamingRecording.self,
+  QuestRecording.self,
 ]
 
 extension RivalRecording {
