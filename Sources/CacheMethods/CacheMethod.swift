@@ -18,6 +18,7 @@
 //   InfiniGenMethod.swift       infinigen              rows that the previous layer's input promises
 //   ShadowKVMethod.swift        shadowkv               low-rank keys, chunks chosen by landmarks
 //   QuestMethod.swift           quest                  pages by bounds of their scores
+//   SparQMethod.swift           sparq                  rows by the channels where q is large
 //   StreamingMethod.swift       streaming              the first rows and the last ones
 //   SnapKVMethod.swift          snapkv                 the last rows, and what they attend to
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
@@ -182,6 +183,7 @@ private let ownMethods: [any CacheMethod.Type] = [
   InfiniGenMethod.self,
   ShadowKVMethod.self,
   QuestMethod.self,
+  SparQMethod.self,
   StreamingMethod.self,
   SnapKVMethod.self,
   FactoredMethod.self,

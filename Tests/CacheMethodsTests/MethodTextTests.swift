@@ -29,6 +29,7 @@ private func message(_ text: String) -> String? {
         "infinigen",
         "shadowkv",
         "quest",
+        "sparq",
         "streaming",
         "snapkv",
         "factored",

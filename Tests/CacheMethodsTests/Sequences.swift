@@ -192,6 +192,8 @@ let selectingRivals = [
   "random:seed=7,k=6,w=4,transfers=per-key-value-head",
   "quest:page=2,k=6,w=4",
   "quest:page=3,newest=forced,group=max,k=6,w=4,transfers=per-key-value-head",
+  "sparq:r=3,k=6,w=4",
+  "sparq:r=3,keys=device,reallocate=off,group=own,k=6,w=4,transfers=per-query-head",
 ]
 
 /// Methods that keep rows, about 10 of 30.

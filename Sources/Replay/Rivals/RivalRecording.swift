@@ -221,6 +221,7 @@ package let rivalComputations: [any RivalComputation.Type] = [
   ShadowKVRecording.self,
   StreamingRecording.self,
   QuestRecording.self,
+  SparQRecording.self,
 ]
 
 extension RivalRecording {
