@@ -19,6 +19,7 @@
 //   ShadowKVMethod.swift        shadowkv               low-rank keys, chunks chosen by landmarks
 //   QuestMethod.swift           quest                  pages by bounds of their scores
 //   SparQMethod.swift           sparq                  rows by the channels where q is large
+//   DoubleSparsityMethod.swift  double-sparsity        rows by calibrated channels in few bits
 //   StreamingMethod.swift       streaming              the first rows and the last ones
 //   SnapKVMethod.swift          snapkv                 the last rows, and what they attend to
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
@@ -184,6 +185,7 @@ private let ownMethods: [any CacheMethod.Type] = [
   ShadowKVMethod.self,
   QuestMethod.self,
   SparQMethod.self,
+  DoubleSparsityMethod.self,
   StreamingMethod.self,
   SnapKVMethod.self,
   FactoredMethod.self,

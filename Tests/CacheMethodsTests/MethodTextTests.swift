@@ -30,6 +30,7 @@ private func message(_ text: String) -> String? {
         "shadowkv",
         "quest",
         "sparq",
+        "double-sparsity",
         "streaming",
         "snapkv",
         "factored",

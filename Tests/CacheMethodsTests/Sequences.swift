@@ -194,6 +194,8 @@ let selectingRivals = [
   "quest:page=3,newest=forced,group=max,k=6,w=4,transfers=per-key-value-head",
   "sparq:r=3,k=6,w=4",
   "sparq:r=3,keys=device,reallocate=off,group=own,k=6,w=4,transfers=per-query-head",
+  "double-sparsity:factor=4,k=6,w=4",
+  "double-sparsity:factor=2,label-bits=3,group=mean,k=6,w=4,transfers=per-key-value-head",
 ]
 
 /// Methods that keep rows, about 10 of 30.

@@ -28,6 +28,7 @@ struct CalibrateCommand: ParsableCommand {
     subcommands: [
       CalibrateLokiCommand.self,
       CalibrateInfiniGenCommand.self,
+      CalibrateDoubleSparsityCommand.self,
     ])
 }
 
