@@ -57,7 +57,10 @@ public enum Budget: Sendable, Equatable, CustomStringConvertible {
     }
   }
 
-  /// Rows of a head after a prompt of `tokens` tokens: from `least` to `tokens`.
+  /// Rows of a head, settled by a prompt of `tokens` tokens: `least` or more.
+  ///
+  /// A part of the prompt and bytes are at most `tokens` rows; rows are what they say, so that an
+  /// answer to a short prompt has its budget as well.
   ///
   /// `device` are the bytes that a layer holds with so many rows a head; it may not fall where rows
   /// grow. Throws where bytes are too few for `least` rows, `method` naming whose they are.
@@ -66,7 +69,7 @@ public enum Budget: Sendable, Equatable, CustomStringConvertible {
   ) throws(MethodError) -> Int {
     let least = min(least, tokens)
     switch self {
-    case .rows(let rows): return min(max(rows, least), tokens)
+    case .rows(let rows): return max(rows, least)
     case .percent(let percent):
       return min(max(Int(Double(tokens) * percent / 100), least), tokens)
     case .bytes(let limit, let text):
