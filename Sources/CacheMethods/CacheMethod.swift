@@ -22,6 +22,8 @@
 //   DoubleSparsityMethod.swift  double-sparsity        rows by calibrated channels in few bits
 //   StreamingMethod.swift       streaming              the first rows and the last ones
 //   SnapKVMethod.swift          snapkv                 the last rows, and what they attend to
+//   H2OMethod.swift             h2o                    the newest rows, and the most attended ones
+//   FastGenMethod.swift         fastgen                for each head the cheapest policy that serves
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -188,6 +190,8 @@ private let ownMethods: [any CacheMethod.Type] = [
   DoubleSparsityMethod.self,
   StreamingMethod.self,
   SnapKVMethod.self,
+  H2OMethod.self,
+  FastGenMethod.self,
   FactoredMethod.self,
 ]
 

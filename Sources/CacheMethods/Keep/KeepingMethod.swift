@@ -57,7 +57,7 @@ public struct KeptBudget: Sendable, Equatable {
 }
 
 /// What becomes of rows that are not kept.
-private enum Dropped: String, CaseIterable {
+enum Dropped: String, CaseIterable {
   case gone
   case parked
 }

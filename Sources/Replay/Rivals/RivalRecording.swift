@@ -222,6 +222,8 @@ package let rivalComputations: [any RivalComputation.Type] = [
   StreamingRecording.self,
   QuestRecording.self,
   SparQRecording.self,
+  H2ORecording.self,
+  FastGenRecording.self,
 ]
 
 extension RivalRecording {
