@@ -33,6 +33,8 @@ private func message(_ text: String) -> String? {
         "double-sparsity",
         "streaming",
         "snapkv",
+        "h2o",
+        "fastgen",
         "factored",
       ])
     for type in cacheMethods {

@@ -53,13 +53,13 @@ struct Layer: CustomTestStringConvertible, Sendable {
 struct Rows: Sendable {
   let layer: Layer
   /// Of each query head before and after RoPE, (L, d).
-  let (queriesBefore, queries): ([Tensor<Float>], [Tensor<Float>])
+  var queriesBefore, queries: [Tensor<Float>]
   /// Of each key/value head before and after RoPE, (L, d).
-  let (keysBefore, keys): ([Tensor<Float>], [Tensor<Float>])
+  var keysBefore, keys: [Tensor<Float>]
   /// Of each key/value head, (L, d).
-  let values: [Tensor<Float>]
+  var values: [Tensor<Float>]
   /// What a layer's projections could have been applied to, (L, 12); unrelated to the rows.
-  let layerInput: Tensor<Float>
+  var layerInput: Tensor<Float>
 
   init(_ layer: Layer, tokens L: Int, seed: UInt64 = 1) {
     self.layer = layer
@@ -196,6 +196,10 @@ let selectingRivals = [
   "sparq:r=3,keys=device,reallocate=off,group=own,k=6,w=4,transfers=per-query-head",
   "double-sparsity:factor=4,k=6,w=4",
   "double-sparsity:factor=2,label-bits=3,group=mean,k=6,w=4,transfers=per-key-value-head",
+  "loki:rank=5,k=6,w=4",
+  "loki:rank=90%,group=mean,budget=10,w=4,transfers=per-key-value-head",
+  "infinigen:ratio=0.5,alpha=2,k=6,w=4",
+  "infinigen:speculation=own,skew=none,partial=per-key-value-head,budget=10,w=4",
 ]
 
 /// Methods that keep rows, about 10 of 30.
@@ -204,4 +208,9 @@ let keepingRivals = [
   "streaming:sinks=3,w=7,positions=original,during-answer=keep",
   "snapkv:budget=10,window=4,kernel=3",
   "snapkv:budget=10,window=4,kernel=3,pooling=max,group=own,dropped=parked",
+  "h2o:budget=10",
+  "h2o:budget=10,recent=3,group=own,dropped=parked",
+  "h2o:budget=10,recent=0,group=max,normalise=queries",
+  "fastgen:recovery=0.6,special=1,punctuation=3/7",
+  "fastgen:recovery=0.7,budget=10,globals=1,heavy=0.2,window=0.1,special=1,dropped=parked",
 ]

@@ -1,0 +1,88 @@
+// Which method does not have which of the general properties, and why.
+//
+// In:  the text that names a method, and a property.
+// Out: nothing where the method has it; else the reason, and whether it must lack it.
+//
+// The properties are those of the tests in RivalSetTests, RivalInvarianceTests and
+// RivalLedgerTests, which run over `judgedSelecting` and `judgedKeeping`. A method without a line
+// here has all of them. Where a method must be able to choose otherwise, the test asks that it does.
+
+/// A property that methods have or lack.
+enum RivalProperty {
+  /// A budget above the length is full attention to the last bit.
+  case identity
+  /// The answer is exact attention over the attended rows.
+  case exactRows
+  /// A constant added to all keys changes no set.
+  case keyShift
+  /// A rotation of queries and keys together changes no set.
+  case rotation
+  /// Keys times c and queries by c change nothing.
+  case scale
+  /// A group of equal queries is one query.
+  case groups
+  /// What one head holds changes nothing in another one.
+  case heads
+  /// Bytes are known before the prompt is.
+  case bytes
+  /// The rows of each head follow from the budget.
+  case counts
+}
+
+/// Why a method lacks a property.
+struct RivalException {
+  let property: RivalProperty
+  /// The texts that begin so.
+  let method: String
+  let reason: String
+  /// Whether the property has to fail on the tests' data.
+  var mustFail = false
+}
+
+/// All exceptions.
+private let exceptions: [RivalException] = [
+  RivalException(
+    property: .counts, method: "fastgen", reason: "what a head's map needs decides how many rows"),
+  RivalException(
+    property: .counts, method: "infinigen", reason: "rows near the largest score, however many"),
+  RivalException(
+    property: .heads, method: "infinigen", reason: "the mean number over the heads is everyone's"),
+  RivalException(
+    property: .heads, method: "loki:rank=90%",
+    reason: "the head that needs most has everyone's rank"
+  ),
+  RivalException(
+    property: .rotation, method: "infinigen:speculation=own,skew=none",
+    reason: "a part of the columns as they are", mustFail: true),
+]
+
+/// The exception of the method that `text` names; nil where it has the property.
+func exception(_ text: String, _ property: RivalProperty) -> RivalException? {
+  exceptions.first { $0.property == property && text.hasPrefix($0.method) }
+}
+
+/// The method of `text` with room for more rows than there are tokens.
+func roomy(_ text: String) -> String {
+  let parts = text.split(separator: ":", maxSplits: 1)
+  let name = String(parts[0])
+  // What else decides how many rows there are.
+  let others = ["streaming": "w", "fastgen": "recovery", "infinigen": "alpha"]
+  let kept = (parts.count > 1 ? parts[1] : "").split(separator: ",").filter { pair in
+    !["k", "budget", others[name] ?? "k"].contains { pair.hasPrefix($0 + "=") }
+  }
+  let room = ["infinigen": ["alpha=1000"], "fastgen": ["recovery=1"]][name] ?? []
+  return "\(name):" + (kept.map(String.init) + room + ["budget=1000"]).joined(separator: ",")
+}
+
+/// Methods whose texts these tests have judged. A new method joins with a name here, and with its
+/// exceptions above.
+private let judged: Set = ["topk", "loki", "infinigen", "streaming", "snapkv", "h2o", "fastgen"]
+
+private func isJudged(_ text: String) -> Bool {
+  judged.contains(String(text.prefix { $0 != ":" })) && !text.contains("during-answer")
+}
+
+/// Those of `selectingRivals` that are judged.
+let judgedSelecting = selectingRivals.filter(isJudged)
+/// Those of `keepingRivals` that are judged.
+let judgedKeeping = keepingRivals.filter(isJudged)
