@@ -14,9 +14,9 @@ package import TieredMemory
 package import Transformers
 
 /// A cache of any method, and which tokens it attended to how often.
-package struct AttentionShare: KeyValueCache {
+package struct AttentionShare: WrappingCache {
   /// The cache that does the work.
-  package private(set) var base: any KeyValueCache
+  package var base: any KeyValueCache
   /// Steps times query heads so far.
   package private(set) var looks = 0
   /// How many of these looks each token got; tokens beyond the end of the list got none.

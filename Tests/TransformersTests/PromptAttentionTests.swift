@@ -32,6 +32,18 @@ import Transformers
     }
   }
 
+  @Test("queries of the last tokens have the rows that all queries have", arguments: [nil, 5, 128])
+  func later(_ window: Int?) {
+    let (q, k, v) = (rows(300, seed: 1), rows(300, seed: 2), rows(300, seed: 3))
+    let all = causalAttention(queries: q, keys: k, values: v, window: window)
+    for earlier in [1, 100, 299] {
+      let found = causalAttention(
+        queries: q.rows(earlier..<300), keys: k, values: v, window: window)
+      let (error, scale) = difference(found, all.rows(earlier..<300))
+      #expect(error <= 1e-5 * scale, "\(earlier) earlier, window \(window ?? 0): \(error)")
+    }
+  }
+
   @Test("scores far below the largest have no weight, and none overflows")
   func large() {
     let q = Tensor<Float>(rows: [[1000, 0], [1000, 0]])

@@ -25,11 +25,26 @@ struct AttentionLayer: Sendable {
 
   /// Line 4 for a prompt: the heads' answers side by side, (l, H d_v).
   func attend(_ prompt: PromptRows) throws -> Tensor<Float> {
+    try attend(prompt.queries, prompt.keys, prompt.values)
+  }
+
+  /// The same for rows that follow `context` and see it.
+  func attend(_ rows: PromptRows, after context: ContextRows) throws -> Tensor<Float> {
+    func joined(_ earlier: [Tensor<Float>], _ later: [Tensor<Float>]) -> [Tensor<Float>] {
+      zip(earlier, later).map { Tensor(joiningRows: [$0, $1]) }
+    }
+    return try attend(
+      rows.queries, joined(context.keys, rows.keys), joined(context.values, rows.values))
+  }
+
+  /// The queries are those of the last keys.
+  private func attend(
+    _ queries: [Tensor<Float>], _ keys: [Tensor<Float>], _ values: [Tensor<Float>]
+  ) throws -> Tensor<Float> {
     let answers = try mapConcurrently(shape.queryHeads) { h in
       let m = h / shape.groupSize
       return causalAttention(
-        queries: prompt.queries[h], keys: prompt.keys[m], values: prompt.values[m],
-        window: shape.window)
+        queries: queries[h], keys: keys[m], values: values[m], window: shape.window)
     }
     return joinedColumns(answers.map(trimmed))
   }

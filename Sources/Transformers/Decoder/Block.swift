@@ -58,7 +58,7 @@ struct Block: Sendable {
   }
 
   /// Both additions, given the attention's answer (n, D).
-  private func finish(_ x: Tensor<Float>, _ answer: Tensor<Float>) -> Tensor<Float> {
+  func finish(_ x: Tensor<Float>, _ answer: Tensor<Float>) -> Tensor<Float> {
     let y = sum(x, answer)
     return sum(y, feedForward(feedForwardNorm(y)))
   }

@@ -81,12 +81,12 @@ public func settleTogether(
 }
 
 /// The cache inside all wrappers.
-private func innermost(_ cache: any KeyValueCache) -> any KeyValueCache {
+func innermost(_ cache: any KeyValueCache) -> any KeyValueCache {
   (cache as? any WrappingCache).map { innermost($0.base) } ?? cache
 }
 
 /// `cache` with the cache inside all wrappers replaced.
-private func rewrapped(
+func rewrapped(
   _ cache: any KeyValueCache, around inside: any KeyValueCache
 ) -> any KeyValueCache {
   guard var wrapper = cache as? any WrappingCache else { return inside }

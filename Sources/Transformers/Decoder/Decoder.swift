@@ -24,7 +24,7 @@ public import Tensors
 public struct Decoder: Sendable {
   /// What it is.
   public let configuration: ModelConfiguration
-  private let weights: DecoderWeights
+  let weights: DecoderWeights
 
   /// Which rows of a prompt's logits are wanted.
   public enum LogitRows: Sendable {
@@ -100,6 +100,7 @@ public struct Decoder: Sendable {
     }
     for state in states {
       state.length = tokens.count
+      try repeatContext(tokens, state)
       try settleTogether(&state.caches, tiers: &state.tiers)
     }
     switch logits {
@@ -165,7 +166,7 @@ public struct Decoder: Sendable {
   }
 
   /// Rows of the embedding, (n, D).
-  private func embed(_ tokens: [Int]) throws(DecoderError) -> Tensor<Float> {
+  func embed(_ tokens: [Int]) throws(DecoderError) -> Tensor<Float> {
     let (vocabulary, width) = (configuration.vocabulary, configuration.hiddenSize)
     for (place, token) in tokens.enumerated() where token < 0 || token >= vocabulary {
       throw .tokenOutsideVocabulary(token: token, place: place, vocabulary: vocabulary)

@@ -14,6 +14,8 @@ public final class DecodingState {
   public var caches: [any KeyValueCache]
   /// Device and ledger of all layers.
   public var tiers: Tiers
+  /// The words that ask for a repetition of the prompt, for caches that need one.
+  public var repetition = RepetitionWords()
   /// Tokens so far.
   public internal(set) var length = 0
   /// What each layer's cache did in the latest step; empty before the first.

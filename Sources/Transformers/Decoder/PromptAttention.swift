@@ -3,6 +3,8 @@
 // In:  Q, K, V (l, d) of one query head and its key/value head, after RoPE; a window or none.
 // Out: row t is softmax(q_t Kᵀ / √d) V over the tokens j that t sees: t − window < j <= t, (l, d).
 //
+// With fewer queries than keys the queries are those of the last tokens: a pass after a context.
+//
 // Blocks of queries, so that the scores in memory are (block, l) and not (l, l):
 //   1. S = Q_block Kᵀ over the columns that any row of the block sees     (library order)
 //   2. E = exp((S − max) / √d) within each row's own columns, 0 elsewhere; s = sum E
@@ -17,19 +19,20 @@ public import Tensors
 /// Scores that one block may hold, in elements: 4 MB.
 private let scoreLimit = 1 << 20
 
-/// Causal attention of every row of a prompt, (l, d).
+/// Causal attention of every query row, (t, d); the queries are those of the last of the keys.
 public func causalAttention(
   queries: Tensor<Float>, keys: Tensor<Float>, values: Tensor<Float>, window: Int?
 ) -> Tensor<Float> {
-  let (l, d) = (queries.rows, queries.columns)
+  let (l, d) = (keys.rows, queries.columns)
+  let earlier = l - queries.rows  // tokens before the first query
   precondition(
-    keys.shape == queries.shape && values.shape == queries.shape && (window ?? 1) >= 1,
+    keys.columns == d && earlier >= 0 && values.shape == keys.shape && (window ?? 1) >= 1,
     "attention of \(queries.shape) over \(keys.shape) and \(values.shape)")
   let (q, k, v) = (queries.elements, keys.elements, values.elements)
   let scale = 1 / Float(d).squareRoot()
   let block = min(128, max(1, scoreLimit / max(l, 1)))
-  var result = [Float](repeating: 0, count: l * d)
-  for first in stride(from: 0, to: l, by: block) {
+  var result = [Float](repeating: 0, count: queries.count)
+  for first in stride(from: earlier, to: l, by: block) {
     let last = min(first + block, l)
     let rows = last - first
     let left = max(0, first + 1 - (window ?? l))
@@ -40,9 +43,9 @@ public func causalAttention(
     do {
       var out = scores.mutableSpan
       Float.libraryMatmul(
-        m: rows, n: columns, k: d, a: q.span.extracting(first * d..<last * d), lda: d,
-        transposeA: false, b: k.span.extracting(left * d..<last * d), ldb: d, transposeB: true,
-        into: &out, ldc: columns, accumulate: false)
+        m: rows, n: columns, k: d,
+        a: q.span.extracting((first - earlier) * d..<(last - earlier) * d), lda: d, transposeA: false,
+        b: k.span.extracting(left * d..<last * d), ldb: d, transposeB: true, into: &out, ldc: columns, accumulate: false)
     }
     // 2. Exponentials and their sums.
     var sums: [Float] = []
@@ -61,10 +64,10 @@ public func causalAttention(
         accumulate: false)
     }
     for row in 0..<rows {
-      for i in 0..<d { result[(first + row) * d + i] = mixed[row * d + i] / sums[row] }
+      for i in 0..<d { result[(first - earlier + row) * d + i] = mixed[row * d + i] / sums[row] }
     }
   }
-  return Tensor(shape: [l, d], elements: result)
+  return Tensor(shape: queries.shape, elements: result)
 }
 
 /// The row of `columns` scores at `start` becomes exp((x − max) scale) in `seen` and 0 elsewhere;

@@ -75,6 +75,8 @@ public struct Generator {
   public var deviceCapacity: Int?
   /// An empty cache for a layer of a sequence.
   public var makeCache: (_ sequence: Int, LayerShape) throws -> any KeyValueCache
+  /// The words that ask a sequence's model for a repetition, where its caches need one.
+  public var repetition: (_ sequence: Int) -> RepetitionWords = { _ in RepetitionWords() }
   /// Hears every new token.
   public var onToken: (_ sequence: Int, _ token: Int) -> Void = { _, _ in }
   /// What the last call of `generate` took.
@@ -187,6 +189,8 @@ public struct Generator {
 
   private func newState(_ sequence: Int) throws -> DecodingState {
     let caches = try decoder.layerShapes.map { try makeCache(sequence, $0) }
-    return DecodingState(caches: caches, tiers: Tiers(capacity: deviceCapacity))
+    let state = DecodingState(caches: caches, tiers: Tiers(capacity: deviceCapacity))
+    state.repetition = repetition(sequence)
+    return state
   }
 }
