@@ -24,6 +24,8 @@
 //   SnapKVMethod.swift          snapkv                 the last rows, and what they attend to
 //   H2OMethod.swift             h2o                    the newest rows, and the most attended ones
 //   FastGenMethod.swift         fastgen                for each head the cheapest policy that serves
+//   KVzipMethod.swift           kvzip                  the rows that a repetition needs
+//   FastKVzipMethod.swift       fastkvzip              the rows that a trained gate scores highest
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -192,6 +194,8 @@ private let ownMethods: [any CacheMethod.Type] = [
   SnapKVMethod.self,
   H2OMethod.self,
   FastGenMethod.self,
+  KVzipMethod.self,
+  FastKVzipMethod.self,
   FactoredMethod.self,
 ]
 

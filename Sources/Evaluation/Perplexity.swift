@@ -118,8 +118,10 @@ package struct Perplexity {
       }
       bytes += ends[last] - ends[first]
       let states = try methods.map { method in
-        DecodingState(
+        let state = DecodingState(
           caches: try decoder.layerShapes.map { try method.makeCache(for: $0) }, tiers: Tiers())
+        state.repetition = repetitionWords(method, tokenizer)
+        return state
       }
       _ = try decoder.prefill(Array(tokens[start..<first]), states: states, logits: .none)
       for t in first..<last {

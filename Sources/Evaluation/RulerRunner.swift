@@ -147,6 +147,7 @@ package struct ModelAnswers {
       return measuresRecall
         ? RecallProbe(cache, layer: layer, recent: method.recentTokens) : cache
     }
+    generator.repetition = { [tokenizer] in repetitionWords(methods[$0], tokenizer) }
     var prompt = sample.tokens
     if decodesQuestions {
       let start = try firstQuestionToken(sample)

@@ -35,6 +35,8 @@ private func message(_ text: String) -> String? {
         "snapkv",
         "h2o",
         "fastgen",
+        "kvzip",
+        "fastkvzip",
         "factored",
       ])
     for type in cacheMethods {

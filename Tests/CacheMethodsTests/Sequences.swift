@@ -88,6 +88,13 @@ struct Rows: Sendable {
     return prompt
   }
 
+  /// The rows of tokens `chunk` once more, as if a model had repeated them.
+  func repetition(_ chunk: Range<Int>) -> RepetitionRows {
+    RepetitionRows(
+      chunk: chunk, queries: queries.map { $0.rows(chunk) }, keys: keys.map { $0.rows(chunk) },
+      values: values.map { $0.rows(chunk) })
+  }
+
   /// The id of token `t`.
   func id(_ t: Int) -> Int { t * 5 % 11 }
 
@@ -132,6 +139,7 @@ struct Run {
     self.cache = cache
     var tiers = Tiers(capacity: capacity)
     try self.cache.prefill(rows.prompt(prompt), tiers: &tiers)
+    try hearRepetition(rows, &tiers)
     try settle(&tiers)
     liveBuffers = tiers.device.liveBuffers
     note(tiers)
@@ -148,6 +156,13 @@ struct Run {
   init(_ method: String, _ rows: Rows, prompt: Int, capacity: Int? = nil) throws {
     let cache = try cacheMethod(method).makeCache(for: rows.layer.shape)
     try self.init(cache, rows, prompt: prompt, capacity: capacity)
+  }
+
+  /// Where the cache needs a repetition: one that makes the context's own queries and keys again.
+  private mutating func hearRepetition(_ rows: Rows, _ tiers: inout Tiers) throws {
+    guard var scored = cache as? any RepetitionScored else { return }
+    for chunk in scored.repeatedChunks { try scored.hear(rows.repetition(chunk), tiers: &tiers) }
+    cache = scored
   }
 
   /// The layer alone, as all layers of a model.

@@ -19,13 +19,13 @@ public import Transformers
 
 /// One layer under a keeping method.
 public struct KeepingCache<Keeper: RowKeeper>: KeyValueCache {
-  private let layer: LayerShape
+  let layer: LayerShape
   private let holders: HeadSharing
   private let parks: Bool
   /// Rows a holder may keep of a prompt of so many tokens.
   private let count: @Sendable (_ tokens: Int) throws -> Int
-  private(set) var keeper: Keeper
-  private var held: [HeldRows] = []
+  var keeper: Keeper
+  private(set) var held: [HeldRows] = []
   private var parked: [HostStore<Float>] = []
   private var step = 0
 

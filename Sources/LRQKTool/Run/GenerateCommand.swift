@@ -97,6 +97,7 @@ struct GenerateCommand: ParsableCommand {
       let cache = try method.makeCache(for: layer)
       return recall ? RecallProbe(cache, layer: layer, recent: method.recentTokens) : cache
     }
+    generator.repetition = { _ in repetitionWords(method, tokenizer) }
     generator.sampling = choice.sampling
     generator.deviceCapacity = deviceCapacity
     if ignoreEos { generator.endOfText = [] }

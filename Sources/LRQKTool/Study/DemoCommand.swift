@@ -148,6 +148,7 @@ struct DemoRun {
     var generator = Generator(decoder, limit: sample.tokensToGenerate) { n, layer in
       AttentionShare(try methods[n].makeCache(for: layer))
     }
+    generator.repetition = { repetitionWords(methods[$0], tokenizer) }
     generator.given = Array(sample.tokens[questionStart...])
     let bar = ProgressBar(label: "tokens at most", isWanted: nil)
     defer { bar.clear() }

@@ -224,6 +224,8 @@ package let rivalComputations: [any RivalComputation.Type] = [
   SparQRecording.self,
   H2ORecording.self,
   FastGenRecording.self,
+  KVzipRecording.self,
+  FastKVzipRecording.self,
 ]
 
 extension RivalRecording {

@@ -135,7 +135,7 @@ extension Tensor where Element: Scalar {
 /// u = m 2^e with m from sqrt(1/2) to sqrt(2), and log m = 2 (s + s³/3 + s⁵/5 + ...) with
 /// s = (m - 1) / (m + 1), |s| <= 0.172. The next term, s²³/23, is below 1e-18 of the first.
 @inline(__always)
-func naturalLogarithm(_ u: Double) -> Double {
+package func naturalLogarithm(_ u: Double) -> Double {
   // Moving the exponent field by the mantissa of sqrt(1/2) puts the cut there, without a branch.
   let shifted = u.bitPattern &- 0x3FE6_A09E_667F_3BCD
   let exponent = Int64(bitPattern: shifted) >> 52
