@@ -29,6 +29,7 @@ struct CalibrateCommand: ParsableCommand {
       CalibrateLokiCommand.self,
       CalibrateInfiniGenCommand.self,
       CalibrateDoubleSparsityCommand.self,
+      CalibrateFastKVzipCommand.self,
     ])
 }
 
@@ -75,12 +76,7 @@ struct CalibrationOptions: ParsableArguments {
     write: (LayerShape, Gatherer, inout SafetensorsWriter) throws -> Void
   ) throws {
     do {
-      var files = CommandFiles()
-      for path in text { files.reads(path, "--text") }
-      for path in idsFile { files.reads(path, "--ids-file") }
-      files.readsModel(model.model)
-      files.writes(output, "--output")
-      try files.check()
+      try checkFiles()
       let decoder = try openDecoder(model.model)
       let stretches = try stretches()
       var lengths = LengthNote(decoder)
@@ -116,8 +112,18 @@ struct CalibrationOptions: ParsableArguments {
     } catch { fail(error, model.model) }
   }
 
+  /// Requires files that can be read, and an output that is none of them.
+  func checkFiles() throws {
+    var files = CommandFiles()
+    for path in text { files.reads(path, "--text") }
+    for path in idsFile { files.reads(path, "--ids-file") }
+    files.readsModel(model.model)
+    files.writes(output, "--output")
+    try files.check()
+  }
+
   /// The texts' and files' tokens, cut into stretches, until there are `tokens`.
-  private func stretches() throws -> [[Int]] {
+  func stretches() throws -> [[Int]] {
     var sequences: [[Int]] = []
     if !text.isEmpty {
       let tokenizer = try requiredTokenizer(model.model)
