@@ -44,8 +44,9 @@ public func causalAttention(
       var out = scores.mutableSpan
       Float.libraryMatmul(
         m: rows, n: columns, k: d,
-        a: q.span.extracting((first - earlier) * d..<(last - earlier) * d), lda: d, transposeA: false,
-        b: k.span.extracting(left * d..<last * d), ldb: d, transposeB: true, into: &out, ldc: columns, accumulate: false)
+        a: q.span.extracting((first - earlier) * d..<(last - earlier) * d), lda: d,
+        transposeA: false, b: k.span.extracting(left * d..<last * d), ldb: d, transposeB: true,
+        into: &out, ldc: columns, accumulate: false)
     }
     // 2. Exponentials and their sums.
     var sums: [Float] = []
