@@ -25,6 +25,8 @@ public struct FastKVzipKeeper: RowKeeper {
   private var tokens: [[Int]] = []
   /// Rows a head may keep on average.
   private var count = 0
+  /// The same in an answer, which may outgrow a short prompt.
+  private var answerCount = 0
   private var layer = 0
   /// Tokens of the prompt in sight at its end.
   private var visible = 0..<0
@@ -46,6 +48,7 @@ public struct FastKVzipKeeper: RowKeeper {
     self.layer = layer.layer
     visible = layer.visible(length: prompt.keys[0].rows)
     self.count = min(count, visible.count)
+    answerCount = count
     let found = try scored(prompt.layerInput?.rows(visible), step: 0)
     numbers = try tiers.device.allocate(
       "gate", holding: FastGate<Float>.parts(gate.sizes).flatMap { gate[keyPath: $0.path] })
@@ -154,7 +157,7 @@ public struct FastKVzipKeeper: RowKeeper {
   private static func ofAnswer(_ layers: [FastKVzipKeeper]) throws -> [[[Int]]]? {
     let choices = layers[0].choices
     let least = choices.first + choices.answerWindow
-    let budget = layers.reduce(0) { $0 + max($1.count, least) * $1.scores.count }
+    let budget = layers.reduce(0) { $0 + max($1.answerCount, least) * $1.scores.count }
     let heads = layers.map { $0.headScores() }
     if heads.joined().reduce(0, { $0 + $1.tokens.count }) <= budget { return nil }
     let flat = try keptInAnswer(
