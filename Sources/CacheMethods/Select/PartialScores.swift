@@ -30,8 +30,9 @@ package enum SkewOrder: String, Sendable, CaseIterable {
   }
 }
 
-/// The `count` columns with the largest sum over all rows of |q̃|, ascending; rows of several heads
-/// count together. Sums run in Double, first row first; ties go to the lower column.
+/// The `count` columns with the largest Σ |q̃| over all rows of all heads, ascending.
+///
+/// Sums run in Double, first row first; ties go to the lower column.
 package func partialColumns<E: Scalar>(
   _ queries: [Tensor<E>], count: Int
 ) throws(NaNScore) -> [Int] {
