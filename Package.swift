@@ -77,6 +77,7 @@ let package = Package(
       name: "Replay",
       dependencies: [
         "Tensors", "Reports", "TieredMemory", "LRQK", "Transformers", "CacheMethods",
+        .product(name: "RealModule", package: "swift-numerics"),
       ],
       exclude: ["README.md"], swiftSettings: strict),
     .target(

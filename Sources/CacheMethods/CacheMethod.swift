@@ -26,6 +26,10 @@
 //   FastGenMethod.swift         fastgen                for each head the cheapest policy that serves
 //   KVzipMethod.swift           kvzip                  the rows that a repetition needs
 //   FastKVzipMethod.swift       fastkvzip              the rows that a trained gate scores highest
+//   PyramidKVMethod.swift       pyramidkv              the same, fewer in late layers
+//   CurDKVMethod.swift          curdkv                 rows with long keys and values
+//   ExpectedAttentionMethod.swift  expected-attention  what queries like the prompt's attend to
+//   KeyDiffMethod.swift         keydiff                rows whose keys are unlike the others
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -196,6 +200,10 @@ private let ownMethods: [any CacheMethod.Type] = [
   FastGenMethod.self,
   KVzipMethod.self,
   FastKVzipMethod.self,
+  PyramidKVMethod.self,
+  CurDKVMethod.self,
+  ExpectedAttentionMethod.self,
+  KeyDiffMethod.self,
   FactoredMethod.self,
 ]
 

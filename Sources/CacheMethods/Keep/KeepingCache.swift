@@ -103,7 +103,8 @@ public struct KeepingCache<Keeper: RowKeeper>: KeyValueCache {
           query: token.queries.row(h), keys: keys[holders.holder(ofQueryHead: h)], slots: slots[h])
       }
     }
-    let seen = KeptStep(token: token, length: length, held: tokens, weights: weights)
+    let seen = KeptStep(
+      token: token, length: length, held: tokens, weights: weights, rows: held)
     if let kept = try keeper.keep(after: seen, tiers: &tiers) {
       for s in held.indices { try keep(kept[s], s, &tiers) }
     }

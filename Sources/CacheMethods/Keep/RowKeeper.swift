@@ -13,7 +13,7 @@
 // around a keeper; KeepingMethod.swift makes a method of it; SnapKVMethod.swift is an example.
 
 public import TieredMemory
-package import Tensors
+public import Tensors
 public import Transformers
 
 /// Which rows of one layer stay.
@@ -52,6 +52,11 @@ public struct KeptStep: Sendable {
   public let held: [[Int]]
   /// The weights of each query head over its holder's tokens; empty unless the keeper wants them.
   public let weights: [[Float]]
+  /// The rows of each holder.
+  let rows: [HeldRows]
+
+  /// The keys of holder `s`, (n, d), in the order of `held`.
+  public func keys(of s: Int) -> Tensor<Float> { rows[s].rows.rows(rows[s].slots).keys }
 }
 
 extension RowKeeper {

@@ -226,6 +226,10 @@ package let rivalComputations: [any RivalComputation.Type] = [
   FastGenRecording.self,
   KVzipRecording.self,
   FastKVzipRecording.self,
+  PyramidKVRecording.self,
+  CurDKVRecording.self,
+  ExpectedAttentionRecording.self,
+  KeyDiffRecording.self,
 ]
 
 extension RivalRecording {
