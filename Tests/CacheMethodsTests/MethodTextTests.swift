@@ -37,6 +37,10 @@ private func message(_ text: String) -> String? {
         "fastgen",
         "kvzip",
         "fastkvzip",
+        "pyramidkv",
+        "curdkv",
+        "expected-attention",
+        "keydiff",
         "factored",
       ])
     for type in cacheMethods {

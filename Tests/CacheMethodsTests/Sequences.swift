@@ -228,4 +228,12 @@ let keepingRivals = [
   "h2o:budget=10,recent=0,group=max,normalise=queries",
   "fastgen:recovery=0.6,special=1,punctuation=3/7",
   "fastgen:recovery=0.7,budget=10,globals=1,heavy=0.2,window=0.1,special=1,dropped=parked",
+  "pyramidkv:budget=10,window=4,kernel=3,beta=2",
+  "pyramidkv:budget=10,window=3,kernel=3,rule=kvpress,beta=2,group=max,dropped=parked",
+  "curdkv:budget=10,sinks=2,block=4",
+  "curdkv:budget=10,block=none,leverage=value,projection=randn:7,dropped=parked",
+  "expected-attention:budget=10,future=16,sinks=2",
+  "expected-attention:budget=10,sinks=0,covariance=off,group=own,dropped=parked",
+  "keydiff:budget=10",
+  "keydiff:budget=10,during-answer=evict,dropped=parked",
 ]

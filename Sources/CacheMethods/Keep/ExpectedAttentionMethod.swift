@@ -6,7 +6,7 @@
 // Bytes:  holders · min(l, n) · 2 d · 4 after the prompt, a row a holder more at each step.
 //
 //     μ, Σ  = mean and covariance of the prompt's queries before RoPE, without the first s rows
-//     R̄     = mean of the RoPE matrices of positions l ... l + f − 1; it is no rotation: it shrinks
+//     R̄     = mean of the RoPE matrices of positions l ... l + f − 1; no rotation: it shrinks
 //     q     ~ N(R̄ μ, R̄ Σ R̄ᵀ)                         a query of the answer
 //     z_j   = k_j · R̄ μ / √d + k_jᵀ R̄ Σ R̄ᵀ k_j / 2d   = log E exp(q · k_j / √d)
 //     p     = softmax of z over the rows j >= s
@@ -111,7 +111,8 @@ public struct ExpectedAttentionMethod: KeepingMethod {
   /// The name "expected-attention".
   public static let name = "expected-attention"
   /// What `lrqk methods` says of it.
-  public static let summary = "Expected Attention: the rows that queries like the prompt's attend to"
+  public static let summary =
+    "Expected Attention: the rows that queries like the prompt's attend to"
   /// budget, dropped, future, sinks, covariance, vnorm, epsilon, group.
   public static let optionList: [MethodOption] =
     KeptBudget.optionList() + [

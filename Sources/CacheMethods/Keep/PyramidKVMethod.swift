@@ -101,7 +101,8 @@ public struct PyramidKVMethod: KeepingMethod {
         "rule",
         "rows of a layer: official (whole numbers, window on top), kvpress (rounded, window inside)",
         defaultValue: "official"),
-      MethodOption("beta", "the last layer has 1/beta of the mean, 1 is SnapKV", defaultValue: "20"),
+      MethodOption(
+        "beta", "the last layer has 1/beta of the mean, 1 is SnapKV", defaultValue: "20"),
     ]
   /// The mean over the layers.
   public let budget: KeptBudget

@@ -7,7 +7,7 @@
 //
 //     A[t, j]   softmax of query row t over the rows it sees, t among the last w
 //     s_j     = Σ_t A[t, j]                                       j before the window
-//     s̄_j     = mean or maximum of s over the c rows around j     pooling keeps neighbours together
+//     s̄_j     = mean or maximum of s over the c rows around j    pooling keeps neighbours together
 //     kept    = the window, and the n - w rows with the largest s̄
 //
 // Source: Li et al., arXiv 2404.14469; code FasterDecoding/SnapKV at e216ddc, snapkv_utils.py.
@@ -101,7 +101,8 @@ public struct SnapKVMethod: KeepingMethod {
       MethodOption("kernel", "rows over which scores are pooled, odd", defaultValue: "7"),
       MethodOption("pooling", "of neighbours: average, max", defaultValue: "average"),
       MethodOption(
-        "group", "scores of a group of heads: own (official), mean, max, sum", defaultValue: "mean"),
+        "group", "scores of a group of heads: own (official), mean, max, sum",
+        defaultValue: "mean"),
     ]
   /// Rows a head.
   public let budget: KeptBudget

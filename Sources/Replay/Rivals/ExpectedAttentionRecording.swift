@@ -24,9 +24,9 @@ enum ExpectedAttentionRecording: RivalComputation {
       "inputs/q_pre, inputs/k and inputs/v do not fit together")
     try recording.require(l > sinks && d.isMultiple(of: 2), "\(sinks) sinks in \(l) rows of \(d)")
     let future = try recording.integer("n_future_positions", in: 1...1 << 20)
-    let rotation: Rotations<E> = rotations(
-      l..<l + future, width: d, base: try recording.number("rope_theta")
-    ).averaged
+    let base = try recording.number("rope_theta")
+    try recording.require(base > 0, "rope_theta is \(base); it has to be above 0")
+    let rotation: Rotations<E> = rotations(l..<l + future, width: d, base: base).averaged
     let hasCovariance = try recording.flag("use_covariance")
     let statistics = q.map {
       QueryStatistics($0, from: sinks, covariance: hasCovariance).turned(by: rotation)

@@ -17,7 +17,7 @@ enum SnapKVRecording: RivalComputation {
     let l = scored.length
     let budget =
       scored.isKVPress
-      ? Int(Double(l) * (1 - (try recording.number("compression_ratio"))))
+      ? try recording.keptCount(of: l)
       : l < (try recording.integer("max_capacity_prompt"))
         ? l : try recording.integer("max_capacity_prompt")
     var outputs = RivalOutputs<E>()
