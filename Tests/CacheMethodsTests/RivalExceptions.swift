@@ -42,6 +42,13 @@ struct RivalException {
 /// All exceptions.
 private let exceptions: [RivalException] = [
   RivalException(
+    property: .keyShift, method: "curdkv", reason: "lengths of keys are scores"),
+  RivalException(
+    property: .keyShift, method: "keydiff", reason: "directions of keys are scores",
+    mustFail: true),
+  RivalException(
+    property: .keyShift, method: "expected-attention", reason: "a quadratic form of keys scores"),
+  RivalException(
     property: .counts, method: "fastgen", reason: "what a head's map needs decides how many rows"),
   RivalException(
     property: .counts, method: "infinigen", reason: "rows near the largest score, however many"),
