@@ -12,7 +12,7 @@
 //   LRQKNoHitMiss.swift         lrqk-no-hit-miss       the same, selected rows moved at every step
 //   LRQKPrefillOffload.swift    lrqk-prefill-offload   the same, on the host after the prompt
 //   TopKMethod.swift            topk                   the k best by exact scores: an oracle
-//   TopPMethod.swift            top-p                  the fewest with p of the attention: an oracle
+//   TopPMethod.swift            top-p                  the fewest with p of attention: an oracle
 //   RandomMethod.swift          random                 k random rows: a control
 //   LokiMethod.swift            loki                   the k best in the keys' first components
 //   InfiniGenMethod.swift       infinigen              rows that the previous layer's input promises

@@ -72,7 +72,7 @@ private final class Calibration {
         let chosen = scores.filter { step.attended[h].contains($0.token) }.map(\.score)
         let others = scores.filter { !step.attended[h].contains($0.token) }.map(\.score)
         #expect(chosen.count == min(6, scores.count))
-        // 65,536 levels of keys of size 1 to 4: a score is off by some 1e-4, so far apart sets may be.
+        // 65,536 levels of keys of size 1 to 4: a score is off by some 1e-4.
         #expect((chosen.min() ?? .infinity) >= (others.max() ?? -.infinity) - 1e-3)
       }
     }
