@@ -17,7 +17,7 @@ package import TieredMemory
 
 /// A vector in few bits.
 package struct LabelCode<E: Scalar>: Sendable, Equatable {
-  /// Codes, 0 ... 2^bits - 1.
+  /// Codes from 0 to 2^bits - 1.
   package let codes: [Int]
   /// The smallest element.
   package let lowest: E

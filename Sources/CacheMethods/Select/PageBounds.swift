@@ -48,7 +48,9 @@ package struct PageBounds<E: Scalar>: Sendable {
     fold(key[...])
   }
 
-  /// Widens the page of the next token by its key. A NaN stays, so that scores show it.
+  /// Widens the page of the next token by its key.
+  ///
+  /// A NaN stays, so that scores show it.
   private mutating func fold(_ key: ArraySlice<E>) {
     let (first, isNew, d) = (tokens / page * 2 * width, tokens % page == 0, width)
     ends.withMutableSpan { ends in

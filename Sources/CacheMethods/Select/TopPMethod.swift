@@ -21,9 +21,9 @@ public import TieredMemory
 public import Tensors
 public import Transformers
 
-/// The fewest of the first `older` places of `logits` whose softmax, with that of the places after
-/// them, is at least `p`; at most `most`. Ascending.
+/// The fewest of the first `older` places of `logits` that reach `p`; at most `most`, ascending.
 ///
+/// What is reached is their softmax, with that of the places after the first `older`.
 /// Ties go to the lower place. With p >= 1 it is as many as there may be.
 package func topPPlaces<E: Scalar>(
   _ logits: [E], older: Int, p: E, most: Int
