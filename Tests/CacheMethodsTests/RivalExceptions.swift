@@ -4,7 +4,7 @@
 // Out: nothing where the method has it; else the reason, and whether it must lack it.
 //
 // The properties are those of the tests in RivalSetTests, RivalInvarianceTests and
-// RivalLedgerTests, which run over `judgedSelecting` and `judgedKeeping`. A method without a line
+// RivalLedgerTests, which run over `selectingRivals` and `keepingRivals`. A method without a line
 // here has all of them. Where a method must be able to choose otherwise, the test asks that it does.
 
 /// A property that methods have or lack.
@@ -27,6 +27,8 @@ enum RivalProperty {
   case bytes
   /// The rows of each head follow from the budget.
   case counts
+  /// The same query chooses the same rows again.
+  case repeats
 }
 
 /// Why a method lacks a property.
@@ -59,6 +61,38 @@ private let exceptions: [RivalException] = [
     reason: "the head that needs most has everyone's rank"
   ),
   RivalException(
+    property: .heads, method: "kvzip:budget=10,sinks=2,chunk", reason: "rows of all heads compete"),
+  RivalException(
+    property: .counts, method: "kvzip:budget=10,sinks=2,chunk", reason: "rows of all heads compete"),
+  RivalException(
+    property: .keyShift, method: "quest:page=3,newest=forced,group=max",
+    reason: "the bounds of a group's heads shift apart"),
+  RivalException(
+    property: .repeats, method: "random", reason: "every step draws anew"),
+  RivalException(
+    property: .counts, method: "quest", reason: "whole pages, also beyond the budget"),
+  RivalException(
+    property: .rotation, method: "quest", reason: "bounds are channel by channel", mustFail: true),
+  RivalException(
+    property: .exactRows, method: "sparq:r=3,k=6", reason: "the mean value is mixed in"),
+  RivalException(
+    property: .rotation, method: "sparq", reason: "some channels as they are", mustFail: true),
+  RivalException(
+    property: .keyShift, method: "double-sparsity", reason: "labels are quantised"),
+  RivalException(
+    property: .rotation, method: "double-sparsity", reason: "some channels as they are",
+    mustFail: true),
+  RivalException(
+    property: .counts, method: "top-p", reason: "the fewest rows that have the mass"),
+  RivalException(
+    property: .groups, method: "random", reason: "every head draws its own rows"),
+  RivalException(
+    property: .exactRows, method: "shadowkv", reason: "keys are rebuilt from a factor"),
+  RivalException(
+    property: .heads, method: "shadowkv", reason: "one factor for the keys of all heads"),
+  RivalException(
+    property: .keyShift, method: "shadowkv", reason: "outliers are found by angles"),
+  RivalException(
     property: .rotation, method: "infinigen:speculation=own,skew=none",
     reason: "a part of the columns as they are", mustFail: true),
 ]
@@ -73,23 +107,10 @@ func roomy(_ text: String) -> String {
   let parts = text.split(separator: ":", maxSplits: 1)
   let name = String(parts[0])
   // What else decides how many rows there are.
-  let others = ["streaming": "w", "fastgen": "recovery", "infinigen": "alpha"]
+  let others = ["streaming": "w", "fastgen": "recovery", "infinigen": "alpha", "top-p": "p"]
   let kept = (parts.count > 1 ? parts[1] : "").split(separator: ",").filter { pair in
     !["k", "budget", others[name] ?? "k"].contains { pair.hasPrefix($0 + "=") }
   }
-  let room = ["infinigen": ["alpha=1000"], "fastgen": ["recovery=1"]][name] ?? []
+  let room = ["infinigen": ["alpha=1000"], "fastgen": ["recovery=1"], "top-p": ["p=1"]][name] ?? []
   return "\(name):" + (kept.map(String.init) + room + ["budget=1000"]).joined(separator: ",")
 }
-
-/// Methods whose texts these tests have judged. A new method joins with a name here, and with its
-/// exceptions above.
-private let judged: Set = ["topk", "loki", "infinigen", "streaming", "snapkv", "h2o", "fastgen"]
-
-private func isJudged(_ text: String) -> Bool {
-  judged.contains(String(text.prefix { $0 != ":" })) && !text.contains("during-answer")
-}
-
-/// Those of `selectingRivals` that are judged.
-let judgedSelecting = selectingRivals.filter(isJudged)
-/// Those of `keepingRivals` that are judged.
-let judgedKeeping = keepingRivals.filter(isJudged)

@@ -115,7 +115,7 @@ private func compare(
 @Suite struct RivalInvarianceTests {
   private let layers = [Layer(4, 2, 16), Layer(3, 3, 16, window: 21)]
 
-  @Test(arguments: judgedSelecting + judgedKeeping)
+  @Test(arguments: selectingRivals + keepingRivals)
   func `a constant added to all keys changes no set`(_ text: String) throws {
     for layer in layers {
       let rows = Rows.onGrid(layer, tokens: 50)
@@ -125,7 +125,7 @@ private func compare(
     }
   }
 
-  @Test(arguments: judgedSelecting + judgedKeeping)
+  @Test(arguments: selectingRivals + keepingRivals)
   func `a rotation of queries and keys together changes no set`(_ text: String) throws {
     for layer in layers {
       let rows = Rows.onGrid(layer, tokens: 50)
@@ -135,7 +135,7 @@ private func compare(
     }
   }
 
-  @Test(arguments: judgedSelecting + judgedKeeping)
+  @Test(arguments: selectingRivals + keepingRivals)
   func `keys twice as large and queries half as large change nothing`(_ text: String) throws {
     for layer in layers {
       let rows = Rows.onGrid(layer, tokens: 50)
@@ -146,7 +146,7 @@ private func compare(
     }
   }
 
-  @Test(arguments: judgedSelecting + judgedKeeping)
+  @Test(arguments: selectingRivals + keepingRivals)
   func `a group of equal queries chooses what one query does`(_ text: String) throws {
     if exception(text, .groups) != nil { return }
     let one = Rows.onGrid(Layer(2, 2, 16), tokens: 50)
@@ -161,7 +161,7 @@ private func compare(
     }
   }
 
-  @Test(arguments: judgedSelecting + judgedKeeping)
+  @Test(arguments: selectingRivals + keepingRivals)
   func `one group's rows change nothing in another one`(_ text: String) throws {
     if exception(text, .heads) != nil { return }
     let layer = Layer(4, 2, 16)
@@ -179,7 +179,7 @@ private func compare(
     #expect(one.map(\.attention) != two.map(\.attention))
   }
 
-  @Test(arguments: judgedSelecting + judgedKeeping)
+  @Test(arguments: selectingRivals + keepingRivals)
   func `equal keys, zero keys and one huge row are served like others`(_ text: String) throws {
     let layer = Layer(4, 2, 16)
     let rows = Rows.onGrid(layer, tokens: 50)

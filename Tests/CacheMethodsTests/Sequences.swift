@@ -234,6 +234,8 @@ let keepingRivals = [
   "curdkv:budget=10,block=none,leverage=value,projection=randn:7,dropped=parked",
   "expected-attention:budget=10,future=16,sinks=2",
   "expected-attention:budget=10,sinks=0,covariance=off,group=own,dropped=parked",
+  "kvzip:budget=10,sinks=2,chunk=7",
+  "kvzip:budget=10,sinks=2,level=uniform,dropped=parked",
   "keydiff:budget=10",
   "keydiff:budget=10,during-answer=evict,dropped=parked",
 ]

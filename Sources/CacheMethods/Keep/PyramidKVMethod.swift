@@ -99,7 +99,7 @@ public struct PyramidKVMethod: KeepingMethod {
     SnapKVMethod.optionList + [
       MethodOption(
         "rule",
-        "rows of a layer: official (whole numbers, window on top), kvpress (rounded, window inside)",
+        "rows of a layer: official (window on top of the count), kvpress (window inside)",
         defaultValue: "official"),
       MethodOption(
         "beta", "the last layer has 1/beta of the mean, 1 is SnapKV", defaultValue: "20"),

@@ -54,7 +54,11 @@ struct InspectCommand: ParsableCommand {
       let decoder = try openDecoder(model.model)
       let layer = decoder.layerShapes[0]
       var methods = try methods(headWidth: decoder.configuration.headWidth)
-      if cache.isEmpty { methods.removeAll { !$0.applies(to: layer) } }
+      if cache.isEmpty {
+        // Of all methods those that this layer can have, with nothing but their defaults: one that
+        // needs a file made beforehand has to be asked for.
+        methods.removeAll { !$0.applies(to: layer) || (try? $0.makeCache(for: layer)) == nil }
+      }
       // A method that this model cannot have is an error here, not a figure.
       try checkCaches(methods, decoder, model.model)
       let report = InspectReport(decoder, methods, tokens: tokens)
