@@ -15,7 +15,7 @@
 //   TopPMethod.swift            top-p                  the fewest with p of attention: an oracle
 //   RandomMethod.swift          random                 k random rows: a control
 //   LokiMethod.swift            loki                   the k best in the keys' first components
-//   InfiniGenMethod.swift       infinigen              rows that the previous layer's input promises
+//   InfiniGenMethod.swift       infinigen              rows that the layer before promises
 //   ShadowKVMethod.swift        shadowkv               low-rank keys, chunks chosen by landmarks
 //   QuestMethod.swift           quest                  pages by bounds of their scores
 //   SparQMethod.swift           sparq                  rows by the channels where q is large
@@ -23,7 +23,7 @@
 //   StreamingMethod.swift       streaming              the first rows and the last ones
 //   SnapKVMethod.swift          snapkv                 the last rows, and what they attend to
 //   H2OMethod.swift             h2o                    the newest rows, and the most attended ones
-//   FastGenMethod.swift         fastgen                for each head the cheapest policy that serves
+//   FastGenMethod.swift         fastgen                a policy for each head
 //   KVzipMethod.swift           kvzip                  the rows that a repetition needs
 //   FastKVzipMethod.swift       fastkvzip              the rows that a trained gate scores highest
 //   PyramidKVMethod.swift       pyramidkv              the same, fewer in late layers

@@ -3,8 +3,8 @@
 // In:  the values of the next tokens.
 // Out: a gather of chosen tokens' values into chosen slots of a device buffer.
 //
-// Beside HostStore.swift, which has keys as well. Row t is token t's, counted from the store's first
-// token; nothing is ever removed or rounded.
+// Beside HostStore.swift, which has keys as well. Row t is token t's, counted from the store's
+// first token; nothing is ever removed or rounded.
 
 public import Tensors
 

@@ -120,8 +120,10 @@ private func random(_ l: Int, seed: UInt64) -> Tensor<Double> {
     #expect(best.allSatisfy { columns.contains($0) } && best.count == 4)
   }
 
-  /// The reproduction's argmax over "recovers enough" is index 0 when nothing does: the cheapest
-  /// policy for the head that needs all. T = 1 and a sum of weights that rounds below 1 is enough.
+  /// The reproduction takes index 0 when no policy recovers enough.
+  ///
+  /// That is the cheapest policy, for the head that needs all. T = 1 and a sum of weights that
+  /// rounds below 1 is enough.
   @Test func `where no policy recovers enough a head keeps everything, not almost nothing`() throws
   {
     let found: [Float] = [0.1, 0.2, 0.5, 0.8, Float(1).nextDown]

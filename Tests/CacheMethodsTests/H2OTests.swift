@@ -7,8 +7,9 @@ import Testing
 import TieredMemory
 import Transformers
 
-/// H2O by plain loops in Double: the rows that a holder of the query heads `heads` attends to at
-/// each step. `reduce` makes one weight of those of its heads.
+/// H2O by plain loops in Double: what a holder of the query heads `heads` attends to at each step.
+///
+/// `reduce` makes one weight of those of its heads.
 private func attended(
   _ rows: Rows, heads: Range<Int>, prompt l: Int, heavy h: Int, recent r: Int,
   reduce: ([Double]) -> Double = { $0[0] }
@@ -71,8 +72,10 @@ private func attended(
   }
 
   /// The official cache has one set of rows a key/value head and one mask a query head: with
-  /// grouped queries the shapes do not meet, and they could not, as the sets differ. Here every
-  /// query head holds its own rows (`own`, G times the memory), or a group shares one set.
+  /// grouped queries the shapes do not meet, and they could not, as the sets differ.
+  ///
+  /// Here every query head holds its own rows (`own`, G times the memory), or a group shares one
+  /// set.
   @Test func `query heads of a group want different rows, so that one store cannot hold them`()
     throws
   {

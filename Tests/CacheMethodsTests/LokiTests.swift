@@ -144,7 +144,8 @@ private func withComponents<Result>(
 
   @Test func `the official count of components stays below the variance asked for`() {
     // 0.5 + 0.25 reach 0.75: two components. The official count is one, half of the variance; and
-    // where the first explains enough it is none, so that all scores are 0 and the first tokens win.
+    // where the first explains enough it is none, so that all scores are 0 and the first tokens
+    // win.
     let heads = [[0.5, 0.25, 0.25], [0.75, 0.125, 0.125]]
     #expect(lokiRank(explained: heads, fraction: 0.75, reaching: true) == 2)
     #expect(lokiRank(explained: heads, fraction: 0.75, reaching: false) == 1)

@@ -65,7 +65,9 @@ private func message(_ text: String) -> String? {
       // k (or w) says how many rows there are.
       let idle = type.optionList.filter { o in !options.contains { $0.name == o.name } }
       for option in idle {
-        #expect(option.name == "map-refresh" || (option.name == "budget" && option.defaultValue == "none"), "\(type.name)")
+        #expect(
+          option.name == "map-refresh"
+            || option.name == "budget" && option.defaultValue == "none", "\(type.name)")
       }
     }
   }

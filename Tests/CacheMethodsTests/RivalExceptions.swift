@@ -5,7 +5,8 @@
 //
 // The properties are those of the tests in RivalSetTests, RivalInvarianceTests and
 // RivalLedgerTests, which run over `selectingRivals` and `keepingRivals`. A method without a line
-// here has all of them. Where a method must be able to choose otherwise, the test asks that it does.
+// here has all of them. Where a method must be able to choose otherwise, the test asks that it
+// does.
 
 /// A property that methods have or lack.
 enum RivalProperty {
@@ -63,7 +64,8 @@ private let exceptions: [RivalException] = [
   RivalException(
     property: .heads, method: "kvzip:budget=10,sinks=2,chunk", reason: "rows of all heads compete"),
   RivalException(
-    property: .counts, method: "kvzip:budget=10,sinks=2,chunk", reason: "rows of all heads compete"),
+    property: .counts, method: "kvzip:budget=10,sinks=2,chunk",
+    reason: "rows of all heads compete"),
   RivalException(
     property: .keyShift, method: "quest:page=3,newest=forced,group=max",
     reason: "the bounds of a group's heads shift apart"),

@@ -7,8 +7,8 @@
 //                  one entry option.NAME for every option of the calibration
 //     tensors      layers.N.NAME, N from 0
 //
-// A file of another method, of fewer layers or of other heads is an error of one line. Whether it is
-// of the same model is for the caller to say, who knows the folder: `CalibratedMethod`.
+// A file of another method, of fewer layers or of other heads is an error of one line. Whether it
+// is of the same model is for the caller to say, who knows the folder: `CalibratedMethod`.
 
 public import Tensors
 public import Transformers

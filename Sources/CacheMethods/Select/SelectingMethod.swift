@@ -1,6 +1,7 @@
 // What every selecting method has: k older rows for each head, w recent ones, and who holds them.
 //
-// In:  the options k, w, budget and transfers; a `RowSelector` (SelectingCache.swift) for each layer.
+// In:  the options k, w, budget and transfers; a `RowSelector` (SelectingCache.swift) for each
+//      layer.
 // Out: a cache method. Its bytes are those of the rows, and what the selector holds.
 //
 // A selecting method is a name, a summary and a selector: TopKMethod.swift is the smallest one.
@@ -142,8 +143,10 @@ extension SelectingMethod {
     ) { try selected(tokens: $0, layer: layer) }
   }
 
+  /// Rows on both tiers, and the selector's bytes.
+  ///
   /// holders · (w + n) rows on the device, n = min(k, older tokens in sight) or the union of a
-  /// group's sets; all rows on the host; the selector's bytes. A bound where n depends on the data.
+  /// group's sets; all rows on the host. A bound where n depends on the data.
   public func bytes(tokens l: Int, layer: LayerShape) -> CacheBytes {
     bytes(selected: (try? selected(tokens: l, layer: layer)) ?? 1, tokens: l, layer: layer)
   }

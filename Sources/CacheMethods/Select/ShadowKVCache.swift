@@ -14,8 +14,8 @@
 //            query chooses the first chunks (within the device: no miss)
 //   a step   the new row is exact; choose; hit and miss by chunk; rebuild and copy misses; attend
 //
-// A holder is a key/value head, or a query head where heads choose on their own. ShadowKVMethod.swift
-// makes these caches, ShadowRows.swift is what one holder has.
+// A holder is a key/value head, or a query head where heads choose on their own.
+// ShadowKVMethod.swift makes these caches, ShadowRows.swift is what one holder has.
 
 import TieredMemory
 import Tensors

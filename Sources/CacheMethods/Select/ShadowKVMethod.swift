@@ -1,4 +1,5 @@
-// ShadowKV: keys as a low-rank factor on the device, values on the host, chunks chosen by landmarks.
+// ShadowKV: keys as a low-rank factor on the device, values on the host, chunks chosen by
+// landmarks.
 //
 // Kept:   on the device a factor of rank r of all heads' keys before RoPE (ShadowFactors.swift), a
 //         landmark of every chunk (ShadowChunks.swift), and exact rows: outlier chunks, the last
@@ -6,8 +7,8 @@
 //         of all chunks; no keys.
 // A step: the k div c chunks with the best landmark scores; those that do not lie on the device
 //         have their keys rebuilt there and their values copied (miss: d · 4 bytes a row).
-// Bytes:  holders · n · 2 d · 4 + 4 (r (l + M d) + M · landmarks · d) on the device, n = k + rows of
-//         outliers + local rows; M · C c · d · 4 on the host.
+// Bytes:  holders · n · 2 d · 4 + 4 (r (l + M d) + M · landmarks · d) on the device, n = k + rows
+//         of outliers + local rows; M · C c · d · 4 on the host.
 //
 // Source: Sun et al., arXiv 2410.21465; code bytedance/ShadowKV at a21f5a9, models/kv_cache.py:
 // ShadowKVCache, "accuracy", and ShadowKVCache_CPU, which moves rows. Rank 160, chunks of 8, 48

@@ -1,7 +1,7 @@
 // InfiniGen's recordings: skewed weights, and the rows that partial keys promise.
 //
-// In:  inputs/skew_q (H, rows, d), inputs/weights/{wq, bq, wk, bk}; inputs/q, inputs/k (H, rows, d),
-//      inputs/x (steps, D); head_dim, n_head, partial_weight_ratio, alpha, max_num_kv, steps.
+// In:  inputs/skew_q (H, rows, d), inputs/weights/{wq, bq, wk, bk}; inputs/q, inputs/k (H, rows,
+//      d), inputs/x (steps, D); head_dim, n_head, partial_weight_ratio, alpha, max_num_kv, steps.
 // Out: wq_skewed, wk_skewed (H d, D + 1); partial_columns; scores, selected, budget.
 //
 // Two stages that know nothing of each other, as they were recorded. In the first a row of skewed

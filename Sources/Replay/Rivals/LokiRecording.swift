@@ -1,4 +1,5 @@
-// Loki's recordings: principal components of calibration keys, and the tokens that rank best by them.
+// Loki's recordings: principal components of calibration keys, and the tokens that rank best by
+// them.
 //
 // In:  inputs/k_calibration; inputs/q (H, steps, d), inputs/k, inputs/v; prompt_length, steps,
 //      top_r, top_k; inputs/weights/components, whose signs the scores go by where they are given.

@@ -1,9 +1,10 @@
-// ShadowKV's recordings: landmarks, outliers, chosen chunks and rebuilt keys, by the accuracy class.
+// ShadowKV's recordings: landmarks, outliers, chosen chunks and rebuilt keys, by the accuracy
+// class.
 //
 // In:  inputs/q (H, steps, d), inputs/k_pre, inputs/k (M, l, d); chunk_size, local_chunk,
 //      outlier_chunk, sparse_budget, rank, rope_theta, steps.
-// Out: what the prompt leaves, and for each step scores, chunks, rows and their keys. Generated rows
-//      are not appended in these files, so steps do not depend on each other.
+// Out: what the prompt leaves, and for each step scores, chunks, rows and their keys. Generated
+//      rows are not appended in these files, so steps do not depend on each other.
 
 import CacheMethods
 import Tensors

@@ -10,12 +10,13 @@
 //     tokens                 FastGen                          nothing
 //     hint                   InfiniGen                        one more projection of a token
 //     jointDecision          KVzip, Fast KVzip                all layers wait for the last one
-//     repetition             KVzip                            the prompt once more through the model
+//     repetition             KVzip                            the prompt once more
 //
 // Keys before RoPE and all queries of a prompt are there in any case: the decoder has them in hand
 // when it gives a prompt to a cache. Their need says who reads them, which matters where rows come
-// from elsewhere: a recording may have none. What can be computed from queries and keys (column sums and
-// maps of the prompt's attention, weights of a step) a method computes when it wants it, in blocks.
+// from elsewhere: a recording may have none. What can be computed from queries and keys (column
+// sums and maps of the prompt's attention, weights of a step) a method computes when it wants it,
+// in blocks.
 //
 // Decoder.swift produces these rows; the next file, KeyValueCache.swift, is what a cache is.
 

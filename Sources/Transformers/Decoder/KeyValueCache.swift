@@ -121,8 +121,10 @@ public struct TokenRows: Sendable {
   public var factored: Tensor<Float>?
   /// What the projections were applied to, (1, D); nil unless a cache needs it.
   public var layerInput: Tensor<Float>?
-  /// This layer's queries of the previous layer's input, (H, d), after RoPE: a guess of `queries`
-  /// that is there a layer earlier. Nil in the first layer, and unless a cache needs it.
+  /// This layer's queries of the previous layer's input, (H, d), after RoPE.
+  ///
+  /// A guess of `queries` that is there a layer earlier. Nil in the first layer, and unless a
+  /// cache needs it.
   public var hint: Tensor<Float>?
   /// The token's id; nil unless a cache needs it.
   public var token: Int?
