@@ -141,6 +141,6 @@ extension CacheMethod {
     return BudgetUse(
       rows: rows / Double(max(layers.count, 1)), share: inSight == 0 ? 1 : rows / inSight,
       bytes: layers.reduce(0) { $0 + bytes(tokens: tokens, layer: $1).device },
-      layers: layers.count, forced: min(forcedRows, Int(rows) / max(layers.count, 1)))
+      layers: layers.count, forced: forcedRows(of: Int(rows) / max(layers.count, 1)))
   }
 }

@@ -69,7 +69,9 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
   /// How many rows a head attends to after a prompt of `tokens` tokens, forced ones among them.
   func attendedRows(tokens: Int, layer: LayerShape) -> Int
   /// Tokens that are among these rows whatever their scores are: first ones and recent ones.
-  var forcedRows: Int { get }
+  ///
+  /// `rows` is how many a head has in all.
+  func forcedRows(of rows: Int) -> Int
 }
 
 extension CacheMethod {
@@ -109,7 +111,7 @@ extension CacheMethod {
   }
 
   /// The recent tokens.
-  public var forcedRows: Int { recentTokens }
+  public func forcedRows(of rows: Int) -> Int { min(recentTokens, rows) }
 
   /// True: every layer has keys and values.
   public func applies(to layer: LayerShape) -> Bool { true }

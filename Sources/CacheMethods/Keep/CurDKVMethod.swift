@@ -17,7 +17,7 @@
 //
 // Source: Sengupta et al., arXiv 2509.15038; code NVIDIA/kvpress at 8bb29b9, cur_press.py. Blocks
 // of kvpress start at row 0 (align=start), those of the authors' own press end at the last row
-// (align=end, as read in their code for our notes). The other end's block may be short, and its
+// (align=end, as in their code). The other end's block may be short, and its
 // rows get more: a block of one row gives it a share of 1. short-block=scaled multiplies a short
 // block's shares by its part of a block, so that a row's mean share is 1/16 everywhere (ours).
 //

@@ -94,7 +94,7 @@ public struct FastGenMethod: CacheMethod {
   }
 
   /// The first rows, and the new one.
-  public var forcedRows: Int { globals + 1 }
+  public func forcedRows(of rows: Int) -> Int { min(globals + 1, rows) }
 
   /// Whether anything is dropped is known only after the prompt: nothing is where all heads have
   /// the full policy.

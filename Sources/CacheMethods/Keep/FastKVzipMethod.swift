@@ -101,7 +101,7 @@ public struct FastKVzipMethod: KeepingMethod, CalibratedMethod {
   /// The first rows and one more.
   public var leastRows: Int { choices.first + 1 }
   /// The first rows.
-  public var forcedRows: Int { choices.first }
+  public func forcedRows(of rows: Int) -> Int { min(choices.first, rows) }
 
   /// A keeper with the layer's gate; throws where there is none, or one of another shape.
   public func keeper(for layer: LayerShape) throws -> FastKVzipKeeper {

@@ -77,7 +77,7 @@ public struct H2OMethod: KeepingMethod {
     return leastRows
   }
   /// The recent tokens.
-  public var forcedRows: Int { recentTokens }
+  public func forcedRows(of rows: Int) -> Int { min(max(1, recent.rows(of: rows)), rows) }
 
   /// A keeper that sums.
   public func keeper(for layer: LayerShape) -> H2OKeeper {

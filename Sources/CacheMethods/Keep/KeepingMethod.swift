@@ -74,7 +74,7 @@ extension KeepingMethod {
   /// 0: a keeper that holds nothing.
   public func keeperBytes(rows: Int, tokens: Int, layer: LayerShape) -> Int { 0 }
   /// 0: most methods force no rows, or have them among `leastRows`.
-  public var forcedRows: Int { leastRows }
+  public func forcedRows(of rows: Int) -> Int { min(leastRows, rows) }
 
   /// With a budget below l something is dropped.
   public func nothingLeftOut(tokens: Int, of length: Int) -> String? {

@@ -108,7 +108,7 @@ public struct StreamingMethod: CacheMethod {
   }
 
   /// All that is kept: it does not depend on scores.
-  public var forcedRows: Int { sinks + recent }
+  public func forcedRows(of rows: Int) -> Int { rows }
 
   /// With w below l - sinks something is dropped; sinks that a window has put out of sight do not
   /// count.

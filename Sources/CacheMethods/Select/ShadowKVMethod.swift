@@ -107,7 +107,7 @@ public struct ShadowKVMethod: CacheMethod {
   /// The local chunks and the new token.
   public var recentTokens: Int { local * chunk + 1 }
   /// The local chunks: outliers are chosen, once, by the prompt's keys.
-  public var forcedRows: Int { local * chunk }
+  public func forcedRows(of rows: Int) -> Int { min(local * chunk, rows) }
 
   // MARK: Rows and bytes
 

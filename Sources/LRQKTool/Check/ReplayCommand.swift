@@ -93,6 +93,7 @@ struct ReplayCommand: ParsableCommand {
         case .double: isWithin = try replay(path, Double.self) && isWithin
         }
       } catch {
+        if cache != nil { fail(error, path, goingOn: cacheGoesOn) }
         fail(error, path)
       }
     }

@@ -21,9 +21,8 @@ struct CalibrateCommand: ParsableCommand {
     commandName: "calibrate",
     abstract: "Learn from texts what a cache method wants to know of a model.",
     discussion: """
-      The texts pass through the model in stretches, each a prompt of its own; sums over their rows \
-      go into a file that the method reads with calibration=FILE. The memory needed does not grow \
-      with the texts.
+      The texts pass through the model in stretches, each a prompt of its own; what is learnt goes \
+      into a file that the method reads with an option.
       """,
     subcommands: [
       CalibrateLokiCommand.self,
