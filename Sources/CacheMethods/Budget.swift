@@ -95,12 +95,12 @@ func percentText(_ percent: Double) -> String {
 }
 
 extension MethodOptions {
-  /// A budget.
-  public func budget(_ name: String) throws(MethodError) -> Budget? {
-    guard let text = text(name) else { return nil }
+  /// A budget; where `orNone`, the text "none" is none.
+  public func budget(_ name: String, orNone: Bool = false) throws(MethodError) -> Budget? {
+    guard let text = text(name), !(orNone && text == "none") else { return nil }
     guard let budget = Budget(text) else {
       throw error(
-        "\(name)=\(text) is neither rows (512), nor a part of the context (25%), nor bytes (256KiB)"
+        "\(name)=\(text) is neither rows (512), nor a part of the prompt (25%, at most 100%), nor bytes (256KiB)"
       )
     }
     return budget

@@ -105,7 +105,7 @@ package struct GenerationSummary {
     ]
     let budget = method.budgetUse(
       tokens: answers.map(\.prompt.count).max() ?? 1, layers: layers)
-    if budget.share < 1 { rows.append(["budget", budget.text]) }
+    if budget.share < 1 || !method.options.isEmpty { rows.append(["budget", budget.text]) }
     rows += [
       [
         "held",

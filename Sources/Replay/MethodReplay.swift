@@ -79,8 +79,15 @@ package struct MethodReplay: Sendable {
         "\(recording.file.path): --cache needs queries, keys and values, Q, K and V")
     }
     let all = try RecordedSequences<Float>(recording, options)
+    let layer = try recording.number("layer") ?? 0
+    let layers = try recording.number("layers") ?? layer + 1
+    guard (0..<max(layers, 1)).contains(layer), layers <= 1 << 20 else {
+      throw ReplayError(
+        "\(recording.file.path): metadata layer is \(layer) of \(layers) layers, from 0")
+    }
     let shape = LayerShape(
-      layer: 0, of: 1, queryHeads: all.heads, keyValueHeads: all.keyValueHeads, width: all.width,
+      layer: layer, of: layers, queryHeads: all.heads, keyValueHeads: all.keyValueHeads,
+      width: all.width,
       window: all.window, rotary: RotaryEmbedding(rotatedWidth: 0, base: 10_000))
     self.method = method
     (batch, heads, promptLength) = (all.batch, (all.heads, all.keyValueHeads), all.promptLength)

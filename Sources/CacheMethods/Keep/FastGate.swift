@@ -127,10 +127,12 @@ extension FastGate {
     self.init(zeros: sizes)
     for part in Self.parts(sizes) {
       let tensor: Tensor<E> = try file.tensor(prefix + part.name)
-      guard tensor.shape == part.shape, tensor.firstNonFinite == nil else {
+      if tensor.firstNonFinite != nil {
+        throw MethodError("\(file.path): \(prefix)\(part.name) has numbers that are not finite")
+      }
+      guard tensor.shape == part.shape else {
         throw MethodError(
-          "\(file.path): \(prefix)\(part.name) has shape \(tensor.shape), not \(part.shape), or "
-            + "numbers that are not finite")
+          "\(file.path): \(prefix)\(part.name) has shape \(tensor.shape), not \(part.shape)")
       }
       self[keyPath: part.path] = tensor.elements
     }

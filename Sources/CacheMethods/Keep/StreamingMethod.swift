@@ -72,7 +72,7 @@ public struct StreamingMethod: CacheMethod {
   /// Reads sinks, w, budget, positions and during-answer.
   public init(_ given: MethodOptions) throws(MethodError) {
     sinks = try given.integer("sinks", in: 0...Size.most) ?? 4
-    budget = try given.budget("budget")
+    budget = try given.budget("budget", orNone: true)
     let w = try given.integer("w", in: 1...Size.most)
     if w != nil && budget != nil { throw given.error("budget and w say the same; give one") }
     recent = w ?? 512

@@ -130,6 +130,9 @@ public struct InfiniGenMethod: SelectingMethod, CalibratedMethod {
     return min(k + budget.recent, visible)
   }
 
+  /// Nil: the threshold leaves rows out whatever the cap is.
+  public func nothingLeftOut(tokens: Int, of length: Int) -> String? { nil }
+
   /// The first layer has no layer before it.
   func bringsAll(_ layer: LayerShape) -> Bool {
     layer.layer == 0 && speculation == .previousLayer

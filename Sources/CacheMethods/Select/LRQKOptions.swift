@@ -38,7 +38,7 @@ public struct LRQKOptions: Sendable {
 
   init(_ given: MethodOptions) throws(MethodError) {
     if let preset = try given.choice("preset", of: Preset.self) { self.preset = preset }
-    budget = try given.budget("budget")
+    budget = try given.budget("budget", orNone: true)
     if budget != nil && given.text("k") != nil {
       throw given.error("budget and k say the same; give one")
     }

@@ -64,7 +64,7 @@ public struct RowBudget: Sendable, Equatable {
     _ given: MethodOptions, recentByDefault recent: Int = 16,
     transfers: RowHolders = .perQueryHead
   ) throws(MethodError) {
-    budget = try given.budget("budget")
+    budget = try given.budget("budget", orNone: true)
     self.recent = try given.integer("w", in: 1...Size.most) ?? recent
     let k = try given.integer("k", in: 1...Size.most)
     if k != nil && budget != nil { throw given.error("budget and k say the same; give one") }
@@ -123,7 +123,7 @@ extension SelectingMethod {
   public func selected(tokens: Int, layer: LayerShape) throws(MethodError) -> Int {
     guard let given = budget.budget else { return budget.count }
     let rows = try given.rows(tokens: tokens, least: budget.recent + 1, method: Self.name) {
-      bytes(selected: $0 - budget.recent, tokens: tokens, layer: layer).device
+      bytes(selected: max(0, $0 - budget.recent), tokens: tokens, layer: layer).device
     }
     return max(1, rows - budget.recent)
   }

@@ -73,7 +73,7 @@ public struct TopPMethod: SelectingMethod {
 
   /// None to k.
   public func olderRows(selected k: Int, candidates: Int) -> ClosedRange<Int> {
-    (p == 1 ? min(k, candidates) : 0)...min(k, candidates)
+    (p == 1 ? max(0, min(k, candidates)) : 0)...max(0, min(k, candidates))
   }
 
   /// Where p of the attention needs every token, a smaller p leaves some out.

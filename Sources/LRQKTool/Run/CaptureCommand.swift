@@ -100,7 +100,8 @@ struct CaptureCommand: ParsableCommand {
     let sizes: [String: Int] = [
       "batch": 1, "heads": shape.queryHeads, "kv_heads": shape.keyValueHeads,
       "head_dim": shape.width, "length": length, "prompt_length": promptLength,
-      "steps": length - promptLength, "layer": layer, "rank": rank ?? min(16, shape.width),
+      "steps": length - promptLength, "layer": layer, "layers": shape.layers,
+      "rank": rank ?? min(16, shape.width),
       "top_k": selected ?? max(1, promptLength / 8), "recent": recent, "iterations": 2,
     ]
     var metadata = sizes.mapValues(String.init)

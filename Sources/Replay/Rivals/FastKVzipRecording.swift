@@ -10,13 +10,32 @@ import Tensors
 enum FastKVzipRecording: RivalComputation {
   static let method = "fastkvzip"
 
+  /// The gate of a layer, of the sizes that the options say.
+  private static func gate<E: Scalar>(
+    _ recording: RivalRecording, layer x: Int
+  ) throws -> FastGate<E> {
+    let found: FastGate<E>?
+    do {
+      found = try FastGate<E>(recording.file, prefix: "inputs/weights/\(x).")
+    } catch let error as MethodError {
+      throw ReplayError(error.description)
+    }
+    guard let gate = found else {
+      throw ReplayError("\(recording.file.path): there is no gate of layer \(x)")
+    }
+    let said = (try recording.integer("gate_dim"), try recording.integer("gate_sinks"))
+    try recording.require(
+      said == (gate.sizes.width, gate.sizes.sinks),
+      "a gate of width \(gate.sizes.width) with \(gate.sizes.sinks) sinks, where the options say "
+        + "\(said.0) and \(said.1)")
+    return gate
+  }
+
   static func outputs<E: Scalar>(_ recording: RivalRecording) throws -> RivalOutputs<E> {
     let layers = try recording.integer("num_layers", in: 1...1024)
     let scores: [[[E]]] = try (0..<layers).map { x in
       let rows: Tensor<E> = try recording.input("x.\(x)", axes: 2)
-      guard let gate = try FastGate<E>(recording.file, prefix: "inputs/weights/\(x).") else {
-        throw ReplayError("\(recording.file.path): there is no gate of layer \(x)")
-      }
+      let gate: FastGate<E> = try gate(recording, layer: x)
       try recording.require(
         rows.columns == gate.sizes.input,
         "inputs/x.\(x) has \(rows.columns) columns, and the gate takes \(gate.sizes.input)")
@@ -126,7 +145,7 @@ enum FastKVzipRecording: RivalComputation {
     guard let blocks = recording.option("blocks")?.arrayValue?.compactMap(\.intValue),
       blocks.allSatisfy({ $0 >= 1 && $0 <= rows }), blocks.reduce(0, +) == rows
     else { throw recording.fault("blocks", "a list of row counts with the sum \(rows)") }
-    let budget = try recording.integer("budget") * layers * M
+    let budget = try recording.integer("budget", in: 1...1 << 30) * layers * M
     let first = min(try recording.integer("first_tokens"), blocks[0])
     let window = try recording.integer("window_size")
     var heads = (0..<layers * M).map {

@@ -62,10 +62,13 @@ enum StreamingRecording: RivalComputation {
   ) throws -> RivalOutputs<E> {
     let sinks = try recording.integer("n_sink", in: 0...1 << 20)
     let ratio = try recording.number("compression_ratio")
-    try recording.require(ratio >= 0 && ratio < 1, "a compression ratio of \(ratio)")
+    try recording.require(ratio >= 0 && ratio <= 1, "a compression ratio of \(ratio)")
     let count = Int(Double(l) * (1 - ratio))
-    try recording.require(sinks <= count, "\(sinks) sinks in \(count) kept rows")
-    let kept = rowsLeft(of: Array(0..<l), coming: 0, sinks: sinks, recent: count - sinks)
+    // More sinks than rows that may stay: all sinks stay, and no other row.
+    let kept =
+      sinks <= count
+      ? rowsLeft(of: Array(0..<l), coming: 0, sinks: sinks, recent: count - sinks)
+      : Array(0..<min(sinks, l))
     var scores: [E] = zeros(l)
     for token in kept { scores[token] = 1 }
     var outputs = RivalOutputs<E>()
