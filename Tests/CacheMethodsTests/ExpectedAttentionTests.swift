@@ -249,4 +249,28 @@ private func rotations(_ positions: [Int], _ rotary: RotaryEmbedding) -> Rotatio
     #expect(throws: MethodError.self) { try cacheMethod("expected-attention:future=0") }
     #expect(try !cacheMethod("expected-attention:vnorm=off").description.contains("epsilon"))
   }
+
+  @Test func `the queries to come stand after the prompt`() throws {
+    // One position ahead and no covariance: the mean query, rotated by l, scores every key.
+    let layer = Layer(4, 2, 16)
+    let (rows, l, n) = (Rows(layer, tokens: 41, seed: 3), 40, 12)
+    let run = try Run(
+      "expected-attention:budget=\(n),future=1,sinks=0,covariance=off,vnorm=off", rows, prompt: l)
+    let rotation = layer.shape.rotary.rotations(positions: [l], length: l + 1)
+    for m in 0..<2 {
+      var mass = [Double](repeating: 0, count: l)
+      for h in 2 * m..<2 * m + 2 {
+        let mean = (0..<16).map { c in
+          Float((0..<l).reduce(0.0) { $0 + Double(rows.queriesBefore[h][$1, c]) } / Double(l))
+        }
+        let q = rotation.rotate(Tensor(shape: [1, 16], elements: mean)).row(0)
+        let scores = (0..<l).map { j in
+          zip(q, rows.keys[m].row(j)).reduce(0) { $0 + Double($1.0) * Double($1.1) } / 4
+        }
+        for (j, w) in softmax(scores).enumerated() { mass[j] += w }
+      }
+      let best = mass.indices.sorted { mass[$0] > mass[$1] }.prefix(n).sorted()
+      #expect(run.steps[0].attended[2 * m] == best + [l])
+    }
+  }
 }

@@ -230,4 +230,20 @@ private func naiveScores(_ q: Tensor<Double>, _ k: Tensor<Double>, _ w: Int) -> 
       try kept("snapkv:budget=10,window=4", plainPrompt(queries: [q], keys: k), plainLayer(1, 1, 8))
     }
   }
+
+  @Test func `a sliding window hides rows from the queries that score, too`() throws {
+    let layer = Layer(3, 3, 16, window: 13)
+    let (rows, l, w, n) = (Rows(layer, tokens: 31, seed: 5), 30, 4, 8)
+    let run = try Run("snapkv:budget=\(n),window=\(w),kernel=1", rows, prompt: l)
+    for h in 0..<3 {
+      var sums = [Double](repeating: 0, count: l)
+      for t in l - w..<l {
+        for (j, weight) in zip(rows.visible(t), rows.exactWeights(h, t)) { sums[j] += weight }
+      }
+      let older = rows.visible(l - 1).lowerBound..<l - w
+      let best = older.sorted { sums[$0] > sums[$1] }.prefix(n - w).sorted()
+      let seen = rows.visible(l)
+      #expect(run.steps[0].attended[h] == (best + (l - w...l)).filter(seen.contains))
+    }
+  }
 }
