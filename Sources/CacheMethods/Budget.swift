@@ -64,8 +64,11 @@ public enum Budget: Sendable, Equatable, CustomStringConvertible {
   ///
   /// `device` are the bytes that a layer holds with so many rows a head; it may not fall where rows
   /// grow. Throws where bytes are too few for `least` rows, `method` naming whose they are.
+  /// With `isLasting` bytes that the prompt does not fill are the answer's: there may be more rows
+  /// than it has tokens.
   public func rows(
-    tokens: Int, least: Int, method: String, device: (_ rows: Int) -> Int
+    tokens: Int, least: Int, method: String, isLasting: Bool = false,
+    device: (_ rows: Int) -> Int
   ) throws(MethodError) -> Int {
     let least = min(least, tokens)
     switch self {
@@ -78,8 +81,11 @@ public enum Budget: Sendable, Equatable, CustomStringConvertible {
           "\(method): budget=\(text) is less than the \(device(least)) bytes that \(least) rows "
             + "a head and what chooses them take in one layer after \(tokens) tokens")
       }
-      if device(tokens) <= limit { return tokens }
-      var (low, high) = (least, tokens)  // low fits, high does not
+      var (low, high) = (least, tokens)
+      if device(tokens) <= limit {
+        if !isLasting { return tokens }
+        (low, high) = (tokens, Size.most)
+      }
       while low < high {
         let middle = (low + high + 1) / 2
         if device(middle) <= limit { low = middle } else { high = middle - 1 }

@@ -77,6 +77,15 @@ private let layers = [Layer(4, 2, 8), Layer(3, 3, 16), Layer(4, 1, 20)]
     }
   }
 
+  @Test(arguments: ["h2o", "streaming:positions=original", "keydiff:during-answer=evict"])
+  func `bytes that a prompt does not fill are the answer's`(_ text: String) throws {
+    let rows = Rows(layers[0], tokens: 40)
+    let full = try Run("full", rows, prompt: 10)
+    let limit = layers[0].M * 40 * layers[0].rowBytes + 4096  // all rows, and h2o's sums
+    let method = text.contains(":") ? "\(text),budget=\(limit)B" : "\(text):budget=\(limit)B"
+    #expect(try Run(method, rows, prompt: 10).steps.map(\.attention) == full.steps.map(\.attention))
+  }
+
   @Test(arguments: ["topk:w=4", "lrqk:r=3,w=4", "streaming:sinks=3", "snapkv:window=4"])
   func `bytes that are too few are an error of one line when the prompt comes`(_ text: String)
     throws

@@ -112,6 +112,26 @@ private func run(
     }
   }
 
+  @Test func `a decision of the answer leaves of all heads the best by their own gates`() throws {
+    let rows = Rows(layer, tokens: 57)
+    let options = "budget=14,first=2,window=5,every=8,answer-window=6"
+    let (run, _) = try run(options, layer, rows, prompt: 40)
+    let scores = try gate(layer, 3).converted(to: Float.self).scores(rows.layerInput)
+    for last in [7, 15] {
+      let before = held(run.steps[last])
+      let rivals = before.enumerated().flatMap { m, tokens in
+        tokens.dropLast(6).filter { $0 >= 2 }.map { (m: m, token: $0) }
+      }
+      let best = rivals.sorted { scores[$0.m][$0.token] > scores[$1.m][$1.token] }
+        .prefix(2 * 14 - 2 * (2 + 6))
+      guard last + 1 < run.steps.count else { continue }
+      for (m, tokens) in held(run.steps[last + 1]).enumerated() {
+        let kept = [0, 1] + best.filter { $0.m == m }.map(\.token).sorted() + before[m].suffix(6)
+        #expect(tokens == kept + [40 + last + 1])
+      }
+    }
+  }
+
   @Test func `every = 0 drops nothing after the prompt`() throws {
     let rows = Rows(layer, tokens: 60)
     let (run, _) = try run("budget=10,every=0", layer, rows, prompt: 40)

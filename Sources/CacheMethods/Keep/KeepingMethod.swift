@@ -85,7 +85,9 @@ extension KeepingMethod {
 
   /// Rows that the budget allows a holder after a prompt of `tokens` tokens, on average.
   func count(tokens: Int, layer: LayerShape) throws(MethodError) -> Int {
-    try budget.budget.rows(tokens: tokens, least: leastRows, method: Self.name) {
+    try budget.budget.rows(
+      tokens: tokens, least: leastRows, method: Self.name, isLasting: true
+    ) {
       bytes(rows: $0, tokens: tokens, layer: layer).device
     }
   }

@@ -95,7 +95,9 @@ public struct StreamingMethod: CacheMethod {
   /// w after a prompt of `tokens` tokens.
   func recent(tokens: Int, layer: LayerShape) throws(MethodError) -> Int {
     guard let budget else { return recent }
-    let rows = try budget.rows(tokens: tokens, least: sinks + 1, method: Self.name) {
+    let rows = try budget.rows(
+      tokens: tokens, least: sinks + 1, method: Self.name, isLasting: true
+    ) {
       bytes(rows: $0, layer: layer).device
     }
     return max(1, rows - sinks)

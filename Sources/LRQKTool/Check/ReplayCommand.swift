@@ -103,6 +103,11 @@ struct ReplayCommand: ParsableCommand {
   private func replay<E: Scalar>(_ path: String, _: E.Type) throws -> Bool {
     let file = try SafetensorsFile(path: path)
     if RivalRecording.isOne(file) { return try replayRival(file, E.self) }
+    if let schema = file.metadata["schema"] {
+      throw ReplayError(
+        "\(path): recordings of the schema \(shown(schema)) are not known; \(RivalRecording.schema) is"
+      )
+    }
     let recording = try Recording(path: path)
     let options = try choices.replayOptions()
     if let cache { return try replayMethod(recording, cacheMethod(cache), options) }
@@ -196,8 +201,11 @@ extension ReplayCommand {
       var writer = SafetensorsWriter(metadata: file.metadata)
       let isDouble = E.self == Double.self
       for (name, tensor) in outputs.numbers {
-        try writer.add(
-          "expected/\(name)", tensor, as: isDouble ? .float64 : .float32)
+        try writer.add("expected/\(name)", tensor, as: isDouble ? .float64 : .float32)
+        // What the file has in float64 as well is written under that name, too.
+        if isDouble && file.contains("expected/\(name).f64") {
+          try writer.add("expected/\(name).f64", tensor, as: .float64)
+        }
       }
       for (name, tensor) in outputs.integers {
         try writer.add("expected/\(name)", integers: tensor, as: .int32)
