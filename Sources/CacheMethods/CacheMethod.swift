@@ -26,7 +26,7 @@
 //   FastGenMethod.swift         fastgen                a policy for each head
 //   KVzipMethod.swift           kvzip                  the rows that a repetition needs
 //   FastKVzipMethod.swift       fastkvzip              the rows that a trained gate scores highest
-//   PyramidKVMethod.swift       pyramidkv              the same, fewer in late layers
+//   PyramidKVMethod.swift       pyramidkv              as snapkv, fewer in late layers
 //   CurDKVMethod.swift          curdkv                 rows with long keys and values
 //   ExpectedAttentionMethod.swift  expected-attention  what queries like the prompt's attend to
 //   KeyDiffMethod.swift         keydiff                rows whose keys are unlike the others

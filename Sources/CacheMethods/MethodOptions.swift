@@ -93,3 +93,9 @@ public enum Size {
   /// The most tokens that an option can ask for; more than any sequence here has.
   public static let most = 1 << 20
 }
+
+/// An option that is on or off.
+enum Switch: String, Sendable, CaseIterable {
+  case on
+  case off
+}

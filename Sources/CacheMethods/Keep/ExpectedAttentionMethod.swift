@@ -162,12 +162,6 @@ public struct ExpectedAttentionMethod: KeepingMethod {
   }
 }
 
-/// on or off.
-enum Switch: String, Sendable, CaseIterable {
-  case on
-  case off
-}
-
 /// Expected Attention's options beside the budget.
 struct ExpectedChoices: Sendable {
   let future: Int

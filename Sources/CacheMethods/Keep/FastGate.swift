@@ -221,11 +221,3 @@ struct FastGateVector<E: Scalar> {
     value = zip(normed, norm).map { $0 * $1 }
   }
 }
-
-/// A chain over the elements of both.
-func dot<E: Scalar>(_ a: [E], _ b: [E]) -> E {
-  var sum: [E] = [0]
-  var out = sum.mutableSpan
-  E.chainRowScores(rows: a.span, width: a.count, q: b.span, into: &out)
-  return sum[0]
-}

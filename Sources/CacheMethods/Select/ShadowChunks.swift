@@ -105,12 +105,12 @@ package func smallestCosines<E: Scalar>(
 ) -> [E] {
   (0..<landmarks.rows).map { g in
     let mean = landmarks.row(g)
-    let length = max(innerProduct(mean, mean).squareRoot(), 1e-8)
+    let length = max(dot(mean, mean).squareRoot(), 1e-8)
     var smallest = E.infinity
     for t in g * c..<(g + 1) * c {
       let key = keys.row(t)
-      let norm = max(innerProduct(key, key).squareRoot(), 1e-8)
-      let cosine = innerProduct(key, mean) / (norm * length)
+      let norm = max(dot(key, key).squareRoot(), 1e-8)
+      let cosine = dot(key, mean) / (norm * length)
       if cosine.isNaN { return .nan }
       smallest = min(smallest, cosine)
     }
@@ -142,12 +142,4 @@ package func landmarkScores<E: Scalar>(
     return softmax(scores.map { $0 / divisor.squareRoot() })
   }
   return group.apply(heads, groupSize: queries.count)
-}
-
-/// x · y, one chain.
-private func innerProduct<E: Scalar>(_ x: [E], _ y: [E]) -> E {
-  var product: [E] = zeros(1)
-  var out = product.mutableSpan
-  E.chainRowScores(rows: x.span, width: x.count, q: y.span, into: &out)
-  return product[0]
 }

@@ -66,7 +66,7 @@ public struct SparQMethod: SelectingMethod {
   public init(_ given: MethodOptions) throws(MethodError) {
     rank = try given.integer("r", in: 1...Size.most) ?? 16
     keys = try given.choice("keys", of: ScannedKeys.self) ?? .host
-    reallocates = try given.choice("reallocate", of: OnOff.self) != .off
+    reallocates = try given.choice("reallocate", of: Switch.self) != .off
     group = try given.choice("group", of: GroupReduction.self) ?? .sum
     budget = try RowBudget(given, transfers: .perKeyValueHead)
   }
@@ -95,12 +95,6 @@ public struct SparQMethod: SelectingMethod {
     return (reallocates ? M * d * MemoryLayout<Double>.stride : 0)
       + (keys == .device ? M * tokens * d * MemoryLayout<Float>.stride : 0)
   }
-}
-
-/// A switch.
-private enum OnOff: String, CaseIterable {
-  case on
-  case off
 }
 
 /// Chooses by partial logits, and mixes the mean value in.
