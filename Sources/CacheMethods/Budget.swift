@@ -144,9 +144,13 @@ extension CacheMethod {
   public func budgetUse(tokens: Int, layers: [LayerShape]) -> BudgetUse {
     let rows = layers.reduce(0.0) { $0 + Double(attendedRows(tokens: tokens, layer: $1)) }
     let inSight = layers.reduce(0.0) { $0 + Double($1.visible(length: tokens).count) }
+    let forced = layers.reduce(0) { sum, layer in
+      let rows = attendedRows(tokens: tokens, layer: layer)
+      return sum + forcedRows(of: rows, tokens: tokens, layer: layer)
+    }
     return BudgetUse(
       rows: rows / Double(max(layers.count, 1)), share: inSight == 0 ? 1 : rows / inSight,
       bytes: layers.reduce(0) { $0 + bytes(tokens: tokens, layer: $1).device },
-      layers: layers.count, forced: forcedRows(of: Int(rows) / max(layers.count, 1)))
+      layers: layers.count, forced: forced / max(layers.count, 1))
   }
 }

@@ -70,8 +70,10 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
   func attendedRows(tokens: Int, layer: LayerShape) -> Int
   /// Tokens that are among these rows whatever their scores are: first ones and recent ones.
   ///
-  /// `rows` is how many a head has in all.
-  func forcedRows(of rows: Int) -> Int
+  /// `rows` is how many a head has in all after a prompt of `tokens` tokens.
+  func forcedRows(of rows: Int, tokens: Int, layer: LayerShape) -> Int
+  /// Throws where the method's budget cannot be met after a prompt of `tokens` tokens.
+  func checkBudget(tokens: Int, layer: LayerShape) throws(MethodError)
 }
 
 extension CacheMethod {
@@ -111,7 +113,12 @@ extension CacheMethod {
   }
 
   /// The recent tokens.
-  public func forcedRows(of rows: Int) -> Int { min(recentTokens, rows) }
+  public func forcedRows(of rows: Int, tokens: Int, layer: LayerShape) -> Int {
+    min(recentTokens, rows)
+  }
+
+  /// Nothing: a method without a budget of bytes has nothing to check.
+  public func checkBudget(tokens: Int, layer: LayerShape) throws(MethodError) {}
 
   /// True: every layer has keys and values.
   public func applies(to layer: LayerShape) -> Bool { true }

@@ -7,6 +7,23 @@ import Transformers
 private let layers = [Layer(4, 2, 8), Layer(3, 3, 16), Layer(4, 1, 20)]
 
 @Suite struct BudgetTests {
+  /// Counts by hand, for a prompt of 100 tokens: first rows and windows, and the rows that fill no
+  /// chunk: 100 - 8 (100 div 8 - 4) = 36.
+  @Test(arguments: [
+    ("full", 1), ("topk:k=20,w=7", 7), ("lrqk:r=4,k=20,w=7", 7), ("streaming:sinks=3,w=7", 10),
+    ("snapkv:budget=30,window=9", 9), ("kvzip:budget=30,sinks=3", 3), ("h2o:budget=30", 15),
+    ("fastgen:globals=3,budget=30", 4), ("shadowkv:budget=60,chunk=8,local=4", 36),
+    ("fastkvzip:gate=random,budget=30,first=2,window-ratio=0.1", 11),
+    ("fastkvzip:gate=random,budget=5,first=2,window-ratio=0.1", 5),
+  ])
+  func `a report counts the rows that are there whatever their scores`(
+    _ text: String, _ forced: Int
+  ) throws {
+    let layer = Layer(4, 2, 8)
+    let use = try rival(text, layer).budgetUse(tokens: 100, layers: [layer.shape, layer.shape])
+    #expect(use.forced == forced)
+  }
+
   @Test(arguments: [
     ("512", Budget.rows(512)), ("25%", .percent(25)), ("0.5%", .percent(0.5)),
     ("100%", .percent(100)), ("256KiB", .bytes(262_144, text: "256KiB")),

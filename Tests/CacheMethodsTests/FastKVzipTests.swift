@@ -2,10 +2,33 @@
 
 import CacheMethods
 import Foundation
+import Synchronization
 import Tensors
 import TieredMemory
 import Testing
 import Transformers
+
+/// Files of random gates, one for each kind of layer.
+let gateFiles = GateFiles()
+
+/// Random gates for the layers of `Sequences.swift`, written when a test first asks for them.
+final class GateFiles: Sendable {
+  private let paths = Mutex<[String: String]>([:])
+
+  func path(_ layer: Layer) throws -> String {
+    try paths.withLock { paths in
+      let kind = "\(layer.H)-\(layer.M)"
+      if let path = paths[kind] { return path }
+      let path = try gateFile(layer)
+      paths[kind] = path
+      return path
+    }
+  }
+
+  deinit {
+    for path in paths.withLock(\.values) { try? FileManager.default.removeItem(atPath: path) }
+  }
+}
 
 /// A file of random gates for a layer of `Sequences.swift`, which has the number 3.
 private func gateFile(_ layer: Layer) throws -> String {

@@ -91,19 +91,29 @@ private func mean(_ rows: [Int]) -> Double { Double(rows.reduce(0, +)) / Double(
       #expect(method.bytes(tokens: 100, layer: shape).device == holders * expected[x] * 64)
       before = sets.map(Set.init)
     }
-    // The budget in bytes is the mean of the layers as well: 128 bytes a row of both heads.
-    if group == "mean" {
-      let bytes = try cacheMethod(text.replacing("budget=30", with: "budget=3840B"))
-      let uses = [method, bytes].map { method in
-        (0..<6).map { x in
-          method.attendedRows(
-            tokens: 100,
-            layer: LayerShape(
-              layer: x, of: 6, queryHeads: 4, keyValueHeads: 2, width: 8, window: nil,
-              rotary: RotaryEmbedding(rotatedWidth: 8, base: 100)))
-        }
-      }
-      #expect(uses[0] == expected && uses[1] == expected)
+  }
+
+  /// Six layers of two heads: a row of both is 128 bytes.
+  @Test(arguments: ["official", "kvpress"], [1, 5])
+  func `a budget in bytes is never exceeded by the layers' mean, and nearly used`(
+    _ rule: String, _ window: Int
+  ) throws {
+    let shapes = (0..<6).map { x in
+      LayerShape(
+        layer: x, of: 6, queryHeads: 4, keyValueHeads: 2, width: 8, window: nil,
+        rotary: RotaryEmbedding(rotatedWidth: 8, base: 100))
+    }
+    for rows in [10, 17, 30, 50, 90] {
+      let bytes = rows * 128
+      let text = "pyramidkv:budget=\(bytes)B,window=\(window),kernel=3,beta=4,rule=\(rule)"
+      let use = try cacheMethod(text).budgetUse(tokens: 100, layers: shapes)
+      #expect(use.bytes <= 6 * bytes, "\(rows) rows")
+      // The official slope is a whole number, so that one row more may be 5/2 rows a layer more.
+      #expect(use.bytes >= 6 * bytes - 6 * 4 * 128, "\(rows) rows")
+    }
+    #expect(throws: MethodError.self) {
+      try cacheMethod("pyramidkv:budget=256B,window=5,rule=\(rule)")
+        .checkBudget(tokens: 100, layer: shapes[0])
     }
   }
 

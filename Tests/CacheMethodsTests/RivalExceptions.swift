@@ -67,6 +67,12 @@ private let exceptions: [RivalException] = [
     property: .counts, method: "kvzip:budget=10,sinks=2,chunk",
     reason: "rows of all heads compete"),
   RivalException(
+    property: .heads, method: "fastkvzip", reason: "rows of all heads compete"),
+  RivalException(
+    property: .counts, method: "fastkvzip", reason: "rows of all heads compete"),
+  RivalException(
+    property: .groups, method: "fastkvzip", reason: "a gate is made for a size of group"),
+  RivalException(
     property: .keyShift, method: "quest:page=3,newest=forced,group=max",
     reason: "the bounds of a group's heads shift apart"),
   RivalException(

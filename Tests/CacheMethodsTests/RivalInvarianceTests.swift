@@ -95,7 +95,7 @@ private func hadamard(_ x: [Float]) -> [Float] {
 
 /// The steps of a method over rows without RoPE; nil where it does not apply to the layer.
 private func steps(_ text: String, _ rows: Rows, prompt: Int = 25) throws -> [AttendedStep]? {
-  let (method, layer) = (try cacheMethod(text), rows.layer.unrotated)
+  let (method, layer) = (try rival(text, rows.layer), rows.layer.unrotated)
   if !method.applies(to: layer) { return nil }
   return try Run(method.makeCache(for: layer), rows, prompt: prompt).steps
 }

@@ -26,7 +26,7 @@ private func needs(_ step: AttendedStep, _ holders: [Range<Int>], below ring: In
   func `bytes after the prompt are those of the buffers and of the host`(
     _ text: String, _ layer: Layer
   ) throws {
-    let method = try cacheMethod(text)
+    let method = try rival(text, layer)
     if !method.applies(to: layer.shape) || exception(text, .bytes) != nil { return }
     for prompt in promptLengths + [12, 16, 22, 59] {
       let run = try Run(text, Rows(layer, tokens: prompt), prompt: prompt)
@@ -46,7 +46,7 @@ private func needs(_ step: AttendedStep, _ holders: [Range<Int>], below ring: In
   func `a device of the peak is enough, and one byte less is not`(_ text: String, _ layer: Layer)
     throws
   {
-    if !(try cacheMethod(text).applies(to: layer.shape)) { return }
+    if !(try rival(text, layer).applies(to: layer.shape)) { return }
     let rows = Rows(layer, tokens: 40)
     for prompt in [3, 25] {
       let free = try Run(text, rows, prompt: prompt)
@@ -63,7 +63,7 @@ private func needs(_ step: AttendedStep, _ holders: [Range<Int>], below ring: In
   func `what comes from the host is what a holder needs and has not`(
     _ text: String, _ layer: Layer
   ) throws {
-    let method = try cacheMethod(text)
+    let method = try rival(text, layer)
     if !method.applies(to: layer.shape) || exception(text, .exactRows) != nil { return }
     let run = try Run(text, Rows(layer, tokens: 50), prompt: 25)
     let isShared = method.options.contains {
@@ -90,7 +90,7 @@ private func needs(_ step: AttendedStep, _ holders: [Range<Int>], below ring: In
   @Test(arguments: selectingRivals)
   func `the same query again brings nothing where it chooses the same rows`(_ text: String) throws {
     let layer = Layer(4, 2, 16)
-    if !(try cacheMethod(text).applies(to: layer.shape)) { return }
+    if !(try rival(text, layer).applies(to: layer.shape)) { return }
     if exception(text, .repeats) != nil { return }
     var same = 0
     for seed in 1...8 {
@@ -115,7 +115,7 @@ private func needs(_ step: AttendedStep, _ holders: [Range<Int>], below ring: In
   func `dropped rows move only when they are parked, each once`(_ text: String, _ layer: Layer)
     throws
   {
-    let method = try cacheMethod(text)
+    let method = try rival(text, layer)
     if !method.applies(to: layer.shape) { return }
     for prompt in [1, 5, 21] {
       let rows = Rows(layer, tokens: 40)

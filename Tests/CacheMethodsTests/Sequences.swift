@@ -154,7 +154,7 @@ struct Run {
   }
 
   init(_ method: String, _ rows: Rows, prompt: Int, capacity: Int? = nil) throws {
-    let cache = try cacheMethod(method).makeCache(for: rows.layer.shape)
+    let cache = try rival(method, rows.layer).makeCache(for: rows.layer.shape)
     try self.init(cache, rows, prompt: prompt, capacity: capacity)
   }
 
@@ -217,6 +217,12 @@ let selectingRivals = [
   "infinigen:speculation=own,skew=none,partial=per-key-value-head,budget=10,w=4",
 ]
 
+/// The method that `text` names; gate=random stands for a file of random gates for this layer.
+func rival(_ text: String, _ layer: Layer) throws -> any CacheMethod {
+  guard text.contains("gate=random") else { return try cacheMethod(text) }
+  return try cacheMethod(text.replacing("gate=random", with: "gate=\(try gateFiles.path(layer))"))
+}
+
 /// Methods that keep rows, about 10 of 30.
 let keepingRivals = [
   "streaming:sinks=3,w=7,positions=original",
@@ -238,4 +244,6 @@ let keepingRivals = [
   "kvzip:budget=10,sinks=2,level=uniform,dropped=parked",
   "keydiff:budget=10",
   "keydiff:budget=10,during-answer=evict,dropped=parked",
+  "fastkvzip:gate=random,budget=10,first=2,window-ratio=0.15,every=4,answer-window=2",
+  "fastkvzip:gate=random,budget=10,first=0,prefill=chunked,chunk=9,window=3,level=layer,dropped=parked",
 ]

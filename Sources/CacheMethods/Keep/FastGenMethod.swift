@@ -94,7 +94,14 @@ public struct FastGenMethod: CacheMethod {
   }
 
   /// The first rows, and the new one.
-  public func forcedRows(of rows: Int) -> Int { min(globals + 1, rows) }
+  public func forcedRows(of rows: Int, tokens: Int, layer: LayerShape) -> Int {
+    min(globals + 1, rows)
+  }
+
+  /// Throws where bytes are too few for the first rows and one more.
+  public func checkBudget(tokens: Int, layer: LayerShape) throws(MethodError) {
+    _ = try rows(tokens: tokens, layer: layer)
+  }
 
   /// Whether anything is dropped is known only after the prompt: nothing is where all heads have
   /// the full policy.

@@ -173,18 +173,10 @@ public struct FastKVzipKeeper: RowKeeper {
   // MARK: Parts
 
   /// The first rows, those in sight.
-  private var firsts: Range<Int> {
-    let start = visible.lowerBound
-    return start..<max(start, min(choices.first, visible.upperBound))
-  }
+  private var firsts: Range<Int> { choices.firsts(in: visible) }
 
   /// w, at most what the budget leaves beside the first rows.
-  private var promptWindow: Int {
-    let context = visible.upperBound - min(choices.first, visible.upperBound)
-    let w = fastWindow(
-      size: choices.window, ratio: choices.windowRatio, context: context, chunk: choices.chunk)
-    return min(w, max(count - firsts.count, 0), visible.count - firsts.count)
-  }
+  private var promptWindow: Int { choices.window(in: visible, count: count) }
 
   /// The scores of all held rows, or of those in `range`.
   private func headScores(of range: Range<Int>? = nil) -> [HeadScores<Float>] {

@@ -78,6 +78,9 @@ public struct FastKVzipMethod: KeepingMethod, CalibratedMethod {
       windowRatio: try given.number("window-ratio") ?? 0.02,
       every: try given.integer("every", in: 0...Size.most) ?? 128,
       answerWindow: try given.integer("answer-window", in: 0...Size.most) ?? 128)
+    if choices.every == 0, given.text("answer-window") != nil {
+      throw given.error("answer-window has no effect with every=0; drop it or every")
+    }
     if choices.windowRatio > 1 {
       throw given.error("window-ratio=\(choices.windowRatio) is more than the whole prompt")
     }
@@ -89,6 +92,8 @@ public struct FastKVzipMethod: KeepingMethod, CalibratedMethod {
       calibrationFile =
         isOwn ? try file.map { try CalibrationFile(path: $0, method: Self.name) } : nil
       gates = try opened.map { try fastGates($0) } ?? []
+    } catch let error as MethodError {
+      throw error
     } catch {
       throw given.error("gate: \(error)")
     }
@@ -100,8 +105,12 @@ public struct FastKVzipMethod: KeepingMethod, CalibratedMethod {
   }
   /// The first rows and one more.
   public var leastRows: Int { choices.first + 1 }
-  /// The first rows.
-  public func forcedRows(of rows: Int) -> Int { min(choices.first, rows) }
+  /// The first rows and the prompt's window.
+  public func forcedRows(of rows: Int, tokens: Int, layer: LayerShape) -> Int {
+    let sight = layer.visible(length: tokens)
+    let firsts = choices.firsts(in: sight).count
+    return min(firsts + choices.window(in: sight, count: rows), rows)
+  }
 
   /// A keeper with the layer's gate; throws where there is none, or one of another shape.
   public func keeper(for layer: LayerShape) throws -> FastKVzipKeeper {
@@ -156,6 +165,20 @@ struct FastKVzipChoices: Sendable {
   let windowRatio: Double
   let every: Int
   let answerWindow: Int
+
+  /// The first rows, those in sight.
+  func firsts(in visible: Range<Int>) -> Range<Int> {
+    let start = visible.lowerBound
+    return start..<max(start, min(first, visible.upperBound))
+  }
+
+  /// w, at most what `count` rows leave beside the first ones.
+  func window(in visible: Range<Int>, count: Int) -> Int {
+    let context = visible.upperBound - min(first, visible.upperBound)
+    let w = fastWindow(size: window, ratio: windowRatio, context: context, chunk: chunk)
+    let firsts = firsts(in: visible).count
+    return min(w, max(count - firsts, 0), visible.count - firsts)
+  }
 
   var options: [(name: String, value: String)] {
     [

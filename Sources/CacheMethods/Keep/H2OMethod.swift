@@ -77,7 +77,9 @@ public struct H2OMethod: KeepingMethod {
     return leastRows
   }
   /// The recent tokens.
-  public func forcedRows(of rows: Int) -> Int { min(max(1, recent.rows(of: rows)), rows) }
+  public func forcedRows(of rows: Int, tokens: Int, layer: LayerShape) -> Int {
+    min(max(1, recent.rows(of: rows)), rows)
+  }
 
   /// A keeper that sums.
   public func keeper(for layer: LayerShape) -> H2OKeeper {

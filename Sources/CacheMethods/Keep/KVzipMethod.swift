@@ -107,7 +107,9 @@ public struct KVzipMethod: KeepingMethod, RepeatingMethod {
   /// The sinks; at least one row.
   public var leastRows: Int { max(1, choices.sinks) }
   /// The sinks.
-  public func forcedRows(of rows: Int) -> Int { min(choices.sinks, rows) }
+  public func forcedRows(of rows: Int, tokens: Int, layer: LayerShape) -> Int {
+    min(choices.sinks, rows)
+  }
 
   /// A keeper that waits for a repetition.
   public func keeper(for layer: LayerShape) -> KVzipKeeper { KVzipKeeper(choices: choices) }

@@ -74,7 +74,14 @@ extension KeepingMethod {
   /// 0: a keeper that holds nothing.
   public func keeperBytes(rows: Int, tokens: Int, layer: LayerShape) -> Int { 0 }
   /// 0: most methods force no rows, or have them among `leastRows`.
-  public func forcedRows(of rows: Int) -> Int { min(leastRows, rows) }
+  public func forcedRows(of rows: Int, tokens: Int, layer: LayerShape) -> Int {
+    min(leastRows, rows)
+  }
+
+  /// Throws where bytes are too few for the forced rows.
+  public func checkBudget(tokens: Int, layer: LayerShape) throws(MethodError) {
+    _ = try count(tokens: tokens, layer: layer)
+  }
 
   /// With a budget below l something is dropped.
   public func nothingLeftOut(tokens: Int, of length: Int) -> String? {
@@ -84,11 +91,33 @@ extension KeepingMethod {
   }
 
   /// Rows that the budget allows a holder after a prompt of `tokens` tokens, on average.
+  ///
+  /// Bytes are a layer's on average too: where layers have different shares, such as PyramidKV's,
+  /// what all of them come to fits.
   func count(tokens: Int, layer: LayerShape) throws(MethodError) -> Int {
-    try budget.budget.rows(
+    var count = try budget.budget.rows(
       tokens: tokens, least: leastRows, method: Self.name, isLasting: true
     ) {
       bytes(rows: $0, tokens: tokens, layer: layer).device
+    }
+    guard case .bytes(let limit, let text) = budget.budget else { return count }
+    // The shares' sum need not grow with the mean, so no bisection: a few steps down suffice.
+    while allBytes(count: count, tokens: tokens, layer: layer) > limit * layer.layers {
+      if count <= min(leastRows, tokens) {
+        throw MethodError(
+          "\(Self.name): budget=\(text) is less than the bytes that the smallest shares of "
+            + "\(layer.layers) layers take after \(tokens) tokens")
+      }
+      count -= 1
+    }
+    return count
+  }
+
+  /// Bytes on the device of all layers, if all were like this one, with `count` rows on average.
+  private func allBytes(count: Int, tokens: Int, layer: LayerShape) -> Int {
+    (0..<layer.layers).reduce(0) { sum, x in
+      let rows = rows(count: count, tokens: tokens, layer: layer.at(x))
+      return sum + bytes(rows: rows, tokens: tokens, layer: layer).device
     }
   }
 

@@ -103,6 +103,11 @@ public struct StreamingMethod: CacheMethod {
     return max(1, rows - sinks)
   }
 
+  /// Throws where bytes are too few for the sinks and one more row.
+  public func checkBudget(tokens: Int, layer: LayerShape) throws(MethodError) {
+    _ = try recent(tokens: tokens, layer: layer)
+  }
+
   /// sinks + w, or all.
   public func attendedRows(tokens: Int, layer: LayerShape) -> Int {
     let w = (try? recent(tokens: tokens, layer: layer)) ?? 1
@@ -110,7 +115,7 @@ public struct StreamingMethod: CacheMethod {
   }
 
   /// All that is kept: it does not depend on scores.
-  public func forcedRows(of rows: Int) -> Int { rows }
+  public func forcedRows(of rows: Int, tokens: Int, layer: LayerShape) -> Int { rows }
 
   /// With w below l - sinks something is dropped; sinks that a window has put out of sight do not
   /// count.

@@ -87,6 +87,11 @@ extension LRQKVariant {
     return settled
   }
 
+  /// Throws where bytes are too few for w rows and one more.
+  public func checkBudget(tokens: Int, layer: LayerShape) throws(MethodError) {
+    _ = try parameters(tokens: tokens, layer: layer)
+  }
+
   /// k + w, or all in sight.
   public func attendedRows(tokens: Int, layer: LayerShape) -> Int {
     let p = (try? parameters(tokens: tokens, layer: layer)) ?? lrqk.parameters

@@ -128,6 +128,11 @@ extension SelectingMethod {
     return max(1, rows - budget.recent)
   }
 
+  /// Throws where bytes are too few for w rows and one more.
+  public func checkBudget(tokens: Int, layer: LayerShape) throws(MethodError) {
+    _ = try selected(tokens: tokens, layer: layer)
+  }
+
   /// k + w, or all in sight.
   public func attendedRows(tokens: Int, layer: LayerShape) -> Int {
     let k = (try? selected(tokens: tokens, layer: layer)) ?? 1

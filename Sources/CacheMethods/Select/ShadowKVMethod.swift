@@ -106,8 +106,10 @@ public struct ShadowKVMethod: CacheMethod {
 
   /// The local chunks and the new token.
   public var recentTokens: Int { local * chunk + 1 }
-  /// The local chunks: outliers are chosen, once, by the prompt's keys.
-  public func forcedRows(of rows: Int) -> Int { min(local * chunk, rows) }
+  /// The rows in no chunk: outliers are chosen, once, by the prompt's keys.
+  public func forcedRows(of rows: Int, tokens: Int, layer: LayerShape) -> Int {
+    min(localRows(layer.visible(length: tokens)), rows)
+  }
 
   // MARK: Rows and bytes
 
@@ -144,6 +146,11 @@ public struct ShadowKVMethod: CacheMethod {
   /// Rows in no chunk.
   private func localRows(_ sight: Range<Int>) -> Int {
     sight.count - chunk * counts.chunks(rows: sight.count, chunk: chunk, local: local)
+  }
+
+  /// Throws where bytes are too few for one chunk and the local rows.
+  public func checkBudget(tokens: Int, layer: LayerShape) throws(MethodError) {
+    _ = try plan(tokens: tokens, layer: layer)
   }
 
   /// Chosen chunks, outliers and local rows; all in sight where the prompt is held exactly.

@@ -98,6 +98,13 @@ struct GenerateCommand: ParsableCommand {
       return recall ? RecallProbe(cache, layer: layer, recent: method.recentTokens) : cache
     }
     generator.repetition = { _ in repetitionWords(method, tokenizer) }
+    if let repeating = method as? any RepeatingMethod, repeating.instruction == .official,
+      tokenizer == nil
+    {
+      note(
+        "there is no tokenizer, so the context is repeated without the official words, as with "
+          + "instruction=none")
+    }
     generator.sampling = choice.sampling
     generator.deviceCapacity = deviceCapacity
     if ignoreEos { generator.endOfText = [] }

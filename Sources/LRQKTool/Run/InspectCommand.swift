@@ -61,6 +61,9 @@ struct InspectCommand: ParsableCommand {
       }
       // A method that this model cannot have is an error here, not a figure.
       try checkCaches(methods, decoder, model.model)
+      for (method, layer) in methods.flatMap({ m in decoder.layerShapes.map { (m, $0) } }) {
+        try method.checkBudget(tokens: tokens, layer: layer)
+      }
       let report = InspectReport(decoder, methods, tokens: tokens)
       show(json ? try jsonText(report) : report.text(width: terminalWidth))
     } catch {

@@ -22,9 +22,9 @@ enum FastGenRecording: RivalComputation {
     let globals = try recording.integer("global_tokens")
     let total = try recording.integer("max_cache_length")
     let least = try recording.number("min_recovery_frac")
+    try recording.require((0...1).contains(least), "min_recovery_frac is \(least)")
     let kinds = TokenKinds(
-      ids, special: try lists(recording, "special_ids"),
-      punctuation: try lists(recording, "punctuation_ids").flatMap { $0 })
+      ids, special: try sequences(recording), punctuation: try marks(recording))
     var recovery: [[E]] = []
     var (scores, sets, chosen): ([[E]], [[Int]], [Int]) = ([], [], [])
     for map in maps {
@@ -61,8 +61,9 @@ enum FastGenRecording: RivalComputation {
       throw recording.fault("hybrid_strategies", wanted)
     }
     return try list.map { entry in
-      guard let name = entry["strategy"]?.stringValue else {
-        throw recording.fault("hybrid_strategies", wanted)
+      guard let name = entry["strategy"]?.stringValue, isKnown(name) else {
+        throw recording.fault(
+          "hybrid_strategies", wanted + ", named by special, punc, heavy_hitter, window or full")
       }
       func part(_ key: String, _ word: String) throws -> FastGenPart? {
         if !name.contains(word) { return nil }
@@ -78,15 +79,34 @@ enum FastGenRecording: RivalComputation {
     }
   }
 
-  /// A list of ids, or of sequences of ids.
-  private static func lists(_ recording: RivalRecording, _ name: String) throws -> [[Int]] {
+  /// Whether a strategy's name is made of known words and nothing else.
+  private static func isKnown(_ name: String) -> Bool {
+    var rest = name.replacing("heavy_hitter", with: "heavy").split(
+      separator: "_", omittingEmptySubsequences: false)
+    rest.removeAll { ["special", "punc", "heavy", "window", "full"].contains($0) }
+    return !name.isEmpty && rest.isEmpty
+  }
+
+  /// special_ids: a list of sequences of ids.
+  private static func sequences(_ recording: RivalRecording) throws -> [[Int]] {
+    let name = "special_ids"
     guard let list = recording.option(name)?.arrayValue else {
-      throw recording.fault(name, "a list of ids")
+      throw recording.fault(name, "a list of lists of ids")
     }
     return try list.map { element in
-      let ids = (element.arrayValue ?? [element]).map(\.intValue)
-      if ids.isEmpty || ids.contains(nil) { throw recording.fault(name, "a list of ids") }
+      let ids = element.arrayValue?.map(\.intValue) ?? []
+      if ids.isEmpty || ids.contains(nil) {
+        throw recording.fault(name, "a list of lists of ids")
+      }
       return ids.compactMap { $0 }
     }
+  }
+
+  /// punctuation_ids: a list of ids.
+  private static func marks(_ recording: RivalRecording) throws -> [Int] {
+    let name = "punctuation_ids"
+    let ids = recording.option(name)?.arrayValue?.map(\.intValue)
+    guard let ids, !ids.contains(nil) else { throw recording.fault(name, "a list of ids") }
+    return ids.compactMap { $0 }
   }
 }

@@ -52,6 +52,13 @@ enum InfiniGenRecording: RivalComputation {
     try recording.require(
       queries.count == H && queries[0].columns == d && queries[0].rows >= d,
       "inputs/skew_q is not (\(H), at least \(d), \(d))")
+    // The order by both sides' singular values is always the reverse one, so skew_k is not used.
+    if recording.has("skew_k") {
+      let keys: [Tensor<E>] = try recording.heads("skew_k")
+      try recording.require(
+        keys.count == H && keys[0].columns == d,
+        "inputs/skew_k is not that of \(H) heads of width \(d)")
+    }
     var parts: [(q: Tensor<E>, k: Tensor<E>)] = []
     for (h, rows) in queries.enumerated() {
       let A: Tensor<E> = SkewOrder.reversed
@@ -93,6 +100,7 @@ enum InfiniGenRecording: RivalComputation {
     let alpha = E(try recording.number("alpha"))
     let ratio = try recording.number("partial_weight_ratio")
     try recording.require((0...1).contains(ratio), "partial_weight_ratio is \(ratio)")
+    try recording.require(alpha > 0, "alpha is \(alpha), so that no score is within it")
     let count = Int(Double(d) * ratio)
     try recording.require(
       q.count == H && k.count == H && d * H == wq.rows && x.columns + 1 == wq.columns

@@ -19,6 +19,10 @@ enum KVzipRecording: RivalComputation {
     let context = (chunks.last?.upperBound ?? sink) - sink
     try recording.require(context > 0 && (0...1).contains(ratio), "no rows, or ratio \(ratio)")
 
+    let lengths = recording.option("repeat_lengths")?.arrayValue?.map(\.intValue)
+    if recording.option("repeat_lengths") != nil && lengths?.count != chunks.count {
+      throw recording.fault("repeat_lengths", "a row count for each of \(chunks.count) chunks")
+    }
     let heads: [[HeadScores<E>]] = try (0..<layers).map { x in
       let keys: [Tensor<E>] = try recording.heads("k.\(x)")
       try recording.require(
@@ -30,7 +34,7 @@ enum KVzipRecording: RivalComputation {
           queries: "q.\(x).\(c)", keys: "k_repeat.\(x).\(c)")
         try recording.require(
           pass.count == keys.count && pass[0].columns == keys[0].columns
-            && pass[0].rows == queries[0].rows,
+            && pass[0].rows == queries[0].rows && pass[0].rows == lengths?[c] ?? pass[0].rows,
           "inputs/k_repeat.\(x).\(c) does not fit inputs/k.\(x) and inputs/q.\(x).\(c)")
         let found = try repetitionScores(
           queries: queries, sinks: keys.map { $0.rows(0..<sink) },

@@ -21,7 +21,8 @@ enum LokiRecording: RivalComputation {
     let d = calibration[0].columns
     let topR = try recording.number("top_r")
     try recording.require(
-      topR > 0 && topR <= Double(d), "top_r is \(topR), and keys have \(d) components")
+      topR > 0 && topR <= Double(d) && (topR < 1 || topR == topR.rounded()),
+      "top_r is \(topR): it has to be a part below 1, or so many of \(d) components")
     let rank =
       topR >= 1
       ? Int(topR)
@@ -66,8 +67,10 @@ enum LokiRecording: RivalComputation {
         && components[0].columns == d && q[0].rows >= steps && prompt + steps <= l,
       "keys, values, components and steps do not fit together")
     try recording.require(
-      topK * (topK < 1 ? Double(prompt + 1) : 1) >= 1 && topK <= 0x1p30,
-      "top_k is \(topK), which is no row of the first step's \(prompt + 1)")
+      topK * (topK < 1 ? Double(prompt + 1) : 1) >= 1 && topK <= 0x1p30
+        && (topK < 1 || topK == topK.rounded()),
+      "top_k is \(topK): it has to be a part below 1 that is a row of the first step's "
+        + "\(prompt + 1), or so many rows")
     let G = q.count / k.count
     let coordinates = zip(k, components).map { lokiCoordinates($0, components: $1) }
     var (scores, attention): ([E], [E]) = ([], [])

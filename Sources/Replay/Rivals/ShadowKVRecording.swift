@@ -24,6 +24,11 @@ enum ShadowKVRecording: RivalComputation {
       before.count == M && before[0].shape == [l, d] && q.count % M == 0 && q[0].columns == d,
       "inputs/q, inputs/k_pre and inputs/k do not fit together")
     try recording.require(d.isMultiple(of: 2), "RoPE rotates pairs, and heads are \(d) wide")
+    if recording.has("v") {  // Values are fetched as they are: no expected tensor needs them.
+      let values: [Tensor<E>] = try recording.heads("v")
+      try recording.require(
+        values.count == M && values[0].rows == l, "inputs/v is not that of \(M) heads, \(l) rows")
+    }
     let sizes = try Sizes(recording, rows: l)
     let steps = try recording.integer("steps", in: 1...1 << 20)
     try recording.require(steps == q[0].rows, "\(steps) steps with \(q[0].rows) queries")

@@ -58,6 +58,13 @@ public struct LayerShape: Sendable {
       window: window, rotary: rotary, factors: factors)
   }
 
+  /// The same layer at another place in the model.
+  public func at(_ layer: Int) -> LayerShape {
+    LayerShape(
+      layer: layer, of: layers, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: width,
+      window: window, rotary: rotary, factors: factors)
+  }
+
   /// `list`, which holds one element a key/value head, for every query head.
   public func forQueryHeads<Element>(_ list: [Element]) -> [Element] {
     (0..<queryHeads).map { list[$0 / groupSize] }
