@@ -47,6 +47,8 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
   static var name: String { get }
   /// What it does, in one line.
   static var summary: String { get }
+  /// The number of its paper on arXiv; nil for what no paper of its own describes.
+  static var paper: String? { get }
   /// The options that it takes, in the order in which `options` has them.
   static var optionList: [MethodOption] { get }
   /// Reads the options, each of them one of `optionList` and given at most once.
@@ -77,6 +79,9 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
 }
 
 extension CacheMethod {
+  /// None.
+  public static var paper: String? { nil }
+
   /// The text that makes this method again: "topk:k=512,w=16,transfers=per-query-head".
   public var description: String {
     let pairs = options.map { "\($0.name)=\($0.value)" }.joined(separator: ",")

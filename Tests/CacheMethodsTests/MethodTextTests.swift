@@ -198,6 +198,16 @@ private func message(_ text: String) -> String? {
     }
   }
 
+  @Test func `a method with a paper says so, and its page does`() throws {
+    let without = cacheMethods.filter { $0.paper == nil }.map { $0.name }
+    #expect(without == ["full", "offload", "topk", "top-p", "random"])
+    for method in cacheMethods {
+      guard let paper = method.paper else { continue }
+      let page = try Self.lines(Self.page(of: method.name)).joined(separator: "\n")
+      #expect(page.contains(paper), "\(method.name)")
+    }
+  }
+
   @Test func `all pages of methods have one outline`() throws {
     for page in Set(cacheMethods.map { Self.page(of: $0.name) }) {
       let lines = try Self.lines(page)

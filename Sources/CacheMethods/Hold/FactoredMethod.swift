@@ -20,6 +20,8 @@ public import Transformers
 public struct FactoredMethod: CacheMethod {
   /// The name "factored".
   public static let name = "factored"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2601.11471"
   /// What `lrqk methods` says of it.
   public static let summary = "full attention over the factors of LRKV or MLA, all on the device"
   /// Empty: the method has no options.

@@ -35,6 +35,8 @@ public import Transformers
 public struct FastGenMethod: CacheMethod {
   /// The name "fastgen".
   public static let name = "fastgen"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2310.01801"
   /// What `lrqk methods` says of it.
   public static let summary = "FastGen: each head has the cheapest policy that recovers enough"
   /// recovery, budget, dropped, globals, heavy, window, special, punctuation.

@@ -66,6 +66,8 @@ private func norm<E: Scalar>(_ x: [E]) -> E {
 public struct KeyDiffMethod: KeepingMethod {
   /// The name "keydiff".
   public static let name = "keydiff"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2504.15364"
   /// What `lrqk methods` says of it.
   public static let summary = "KeyDiff: the rows whose keys are least like the mean direction"
   /// budget, dropped, anchor, during-answer.

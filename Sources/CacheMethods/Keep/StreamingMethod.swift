@@ -46,6 +46,8 @@ enum DuringAnswer: String, Sendable, CaseIterable {
 public struct StreamingMethod: CacheMethod {
   /// The name "streaming".
   public static let name = "streaming"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2309.17453"
   /// What `lrqk methods` says of it.
   public static let summary = "StreamingLLM: the first rows and the last w, all others are dropped"
   /// sinks, w, budget, positions, during-answer.

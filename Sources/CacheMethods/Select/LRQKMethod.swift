@@ -22,6 +22,8 @@ public import Transformers
 public struct LRQKMethod: LRQKVariant {
   /// What the command line calls it.
   public static let name = "lrqk"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2510.23649"
   /// What `lrqk methods` says of it.
   public static let summary = "codes choose k older rows for each head, misses come from the host"
   /// Sizes and choices.

@@ -20,6 +20,8 @@ public import Transformers
 public struct LRQKPrefillOffloadMethod: LRQKVariant {
   /// What the command line calls it.
   public static let name = "lrqk-prefill-offload"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2510.23649"
   /// What `lrqk methods` says of it.
   public static let summary = "as lrqk, but rows and codes wait on the host for the first step"
   /// Layers wait on the host for their first step.

@@ -54,6 +54,8 @@ package func questChoice<E: Scalar>(
 public struct QuestMethod: SelectingMethod {
   /// The name "quest".
   public static let name = "quest"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2406.10774"
   /// What `lrqk methods` says of it.
   public static let summary = "Quest: the pages of older rows whose q k can be largest"
   /// page, newest, group, dense, then k, w, budget and transfers.

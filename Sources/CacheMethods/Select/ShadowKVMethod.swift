@@ -42,6 +42,8 @@ enum LandmarkScale: String, Sendable, CaseIterable {
 public struct ShadowKVMethod: CacheMethod {
   /// The name "shadowkv".
   public static let name = "shadowkv"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2410.21465"
   /// What `lrqk methods` says of it.
   public static let summary =
     "ShadowKV: low-rank keys on the device, values fetched by chunks that landmarks choose"

@@ -41,6 +41,8 @@ enum ScannedKeys: String, CaseIterable, Sendable {
 public struct SparQMethod: SelectingMethod {
   /// The name "sparq".
   public static let name = "sparq"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2312.04985"
   /// What `lrqk methods` says of it.
   public static let summary = "SparQ: older rows by the channels where |q| is large, and mean value"
   /// r, keys, reallocate, group, then k, w, budget and transfers.
