@@ -95,7 +95,7 @@ public struct LokiMethod: SelectingMethod, CalibratedMethod {
   public static let paper: String? = "2406.02542"
   /// What `lrqk methods` says of it.
   public static let summary =
-    "Loki: the k older rows that rank best in the keys' first principal components"
+    "Loki: the k older rows by the first principal components of the keys"
   /// rank, variance, group, calibration, and the options of every selecting method.
   public static let optionList: [MethodOption] =
     [
