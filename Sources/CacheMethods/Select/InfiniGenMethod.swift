@@ -41,7 +41,7 @@ public struct InfiniGenMethod: SelectingMethod, CalibratedMethod {
   public static let paper: String? = "2406.19707"
   /// What `lrqk methods` says of it.
   public static let summary =
-    "InfiniGen: rows that partial keys and the layer before promise to matter"
+    "InfiniGen: rows that partial keys promise, a layer earlier"
   /// ratio, alpha, speculation, skew, order, partial, and the options of every selecting method.
   public static let optionList: [MethodOption] =
     [

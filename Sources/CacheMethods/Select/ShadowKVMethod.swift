@@ -46,7 +46,7 @@ public struct ShadowKVMethod: CacheMethod {
   public static let paper: String? = "2410.21465"
   /// What `lrqk methods` says of it.
   public static let summary =
-    "ShadowKV: low-rank keys on the device, values fetched by chosen chunks"
+    "ShadowKV: low-rank keys on the device, values come by chosen chunks"
   /// k, budget, rank, chunk, outliers, local, chunks, scale, group.
   public static let optionList: [MethodOption] = [
     MethodOption("k", "rows of the chunks that a step chooses", defaultValue: "2048"),
