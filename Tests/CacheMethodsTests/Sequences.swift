@@ -7,6 +7,7 @@
 // tokens lean on the first ones, so that exact top-k sets change from step to step but not wholly.
 
 import CacheMethods
+import Foundation
 import LRQK
 import Tensors
 import Testing
@@ -217,10 +218,13 @@ let selectingRivals = [
   "infinigen:speculation=own,skew=none,partial=per-key-value-head,budget=10,w=4",
 ]
 
-/// The method that `text` names; gate=random stands for a file of random gates for this layer.
+/// The method that `text` names; gate=random stands for a file of random gates for this layer,
+/// which is gone once the method has read it.
 func rival(_ text: String, _ layer: Layer) throws -> any CacheMethod {
   guard text.contains("gate=random") else { return try cacheMethod(text) }
-  return try cacheMethod(text.replacing("gate=random", with: "gate=\(try gateFiles.path(layer))"))
+  let path = try gateFile(layer)
+  defer { try? FileManager.default.removeItem(atPath: path) }
+  return try cacheMethod(text.replacing("gate=random", with: "gate=\(path)"))
 }
 
 /// Methods that keep rows, about 10 of 30.
@@ -245,5 +249,5 @@ let keepingRivals = [
   "keydiff:budget=10",
   "keydiff:budget=10,during-answer=evict,dropped=parked",
   "fastkvzip:gate=random,budget=10,first=2,window-ratio=0.15,every=4,answer-window=2",
-  "fastkvzip:gate=random,budget=10,first=0,prefill=chunked,chunk=9,window=3,level=layer,dropped=parked",
+  "fastkvzip:gate=random,budget=10,first=0,prefill=chunked,chunk=9,window=3,level=layer",
 ]
