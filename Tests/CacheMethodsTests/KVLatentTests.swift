@@ -12,8 +12,8 @@ private func integers(_ rows: Int, _ columns: Int, seed: UInt64) -> Tensor<Float
   Tensor.normal(shape: [rows, columns], seed: seed).map { $0.rounded() }
 }
 
-/// Columns 0, r, 2r, ... alone, zeros elsewhere.
 /// The columns 0, r, 2r and so on alone, zeros elsewhere.
+private func only(_ ratio: Int, of x: Tensor<Float>) -> Tensor<Float> {
   var sparse = x
   for i in 0..<x.rows {
     for j in 0..<x.columns where j % ratio != 0 { sparse[i, j] = 0 }
