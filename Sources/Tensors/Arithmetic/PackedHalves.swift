@@ -5,7 +5,7 @@
 //
 //               error of a number x                    largest
 //     F16       ≤ max(2^-11 |x|, 2^-25)                65504; larger ones become ±65504
-//     BF16      ≤ max(2^-8 |x| / 2, 2^-134)            3.39e38; larger ones become that
+//     BF16      ≤ max(2^-8 |x|, 2^-134)                3.39e38; larger ones become that
 //
 // Rounded once, to nearest, ties to even (StorageFormats.swift). Subnormal numbers are kept.
 
