@@ -49,7 +49,10 @@ extension RowPacking {
     let scores = scores(
       queries: queries, keys: keys, head: head, slots: slots, tokens: tokens,
       scale: 1 / Float(width).squareRoot())
-    return Tensor(rows: (0..<queries.rows).map { softmax(scores.row($0)) })
+    var weights: [Float] = []
+    weights.reserveCapacity(scores.elements.count)
+    for h in 0..<queries.rows { weights += softmax(scores.row(h)) }
+    return Tensor(shape: scores.shape, elements: weights)
   }
 
   /// softmax(q Kᵀ / √d) V of several queries (n, d) of key/value head `head`: (n, d).

@@ -71,7 +71,8 @@ extension ResidentRows {
     _ q: [E], ofQueryHead h: Int, keys: [E], slots: [Int32], tokens: [Int], _ packing: RowPacking
   ) -> [E] {
     let scores = packing.scores(
-      queries: Tensor(rows: [same(q, as: [Float].self)]), keys: same(keys, as: [Float].self),
+      queries: Tensor(shape: [1, q.count], elements: same(q, as: [Float].self)),
+      keys: same(keys, as: [Float].self),
       head: h / shape.groupSize, slots: slots, tokens: tokens, scale: 1)
     return same(scores.elements, as: [E].self)
   }

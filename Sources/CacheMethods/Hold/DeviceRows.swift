@@ -165,7 +165,8 @@ struct DeviceRows: Sendable {
       return attentionWeights(query: q, keys: keys.elements, slots: slots)
     }
     return packing.weights(
-      queries: Tensor(rows: [q]), keys: keys.elements, head: form.head, slots: slots,
+      queries: Tensor(shape: [1, q.count], elements: q), keys: keys.elements, head: form.head,
+      slots: slots,
       tokens: tokens
     ).elements
   }
@@ -176,7 +177,8 @@ struct DeviceRows: Sendable {
       return weightedSum(weights, values: values.elements, width: form.width, slots: slots)
     }
     return packing.weightedSum(
-      Tensor(rows: [weights]), values: values.elements, head: form.head, slots: slots,
+      Tensor(shape: [1, weights.count], elements: weights), values: values.elements,
+      head: form.head, slots: slots,
       tokens: tokens
     ).elements
   }
