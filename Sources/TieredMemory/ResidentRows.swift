@@ -103,8 +103,9 @@ public struct ResidentRows<E: Scalar>: Sendable {
 
   // MARK: The prompt
 
-  /// Takes the rows of the next tokens of the prompt: keys and values (n, d) of each key/value
-  /// head. Throws `RowFormError` where the form cannot hold them.
+  /// Takes the rows of the next tokens of the prompt: keys and values (n, d) of each head.
+  ///
+  /// Throws `RowFormError` where the form cannot hold them.
   public mutating func extend(
     keys: [Tensor<E>], values: [Tensor<E>], on device: inout DeviceTier
   ) throws {

@@ -3,9 +3,8 @@
 // Kept:   K and V of `sinks` + w rows of every key/value head, on the device; none on the host.
 // A step: nothing moves between the tiers; the new row takes the place of the oldest recent one
 //         (StreamingRows.swift). With during-answer=keep it is added.
-// Bytes:  M · min(l, sinks + w) · 2 d · 4 on the device, with rows=FORM the words of a row in place
-//         of 2 d. With renumbered positions, during a step, a working buffer for the rotated keys,
-//         which are numbers in any case: M · min(l, sinks + w) · d · 4.
+// Bytes:  M · min(l, sinks + w) · 2 d · 4 on the device, rows=FORM: its words in place of 2 d. With
+//         renumbered positions, during a step, rotated keys: M · min(l, sinks + w) · d · 4.
 //
 // Source: Xiao et al., arXiv 2309.17453; code mit-han-lab/streaming-llm at 2e50426, kv_cache.py and
 // pos_shift/modify_llama.py: start_size 4, recent_size 512. There keys are cached before RoPE and
@@ -253,8 +252,7 @@ struct StreamingCache: KeyValueCache {
     return rotations
   }
 
-  /// Attention over the slots `attended`: kept keys rotated by their places among the kept, q by the
-  /// last place.
+  /// Attention over the slots `attended`: keys rotated by their places among the kept, q by the last.
   private mutating func attendRenumbered(
     _ token: TokenRows, _ attended: [[Int32]], _ tokens: [Int], tiers: inout Tiers
   ) throws -> Tensor<Float> {

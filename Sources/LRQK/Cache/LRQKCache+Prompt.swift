@@ -45,9 +45,13 @@ extension LRQKCache {
       try requireShape(v, "V of head \(m)", [("token", n), ("width", shape.width)])
       try requireFinite(v, "V of head \(m)", length, location(m))
     }
+    // Before anything is held, so that the errors of a bad prompt are the factorizer's; keys in a
+    // form are there only afterwards.
+    if !rows.hasForm { try factorizer?.add(queries: queries, keys: keys, initial: initial) }
     try rows.extend(keys: heldKeys ?? keys, values: values, on: &tiers.device)
-    try factorizer?.add(
-      queries: queries, keys: rows.hasForm ? rows.newest(.key, n) : keys, initial: initial)
+    if rows.hasForm {
+      try factorizer?.add(queries: queries, keys: rows.newest(.key, n), initial: initial)
+    }
   }
 
   /// Ends the prompt.
