@@ -35,7 +35,7 @@ public struct LRQKPrefillOffloadMethod: LRQKVariant {
   /// After the prompt, before the first step.
   public func bytes(tokens l: Int, layer: LayerShape) -> CacheBytes {
     let p = (try? parameters(tokens: l, layer: layer)) ?? lrqk.parameters
-    var bytes = lrqkBytes(p, tokens: l, layer: layer)
+    var bytes = lrqkBytes(p, rows: lrqk.rows, tokens: l, layer: layer)
     if l < max(p.selected, p.rank) { return bytes }
     let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
     let rank = p.rank * MemoryLayout<Float>.stride

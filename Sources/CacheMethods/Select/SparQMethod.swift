@@ -165,7 +165,8 @@ public struct SparQSelector: RowSelector {
     }
     if keysLie == .host && rows.isSettled {
       for s in choices.indices {
-        record(rows, head: s, rows: candidates.count, bytes: rank, &tiers)
+        let bytes = rows.hasForm ? rows.keyBytes : rank * MemoryLayout<Float>.stride
+        record(rows, head: s, rows: candidates.count, bytes: bytes, &tiers)
       }
     }
     if reallocates { shares = choices.flatMap(\.shares) }
@@ -220,19 +221,19 @@ public struct SparQSelector: RowSelector {
       for m in means.indices {
         let (value, isOnHost) = rows.value(ofKeyValueHead: m, token: firstMeant)
         means[m].remove(value)
-        if isOnHost { record(rows, head: m, rows: 1, bytes: layer.width, &tiers) }
+        if isOnHost { record(rows, head: m, rows: 1, bytes: rows.rowBytes - rows.keyBytes, &tiers) }
       }
       firstMeant += 1
     }
   }
 
-  /// Notes that `elements` of each of so many rows were read on the host.
+  /// Notes that `bytes` of each of so many rows were read on the host.
   private func record(
-    _ resident: ResidentRows<Float>, head: Int, rows: Int, bytes elements: Int, _ tiers: inout Tiers
+    _ resident: ResidentRows<Float>, head: Int, rows: Int, bytes: Int, _ tiers: inout Tiers
   ) {
     tiers.ledger.record(
       step: resident.step, layer: layer.layer, head: head, direction: .hostToDevice, rows: rows,
-      bytes: rows * elements * MemoryLayout<Float>.stride, reason: .scan)
+      bytes: rows * bytes, reason: .scan)
   }
 
   /// α · attention + (1 − α) · mean(V), where rows are left out.

@@ -230,6 +230,8 @@ package let rivalComputations: [any RivalComputation.Type] = [
   CurDKVRecording.self,
   ExpectedAttentionRecording.self,
   KeyDiffRecording.self,
+  ReCalKVRecording.self,
+  KVLatentRecording.self,
 ]
 
 extension RivalRecording {
