@@ -6,8 +6,8 @@
 // Row t of `keys` and of `values` is token t's. Nothing is ever removed or rounded here: what the
 // device drops it can have again, bit for bit. There is one store per layer and key/value head; the
 // query heads of a group share it. Keys are stored as attention uses them (for LRQK: after RoPE) or
-// as the words of a form (RowForm.swift), but nothing in here depends on that. The next file, Tiers.swift, puts device and ledger together;
-// RecentRing.swift says when rows come here.
+// as the words of a form (RowForm.swift), but nothing in here depends on that. The next file,
+// Tiers.swift, puts device and ledger together; RecentRing.swift says when rows come here.
 
 public import Tensors
 

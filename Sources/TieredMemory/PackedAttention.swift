@@ -9,9 +9,9 @@
 //     sum        64 rows are unpacked, and the chain of every channel goes on with them
 //
 // The order is that of RowAttention.swift: a score is one chain over d, times 1/√d, and a sum one
-// chain over tokens, whose break between blocks costs it nothing. So the answer is, to the last bit,
-// that of exact attention over the rows that `read` returns. Heads that attend to the same rows
-// share the unpacking.
+// chain over tokens, whose break between blocks costs it nothing. So the answer is, to the last
+// bit, that of exact attention over the rows that `read` returns. Heads that attend to the same
+// rows share the unpacking.
 
 package import Tensors
 

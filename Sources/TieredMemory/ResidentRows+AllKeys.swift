@@ -11,7 +11,8 @@ extension ResidentRows {
   /// Copies all keys of every key/value head to the device, for a method that reads them all.
   ///
   /// Counted as `reload` of keys as they are held: the host sends nothing else. Pending keys are in
-  /// the ring already. Keys in a form are read into a second buffer. `release` gives the memory back.
+  /// the ring already. Keys in a form are read into a second buffer. `release` gives the memory
+  /// back.
   public mutating func bringAllKeys(tiers: inout Tiers) throws(DeviceTierError) -> BroughtKeys<E> {
     var buffers: [DeviceBuffer<E>] = []
     for (m, host) in hosts.enumerated() {

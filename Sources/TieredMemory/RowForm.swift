@@ -15,8 +15,9 @@
 // decoder's. Attention reads blocks of at most 64 rows (PackedAttention.swift), never a whole
 // cache.
 //
-// A form belongs to one layer and may hold what was calibrated for it. Forms here: SimpleForms.swift
-// (exact, F16, BF16, integers). A row that has a NaN or an infinity is refused where it is written.
+// A form belongs to one layer and may hold what was calibrated for it. Forms here:
+// SimpleForms.swift (exact, F16, BF16, integers). A row that has a NaN or an infinity is refused
+// where it is written.
 
 /// A key or a value.
 public enum RowPart: String, Sendable, CaseIterable {

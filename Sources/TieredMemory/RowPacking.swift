@@ -4,9 +4,10 @@
 // Out: what stores hold: `keyWords` and `valueWords` elements a row.
 //
 // Stores copy elements and never compute with them. So the words of a packed row are held in place
-// of Floats, bit pattern for bit pattern: one implementation of ring, hit and miss, flush and ledger
-// serves exact and packed rows, and the exact way is as it was. Such an element may look like
-// anything, NaN included; only this file turns it into a word, and only a form knows what it means.
+// of Floats, bit pattern for bit pattern: one implementation of ring, hit and miss, flush and
+// ledger serves exact and packed rows, and the exact way is as it was. Such an element may look
+// like anything, NaN included; only this file turns it into a word, and only a form knows what it
+// means.
 
 package import Tensors
 

@@ -34,8 +34,8 @@ extension Rows {
 
 /// Methods with the option, texts that end so that more options can follow.
 ///
-/// What a method makes of keys before RoPE is the same either way; KVzip's repetition brings rows of
-/// its own, and streaming with renumbered positions holds keys before RoPE: they have tests of
+/// What a method makes of keys before RoPE is the same either way; KVzip's repetition brings rows
+/// of its own, and streaming with renumbered positions holds keys before RoPE: they have tests of
 /// their own.
 private let formed: [String] =
   (["full", "offload"] + sparseMethods.filter { $0.contains("lrqk") }

@@ -254,7 +254,8 @@ struct StreamingCache: KeyValueCache {
     return rotations
   }
 
-  /// Attention over the slots `attended`: keys rotated by their places among the kept, q by the last.
+  /// Attention over the slots `attended`: keys rotated by their places among the
+  /// kept, q by the last.
   private mutating func attendRenumbered(
     _ token: TokenRows, _ attended: [[Int32]], _ tokens: [Int], tiers: inout Tiers
   ) throws -> Tensor<Float> {

@@ -1,7 +1,7 @@
 // What every selecting method has: k older rows for each head, w recent ones, and who holds them.
 //
-// In:  the options k, w, budget, transfers and rows; a `RowSelector` (SelectingCache.swift) for each
-//      layer.
+// In:  the options k, w, budget, transfers and rows; a `RowSelector` (SelectingCache.swift) for
+//      each layer.
 // Out: a cache method. Its bytes are those of the rows, and what the selector holds.
 //
 // A selecting method is a name, a summary and a selector: TopKMethod.swift is the smallest one.
