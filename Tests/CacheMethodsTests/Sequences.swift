@@ -239,3 +239,9 @@ let keepingRivals = [
   "keydiff:budget=10",
   "keydiff:budget=10,during-answer=evict,dropped=parked",
 ]
+
+/// Methods that hold rows in another form, and so attend to all of them, but not to exact ones.
+let holdingRivals = [
+  "think:ratio=0.4,recent=5,queries=7",
+  "think:ratio=0.7,recent=0,queries=32,group=own",
+]

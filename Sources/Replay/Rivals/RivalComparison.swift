@@ -90,7 +90,7 @@ private func rivalLimit<E: Scalar>(_ method: String, _ name: String, _: E.Type) 
     "shadowkv": ["k_lowrank", "k_held"], "loki": ["projector", "explained_variance"],
   ]
   let halves = ["infinigen": ["wq_skewed", "wk_skewed"]]
-  let copies = ["quest": ["page_min", "page_max"]]
+  let copies = ["quest": ["page_min", "page_max"], "think": ["k_held"]]
   if decomposed[method]?.contains(name) == true { return 2e-5 }
   if halves[method]?.contains(name) == true { return 2e-3 }
   if copies[method]?.contains(name) == true { return 0 }
