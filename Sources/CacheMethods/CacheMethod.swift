@@ -30,6 +30,7 @@
 //   CurDKVMethod.swift          curdkv                 rows with long keys and values
 //   ExpectedAttentionMethod.swift  expected-attention  what queries like the prompt's attend to
 //   KeyDiffMethod.swift         keydiff                rows whose keys are unlike the others
+//   ThinKMethod.swift           think                  keys of old rows in fewer channels
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -218,6 +219,7 @@ private let ownMethods: [any CacheMethod.Type] = [
   CurDKVMethod.self,
   ExpectedAttentionMethod.self,
   KeyDiffMethod.self,
+  ThinKMethod.self,
   FactoredMethod.self,
 ]
 

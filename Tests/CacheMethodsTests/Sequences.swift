@@ -251,3 +251,9 @@ let keepingRivals = [
   "fastkvzip:gate=random,budget=10,first=2,window-ratio=0.15,every=4,answer-window=2",
   "fastkvzip:gate=random,budget=10,first=0,prefill=chunked,chunk=9,window=3,level=layer",
 ]
+
+/// Methods that hold rows in another form, and so attend to all of them, but not to exact ones.
+let holdingRivals = [
+  "think:ratio=0.4,recent=5,queries=7",
+  "think:ratio=0.7,recent=0,queries=32,group=own",
+]

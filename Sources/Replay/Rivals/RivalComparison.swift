@@ -93,7 +93,9 @@ private func rivalLimit<E: Scalar>(_ method: String, _ name: String, _: E.Type) 
   let halves = [
     "infinigen": ["wq_skewed", "wk_skewed"], "recalkv": ["wk_hat", "k_held", "v_held"],
   ]
-  let copies = ["quest": ["page_min", "page_max"], "kvlatent": ["wq", "wk", "wv", "wo"]]
+  let copies = [
+    "quest": ["page_min", "page_max"], "kvlatent": ["wq", "wk", "wv", "wo"], "think": ["k_held"],
+  ]
   if decomposed[method]?.contains(name) == true { return 2e-5 }
   if halves[method]?.contains(name) == true { return 2e-3 }
   if copies[method]?.contains(name) == true { return 0 }

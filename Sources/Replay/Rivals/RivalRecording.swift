@@ -232,6 +232,7 @@ package let rivalComputations: [any RivalComputation.Type] = [
   KeyDiffRecording.self,
   ReCalKVRecording.self,
   KVLatentRecording.self,
+  ThinKRecording.self,
 ]
 
 extension RivalRecording {
