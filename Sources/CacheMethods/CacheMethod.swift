@@ -30,6 +30,8 @@
 //   CurDKVMethod.swift          curdkv                 rows with long keys and values
 //   ExpectedAttentionMethod.swift  expected-attention  what queries like the prompt's attend to
 //   KeyDiffMethod.swift         keydiff                rows whose keys are unlike the others
+//   KVQuantMethod.swift         kvquant                all rows in few bits, outliers exact
+//   KVSinkMethod.swift          kvsink                 the same, attention sinks exact
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -206,6 +208,8 @@ private let ownMethods: [any CacheMethod.Type] = [
   CurDKVMethod.self,
   ExpectedAttentionMethod.self,
   KeyDiffMethod.self,
+  KVQuantMethod.self,
+  KVSinkMethod.self,
   FactoredMethod.self,
 ]
 

@@ -41,6 +41,8 @@ private func message(_ text: String) -> String? {
         "curdkv",
         "expected-attention",
         "keydiff",
+        "kvquant",
+        "kvsink",
         "factored",
       ])
     for type in cacheMethods {

@@ -230,6 +230,7 @@ package let rivalComputations: [any RivalComputation.Type] = [
   CurDKVRecording.self,
   ExpectedAttentionRecording.self,
   KeyDiffRecording.self,
+  KVQuantRecording.self,
 ]
 
 extension RivalRecording {

@@ -30,6 +30,7 @@ struct Block: Sendable {
     var rows = try attention.heads.prompt(input, rotations)
     if !needs.contains(.queriesBeforeRotary) { rows.queriesBeforeRotary = nil }
     if needs.contains(.layerInput) { rows.layerInput = input }
+    if needs.contains(.residual) { rows.residual = x }
     let answers = attention.output(try attention.attend(rows))
     try keep(rows)
     return finish(x, answers)
