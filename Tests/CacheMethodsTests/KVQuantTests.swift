@@ -59,9 +59,10 @@ private func bytes(
       for t in 0..<101 {
         for c in outsideColumns(rows.row(t), ranges) { counts[c] += 1 }
       }
-      // All numbers differ: the bound is met.
+      // All numbers differ: the bound is met, but for one number on each side where a quantile is
+      // one of the numbers and its place is whole up to rounding.
       let most = mostOutliers(ofChannel: 101, sparsity: sparsity)
-      #expect(counts == Array(repeating: most, count: 6))
+      #expect(counts.allSatisfy { (most - 2...most).contains($0) })
       #expect(sparsity < 1 || most == 0)
     }
     #expect(mostOutliers(ofChannel: 0, sparsity: 0.9) == 0)
@@ -288,8 +289,10 @@ private func bytes(
       let known = method.bytes(tokens: prompt, layer: layer.shape)
       #expect(known.isUpperBound == isSparse && known.host == 0)
       #expect(isSparse ? resident <= known.device : resident == known.device, "prompt \(prompt)")
-      // Random numbers all differ: the bound is reached unless outliers are capped.
-      if !text.contains("cap=on") { #expect(resident == known.device, "prompt \(prompt)") }
+      // Random numbers all differ: unless outliers are capped the bound is reached, but for a
+      // number on each side of a channel where a quantile is one of the numbers.
+      let slack = 2 * layer.M * layer.d * 6
+      if !text.contains("cap=on") { #expect(resident >= known.device - slack, "prompt \(prompt)") }
     }
     let run = try Run(text, Rows(layer, tokens: 90), prompt: 20)
     let cache = try #require(run.cache as? KVQuantCache)
