@@ -31,6 +31,8 @@
 //   ExpectedAttentionMethod.swift  expected-attention  what queries like the prompt's attend to
 //   KeyDiffMethod.swift         keydiff                rows whose keys are unlike the others
 //   ThinKMethod.swift           think                  keys of old rows in fewer channels
+//   KVQuantMethod.swift         kvquant                all rows in few bits, outliers exact
+//   KVSinkMethod.swift          kvsink                 the same, attention sinks exact
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -220,6 +222,8 @@ private let ownMethods: [any CacheMethod.Type] = [
   ExpectedAttentionMethod.self,
   KeyDiffMethod.self,
   ThinKMethod.self,
+  KVQuantMethod.self,
+  KVSinkMethod.self,
   FactoredMethod.self,
 ]
 

@@ -10,7 +10,8 @@
 //     keys and queries before RoPE   taken as recorded, and positions rotate nothing (a note)
 //     token ids                      all -1: no token is a special one (a note)
 //     all layers together            this layer alone is all of them
-//     the layer's input, the previous layer, a repetition     an error: there are none
+//     the layer's input or residual stream, the previous layer, a repetition
+//                                    an error: there are none
 
 package import CacheMethods
 package import Tensors
@@ -164,7 +165,7 @@ package struct MethodReplay: Sendable {
   private mutating func checkNeeds(
     _ needs: CacheNeeds, _ path: String, isFirst: Bool
   ) throws(ReplayError) {
-    let missing = needs.intersection([.layerInput, .hint, .repetition])
+    let missing = needs.intersection([.layerInput, .residual, .hint, .repetition])
     if !missing.isEmpty {
       throw ReplayError(
         "\(path): \(method.brief) needs \(missing.names.joined(separator: " and ")), which a "

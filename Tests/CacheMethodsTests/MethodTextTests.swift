@@ -42,6 +42,8 @@ private func message(_ text: String) -> String? {
         "expected-attention",
         "keydiff",
         "think",
+        "kvquant",
+        "kvsink",
         "factored",
       ])
     for type in cacheMethods {

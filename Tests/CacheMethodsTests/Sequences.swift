@@ -85,6 +85,7 @@ struct Rows: Sendable {
       keysBeforeRotary: keysBefore.map { $0.rows(0..<l) }, values: values.map { $0.rows(0..<l) },
       queriesBeforeRotary: queriesBefore.map { $0.rows(0..<l) })
     prompt.layerInput = layerInput.rows(0..<l)
+    prompt.residual = prompt.layerInput
     prompt.tokens = (0..<l).map(id)
     return prompt
   }

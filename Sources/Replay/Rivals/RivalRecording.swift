@@ -233,6 +233,7 @@ package let rivalComputations: [any RivalComputation.Type] = [
   ReCalKVRecording.self,
   KVLatentRecording.self,
   ThinKRecording.self,
+  KVQuantRecording.self,
 ]
 
 extension RivalRecording {

@@ -31,6 +31,7 @@ struct Block: Sendable {
     var rows = try attention.heads.prompt(input, rotations)
     if !needs.contains(.queriesBeforeRotary) { rows.queriesBeforeRotary = nil }
     if needs.contains(.layerInput) { rows.layerInput = input }
+    if needs.contains(.residual) { rows.residual = x }
     let answers = try attend.map { attention.join(try $0(rows)) } ?? attention.attend(rows)
     try keep(rows)
     return finish(x, attention.output(answers))

@@ -7,6 +7,7 @@
 //     keysBeforeRotary       StreamingLLM, ShadowKV           nothing: they exist on the way
 //     queriesBeforeRotary    Expected Attention               nothing: they exist on the way
 //     layerInput             Fast KVzip's gate                nothing: the normed residual stream
+//     residual               KVSink                           nothing: the stream before the norm
 //     tokens                 FastGen                          nothing
 //     hint                   InfiniGen                        one more projection of a token
 //     jointDecision          KVzip, Fast KVzip                all layers wait for the last one
@@ -47,13 +48,16 @@ public struct CacheNeeds: OptionSet, Sendable {
   public static let keysBeforeRotary = CacheNeeds(rawValue: 1 << 6)
   /// The cache attends for the prompt itself (`PromptAttending`), in place of the decoder.
   public static let promptAttention = CacheNeeds(rawValue: 1 << 7)
+  /// `PromptRows.residual`: the residual stream that enters the layer, before its norm.
+  public static let residual = CacheNeeds(rawValue: 1 << 8)
 
   /// The needs' names, as errors write them.
   public var names: [String] {
     let all: [(CacheNeeds, String)] = [
       (.keysBeforeRotary, "keys before RoPE"),
       (.queriesBeforeRotary, "queries before RoPE"), (.layerInput, "the layer's input"),
-      (.tokens, "token ids"), (.hint, "the previous layer's input"),
+      (.residual, "the residual stream"), (.tokens, "token ids"),
+      (.hint, "the previous layer's input"),
       (.jointDecision, "all layers together"), (.repetition, "a repetition of the prompt"),
       (.promptAttention, "the prompt's own attention"),
     ]
