@@ -30,6 +30,7 @@
 //   CurDKVMethod.swift          curdkv                 rows with long keys and values
 //   ExpectedAttentionMethod.swift  expected-attention  what queries like the prompt's attend to
 //   KeyDiffMethod.swift         keydiff                rows whose keys are unlike the others
+//   KVEfficientMethod.swift     kv-efficient-vla       recent rows, and means of older chunks
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -206,6 +207,7 @@ private let ownMethods: [any CacheMethod.Type] = [
   CurDKVMethod.self,
   ExpectedAttentionMethod.self,
   KeyDiffMethod.self,
+  KVEfficientMethod.self,
   FactoredMethod.self,
 ]
 

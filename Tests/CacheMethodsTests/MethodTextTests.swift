@@ -41,6 +41,7 @@ private func message(_ text: String) -> String? {
         "curdkv",
         "expected-attention",
         "keydiff",
+        "kv-efficient-vla",
         "factored",
       ])
     for type in cacheMethods {

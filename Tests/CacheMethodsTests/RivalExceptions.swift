@@ -70,6 +70,10 @@ private let exceptions: [RivalException] = [
     property: .keyShift, method: "quest:page=3,newest=forced,group=max",
     reason: "the bounds of a group's heads shift apart"),
   RivalException(
+    property: .exactRows, method: "kv-efficient-vla", reason: "one row for a chunk"),
+  RivalException(
+    property: .counts, method: "kv-efficient-vla", reason: "a gate decides which chunks stay"),
+  RivalException(
     property: .repeats, method: "random", reason: "every step draws anew"),
   RivalException(
     property: .counts, method: "quest", reason: "whole pages, also beyond the budget"),
@@ -109,7 +113,10 @@ func roomy(_ text: String) -> String {
   let parts = text.split(separator: ":", maxSplits: 1)
   let name = String(parts[0])
   // What else decides how many rows there are.
-  let others = ["streaming": "w", "fastgen": "recovery", "infinigen": "alpha", "top-p": "p"]
+  let others = [
+    "streaming": "w", "kv-efficient-vla": "w", "fastgen": "recovery", "infinigen": "alpha",
+    "top-p": "p",
+  ]
   let kept = (parts.count > 1 ? parts[1] : "").split(separator: ",").filter { pair in
     !["k", "budget", others[name] ?? "k"].contains { pair.hasPrefix($0 + "=") }
   }

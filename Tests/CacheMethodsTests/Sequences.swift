@@ -238,4 +238,6 @@ let keepingRivals = [
   "kvzip:budget=10,sinks=2,level=uniform,dropped=parked",
   "keydiff:budget=10",
   "keydiff:budget=10,during-answer=evict,dropped=parked",
+  "kv-efficient-vla:w=5,chunk=3",
+  "kv-efficient-vla:budget=12,chunk=4,alpha=0.55,merge=plain",
 ]

@@ -29,6 +29,7 @@ struct CalibrateCommand: ParsableCommand {
       CalibrateInfiniGenCommand.self,
       CalibrateDoubleSparsityCommand.self,
       CalibrateFastKVzipCommand.self,
+      CalibrateKVEfficientCommand.self,
     ])
 }
 
