@@ -33,6 +33,7 @@
 //   ThinKMethod.swift           think                  keys of old rows in fewer channels
 //   KVQuantMethod.swift         kvquant                all rows in few bits, outliers exact
 //   KVSinkMethod.swift          kvsink                 the same, attention sinks exact
+//   KVEfficientMethod.swift     kv-efficient-vla       recent rows, and means of older chunks
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -224,6 +225,7 @@ private let ownMethods: [any CacheMethod.Type] = [
   ThinKMethod.self,
   KVQuantMethod.self,
   KVSinkMethod.self,
+  KVEfficientMethod.self,
   FactoredMethod.self,
 ]
 

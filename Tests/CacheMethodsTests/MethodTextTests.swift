@@ -44,6 +44,7 @@ private func message(_ text: String) -> String? {
         "think",
         "kvquant",
         "kvsink",
+        "kv-efficient-vla",
         "factored",
       ])
     for type in cacheMethods {

@@ -251,6 +251,8 @@ let keepingRivals = [
   "keydiff:budget=10,during-answer=evict,dropped=parked",
   "fastkvzip:gate=random,budget=10,first=2,window-ratio=0.15,every=4,answer-window=2",
   "fastkvzip:gate=random,budget=10,first=0,prefill=chunked,chunk=9,window=3,level=layer",
+  "kv-efficient-vla:w=5,chunk=3",
+  "kv-efficient-vla:budget=12,chunk=4,alpha=0.55,merge=plain",
 ]
 
 /// Methods that hold rows in another form, and so attend to all of them, but not to exact ones.
