@@ -31,6 +31,7 @@
 //   ExpectedAttentionMethod.swift  expected-attention  what queries like the prompt's attend to
 //   KeyDiffMethod.swift         keydiff                rows whose keys are unlike the others
 //   ThinKMethod.swift           think                  keys of old rows in fewer channels
+//   ZipVLMethod.swift           zipvl                  important rows in more bits than others
 //   KVQuantMethod.swift         kvquant                all rows in few bits, outliers exact
 //   KVSinkMethod.swift          kvsink                 the same, attention sinks exact
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
@@ -222,6 +223,7 @@ private let ownMethods: [any CacheMethod.Type] = [
   ExpectedAttentionMethod.self,
   KeyDiffMethod.self,
   ThinKMethod.self,
+  ZipVLMethod.self,
   KVQuantMethod.self,
   KVSinkMethod.self,
   FactoredMethod.self,

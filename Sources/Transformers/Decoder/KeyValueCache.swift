@@ -95,8 +95,9 @@ public struct PromptRows: Sendable {
   public var queriesBeforeRotary: [Tensor<Float>]?
   /// What the projections were applied to, (l, D); nil unless a cache needs it.
   public var layerInput: Tensor<Float>?
-  /// The residual stream that enters the layer, (l, D): what the layer before left after its
-  /// feed-forward. Nil unless a cache needs it.
+  /// The residual stream that enters the layer, (l, D); nil unless a cache needs it.
+  ///
+  /// What the layer before left after its feed-forward.
   public var residual: Tensor<Float>?
   /// The prompt's token ids; nil unless a cache needs them.
   public var tokens: [Int]?
