@@ -31,6 +31,7 @@
 //   ExpectedAttentionMethod.swift  expected-attention  what queries like the prompt's attend to
 //   KeyDiffMethod.swift         keydiff                rows whose keys are unlike the others
 //   ThinKMethod.swift           think                  keys of old rows in fewer channels
+//   ZipVLMethod.swift           zipvl                  important rows in more bits than others
 //   KVQuantMethod.swift         kvquant                all rows in few bits, outliers exact
 //   KVSinkMethod.swift          kvsink                 the same, attention sinks exact
 //   KVEfficientMethod.swift     kv-efficient-vla       recent rows, and means of older chunks
@@ -223,6 +224,7 @@ private let ownMethods: [any CacheMethod.Type] = [
   ExpectedAttentionMethod.self,
   KeyDiffMethod.self,
   ThinKMethod.self,
+  ZipVLMethod.self,
   KVQuantMethod.self,
   KVSinkMethod.self,
   KVEfficientMethod.self,

@@ -106,13 +106,15 @@ private let rowFormatKinds: [RowFormatKind] = [
 }
 
 extension MethodOptions {
-  /// The option `rows`; f32 where it is not given.
-  public func rowFormat() throws(MethodError) -> RowFormat {
-    guard let text = text("rows") else { return .exact }
+  /// The option `rows`, or another one that takes the same words; `standard` where it is not given.
+  public func rowFormat(
+    _ name: String = "rows", default standard: String = "f32"
+  ) throws(MethodError) -> RowFormat {
+    let text = text(name) ?? standard
     for kind in rowFormatKinds {
       if let format = try kind.read(text) { return format }
     }
-    throw notAmong("rows", rowFormatKinds.map(\.usage))
+    throw notAmong(name, rowFormatKinds.map(\.usage))
   }
 }
 

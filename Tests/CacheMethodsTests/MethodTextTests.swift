@@ -42,6 +42,7 @@ private func message(_ text: String) -> String? {
         "expected-attention",
         "keydiff",
         "think",
+        "zipvl",
         "kvquant",
         "kvsink",
         "kv-efficient-vla",

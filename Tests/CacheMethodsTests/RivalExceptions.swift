@@ -105,6 +105,11 @@ private let exceptions: [RivalException] = [
   RivalException(
     property: .keyShift, method: "shadowkv", reason: "outliers are found by angles"),
   RivalException(
+    property: .heads, method: "zipvl", reason: "one set of important tokens for all heads"),
+  RivalException(
+    property: .counts, method: "zipvl:tau=0.9,probes=50%",
+    reason: "attention decides how many rows stay"),
+  RivalException(
     property: .rotation, method: "infinigen:speculation=own,skew=none",
     reason: "a part of the columns as they are", mustFail: true),
 ]
@@ -118,7 +123,7 @@ func exception(_ text: String, _ property: RivalProperty) -> RivalException? {
 func roomy(_ text: String) -> String {
   let parts = text.split(separator: ":", maxSplits: 1)
   let name = String(parts[0])
-  let exact = ["think": ["ratio=0"]]
+  let exact = ["think": ["ratio=0"], "zipvl": ["tau=1", "high=f32"]]
   // What else decides how many rows there are.
   let others = [
     "streaming": "w", "kv-efficient-vla": "w", "fastgen": "recovery", "infinigen": "alpha",

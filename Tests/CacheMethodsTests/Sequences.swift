@@ -259,4 +259,6 @@ let keepingRivals = [
 let holdingRivals = [
   "think:ratio=0.4,recent=5,queries=7",
   "think:ratio=0.7,recent=0,queries=32,group=own",
+  "zipvl:tau=0.8,probes=all,high=int8,low=int3,every=3",
+  "zipvl:tau=0.9,probes=50%,prefill=exact,high=f16,rest=dropped,every=5",
 ]

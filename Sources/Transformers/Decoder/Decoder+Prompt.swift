@@ -21,15 +21,16 @@ extension Decoder {
   public func prefill(
     _ tokens: [Int], state: DecodingState? = nil, logits: LogitRows
   ) throws -> Tensor<Float> {
-    try prefill(tokens, states: state.map { [$0] } ?? [], logits: logits)
+    try prefill(tokens, states: state.map { [$0] } ?? [], logits: logits)[0]
   }
 
   /// A whole prompt that several sequences have in common: its rows to the caches of all.
   ///
-  /// Each state is left as if the prompt had been its own. The logits are those of the first one.
+  /// Each state is left as if the prompt had been its own. The logits are those of each state, or
+  /// of the prompt alone where there are none.
   public func prefill(
     _ tokens: [Int], states: [DecodingState], logits: LogitRows
-  ) throws -> Tensor<Float> {
+  ) throws -> [Tensor<Float>] {
     if tokens.isEmpty { throw DecoderError.emptyPrompt }
     precondition(
       Set(states.map(ObjectIdentifier.init)).count == states.count
@@ -37,17 +38,16 @@ extension Decoder {
           $0.caches.isEmpty || $0.caches.count == configuration.layers && $0.length == 0
         },
       "a prompt needs fresh states with one cache for each of \(configuration.layers) layers")
-    let own = states.filter(attendsItself)
-    let shared = states.filter { !attendsItself($0) }
-    var passes = own.map { [$0] }
-    if own.isEmpty || !shared.isEmpty { passes.append(shared) }
-    var result: Tensor<Float>?
+    var passes = states.indices.filter { attendsItself(states[$0]) }.map { [$0] }
+    let shared = states.indices.filter { !attendsItself(states[$0]) }
+    if passes.isEmpty || !shared.isEmpty { passes.append(shared) }
+    let none = Tensor<Float>(shape: [0, configuration.vocabulary], elements: [])
+    var results = Array(repeating: none, count: max(1, states.count))
     for pass in passes {
-      let isFirst = pass.first === states.first
-      let found = try self.pass(tokens, pass, logits: isFirst ? logits : .none)
-      if isFirst { result = found }
+      let found = try self.pass(tokens, pass.map { states[$0] }, logits: logits)
+      for n in pass.isEmpty ? [0] : pass { results[n] = found }
     }
-    return result ?? Tensor(shape: [0, configuration.vocabulary], elements: [])
+    return results
   }
 
   /// Whether a sequence's caches change what the prompt's layers compute.
