@@ -30,6 +30,7 @@
 //   CurDKVMethod.swift          curdkv                 rows with long keys and values
 //   ExpectedAttentionMethod.swift  expected-attention  what queries like the prompt's attend to
 //   KeyDiffMethod.swift         keydiff                rows whose keys are unlike the others
+//   KIVIMethod.swift            kivi                   few bits, keys by channel
 //   ThinKMethod.swift           think                  keys of old rows in fewer channels
 //   ZipVLMethod.swift           zipvl                  important rows in more bits than others
 //   KVQuantMethod.swift         kvquant                all rows in few bits, outliers exact
@@ -223,6 +224,7 @@ private let ownMethods: [any CacheMethod.Type] = [
   CurDKVMethod.self,
   ExpectedAttentionMethod.self,
   KeyDiffMethod.self,
+  KIVIMethod.self,
   ThinKMethod.self,
   ZipVLMethod.self,
   KVQuantMethod.self,

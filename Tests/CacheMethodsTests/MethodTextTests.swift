@@ -41,6 +41,7 @@ private func message(_ text: String) -> String? {
         "curdkv",
         "expected-attention",
         "keydiff",
+        "kivi",
         "think",
         "zipvl",
         "kvquant",

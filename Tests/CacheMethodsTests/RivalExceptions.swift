@@ -123,7 +123,9 @@ func exception(_ text: String, _ property: RivalProperty) -> RivalException? {
 func roomy(_ text: String) -> String {
   let parts = text.split(separator: ":", maxSplits: 1)
   let name = String(parts[0])
-  let exact = ["think": ["ratio=0"], "zipvl": ["tau=1", "high=f32"]]
+  let exact = [
+    "kivi": ["residual=1200"], "think": ["ratio=0"], "zipvl": ["tau=1", "high=f32"],
+  ]
   // What else decides how many rows there are.
   let others = [
     "streaming": "w", "kv-efficient-vla": "w", "fastgen": "recovery", "infinigen": "alpha",

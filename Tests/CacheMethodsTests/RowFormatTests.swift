@@ -155,7 +155,7 @@ private func with(_ rows: String, _ text: String) -> String {
 
 extension TransferReason {
   /// Whether such an event copies keys and values together.
-  fileprivate var isWholeRows: Bool {
+  var isWholeRows: Bool {
     switch self {
     case .promptOffload, .ringFlush, .miss, .append, .parked, .parkedRows: true
     default: false

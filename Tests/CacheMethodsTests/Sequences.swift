@@ -257,6 +257,8 @@ let keepingRivals = [
 
 /// Methods that hold rows in another form, and so attend to all of them, but not to exact ones.
 let holdingRivals = [
+  "kivi:bits=2,group=4,residual=8",
+  "kivi:bits=4,group=3,residual=3",
   "think:ratio=0.4,recent=5,queries=7",
   "think:ratio=0.7,recent=0,queries=32,group=own",
   "zipvl:tau=0.8,probes=all,high=int8,low=int3,every=3",

@@ -73,10 +73,12 @@ private struct TinyRun {
   @Test func `a shared prompt gives every method what it gets alone, to the bit`() throws {
     let (decoder, tokenizer) = try Tiny.load()
     let methods = try methods(
-      cacheMethods.filter { ![
+      cacheMethods.filter {
+        ![
           "lrqk", "factored", "fastkvzip", "kvsink", "smallkv",
-        ].contains($0.name) }
-        .map { "\($0.name)" }
+        ].contains($0.name)
+      }
+      .map { "\($0.name)" }
         + [
           "kvsink:calibration=0/5", "lrqk:preset=paper,r=4,k=24,w=8",
           "lrqk:preset=recommended,r=4,k=24,w=8",
