@@ -7,8 +7,8 @@
 //     value   | lo, hi | codes             | o outliers as Floats | their columns                |
 //
 // Keys are held before RoPE and rotated by their token's position when they are read. What is a
-// code and what an outlier is KVQuant's (KVQuantRanges.swift, KVQuantLevels.swift). Two things are ours,
-// because a row that moves alone has to have a fixed size and to know nothing of other heads:
+// code and what an outlier is KVQuant's (KVQuantRanges.swift, KVQuantLevels.swift). Two things are
+// ours, because a row that moves alone has a fixed size and knows nothing of other heads:
 //
 //     a vector        is one head's row; in the method it is all heads' side by side
 //     o               of values: as many as the quantiles of d numbers say
