@@ -36,6 +36,8 @@ package struct InspectReport: Encodable {
   let headWidth: Int
   /// What `factored` keeps of a token in one layer; nil for ordinary heads.
   let factors: String?
+  /// The method that converted the model, and its source; nil for one as it was trained.
+  let converted: String?
   let vocabulary: Int
   let window: Int?
   let windowLayers: Int
@@ -57,6 +59,7 @@ package struct InspectReport: Encodable {
     keyValueHeads = c.keyValueHeads
     headWidth = c.headWidth
     factors = decoder.layerShapes[0].factors?.summary
+    converted = c.conversion.map { "from \($0.source) by \($0.method)" }
     vocabulary = c.vocabulary
     window = c.window
     windowLayers = c.windows.count { $0 != nil }
@@ -84,6 +87,7 @@ package struct InspectReport: Encodable {
       ["feed-forward", "\(intermediateSize)"],
       ["heads", "\(queryHeads) query, \(keyValueHeads) key/value, width \(headWidth)"],
     ]
+    if let converted { sizes.append(["converted", converted]) }
     if let factors { sizes.append(["factors", factors]) }
     sizes += [
       ["vocabulary", "\(vocabulary)"],

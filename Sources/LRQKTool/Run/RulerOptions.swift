@@ -172,7 +172,7 @@ func checkCaches(_ methods: [any CacheMethod], _ decoder: Decoder, _ folder: Str
     try method.checkCalibration(model: try modelHash(folder: folder))
   }
   for method in methods {
-    for layer in decoder.layerShapes { _ = try method.makeCache(for: layer) }
+    for layer in decoder.layerShapes { try layer.check(try method.makeCache(for: layer).needs) }
   }
 }
 

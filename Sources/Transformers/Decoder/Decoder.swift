@@ -90,6 +90,7 @@ public struct Decoder: Sendable {
       positions: Array(tokens.indices), length: tokens.count)
     for (layer, block) in weights.blocks.enumerated() {
       let needs = Self.needs(of: states, layer)
+      try block.attention.shape.check(needs)
       x = try block.prompt(x, rotations, needs: needs) { rows in
         var rows = rows
         if needs.contains(.tokens) { rows.tokens = tokens }

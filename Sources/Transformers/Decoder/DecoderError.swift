@@ -11,6 +11,8 @@ public enum DecoderError: Error, Equatable, CustomStringConvertible {
   case tokenOutsideVocabulary(token: Int, place: Int, vocabulary: Int)
   /// Logits that are NaN or infinite, in a row of the result.
   case notFiniteLogits(row: Int)
+  /// A cache that rotates rows itself, in a layer whose heads were joined after RoPE.
+  case noRowsBeforeRotary(layer: Int, needs: String)
 
   /// One line: what, where, what to do.
   public var description: String {
@@ -21,6 +23,9 @@ public enum DecoderError: Error, Equatable, CustomStringConvertible {
         + "is this the tokenizer of another model?"
     case .notFiniteLogits(let row):
       "logits of row \(row) are NaN or infinite; the weights are damaged or overflow float32"
+    case .noRowsBeforeRotary(let layer, let needs):
+      "layer \(layer) has heads that were joined after RoPE, and no \(needs), which this method needs; "
+        + "use another method, or convert with rope=before"
     }
   }
 }
