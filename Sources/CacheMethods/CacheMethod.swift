@@ -30,6 +30,10 @@
 //   CurDKVMethod.swift          curdkv                 rows with long keys and values
 //   ExpectedAttentionMethod.swift  expected-attention  what queries like the prompt's attend to
 //   KeyDiffMethod.swift         keydiff                rows whose keys are unlike the others
+//   ThinKMethod.swift           think                  keys of old rows in fewer channels
+//   ZipVLMethod.swift           zipvl                  important rows in more bits than others
+//   KVQuantMethod.swift         kvquant                all rows in few bits, outliers exact
+//   KVSinkMethod.swift          kvsink                 the same, attention sinks exact
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -47,6 +51,8 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
   static var name: String { get }
   /// What it does, in one line.
   static var summary: String { get }
+  /// The number of its paper on arXiv; nil for what no paper of its own describes.
+  static var paper: String? { get }
   /// The options that it takes, in the order in which `options` has them.
   static var optionList: [MethodOption] { get }
   /// Reads the options, each of them one of `optionList` and given at most once.
@@ -77,6 +83,9 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
 }
 
 extension CacheMethod {
+  /// None.
+  public static var paper: String? { nil }
+
   /// The text that makes this method again: "topk:k=512,w=16,transfers=per-query-head".
   public var description: String {
     let pairs = options.map { "\($0.name)=\($0.value)" }.joined(separator: ",")
@@ -213,6 +222,10 @@ private let ownMethods: [any CacheMethod.Type] = [
   CurDKVMethod.self,
   ExpectedAttentionMethod.self,
   KeyDiffMethod.self,
+  ThinKMethod.self,
+  ZipVLMethod.self,
+  KVQuantMethod.self,
+  KVSinkMethod.self,
   FactoredMethod.self,
 ]
 

@@ -122,6 +122,7 @@ extension RotaryEmbedding {
       case .yarn(let yarn): "YaRN scaling by \(yarn.factor.formatted())"
       case .llama3(let factor, _, _, _): "llama3 scaling by \(factor.formatted())"
       case .longRope(_, _, let trained, _): "short and long factors, long beyond \(trained) tokens"
+      case .resampled: "KV-Latent's frequencies"
       }
     return "\(rotated), \(stretched)"
   }

@@ -9,8 +9,10 @@
 //
 //     keys and queries before RoPE   taken as recorded, and positions rotate nothing (a note)
 //     token ids                      all -1: no token is a special one (a note)
+//     the prompt's own attention     the recorded one stays (a note)
 //     all layers together            this layer alone is all of them
-//     the layer's input, the previous layer, a repetition     an error: there are none
+//     the layer's input or residual stream, the previous layer, a repetition
+//                                    an error: there are none
 
 package import CacheMethods
 package import Tensors
@@ -164,7 +166,7 @@ package struct MethodReplay: Sendable {
   private mutating func checkNeeds(
     _ needs: CacheNeeds, _ path: String, isFirst: Bool
   ) throws(ReplayError) {
-    let missing = needs.intersection([.layerInput, .hint, .repetition])
+    let missing = needs.intersection([.layerInput, .residual, .hint, .repetition])
     if !missing.isEmpty {
       throw ReplayError(
         "\(path): \(method.brief) needs \(missing.names.joined(separator: " and ")), which a "
@@ -176,6 +178,11 @@ package struct MethodReplay: Sendable {
       notes.append(
         "the recording has no \(before.names.joined(separator: " and no ")): its rows are taken as "
           + "they are, as of a model without positions")
+    }
+    if needs.contains(.promptAttention) {
+      notes.append(
+        "the recorded prompt attended in full: what the method would have answered to it is seen "
+          + "on a model only")
     }
     if needs.contains(.tokens) {
       notes.append("the recording has no token ids: no token counts as special or punctuation")

@@ -8,11 +8,12 @@
 public import Tensors
 
 extension ResidentRows {
-  /// Exact attention of queries (H, d) over each head's tokens `sets` and the recent ones, (H, d).
+  /// Attention of queries (H, d) over each head's tokens `sets` and the recent ones, (H, d).
   ///
   /// `sets` are the older tokens of each query head, after `bring`. Before `settle` every query
   /// sees all tokens in sight, whatever `sets` says.
   public func attention(_ q: Tensor<E>, over sets: [[Int]]) throws -> Tensor<E> {
+    if let packing { return try packedAttention(q, over: sets, packing) }
     if let prompt {
       let all = Array(repeating: visible.map(Int32.init), count: shape.queryHeads)
       return try TieredMemory.attention(
@@ -44,6 +45,10 @@ extension ResidentRows {
   ) -> [E] {
     let store = stores[holders.holder(ofQueryHead: h)]
     let slots = store.slots(selected: older, ring: recent.map(ring.slot(of:)))
+    if let packing {
+      return packedScores(
+        q, ofQueryHead: h, keys: store.keys.elements, slots: slots, tokens: older + recent, packing)
+    }
     var scores: [E] = zeros(slots.count)
     var out = scores.mutableSpan
     E.chainIndexedScores(
@@ -59,6 +64,11 @@ extension ResidentRows {
     let d = shape.width
     let m = h / shape.groupSize
     let keys = prompt?[m].keys.elements ?? hosts[m].keys
+    if let packing {
+      return packedScores(
+        q, ofQueryHead: h, keys: keys, slots: tokens.map(Int32.init), tokens: Array(tokens), packing
+      )
+    }
     var scores: [E] = zeros(tokens.count)
     var out = scores.mutableSpan
     E.chainRowScores(
@@ -80,12 +90,14 @@ extension ResidentRows {
 
   /// The value of `token`, wherever it lies, and whether only the host has it.
   public func value(ofKeyValueHead m: Int, token: Int) -> (row: [E], isOnHost: Bool) {
-    let there = token * shape.width..<(token + 1) * shape.width
-    if let prompt { return (Array(prompt[m].values.elements[there]), false) }
-    if !ring.tokens.contains(token) { return (hosts[m].valueRow(token), true) }
-    let slot = ring.slot(of: token)
+    if let prompt {
+      return (readValue(prompt[m].values.elements, slot: token, token: token, head: m), false)
+    }
+    if !ring.tokens.contains(token) {
+      return (readValue(hosts[m].values, slot: token, token: token, head: m), true)
+    }
     let values = stores[holders.firstHolder(ofKeyValueHead: m)].values.elements
-    return (Array(values[slot * shape.width..<(slot + 1) * shape.width]), false)
+    return (readValue(values, slot: ring.slot(of: token), token: token, head: m), false)
   }
 
   /// The device slot of each selected and recent token of query head `h`; none before `settle`.

@@ -1,8 +1,8 @@
-// Stage 7: where the exact rows of one layer are, and what moves.
+// Stage 7: where the rows of one layer are, and what moves.
 //
 // In:  a prompt's keys and values, then one token's at a time; at each step the older tokens whose
 //      rows are needed now.
-// Out: those rows on the device; every copy in the ledger; exact attention over them.
+// Out: those rows on the device; every copy in the ledger; attention over them.
 //
 // A cache that selects rows answers one question: WHICH older tokens does the new one attend to?
 // The rest is here, once for all of them (LRQK, exact top-k, every selecting method):
@@ -23,12 +23,14 @@
 // (HeadSharing.swift). Before `settle` everything is on the device and nothing is selected:
 // `append` extends the prompt's buffers, `bring` moves nothing and `attention` sees all tokens.
 //
-// In a layer with a sliding window rows that are out of sight stay on the host. The next files are
-// ResidentRows+Attention.swift and ResidentRows+Waiting.swift.
+// In a layer with a sliding window rows that are out of sight stay on the host. Rows are exact, or
+// in a form (RowForm.swift): then all of this is about their words, from the prompt's first row on,
+// and whatever is read is what the form gives back (ResidentRows+Form.swift). The next files are
+// ResidentRows+Attention.swift, +AllKeys, +Form and +Waiting.
 
 public import Tensors
 
-/// The exact rows of one layer on both tiers.
+/// The rows of one layer on both tiers.
 ///
 /// A value whose call threw is in an unspecified state and is not to be used again.
 public struct ResidentRows<E: Scalar>: Sendable {
@@ -43,7 +45,9 @@ public struct ResidentRows<E: Scalar>: Sendable {
   /// The newest tokens and their slots; empty before `settle`.
   public private(set) var ring: RecentRing
 
-  /// K and V of each key/value head, (l, d), until `settle`; nil afterwards.
+  /// From rows to words; nil where rows are held as they are.
+  let packing: RowPacking?
+  /// K and V of each key/value head, l rows, until `settle`; nil afterwards.
   private(set) var prompt: [(keys: DeviceBuffer<E>, values: DeviceBuffer<E>)]? = []
   /// The host's rows, by key/value head.
   private(set) var hosts: [HostStore<E>]
@@ -56,17 +60,32 @@ public struct ResidentRows<E: Scalar>: Sendable {
 
   /// No rows yet, for a ring of `recent` tokens.
   ///
-  /// `room` slots are reserved for each holder's selected rows; they grow if more are needed.
-  public init(_ shape: CacheShape, holders: RowHolders, recent: Int, room: Int = 0) {
+  /// `room` slots are reserved for each holder's selected rows; they grow if more are needed. Only
+  /// Floats have a `form`; nil holds rows as they are.
+  public init(
+    _ shape: CacheShape, holders: RowHolders, recent: Int, room: Int = 0,
+    form: (any RowForm)? = nil
+  ) {
+    precondition(form == nil || E.self == Float.self, "only rows of Floats have a form")
     self.shape = shape
+    packing = form.map { RowPacking($0, width: shape.width) }
     self.holders = shape.sharing(perKeyValueHead: holders == .perKeyValueHead)
     self.room = room
     ring = RecentRing(capacity: recent, holding: 0..<0)
-    hosts = Array(repeating: HostStore(width: shape.width), count: shape.keyValueHeads)
+    hosts = Array(
+      repeating: HostStore(
+        keyWidth: packing?.keyWords ?? shape.width, valueWidth: packing?.valueWords ?? shape.width),
+      count: shape.keyValueHeads)
   }
 
-  /// Bytes of one row: a key and a value.
-  public var rowBytes: Int { 2 * shape.width * MemoryLayout<E>.stride }
+  /// Elements of one held key: its width, or its words.
+  var keyWidth: Int { hosts[0].keyWidth }
+  /// Elements of one held value.
+  var valueWidth: Int { hosts[0].valueWidth }
+  /// Bytes of one held row: a key and a value.
+  public var rowBytes: Int { hosts[0].rowBytes }
+  /// Bytes of one held key.
+  public var keyBytes: Int { keyWidth * MemoryLayout<E>.stride }
   /// Bytes of keys and values on the host, waiting ones included.
   public var hostBytes: Int {
     hosts.reduce(0) { $0 + $1.bytes }
@@ -84,15 +103,16 @@ public struct ResidentRows<E: Scalar>: Sendable {
 
   // MARK: The prompt
 
-  /// Takes the rows of the next tokens of the prompt: keys and values (n, d) of each key/value
-  /// head.
+  /// Takes the rows of the next tokens of the prompt: keys and values (n, d) of each head.
+  ///
+  /// Throws `RowFormError` where the form cannot hold them.
   public mutating func extend(
     keys: [Tensor<E>], values: [Tensor<E>], on device: inout DeviceTier
-  ) throws(DeviceTierError) {
+  ) throws {
     guard var rows = prompt else { preconditionFailure("the prompt of these rows has ended") }
     prompt = nil  // the buffers have one owner while they grow
     for m in 0..<shape.keyValueHeads {
-      let (k, v) = (keys[m].elements, values[m].elements)
+      let (k, v) = (try held(.key, keys[m], head: m), try held(.value, values[m], head: m))
       if rows.count == m {
         rows.append(
           (
@@ -101,19 +121,20 @@ public struct ResidentRows<E: Scalar>: Sendable {
           ))
         continue
       }
-      let old = rows[m].keys.count
-      try device.resize(&rows[m].keys, count: old + k.count, fill: 0)
-      try device.resize(&rows[m].values, count: old + v.count, fill: 0)
-      rows[m].keys.elements.replaceSubrange(old..<old + k.count, with: k)
-      rows[m].values.elements.replaceSubrange(old..<old + v.count, with: v)
+      let (oldKeys, oldValues) = (rows[m].keys.count, rows[m].values.count)
+      try device.resize(&rows[m].keys, count: oldKeys + k.count, fill: 0)
+      try device.resize(&rows[m].values, count: oldValues + v.count, fill: 0)
+      rows[m].keys.elements.replaceSubrange(oldKeys..<oldKeys + k.count, with: k)
+      rows[m].values.elements.replaceSubrange(oldValues..<oldValues + v.count, with: v)
     }
     prompt = rows
     length += keys[0].rows
   }
 
-  /// The prompt's keys of each key/value head, (l, d), which lie on the device until `settle`.
+  /// The prompt's keys of each key/value head, (l, d), which lie on the device until `settle`: as
+  /// they are held, so read back where rows have a form.
   public var promptKeys: [Tensor<E>] {
-    (prompt ?? []).map { Tensor(shape: [length, shape.width], elements: $0.keys.elements) }
+    (prompt ?? []).enumerated().map { m, rows in readKeys(rows.keys.elements, head: m) }
   }
 
   /// Ends the prompt.
@@ -126,31 +147,32 @@ public struct ResidentRows<E: Scalar>: Sendable {
     _ sets: [[Int]], firstRecent: Int, offloaded: Int, tiers: inout Tiers
   ) throws {
     guard var rows = prompt else { preconditionFailure("the prompt of these rows has ended") }
-    let d = shape.width
+    let (keyWidth, valueWidth) = (self.keyWidth, self.valueWidth)
     ring = RecentRing(
       capacity: ring.capacity, holding: firstRecent..<length, pending: length - offloaded)
     for m in hosts.indices {
       let (K, V) = (rows[m].keys.elements, rows[m].values.elements)
-      func first(_ elements: [E]) -> Tensor<E> {
+      func first(_ elements: [E], _ width: Int) -> Tensor<E> {
         Tensor(
-          shape: [offloaded, d],
-          elements: offloaded == length ? elements : Array(elements[..<(offloaded * d)]))
+          shape: [offloaded, width],
+          elements: offloaded == length ? elements : Array(elements[..<(offloaded * width)]))
       }
-      hosts[m].append(keys: first(K), values: first(V))
+      hosts[m].append(keys: first(K, keyWidth), values: first(V, valueWidth))
       record(.deviceToHost, holder: m, rows: offloaded, .promptOffload, &tiers)
     }
     for (s, needed) in holders.union(of: sets).enumerated() {
       var store = try RowStore<E>(
-        width: d, recent: ring.capacity, selected: room, label: holders.label(s),
-        on: &tiers.device)
+        keyWidth: keyWidth, valueWidth: valueWidth, recent: ring.capacity, selected: room,
+        label: holders.label(s), on: &tiers.device)
       let m = holders.keyValueHead(of: s)
       let (K, V) = (rows[m].keys.elements, rows[m].values.elements)
       store.plan(needed)
       try store.makeRoom(on: &tiers.device)
       store.fill(fromKeys: K, values: V)
       for (token, slot) in zip(ring.tokens, ring.slots) {
-        let row = token * d..<(token + 1) * d
-        store.write(slot: slot, key: K[row], value: V[row])
+        store.write(
+          slot: slot, key: K[token * keyWidth..<(token + 1) * keyWidth],
+          value: V[token * valueWidth..<(token + 1) * valueWidth])
       }
       stores.append(store)
     }
@@ -170,18 +192,20 @@ public struct ResidentRows<E: Scalar>: Sendable {
   /// to the host in one burst.
   public mutating func append(
     keys: Tensor<E>, values: Tensor<E>, tiers: inout Tiers
-  ) throws(DeviceTierError) {
+  ) throws {
     step += 1
     if !isSettled {
       func heads(_ t: Tensor<E>) -> [Tensor<E>] { (0..<t.rows).map { t.rows($0..<$0 + 1) } }
       return try extend(keys: heads(keys), values: heads(values), on: &tiers.device)
     }
+    let (K, V) = (try held(.key, keys), try held(.value, values))
     let slot = ring.append(length)
     length += 1
     for s in stores.indices {
       let m = holders.keyValueHead(of: s)
-      let row = m * shape.width..<(m + 1) * shape.width
-      stores[s].write(slot: slot, key: keys.elements[row], value: values.elements[row])
+      stores[s].write(
+        slot: slot, key: K[m * keyWidth..<(m + 1) * keyWidth],
+        value: V[m * valueWidth..<(m + 1) * valueWidth])
     }
     flushIfDue(&tiers)
   }
@@ -220,37 +244,6 @@ public struct ResidentRows<E: Scalar>: Sendable {
     }
     return BroughtRows(
       hits: stores.map { $0.lastPlan?.hits ?? 0 }, misses: stores.map { $0.lastPlan?.misses ?? 0 })
-  }
-
-  // MARK: All keys
-
-  /// Copies all keys of every key/value head to the device, for a method that reads them all.
-  ///
-  /// Counted as `reload` of half rows: the host sends keys only. Pending keys are in the ring
-  /// already. `release` gives the memory back.
-  public mutating func bringAllKeys(tiers: inout Tiers) throws(DeviceTierError) -> BroughtKeys<E> {
-    var buffers: [DeviceBuffer<E>] = []
-    for (m, host) in hosts.enumerated() {
-      record(.hostToDevice, holder: m, rows: host.count, .reload, &tiers, bytesPerRow: rowBytes / 2)
-      buffers.append(
-        try tiers.device.allocate("all keys of head \(m)", holding: host.keys))
-    }
-    let d = shape.width
-    let keys = hosts.indices.map { m in
-      let store = stores[holders.firstHolder(ofKeyValueHead: m)]
-      var keys = buffers[m].elements
-      for token in hosts[m].count..<length {
-        let slot = ring.slot(of: token)
-        keys += store.keys.elements[slot * d..<(slot + 1) * d]
-      }
-      return Tensor(shape: [length, d], elements: keys)
-    }
-    return BroughtKeys(keys: keys, buffers: buffers)
-  }
-
-  /// Gives back the device memory of `bringAllKeys`.
-  public func release(_ keys: consuming BroughtKeys<E>, on device: inout DeviceTier) {
-    for m in keys.buffers.indices { device.free(&keys.buffers[m]) }
   }
 
   // MARK: Events
@@ -293,11 +286,4 @@ public struct BroughtRows: Sendable, Equatable {
     hits = Array(repeating: 0, count: holders)
     misses = hits
   }
-}
-
-/// All keys of a layer, on the device for a while.
-public struct BroughtKeys<E: Scalar>: Sendable {
-  /// K of each key/value head, (l, d).
-  public let keys: [Tensor<E>]
-  fileprivate var buffers: [DeviceBuffer<E>]
 }

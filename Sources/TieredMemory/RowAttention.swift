@@ -19,8 +19,17 @@ public import Tensors
 public func attention<E: Scalar>(
   query q: [E], keys: [E], values: [E], slots: [Int32]
 ) -> [E] {
-  let d = q.count
-  let weights = attentionWeights(query: q, keys: keys, slots: slots)
+  weightedSum(
+    attentionWeights(query: q, keys: keys, slots: slots), values: values, width: q.count,
+    slots: slots)
+}
+
+/// Σ weight · value over the rows `slots` of `values`, (d): one chain over the rows in order.
+@specialized(where E == Float)
+@specialized(where E == Double)
+public func weightedSum<E: Scalar>(
+  _ weights: [E], values: [E], width d: Int, slots: [Int32]
+) -> [E] {
   var result: [E] = zeros(d)
   var out = result.mutableSpan
   E.chainIndexedWeightedSum(

@@ -1,4 +1,4 @@
-// Stage 7: hit and miss. Exact rows on the device, for one row holder.
+// Stage 7: hit and miss. Rows on the device, for one row holder.
 //
 // In:  the tokens that are needed now, ascending; the host's rows.
 // Out: slots where their keys and values lie; how many rows had to be moved.
@@ -10,36 +10,42 @@
 
 public import Tensors
 
-/// The exact keys and values that the device holds for one row holder.
+/// The keys and values that the device holds for one row holder.
 ///
 /// A step is `plan`, `makeRoom`, `fetch`, and then `slots` says where the rows lie.
 public struct RowStore<E: Scalar>: Sendable {
-  /// Elements of one key and of one value, d.
-  public let width: Int
+  /// Elements of one key.
+  public let keyWidth: Int
+  /// Elements of one value.
+  public let valueWidth: Int
   private(set) var pool: SlotPool
-  /// K, (slots, d).
+  /// K, (slots, keyWidth).
   public private(set) var keys: DeviceBuffer<E>
-  /// V, (slots, d).
+  /// V, (slots, valueWidth).
   public private(set) var values: DeviceBuffer<E>
   /// What the last `plan` decided.
   public private(set) var lastPlan: ResidencyPlan?
 
   /// Buffers for a ring of w = `recent` rows and for k = `selected` rows; they grow if need be.
   public init(
-    width: Int, recent: Int, selected: Int, label: String, on device: inout DeviceTier
+    keyWidth: Int, valueWidth: Int, recent: Int, selected: Int, label: String,
+    on device: inout DeviceTier
   ) throws(DeviceTierError) {
-    self.width = width
+    self.keyWidth = keyWidth
+    self.valueWidth = valueWidth
     pool = SlotPool(reserving: recent)
-    let count = (recent + selected) * width
-    keys = try device.allocate("K rows of \(label)", count: count, of: 0)
-    values = try device.allocate("V rows of \(label)", count: count, of: 0)
+    let slots = recent + selected
+    keys = try device.allocate("K rows of \(label)", count: slots * keyWidth, of: 0)
+    values = try device.allocate("V rows of \(label)", count: slots * valueWidth, of: 0)
   }
 
   /// Writes one row into a slot (a copy within the device).
   public mutating func write(slot: Int, key: ArraySlice<E>, value: ArraySlice<E>) {
-    precondition(key.count == width && value.count == width, "rows of width \(width)")
-    keys.elements.replaceSubrange(slot * width..<(slot + 1) * width, with: key)
-    values.elements.replaceSubrange(slot * width..<(slot + 1) * width, with: value)
+    precondition(
+      key.count == keyWidth && value.count == valueWidth,
+      "rows of \(keyWidth) and \(valueWidth) elements")
+    keys.elements.replaceSubrange(slot * keyWidth..<(slot + 1) * keyWidth, with: key)
+    values.elements.replaceSubrange(slot * valueWidth..<(slot + 1) * valueWidth, with: value)
   }
 
   /// Decides who stays, who goes and who must come: set arithmetic, nothing moves.
@@ -47,10 +53,10 @@ public struct RowStore<E: Scalar>: Sendable {
 
   /// Grows the buffers if the last plan needs more slots than there are.
   public mutating func makeRoom(on device: inout DeviceTier) throws(DeviceTierError) {
-    let count = (lastPlan?.slotsNeeded ?? 0) * width
-    if count > keys.count {
-      try device.resize(&keys, count: count, fill: 0)
-      try device.resize(&values, count: count, fill: 0)
+    let slots = lastPlan?.slotsNeeded ?? 0
+    if slots > slotCount {
+      try device.resize(&keys, count: slots * keyWidth, fill: 0)
+      try device.resize(&values, count: slots * valueWidth, fill: 0)
     }
   }
 
@@ -66,15 +72,16 @@ public struct RowStore<E: Scalar>: Sendable {
   public mutating func fill(fromKeys promptKeys: [E], values promptValues: [E]) {
     guard let plan = lastPlan else { return }
     for (token, slot) in zip(plan.missedTokens, plan.missedSlots) {
-      let row = token * width..<(token + 1) * width
-      write(slot: slot, key: promptKeys[row], value: promptValues[row])
+      write(
+        slot: slot, key: promptKeys[token * keyWidth..<(token + 1) * keyWidth],
+        value: promptValues[token * valueWidth..<(token + 1) * valueWidth])
     }
   }
 
   /// Rows that the buffers have room for.
-  var slotCount: Int { keys.count / width }
+  var slotCount: Int { keys.count / keyWidth }
 
-  /// Gives the device's memory back and returns what it held, (slots, d).
+  /// Gives the device's memory back and returns what it held.
   mutating func free(on device: inout DeviceTier) -> (keys: [E], values: [E]) {
     let rows = (keys.elements, values.elements)
     device.free(&keys)

@@ -70,8 +70,8 @@ func difference(_ a: [Float], _ b: [Float]) -> Float {
 }
 
 @Suite struct ConversionTests {
-  /// Ordinary heads of every kind: grouped and not, biases, norms, windows, scaled angles, fused and
-  /// sharded files.
+  /// Ordinary heads of every kind: grouped and not, biases, norms, windows, scaled angles, fused
+  /// and sharded files.
   static let models = [
     "llama2", "llama3", "llama31-layout4", "llama-biases", "llama-yarn", "llama-dynamic-short",
     "llama-dynamic-long", "qwen2", "qwen2-sharded", "qwen2-sliding", "qwen3", "qwen3-biases",

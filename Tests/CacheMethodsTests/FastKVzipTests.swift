@@ -2,36 +2,13 @@
 
 import CacheMethods
 import Foundation
-import Synchronization
 import Tensors
 import TieredMemory
 import Testing
 import Transformers
 
-/// Files of random gates, one for each kind of layer.
-let gateFiles = GateFiles()
-
-/// Random gates for the layers of `Sequences.swift`, written when a test first asks for them.
-final class GateFiles: Sendable {
-  private let paths = Mutex<[String: String]>([:])
-
-  func path(_ layer: Layer) throws -> String {
-    try paths.withLock { paths in
-      let kind = "\(layer.H)-\(layer.M)"
-      if let path = paths[kind] { return path }
-      let path = try gateFile(layer)
-      paths[kind] = path
-      return path
-    }
-  }
-
-  deinit {
-    for path in paths.withLock(\.values) { try? FileManager.default.removeItem(atPath: path) }
-  }
-}
-
 /// A file of random gates for a layer of `Sequences.swift`, which has the number 3.
-private func gateFile(_ layer: Layer) throws -> String {
+func gateFile(_ layer: Layer) throws -> String {
   let path = FileManager.default.temporaryDirectory
     .appendingPathComponent("gates-\(layer.H)-\(layer.M)-\(UUID().uuidString).safetensors").path
   var writer = SafetensorsWriter()
@@ -225,6 +202,7 @@ private func run(
     #expect(message("fastkvzip:gate=/nowhere").contains("fastkvzip: gate: "))
     #expect(message("fastkvzip:gate=\(path)", Layer(4, 4, 8)).contains("is for 2 key/value heads"))
     #expect(message("fastkvzip:gate=\(path),window-ratio=2").contains("window-ratio"))
+    #expect(message("fastkvzip:every=0,answer-window=3").contains("has no effect with every=0"))
     let method = try cacheMethod("fastkvzip:gate=\(path)")
     #expect(try cacheMethod(method.description).description == method.description)
     var prompt = Rows(layer, tokens: 20).prompt(20)

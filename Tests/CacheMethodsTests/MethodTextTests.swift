@@ -41,6 +41,10 @@ private func message(_ text: String) -> String? {
         "curdkv",
         "expected-attention",
         "keydiff",
+        "think",
+        "zipvl",
+        "kvquant",
+        "kvsink",
         "factored",
       ])
     for type in cacheMethods {
@@ -105,8 +109,9 @@ private func message(_ text: String) -> String? {
     ("lrkq:r=3", "did you mean lrqk?"), ("lrqk:prest=paper", "did you mean preset? It has: preset"),
     ("lrqk:map-refesh=3", "did you mean map-refresh?"), ("streaming:sink=3", "did you mean sinks?"),
     ("full:", "full: '' is not option=value"),
-    ("full:k=3", "full has no options, so no 'k'"),
-    ("topk:r=3", "topk has no option 'r'; it has: k, w, budget, transfers"),
+    ("full:k=3", "full has no option 'k'; it has: rows"),
+    ("factored:k=3", "factored has no options, so no 'k'"),
+    ("topk:r=3", "topk has no option 'r'; it has: k, w, budget, transfers, rows"),
     ("topk:k=3,k=3", "topk: k is given twice"), ("topk:k", "topk: 'k' is not option=value"),
     ("topk:k=", "topk: 'k=' is not option=value"), ("topk:=3", "topk: '=3' is not option=value"),
     ("topk:k=3,", "topk: '' is not option=value"),
@@ -198,8 +203,35 @@ private func message(_ text: String) -> String? {
     }
   }
 
+  @Test func `the page of every weight method lists its options, and names its paper`() throws {
+    for method in weightMethods {
+      let page = try Self.lines(method.name)
+      let start = try #require(page.firstIndex(of: "## Options"), "\(method.name)")
+      let rows = page[start...].filter { $0.hasPrefix("| `") }.map { line in
+        line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+      }
+      #expect(
+        rows == method.optionList.map { ["`\($0.name)`", $0.defaultValue, $0.meaning] },
+        "\(method.name)")
+      #expect(page.joined(separator: "\n").contains(method.paper), "\(method.name)")
+      let list = try Self.lines("README")
+      #expect(list.contains { $0.hasPrefix("| [\(method.name)](\(method.name).md)") })
+    }
+  }
+
+  @Test func `a method with a paper says so, and its page does`() throws {
+    let without = cacheMethods.filter { $0.paper == nil }.map { $0.name }
+    #expect(without == ["full", "offload", "topk", "top-p", "random"])
+    for method in cacheMethods {
+      guard let paper = method.paper else { continue }
+      let page = try Self.lines(Self.page(of: method.name)).joined(separator: "\n")
+      #expect(page.contains(paper), "\(method.name)")
+    }
+  }
+
   @Test func `all pages of methods have one outline`() throws {
-    for page in Set(cacheMethods.map { Self.page(of: $0.name) }) {
+    let pages = cacheMethods.map { Self.page(of: $0.name) } + weightMethods.map { $0.name }
+    for page in Set(pages) {
       let lines = try Self.lines(page)
       #expect(lines.first?.hasPrefix("# ") == true, "\(page)")
       #expect(

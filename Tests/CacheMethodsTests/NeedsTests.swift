@@ -122,7 +122,8 @@ private func agree(_ a: Tensor<Float>, _ b: Tensor<Float>) -> Bool {
   @Test(
     arguments: ["llama3", "deepseek", "lrkv"],
     [
-      [], .queriesBeforeRotary, .layerInput, .tokens, .hint, .jointDecision, .keysBeforeRotary,
+      [], .queriesBeforeRotary, .layerInput, .residual, .tokens, .hint, .jointDecision,
+      .keysBeforeRotary,
       [.tokens, .hint, .layerInput, .queriesBeforeRotary],
     ] as [CacheNeeds])
   func `rows hold what was asked for, and nothing where nothing was`(
@@ -134,6 +135,7 @@ private func agree(_ a: Tensor<Float>, _ b: Tensor<Float>) -> Bool {
       let prompt = try #require(witness.prompt)
       #expect((prompt.queriesBeforeRotary != nil) == needs.contains(.queriesBeforeRotary))
       #expect((prompt.layerInput != nil) == needs.contains(.layerInput))
+      #expect((prompt.residual != nil) == needs.contains(.residual))
       #expect((prompt.tokens != nil) == needs.contains(.tokens))
       #expect(prompt.keysBeforeRotary.count == witness.layer.keyValueHeads)
       #expect(witness.tokens.count == 3)
@@ -286,7 +288,7 @@ private func agree(_ a: Tensor<Float>, _ b: Tensor<Float>) -> Bool {
   @Test func `needs have names for errors`() {
     #expect(CacheNeeds().names.isEmpty)
     #expect(CacheNeeds([.tokens, .hint]).names == ["token ids", "the previous layer's input"])
-    let all = (0..<7).map { CacheNeeds(rawValue: 1 << $0) }
-    #expect(Set(all.flatMap(\.names)).count == 7)
+    let all = (0..<8).map { CacheNeeds(rawValue: 1 << $0) }
+    #expect(Set(all.flatMap(\.names)).count == 8)
   }
 }

@@ -85,7 +85,7 @@ struct NewMethodTests {
     let layer = Layer(4, 2, 8)
     let rows = Rows(layer, tokens: 40)
     let method = try cacheMethod("every-nth:n=4,k=5,w=3", among: [EveryNth.self])
-    #expect(method.description == "every-nth:n=4,k=5,w=3,transfers=per-query-head")
+    #expect(method.description == "every-nth:n=4,k=5,w=3,transfers=per-query-head,rows=f32")
     let run = try Run(method.makeCache(for: layer.shape), rows, prompt: 20)
     #expect(run.residentBytes[0] == method.bytes(tokens: 20, layer: layer.shape).device)
     for (t, step) in zip(20..., run.steps) {

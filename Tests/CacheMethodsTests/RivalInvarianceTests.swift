@@ -135,7 +135,7 @@ private func compare(
     }
   }
 
-  @Test(arguments: selectingRivals + keepingRivals)
+  @Test(arguments: selectingRivals + keepingRivals + holdingRivals)
   func `keys twice as large and queries half as large change nothing`(_ text: String) throws {
     for layer in layers {
       let rows = Rows.onGrid(layer, tokens: 50)
@@ -146,7 +146,7 @@ private func compare(
     }
   }
 
-  @Test(arguments: selectingRivals + keepingRivals)
+  @Test(arguments: selectingRivals + keepingRivals + holdingRivals)
   func `a group of equal queries chooses what one query does`(_ text: String) throws {
     if exception(text, .groups) != nil { return }
     let one = Rows.onGrid(Layer(2, 2, 16), tokens: 50)
@@ -161,7 +161,7 @@ private func compare(
     }
   }
 
-  @Test(arguments: selectingRivals + keepingRivals)
+  @Test(arguments: selectingRivals + keepingRivals + holdingRivals)
   func `one group's rows change nothing in another one`(_ text: String) throws {
     if exception(text, .heads) != nil { return }
     let layer = Layer(4, 2, 16)
@@ -179,7 +179,7 @@ private func compare(
     #expect(one.map(\.attention) != two.map(\.attention))
   }
 
-  @Test(arguments: selectingRivals + keepingRivals)
+  @Test(arguments: selectingRivals + keepingRivals + holdingRivals)
   func `equal keys, zero keys and one huge row are served like others`(_ text: String) throws {
     let layer = Layer(4, 2, 16)
     let rows = Rows.onGrid(layer, tokens: 50)

@@ -1,6 +1,6 @@
 // Bytes and copies of every method, recounted from the sets alone.
 //
-// In:  `selectingRivals` and `keepingRivals` over random sequences.
+// In:  `selectingRivals`, `keepingRivals` and `holdingRivals` over random sequences.
 // Out: buffers against the closed form, and events against what the attended sets say must have
 //      moved: each row that a holder needs and did not have, and no other.
 
@@ -22,7 +22,7 @@ private func needs(_ step: AttendedStep, _ holders: [Range<Int>], below ring: In
 }
 
 @Suite struct RivalLedgerTests {
-  @Test(arguments: selectingRivals + keepingRivals, Layer.all)
+  @Test(arguments: selectingRivals + keepingRivals + holdingRivals, Layer.all)
   func `bytes after the prompt are those of the buffers and of the host`(
     _ text: String, _ layer: Layer
   ) throws {
@@ -42,7 +42,9 @@ private func needs(_ step: AttendedStep, _ holders: [Range<Int>], below ring: In
     }
   }
 
-  @Test(arguments: selectingRivals + keepingRivals, [Layer(4, 2, 16), Layer(3, 3, 16, window: 9)])
+  @Test(
+    arguments: selectingRivals + keepingRivals + holdingRivals,
+    [Layer(4, 2, 16), Layer(3, 3, 16, window: 9)])
   func `a device of the peak is enough, and one byte less is not`(_ text: String, _ layer: Layer)
     throws
   {

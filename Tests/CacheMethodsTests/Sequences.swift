@@ -7,6 +7,7 @@
 // tokens lean on the first ones, so that exact top-k sets change from step to step but not wholly.
 
 import CacheMethods
+import Foundation
 import LRQK
 import Tensors
 import Testing
@@ -84,6 +85,7 @@ struct Rows: Sendable {
       keysBeforeRotary: keysBefore.map { $0.rows(0..<l) }, values: values.map { $0.rows(0..<l) },
       queriesBeforeRotary: queriesBefore.map { $0.rows(0..<l) })
     prompt.layerInput = layerInput.rows(0..<l)
+    prompt.residual = prompt.layerInput
     prompt.tokens = (0..<l).map(id)
     return prompt
   }
@@ -217,10 +219,13 @@ let selectingRivals = [
   "infinigen:speculation=own,skew=none,partial=per-key-value-head,budget=10,w=4",
 ]
 
-/// The method that `text` names; gate=random stands for a file of random gates for this layer.
+/// The method that `text` names; gate=random stands for a file of random gates for this layer,
+/// which is gone once the method has read it.
 func rival(_ text: String, _ layer: Layer) throws -> any CacheMethod {
   guard text.contains("gate=random") else { return try cacheMethod(text) }
-  return try cacheMethod(text.replacing("gate=random", with: "gate=\(try gateFiles.path(layer))"))
+  let path = try gateFile(layer)
+  defer { try? FileManager.default.removeItem(atPath: path) }
+  return try cacheMethod(text.replacing("gate=random", with: "gate=\(path)"))
 }
 
 /// Methods that keep rows, about 10 of 30.
@@ -245,5 +250,13 @@ let keepingRivals = [
   "keydiff:budget=10",
   "keydiff:budget=10,during-answer=evict,dropped=parked",
   "fastkvzip:gate=random,budget=10,first=2,window-ratio=0.15,every=4,answer-window=2",
-  "fastkvzip:gate=random,budget=10,first=0,prefill=chunked,chunk=9,window=3,level=layer,dropped=parked",
+  "fastkvzip:gate=random,budget=10,first=0,prefill=chunked,chunk=9,window=3,level=layer",
+]
+
+/// Methods that hold rows in another form, and so attend to all of them, but not to exact ones.
+let holdingRivals = [
+  "think:ratio=0.4,recent=5,queries=7",
+  "think:ratio=0.7,recent=0,queries=32,group=own",
+  "zipvl:tau=0.8,probes=all,high=int8,low=int3,every=3",
+  "zipvl:tau=0.9,probes=50%,prefill=exact,high=f16,rest=dropped,every=5",
 ]

@@ -19,10 +19,12 @@ import Testing
   // LAPACK's backward errors are a small multiple of n ulps of the norm; norms here are about 15.
   private let bound = 100 * 15 * Double.ulpOfOne * 10
 
-  @Test(arguments: [[12, 5], [5, 12], [7, 7], [1, 4], [40, 1]])
-  func `U S Vt is A`(shape: [Int]) throws {
+  @Test(
+    arguments: [[12, 5], [5, 12], [7, 7], [1, 4], [40, 1], [31, 31]],
+    [SingularValueAlgorithm.iteration, .divideAndConquer])
+  func `U S Vt is A`(shape: [Int], algorithm: SingularValueAlgorithm) throws {
     let a = Tensor<Double>.normal(shape: shape, seed: 11)
-    let (u, s, vt) = try a.singularValueDecomposition()
+    let (u, s, vt) = try a.singularValueDecomposition(by: algorithm)
     #expect(defect(u) < bound && defect(vt.transposed()) < bound)
     #expect(zip(s, s.dropFirst()).allSatisfy { $0 >= $1 })
     var scaled = vt

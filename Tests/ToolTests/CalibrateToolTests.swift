@@ -67,6 +67,44 @@ import Testing
     #expect(swapped.error.hasSuffix("is a calibration for infinigen, not for loki\n"))
   }
 
+  @Test func `KVQuant's and KVSink's files are read together, and each says what it holds`() throws
+  {
+    let folder = try TemporaryFolder()
+    let (ranges, channel) = (folder.path + "/ranges", folder.path + "/channel")
+    for (method, more, output) in [
+      ("kvquant", ["--sparsity", "0.9", "--first", "2"], ranges), ("kvsink", [], channel),
+    ] {
+      let found = try calibrate(
+        method, ["--text", Self.text, "--tokens", "400", "--output", output] + more)
+      #expect(found.status == 0 && found.output.isEmpty, "\(found.error)")
+      #expect(found.error.hasSuffix("\(output): \(method), 2 layers, 400 tokens\n"))
+    }
+    #expect(try metadata(ranges)["option.sparsity"] == "0.9")
+    let file = try TensorFile(ranges)
+    #expect(file.shape("layers.1.lower") == [2, 16] && file.shape("layers.1.upper") == [2, 16])
+    for bits in 2...5 {
+      let entries = try file.floats("layers.0.key_codebook_\(bits)")
+      #expect(entries.count == 1 << bits && entries == entries.sorted())
+      #expect(entries.allSatisfy { abs($0) <= 1 })
+      #expect(file.shape("layers.1.value_norm_\(bits)") == [2])
+    }
+    // Two layers: what layer 0 leaves is all that another layer sees.
+    let head = try metadata(channel)
+    #expect(head["option.layer"] == "0" && head["option.share"] == "0.5")
+    let largest = try TensorFile(channel).floats("layers.1.largest")
+    let most = try #require(head["option.channel"].flatMap { Int($0) })
+    #expect(largest[most] == largest.max() && head["option.magnitude"] == "\(largest[most])")
+    for cache in [
+      "kvquant:calibration=\(ranges),bits=5", "kvsink:calibration=\(channel),ranges=\(ranges)",
+      "kvsink:calibration=\(channel),base=int-per-channel,bits=8",
+    ] {
+      let used = try perplexity(cache)
+      #expect(used.status == 0, "\(used.error)")
+    }
+    let swapped = try perplexity("kvquant:calibration=\(channel)")
+    #expect(swapped.error.hasSuffix("is a calibration for kvsink, not for kvquant\n"))
+  }
+
   @Test func `ids and their text give one file, and keys before RoPE another`() throws {
     let folder = try TemporaryFolder()
     let ids = folder.path + "/ids"
@@ -107,6 +145,8 @@ import Testing
     (["loki", "--text", "x", "--output", "x", "--keys", "rotated"], 64, "none of"),
     (["infinigen", "--text", "-", "--text", "-", "--output", "x"], 64, "once"),
     (["infinigen", "--text", "/nowhere", "--output", "/nowhere/x"], 65, "/nowhere"),
+    (["kvquant", "--text", "x", "--output", "x", "--sparsity", "2"], 64, "--sparsity 2.0"),
+    (["kvsink", "--text", "x", "--output", "x", "--share", "0"], 64, "--share 0.0"),
     (["quest", "--text", "x", "--output", "x"], 64, "quest"),
   ])
   func `bad input is one line and a status`(

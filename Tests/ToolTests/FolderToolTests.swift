@@ -114,6 +114,25 @@ import Testing
     }
   }
 
+  @Test func `a context repeated without a tokenizer is told, and an unmet budget refused`() throws
+  {
+    let model = ModelToolTests.checkpoint("llama3")
+    let run3 = ["--ids-file", model + "/expected.safetensors", "--max-new-tokens", "3"]
+    for (instruction, count) in [("official", 1), ("none", 0)] {
+      let cache = "kvzip:budget=50%,instruction=\(instruction)"
+      let found = try run("lrqk", ["generate", "--model", model, "--cache", cache] + run3)
+      #expect(found.status == 0, "\(found.error)")
+      #expect(notes(found).filter { $0.contains("without the official words") }.count == count)
+    }
+    for method in ["snapkv", "lrqk:r=4", "streaming", "topk", "shadowkv", "fastgen"] {
+      let cache = method + (method.contains(":") ? "," : ":") + "budget=10B"
+      let found = try run("lrqk", ["inspect", "--model", model, "--cache", cache])
+      #expect(found.status != 0 && found.output.isEmpty, "\(method)")
+      #expect(found.error.contains("budget=10B is less than"), "\(found.error)")
+      #expect(found.error.split(separator: "\n").count == 1, "\(found.error)")
+    }
+  }
+
   @Test func `weights that are cut short in the middle of an answer are named`() throws {
     let directory = try TemporaryFolder()
     let model = try Self.copy(ModelToolTests.checkpoint("llama3"), to: directory)

@@ -105,6 +105,33 @@ private func altered(
     #expect(found.error.split(separator: "\n").count == 1 && found.error.contains(part), "\(found)")
   }
 
+  @Test(arguments: [
+    ("fastgen-1", #""special_punc"}"#, #""special_point"}"#, "named by special, punc"),
+    ("fastgen-1", #"frac": 0.9"#, #"frac": 1.5"#, "min_recovery_frac is 1.5"),
+    ("fastgen-1", "[[1], [7, 8]]", "[1, 7]", "it has to be a list of lists of ids"),
+    ("fastgen-1", "[11, 12, 13]", "[[11], [12]]", "the option punctuation_ids"),
+    ("loki-1", #""top_r": 4"#, #""top_r": 2.5"#, "top_r is 2.5"),
+    ("loki-1", #""top_k": 0.25"#, #""top_k": 2.5"#, "top_k is 2.5"),
+    ("infinigen-1", #""alpha": 0.8"#, #""alpha": 0"#, "no score is within it"),
+    ("kvzip-1", "[36, 28]", "[36, 27]", "does not fit"),
+    ("kvzip-1", "[36, 28]", "[36]", "a row count for each of 2 chunks"),
+  ])
+  func `options that make no sense get one line and status 65`(
+    _ name: String, _ from: String, _ to: String, _ part: String
+  ) throws {
+    let file = try SafetensorsFile(path: path("Rivals/\(name)"))
+    let options = try #require(file.metadata["options"])
+    #expect(options.contains(from))
+    let folder = try TemporaryFolder()
+    let other = try altered(
+      "Rivals/\(name)", "", in: folder,
+      metadata: ["options": options.replacing(from, with: to)]
+    ) { _ in }
+    let found = try run("lrqk", ["replay", other])
+    #expect(found.status == 65, "\(found.error)")
+    #expect(found.error.split(separator: "\n").count == 1 && found.error.contains(part), "\(found)")
+  }
+
   @Test(arguments: [["--rank", "3"], ["--cache", "full"], ["--steps", "3"]])
   func `options that a rival's recording has no use for are refused`(_ option: [String]) throws {
     let found = try run("lrqk", ["replay", path("Rivals/snapkv-1")] + option)

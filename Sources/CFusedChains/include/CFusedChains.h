@@ -96,6 +96,17 @@ void chains_striped_products(ptrdiff_t n, ptrdiff_t rows, ptrdiff_t width, const
 // out[i] = w[i] as a float, i < n.
 void chains_widen(ptrdiff_t n, const void *w, int format, float *out);
 
+// ---- Integers of few bits ----
+// Rows of `width` numbers x = fma(step, code, lowest), code 0 to 2^bits - 1, bits 2, 3, 4 or 8.
+// A row is row_words words: first the pairs (lowest, step), then the codes, 32 / bits in a word
+// (10 for 3 bits), the first one in the lowest bits. With group = 0 the row has one pair, two
+// floats; otherwise every `group` numbers have one, two binary16 in a word, lowest in the lower
+// half.
+
+// out[i * width + j] = number j of row slots[i], i < n, j < width.
+void chains_unpack(ptrdiff_t n, ptrdiff_t width, int bits, ptrdiff_t group, const uint32_t *words,
+                   ptrdiff_t row_words, const int32_t *slots, float *out);
+
 // ---- Rows that are moved, not computed ----
 // Scattered rows are slow because each one is waited for; this asks for the next ones ahead.
 

@@ -1,71 +1,186 @@
-// Keys and values on the device, for one key/value head.
+// Keys and values on the device, for one row form.
 //
 // In:  rows of a prompt or of a token, and the slots that they go to.
-// Out: device buffers K and V of (slots, d), row-major, as the attention routine reads them.
+// Out: device buffers K and V, a held row a slot, row-major, as the attention routines read them.
 //
-// The methods that hold plain rows share this file, and the checks that a prompt and a token have
-// the shapes of their layer. (TieredMemory's RowStore adds hit and miss to the same two buffers.)
+// The methods that hold plain rows share this file. Rows are held as they are or in a form
+// (RowFormat.swift): then a held row is its words, and `readKeys` gives what they stand for.
+// (TieredMemory's RowStore adds hit and miss to the same two buffers.)
 
 import TieredMemory
 import Tensors
 import Transformers
 
-/// K and V of one key/value head, (slots, d), on the device.
-struct DeviceRows: Sendable {
-  /// Elements of one key and of one value, d.
+/// Whose rows are held, and in what form.
+struct HeadForm: Sendable {
+  /// The key/value head.
+  let head: Int
+  /// Numbers of one key and of one value, d.
   let width: Int
-  /// K, (slots, d), row-major.
+  /// From rows to words; nil: rows are held as they are.
+  let packing: RowPacking?
+
+  /// Rows of `width` numbers of key/value head `head`.
+  init(width: Int, _ form: (any RowForm)?, head: Int) {
+    self.head = head
+    self.width = width
+    packing = form.map { RowPacking($0, width: width) }
+  }
+
+  /// Elements of a held key or value.
+  func words(_ part: RowPart) -> Int { packing?.words(part) ?? width }
+
+  /// What is held of the rows (n, d) of tokens `first`, `first` + 1 and so on, (n, words).
+  func held(_ part: RowPart, _ rows: Tensor<Float>, first: Int) throws -> Tensor<Float> {
+    guard let packing else { return rows }
+    let words = try packing.pack(part, rows.elements.span, head: head, first: first)
+    return Tensor(shape: [rows.rows, packing.words(part)], elements: words)
+  }
+}
+
+/// K and V of one row holder on the device.
+struct DeviceRows: Sendable {
+  /// Whose rows they are.
+  let form: HeadForm
+  /// K, a held key a slot, row-major.
   private(set) var keys: DeviceBuffer<Float>
-  /// V, (slots, d), row-major.
+  /// V, a held value a slot, row-major.
   private(set) var values: DeviceBuffer<Float>
 
-  /// Puts rows (n, d) into slots 0 ..< n.
+  /// Puts rows (n, d) of tokens 0 ..< n into slots 0 ..< n.
   init(
-    _ label: String, keys: Tensor<Float>, values: Tensor<Float>, on device: inout DeviceTier
+    _ label: String, _ form: HeadForm, keys: Tensor<Float>, values: Tensor<Float>,
+    on device: inout DeviceTier
+  ) throws {
+    try self.init(
+      label, form, heldKeys: form.held(.key, keys, first: 0).elements,
+      values: form.held(.value, values, first: 0).elements, on: &device)
+  }
+
+  /// Puts rows that are in their form already into slots 0, 1, 2 and so on.
+  init(
+    _ label: String, _ form: HeadForm, heldKeys: [Float], values: [Float],
+    on device: inout DeviceTier
   ) throws(DeviceTierError) {
-    width = keys.columns
-    self.keys = try device.allocate("K \(label)", holding: keys.elements)
-    self.values = try device.allocate("V \(label)", holding: values.elements)
+    self.form = form
+    keys = try device.allocate("K \(label)", holding: heldKeys)
+    self.values = try device.allocate("V \(label)", holding: values)
   }
 
   /// Slots that there are.
-  var slots: Int { keys.count / width }
+  var slots: Int { keys.count / form.words(.key) }
+  /// Bytes of a held key and value.
+  var rowBytes: Int {
+    (form.words(.key) + form.words(.value)) * MemoryLayout<Float>.stride
+  }
+  /// All held keys, (slots, words).
+  var heldKeys: Tensor<Float> {
+    Tensor(shape: [slots, form.words(.key)], elements: keys.elements)
+  }
+  /// All held values, (slots, words).
+  var heldValues: Tensor<Float> {
+    Tensor(shape: [slots, form.words(.value)], elements: values.elements)
+  }
 
   /// Adds slots until there are `count` of them.
   mutating func grow(to count: Int, on device: inout DeviceTier) throws(DeviceTierError) {
     if count <= slots { return }
-    try device.resize(&keys, count: count * width, fill: 0)
-    try device.resize(&values, count: count * width, fill: 0)
-  }
-
-  /// Writes one row, a copy within the device.
-  mutating func write(slot: Int, key: [Float], value: [Float]) {
-    precondition(key.count == width && value.count == width, "rows of width \(width)")
-    keys.elements.replaceSubrange(slot * width..<(slot + 1) * width, with: key)
-    values.elements.replaceSubrange(slot * width..<(slot + 1) * width, with: value)
+    try resize(to: count, on: &device)
   }
 
   /// Keeps the first `count` slots and gives the others back.
   mutating func shrink(to count: Int, on device: inout DeviceTier) throws(DeviceTierError) {
-    try device.resize(&keys, count: count * width, fill: 0)
-    try device.resize(&values, count: count * width, fill: 0)
+    try resize(to: count, on: &device)
+  }
+
+  private mutating func resize(
+    to count: Int, on device: inout DeviceTier
+  ) throws(DeviceTierError) {
+    try device.resize(&keys, count: count * form.words(.key), fill: 0)
+    try device.resize(&values, count: count * form.words(.value), fill: 0)
+  }
+
+  /// Writes the row (d) of `token`, a copy within the device.
+  mutating func write(slot: Int, token: Int, key: [Float], value: [Float]) throws {
+    guard let packing = form.packing else {
+      write(slot: slot, heldKey: key[...], value: value[...])
+      return
+    }
+    write(
+      slot: slot,
+      heldKey: try packing.pack(.key, key.span, head: form.head, first: token)[...],
+      value: try packing.pack(.value, value.span, head: form.head, first: token)[...])
+  }
+
+  private mutating func write(slot: Int, heldKey: ArraySlice<Float>, value: ArraySlice<Float>) {
+    let (K, V) = (form.words(.key), form.words(.value))
+    precondition(heldKey.count == K && value.count == V, "rows of \(K) and \(V) elements")
+    keys.elements.replaceSubrange(slot * K..<(slot + 1) * K, with: heldKey)
+    values.elements.replaceSubrange(slot * V..<(slot + 1) * V, with: value)
   }
 
   /// Copies the row of slot `source` into slot `target`, within the device.
   mutating func copy(slot source: Int, to target: Int) {
-    let there = source * width..<(source + 1) * width
-    write(
-      slot: target, key: Array(keys.elements[there]), value: Array(values.elements[there]))
+    let (K, V) = (form.words(.key), form.words(.value))
+    let key = Array(keys.elements[source * K..<(source + 1) * K])
+    let value = Array(values.elements[source * V..<(source + 1) * V])
+    write(slot: target, heldKey: key[...], value: value[...])
   }
 
-  /// The rows of `slots`, in this order, (n, d) each.
-  func rows(_ slots: [Int32]) -> (keys: Tensor<Float>, values: Tensor<Float>) {
-    func gather(_ elements: [Float]) -> Tensor<Float> {
+  /// The rows of `slots` as they are held, in this order, (n, words) each.
+  func held(_ slots: [Int32]) -> (keys: Tensor<Float>, values: Tensor<Float>) {
+    func gather(_ elements: [Float], _ width: Int) -> Tensor<Float> {
       Tensor(
         shape: [slots.count, width],
         elements: slots.flatMap { elements[Int($0) * width..<(Int($0) + 1) * width] })
     }
-    return (gather(keys.elements), gather(values.elements))
+    return (
+      gather(keys.elements, form.words(.key)), gather(values.elements, form.words(.value))
+    )
+  }
+
+  /// A copy of the rows of `slots`, as they are held, in slots 0, 1, 2 and so on.
+  func gathered(
+    _ slots: [Int], _ label: String, on device: inout DeviceTier
+  ) throws(DeviceTierError) -> DeviceRows {
+    let rows = held(slots.map(Int32.init))
+    return try DeviceRows(
+      label, form, heldKeys: rows.keys.elements, values: rows.values.elements, on: &device)
+  }
+
+  /// The keys or values in `slots`, where `tokens` lie, (n, d): what the form gives back.
+  func read(_ part: RowPart, _ slots: [Int32], tokens: [Int]) -> Tensor<Float> {
+    guard let packing = form.packing else {
+      let rows = held(slots)
+      return part == .key ? rows.keys : rows.values
+    }
+    return packing.rows(
+      part, of: part == .key ? keys.elements : values.elements, head: form.head, slots: slots,
+      tokens: tokens)
+  }
+
+  /// softmax(q Kᵀ / √d) over the rows `slots`, where `tokens` lie: a weight for each of them.
+  func weights(of q: [Float], slots: [Int32], tokens: [Int]) -> [Float] {
+    guard let packing = form.packing else {
+      return attentionWeights(query: q, keys: keys.elements, slots: slots)
+    }
+    return packing.weights(
+      queries: Tensor(shape: [1, q.count], elements: q), keys: keys.elements, head: form.head,
+      slots: slots,
+      tokens: tokens
+    ).elements
+  }
+
+  /// Σ weight · value over the rows `slots`, where `tokens` lie, (d).
+  func sum(of weights: [Float], slots: [Int32], tokens: [Int]) -> [Float] {
+    guard let packing = form.packing else {
+      return weightedSum(weights, values: values.elements, width: form.width, slots: slots)
+    }
+    return packing.weightedSum(
+      Tensor(shape: [1, weights.count], elements: weights), values: values.elements,
+      head: form.head, slots: slots,
+      tokens: tokens
+    ).elements
   }
 
   /// Gives the device's memory back.
@@ -76,55 +191,29 @@ struct DeviceRows: Sendable {
 
   /// The rows of every key/value head of a prompt, tokens `t` in slots 0, 1, 2 and so on.
   static func heads(
-    _ prompt: PromptRows, on device: inout DeviceTier
-  ) throws(DeviceTierError) -> [DeviceRows] {
+    _ prompt: PromptRows, _ form: (any RowForm)? = nil, on device: inout DeviceTier
+  ) throws -> [DeviceRows] {
     var heads: [DeviceRows] = []
-    for (m, (K, V)) in zip(prompt.keys, prompt.values).enumerated() {
-      heads.append(
-        try DeviceRows("rows of head \(m)", keys: K, values: V, on: &device))
+    for (m, (K, V)) in zip(prompt.heldKeys(form), prompt.values).enumerated() {
+      let head = HeadForm(width: K.columns, form, head: m)
+      heads.append(try DeviceRows("rows of head \(m)", head, keys: K, values: V, on: &device))
     }
     return heads
   }
 }
 
-extension LayerShape {
-  /// Bytes of one row of one key/value head: a key and a value.
-  var rowBytes: Int { 2 * width * MemoryLayout<Float>.stride }
-
-  /// Notes a copy of whole rows of one holder of rows.
-  func record(
-    _ step: Int, _ holder: Int, _ direction: TransferDirection, rows: Int,
-    _ reason: TransferReason, _ tiers: inout Tiers
-  ) {
-    tiers.ledger.record(
-      step: step, layer: layer, head: holder, direction: direction, rows: rows,
-      bytes: rows * rowBytes, reason: reason)
+/// softmax(q Kᵀ / √d) V for every query head of a layer, (H, d).
+///
+/// `rows` are those of every row holder, and consecutive heads share a holder; `slots` and `tokens`
+/// say for every query head which rows it attends to.
+func attention(
+  queries: Tensor<Float>, rows: [DeviceRows], keyValueHeads: Int, slots: [[Int32]], tokens: [[Int]]
+) throws -> Tensor<Float> {
+  let (keys, values) = (rows.map(\.keys.elements), rows.map(\.values.elements))
+  guard let packing = rows.first?.form.packing else {
+    return try attention(queries: queries, keys: keys, values: values, slots: slots)
   }
-
-  /// The number of tokens of a prompt whose shapes are this layer's.
-  func check(_ prompt: PromptRows) -> Int {
-    let l = prompt.keys.first?.shape.first ?? 0
-    precondition(l >= 1, "a prompt has at least one token")
-    precondition(
-      prompt.queries.count == queryHeads && prompt.keys.count == keyValueHeads
-        && prompt.values.count == keyValueHeads && prompt.keysBeforeRotary.count == keyValueHeads,
-      "a prompt of \(queryHeads) query and \(keyValueHeads) key/value heads")
-    for rows in prompt.queries + prompt.keys + prompt.keysBeforeRotary + prompt.values {
-      precondition(rows.shape == [l, width], "rows of shape \(rows.shape), not (\(l), \(width))")
-    }
-    return l
-  }
-
-  /// Requires a token of this layer's shapes.
-  func check(_ token: TokenRows) {
-    precondition(
-      token.queries.shape == [queryHeads, width]
-        && token.queriesBeforeRotary.shape == [queryHeads, width],
-      "queries of shape \(token.queries.shape), not (\(queryHeads), \(width))")
-    for rows in [token.keys, token.keysBeforeRotary, token.values] {
-      precondition(
-        rows.shape == [keyValueHeads, width],
-        "rows of shape \(rows.shape), not (\(keyValueHeads), \(width))")
-    }
-  }
+  return try packing.attention(
+    queries: queries, keyValueHeads: keyValueHeads, keys: keys, values: values, slots: slots,
+    tokens: tokens)
 }

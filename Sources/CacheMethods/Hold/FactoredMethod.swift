@@ -21,6 +21,8 @@ public import Transformers
 public struct FactoredMethod: CacheMethod {
   /// The name "factored".
   public static let name = "factored"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2601.11471"
   /// What `lrqk methods` says of it.
   public static let summary =
     "full attention over the factors of LRKV, MLA or a converted model, all on the device"

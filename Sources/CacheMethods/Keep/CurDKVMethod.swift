@@ -122,6 +122,8 @@ package func projected<E: Scalar>(_ rows: Tensor<E>, by normals: Tensor<E>) -> T
 public struct CurDKVMethod: KeepingMethod {
   /// The name "curdkv".
   public static let name = "curdkv"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2509.15038"
   /// What `lrqk methods` says of it.
   public static let summary = "CurDKV: the rows whose keys and values are long, by blocks"
   /// budget, dropped, leverage, sinks, block, align, short-block, projection.

@@ -110,6 +110,8 @@ package func expectedScores<E: Scalar>(
 public struct ExpectedAttentionMethod: KeepingMethod {
   /// The name "expected-attention".
   public static let name = "expected-attention"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2510.00636"
   /// What `lrqk methods` says of it.
   public static let summary =
     "Expected Attention: the rows that queries like the prompt's attend to"

@@ -35,9 +35,11 @@ public import Transformers
 public struct FastGenMethod: CacheMethod {
   /// The name "fastgen".
   public static let name = "fastgen"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2310.01801"
   /// What `lrqk methods` says of it.
   public static let summary = "FastGen: each head has the cheapest policy that recovers enough"
-  /// recovery, budget, dropped, globals, heavy, window, special, punctuation.
+  /// recovery, budget, dropped, rows, globals, heavy, window, special, punctuation.
   public static let optionList: [MethodOption] = [
     MethodOption("recovery", "T, the part of its attention that a head keeps", defaultValue: "0.9"),
     MethodOption(
@@ -47,6 +49,7 @@ public struct FastGenMethod: CacheMethod {
     MethodOption(
       "dropped", "what becomes of other rows: gone, parked (on the host, counted)",
       defaultValue: "gone"),
+    RowFormat.option,
     MethodOption("globals", "first rows, which every policy keeps", defaultValue: "4"),
     MethodOption("heavy", "heavy hitters, a part of the prompt's rows", defaultValue: "0.3"),
     MethodOption("window", "a window, a part of the prompt's rows", defaultValue: "0.3"),
@@ -57,6 +60,7 @@ public struct FastGenMethod: CacheMethod {
   private let recovery: Double
   private let budget: Budget?
   private let parks: Bool
+  private let format: RowFormat
   private let globals: Int
   private let parts: (heavy: Double, window: Double)
   private let special: [[Int]]
@@ -72,6 +76,7 @@ public struct FastGenMethod: CacheMethod {
     budget = given.text("budget") == "none" ? nil : try given.budget("budget")
     recovery = try part("recovery", 0.9)
     parks = try given.choice("dropped", of: Dropped.self) == .parked
+    format = try given.rowFormat()
     globals = try given.integer("globals", in: 0...Size.most) ?? 4
     parts = (try part("heavy", 0.3), try part("window", 0.3))
     special = try given.idLists("special")
@@ -87,7 +92,8 @@ public struct FastGenMethod: CacheMethod {
   public var options: [(name: String, value: String)] {
     [
       ("recovery", plainText(recovery)), ("budget", budget?.description ?? "none"),
-      ("dropped", parks ? "parked" : "gone"), ("globals", "\(globals)"),
+      ("dropped", parks ? "parked" : "gone"), ("rows", format.description),
+      ("globals", "\(globals)"),
       ("heavy", plainText(parts.heavy)), ("window", plainText(parts.window)),
       ("special", idText(special)), ("punctuation", idText(punctuation.map { [$0] })),
     ]
@@ -114,7 +120,7 @@ public struct FastGenMethod: CacheMethod {
   /// The most rows of a head; nil where there is no budget.
   private func rows(tokens: Int, layer: LayerShape) throws(MethodError) -> Int? {
     try budget?.rows(tokens: tokens, least: globals + 1, method: Self.name) {
-      layer.keyValueHeads * $0 * (layer.rowBytes + 4)
+      layer.keyValueHeads * $0 * (format.rowBytes(layer) + 4)
     }
   }
 
@@ -134,7 +140,9 @@ public struct FastGenMethod: CacheMethod {
       least: recovery, globals: globals,
       heavyShare: budget == nil ? nil : sum == 0 ? 0 : parts.heavy / sum, special: special,
       punctuation: punctuation)
-    return KeepingCache(layer, keeper: keeper, parks: parks) { tokens in
+    return KeepingCache(
+      layer, keeper: keeper, parks: parks, form: try format.form(for: layer)
+    ) { tokens in
       try rows(tokens: tokens, layer: layer) ?? tokens
     }
   }
@@ -143,9 +151,10 @@ public struct FastGenMethod: CacheMethod {
   /// are at most all.
   public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
     let most = layer.keyValueHeads * attendedRows(tokens: tokens, layer: layer)
+    let rowBytes = format.rowBytes(layer)
     return CacheBytes(
-      deviceRows: most * layer.rowBytes, deviceCodes: most * 4,
-      host: parks ? layer.keyValueHeads * tokens * layer.rowBytes : 0, isUpperBound: true)
+      deviceRows: most * rowBytes, deviceCodes: most * 4,
+      host: parks ? layer.keyValueHeads * tokens * rowBytes : 0, isUpperBound: true)
   }
 }
 

@@ -30,6 +30,8 @@ public import Transformers
 public struct FastKVzipMethod: KeepingMethod, CalibratedMethod {
   /// The name "fastkvzip".
   public static let name = "fastkvzip"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2601.17668"
   /// What `lrqk methods` says of it.
   public static let summary = "Fast KVzip: the rows that a trained gate scores highest"
   /// budget, dropped, gate, prefill, chunk, level, rule, first, window, window-ratio, every,

@@ -33,6 +33,8 @@ public import Transformers
 public struct H2OMethod: KeepingMethod {
   /// The name "h2o".
   public static let name = "h2o"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2306.14048"
   /// What `lrqk methods` says of it.
   public static let summary = "H2O: the newest rows, and those that received most attention so far"
   /// budget, dropped, recent, group, normalise.

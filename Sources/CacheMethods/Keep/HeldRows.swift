@@ -16,32 +16,31 @@ struct HeldRows: Sendable {
   private(set) var tokens: [Int]
   /// Where each of them lies; as long as `tokens`.
   private(set) var slots: [Int32]
-  /// K and V, (slots, d), without gaps.
+  /// K and V, a held row a slot, without gaps.
   private(set) var rows: DeviceRows
 
-  /// Holds `tokens`, ascending, of K and V (l, d).
+  /// Holds `tokens`, ascending, of a prompt whose token t lies in slot t of `whole`.
   init(
-    _ tokens: [Int], ofKeys keys: Tensor<Float>, values: Tensor<Float>, label: String,
-    on device: inout DeviceTier
+    _ tokens: [Int], of whole: DeviceRows, label: String, on device: inout DeviceTier
   ) throws(DeviceTierError) {
     self.tokens = tokens
     slots = tokens.indices.map(Int32.init)
-    rows = try DeviceRows(
-      label, keys: keys.gather(rows: tokens), values: values.gather(rows: tokens), on: &device)
+    rows = try whole.gathered(tokens, label, on: &device)
   }
 
   /// Adds the newest token.
   mutating func append(
     _ token: Int, key: [Float], value: [Float], on device: inout DeviceTier
-  ) throws(DeviceTierError) {
+  ) throws {
     let slot = tokens.count
     try rows.grow(to: slot + 1, on: &device)
-    rows.write(slot: slot, key: key, value: value)
+    try rows.write(slot: slot, token: token, key: key, value: value)
     tokens.append(token)
     slots.append(Int32(slot))
   }
 
-  /// Drops all tokens but `kept`, which ascend and are held; returns the rows that go, (n, d).
+  /// Drops all tokens but `kept`, which ascend and are held; returns the rows that go, as
+  /// they are held.
   mutating func keep(
     _ kept: [Int], on device: inout DeviceTier
   ) throws(DeviceTierError) -> (keys: Tensor<Float>, values: Tensor<Float>)? {
@@ -59,7 +58,7 @@ struct HeldRows: Sendable {
       }
     }
     precondition(next == count, "a row that is not held cannot be kept")
-    let dropped = rows.rows(gone)
+    let dropped = rows.held(gone)
     for i in left.indices where left[i] >= count {
       let hole = holes.removeLast()
       rows.copy(slot: Int(left[i]), to: hole)

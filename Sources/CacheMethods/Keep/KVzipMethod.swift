@@ -62,6 +62,8 @@ public protocol RepeatingMethod: CacheMethod {
 public struct KVzipMethod: KeepingMethod, RepeatingMethod {
   /// The name "kvzip".
   public static let name = "kvzip"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2505.23416"
   /// What `lrqk methods` says of it.
   public static let summary = "KVzip: the rows that the model needs to repeat its context"
   /// budget, dropped, sinks, chunk, level, rule, instruction.

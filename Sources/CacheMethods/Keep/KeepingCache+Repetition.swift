@@ -22,15 +22,11 @@ extension KeepingCache: RepetitionScored where Keeper: RepetitionKeeper {
   /// Those of the keeper.
   public var repeatedChunks: [Range<Int>] { keeper.repeatedChunks }
 
-  /// All rows that are held.
+  /// All rows that are held, as their form gives them back.
   public var contextRows: ContextRows {
-    func heads(_ elements: (DeviceRows) -> [Float]) -> [Tensor<Float>] {
-      held.map {
-        Tensor(shape: [$0.tokens.count, layer.width], elements: elements($0.rows))
-      }
-    }
-    return ContextRows(
-      keys: heads { $0.keys.elements }, values: heads { $0.values.elements })
+    ContextRows(
+      keys: held.map { $0.rows.read(.key, $0.slots, tokens: $0.tokens) },
+      values: held.map { $0.rows.read(.value, $0.slots, tokens: $0.tokens) })
   }
 
   /// The pass's own rows lie on the device while the layer attends to them.
@@ -39,7 +35,8 @@ extension KeepingCache: RepetitionScored where Keeper: RepetitionKeeper {
     for (m, (keys, values)) in zip(pass.keys, pass.values).enumerated() {
       rows.append(
         try DeviceRows(
-          "repetition of head \(m)", keys: keys, values: values, on: &tiers.device))
+          "repetition of head \(m)", HeadForm(width: layer.width, nil, head: m), keys: keys,
+          values: values, on: &tiers.device))
     }
     try keeper.hear(pass, context: contextRows)
     for m in rows.indices { rows[m].free(on: &tiers.device) }

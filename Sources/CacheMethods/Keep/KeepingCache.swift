@@ -11,7 +11,8 @@
 // they go to the host instead, one event each time (`parked`), so that what dropping costs can be
 // compared with what selecting methods keep there.
 //
-// In a layer with a sliding window a row that has gone out of sight is dropped as well.
+// In a layer with a sliding window a row that has gone out of sight is dropped as well. Where rows
+// have a form (RowFormat.swift), the keeper sees them as they are held.
 
 public import TieredMemory
 import Tensors
@@ -22,6 +23,8 @@ public struct KeepingCache<Keeper: RowKeeper>: KeyValueCache {
   let layer: LayerShape
   private let holders: HeadSharing
   private let parks: Bool
+  /// The form of the rows; nil: as they are.
+  private let form: (any RowForm)?
   /// Rows a holder may keep of a prompt of so many tokens.
   private let count: @Sendable (_ tokens: Int) throws -> Int
   var keeper: Keeper
@@ -34,20 +37,21 @@ public struct KeepingCache<Keeper: RowKeeper>: KeyValueCache {
 
   /// An empty cache; `count` says how many rows of a prompt each holder keeps.
   public init(
-    _ layer: LayerShape, keeper: Keeper, parks: Bool,
+    _ layer: LayerShape, keeper: Keeper, parks: Bool, form: (any RowForm)? = nil,
     count: @escaping @Sendable (_ tokens: Int) throws -> Int
   ) {
     self.layer = layer
     self.keeper = keeper
     self.parks = parks
+    self.form = form
     self.count = count
     holders = layer.cacheShape.sharing(perKeyValueHead: keeper.holders == .perKeyValueHead)
   }
 
   /// Bytes of parked rows.
   public var hostBytes: Int { parked.reduce(0) { $0 + $1.bytes } }
-  /// Those of the keeper.
-  public var needs: CacheNeeds { keeper.needs }
+  /// Those of the keeper, and of the form.
+  public var needs: CacheNeeds { keeper.needs.union(form.needs) }
   /// The tokens that each holder has, ascending.
   public var tokens: [[Int]] { held.map(\.tokens) }
 
@@ -55,11 +59,12 @@ public struct KeepingCache<Keeper: RowKeeper>: KeyValueCache {
   public mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
     precondition(length == 0, "a cache takes one prompt")
     length = layer.check(prompt)
-    parked = Array(repeating: HostStore(width: layer.width), count: holders.count)
-    var whole = try DeviceRows.heads(prompt, on: &tiers.device)
+    parked = Array(repeating: layer.hostStore(form), count: holders.count)
+    var whole = try DeviceRows.heads(prompt, form, on: &tiers.device)
     let visible = layer.visible(length: length)
     let kept =
-      try keeper.keep(of: prompt, count: count(length), layer: layer, tiers: &tiers)
+      try keeper.keep(
+        of: asHeld(prompt, whole), count: count(length), layer: layer, tiers: &tiers)
       ?? Array(repeating: Array(visible), count: holders.count)
     precondition(kept.count == holders.count, "a set for each of \(holders.count) holders")
     for s in 0..<holders.count {
@@ -67,15 +72,39 @@ public struct KeepingCache<Keeper: RowKeeper>: KeyValueCache {
       let tokens = kept[s].filter(visible.contains)
       held.append(
         try HeldRows(
-          tokens, ofKeys: prompt.keys[m], values: prompt.values[m],
-          label: "rows of \(holders.label(s))", on: &tiers.device))
+          tokens, of: whole[m], label: "rows of \(holders.label(s))", on: &tiers.device))
       if parks {
-        let gone = without(Array(0..<length), tokens)
-        park(
-          prompt.keys[m].gather(rows: gone), prompt.values[m].gather(rows: gone), s, &tiers)
+        let gone = whole[m].held(without(Array(0..<length), tokens).map(Int32.init))
+        park(gone.keys, gone.values, s, &tiers)
       }
       if s + 1 == holders.firstHolder(ofKeyValueHead: m + 1) { whole[m].free(on: &tiers.device) }
     }
+  }
+
+  /// A prompt whose keys and values are those of `whole`, where rows have a form.
+  private func asHeld(_ prompt: PromptRows, _ whole: [DeviceRows]) -> PromptRows {
+    if form == nil { return prompt }
+    let (tokens, slots) = (Array(0..<length), (0..<length).map(Int32.init))
+    var seen = prompt
+    seen.keys = whole.map { $0.read(.key, slots, tokens: tokens) }
+    seen.values = whole.map { $0.read(.value, slots, tokens: tokens) }
+    return seen
+  }
+
+  /// A token whose keys and values are what the holders have of it, where rows have a form.
+  private func asHeld(_ token: TokenRows) -> TokenRows {
+    if form == nil { return token }
+    func rows(_ part: RowPart) -> Tensor<Float> {
+      Tensor(
+        joiningRows: (0..<layer.keyValueHeads).map { m in
+          let holder = held[holders.firstHolder(ofKeyValueHead: m)]
+          return holder.rows.read(
+            part, [holder.slots[holder.slots.count - 1]], tokens: [length - 1])
+        })
+    }
+    var seen = token
+    (seen.keys, seen.values) = (rows(.key), rows(.value))
+    return seen
   }
 
   /// One token: append, attend, keep.
@@ -88,23 +117,24 @@ public struct KeepingCache<Keeper: RowKeeper>: KeyValueCache {
     for s in held.indices {
       let m = holders.keyValueHead(of: s)
       try held[s].append(
-        new, key: token.keys.row(m), value: token.values.row(m), on: &tiers.device)
+        new, key: token.heldKeys(form).row(m), value: token.values.row(m), on: &tiers.device)
       try keep(held[s].tokens.filter { $0 >= first }, s, &tiers)
     }
     let slots = holders.forQueryHeads(held.map(\.slots))
-    let keys = held.map(\.rows.keys.elements)
-    let output = try attention(
-      queries: token.queries, keys: keys, values: held.map(\.rows.values.elements), slots: slots)
     let tokens = held.map(\.tokens)
+    let output = try attention(
+      queries: token.queries, rows: held.map(\.rows), keyValueHeads: layer.keyValueHeads,
+      slots: slots, tokens: holders.forQueryHeads(tokens))
     var weights: [[Float]] = []
     if keeper.wantsWeights {
       weights = try mapConcurrently(layer.queryHeads) { h in
-        attentionWeights(
-          query: token.queries.row(h), keys: keys[holders.holder(ofQueryHead: h)], slots: slots[h])
+        let holder = held[holders.holder(ofQueryHead: h)]
+        return holder.rows.weights(
+          of: token.queries.row(h), slots: slots[h], tokens: holder.tokens)
       }
     }
     let seen = KeptStep(
-      token: token, length: length, held: tokens, weights: weights, rows: held)
+      token: asHeld(token), length: length, held: tokens, weights: weights, rows: held)
     if let kept = try keeper.keep(after: seen, tiers: &tiers) {
       for s in held.indices { try keep(kept[s], s, &tiers) }
     }
@@ -142,7 +172,8 @@ public struct KeepingCache<Keeper: RowKeeper>: KeyValueCache {
   ) {
     if keys.rows == 0 { return }
     parked[s].append(keys: keys, values: values)
-    layer.record(step, s, .deviceToHost, rows: keys.rows, .parked, &tiers)
+    layer.record(
+      step, s, .deviceToHost, rows: keys.rows, of: parked[s].rowBytes, .parked, &tiers)
   }
 }
 

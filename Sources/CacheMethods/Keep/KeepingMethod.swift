@@ -1,6 +1,6 @@
 // What every keeping method has: a budget of rows, and what becomes of the others.
 //
-// In:  the options budget and dropped; a `RowKeeper` (RowKeeper.swift) for each layer.
+// In:  the options budget, dropped and rows; a `RowKeeper` (RowKeeper.swift) for each layer.
 // Out: a cache method. Its bytes are those of the rows, and what the keeper holds.
 //
 // The budget is of the prompt: methods that keep once grow by a row a step afterwards, those that
@@ -13,7 +13,7 @@ public import Transformers
 public protocol KeepingMethod: CacheMethod {
   /// What decides in one layer.
   associatedtype Keeper: RowKeeper
-  /// Rows a head, and whether dropped ones are parked.
+  /// Rows a head, whether dropped ones are parked, and in what form rows are held.
   var budget: KeptBudget { get }
   /// A keeper for one layer.
   func keeper(for layer: LayerShape) throws -> Keeper
@@ -31,8 +31,10 @@ public struct KeptBudget: Sendable, Equatable {
   public let budget: Budget
   /// Whether dropped rows go to the host.
   public let parks: Bool
+  /// In what form rows are held.
+  public let rows: RowFormat
 
-  /// The options budget and dropped; `standard` is the default budget.
+  /// The options budget, dropped and rows; `standard` is the default budget.
   public static func optionList(_ standard: String = "25%") -> [MethodOption] {
     [
       MethodOption(
@@ -41,18 +43,20 @@ public struct KeptBudget: Sendable, Equatable {
       MethodOption(
         "dropped", "what becomes of other rows: gone, parked (on the host, counted)",
         defaultValue: "gone"),
+      RowFormat.option,
     ]
   }
 
-  /// Reads budget and dropped.
+  /// Reads budget, dropped and rows.
   public init(_ given: MethodOptions, standard: Budget = .percent(25)) throws(MethodError) {
     budget = try given.budget("budget") ?? standard
     parks = try given.choice("dropped", of: Dropped.self) == .parked
+    rows = try given.rowFormat()
   }
 
-  /// budget and dropped, as they are written.
+  /// budget, dropped and rows, as they are written.
   public var options: [(name: String, value: String)] {
-    [("budget", budget.description), ("dropped", parks ? "parked" : "gone")]
+    [("budget", budget.description), ("dropped", parks ? "parked" : "gone")] + rows.options
   }
 }
 
@@ -63,9 +67,9 @@ enum Dropped: String, CaseIterable {
 }
 
 extension KeepingMethod {
-  /// The options budget and dropped; a method with more has its own list.
+  /// The options budget, dropped and rows; a method with more has its own list.
   public static var optionList: [MethodOption] { KeptBudget.optionList() }
-  /// budget and dropped.
+  /// budget, dropped and rows.
   public var options: [(name: String, value: String)] { budget.options }
   /// 1: something is kept.
   public var leastRows: Int { 1 }
@@ -130,7 +134,10 @@ extension KeepingMethod {
 
   /// An empty cache.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
-    KeepingCache(layer, keeper: try keeper(for: layer), parks: budget.parks) { tokens in
+    KeepingCache(
+      layer, keeper: try keeper(for: layer), parks: budget.parks,
+      form: try budget.rows.form(for: layer)
+    ) { tokens in
       rows(count: try count(tokens: tokens, layer: layer), tokens: tokens, layer: layer)
     }
   }
@@ -146,9 +153,10 @@ extension KeepingMethod {
   func bytes(rows n: Int, tokens: Int, layer: LayerShape) -> CacheBytes {
     let perHead = (try? keeper(for: layer))?.holders == .perQueryHead
     let holders = perHead ? layer.queryHeads : layer.keyValueHeads
+    let rowBytes = budget.rows.rowBytes(layer)
     return CacheBytes(
-      deviceRows: holders * n * layer.rowBytes,
+      deviceRows: holders * n * rowBytes,
       deviceCodes: keeperBytes(rows: n, tokens: tokens, layer: layer),
-      host: budget.parks ? holders * (tokens - n) * layer.rowBytes : 0)
+      host: budget.parks ? holders * (tokens - n) * rowBytes : 0)
   }
 }

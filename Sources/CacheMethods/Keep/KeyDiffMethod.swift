@@ -66,6 +66,8 @@ private func norm<E: Scalar>(_ x: [E]) -> E {
 public struct KeyDiffMethod: KeepingMethod {
   /// The name "keydiff".
   public static let name = "keydiff"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2504.15364"
   /// What `lrqk methods` says of it.
   public static let summary = "KeyDiff: the rows whose keys are least like the mean direction"
   /// budget, dropped, anchor, during-answer.
@@ -100,7 +102,7 @@ public struct KeyDiffMethod: KeepingMethod {
   /// A keeper that compares keys.
   public func keeper(for layer: LayerShape) -> KeyDiffKeeper {
     KeyDiffKeeper(
-      layer: layer, anchor: anchor, evicts: during == .evict, budget: budget.budget)
+      layer: layer, anchor: anchor, evicts: during == .evict, budget: budget)
   }
 }
 
@@ -115,13 +117,13 @@ public struct KeyDiffKeeper: RowKeeper {
   let layer: LayerShape
   let anchor: KeyAnchor
   let evicts: Bool
-  let budget: Budget
+  let budget: KeptBudget
   /// Rows that a head may have during the answer.
   private var limit = 0
   /// Steps so far.
   private var step = 0
 
-  init(layer: LayerShape, anchor: KeyAnchor, evicts: Bool, budget: Budget) {
+  init(layer: LayerShape, anchor: KeyAnchor, evicts: Bool, budget: KeptBudget) {
     (self.layer, self.anchor, self.evicts, self.budget) = (layer, anchor, evicts, budget)
   }
 
@@ -131,10 +133,11 @@ public struct KeyDiffKeeper: RowKeeper {
   ) throws -> [[Int]]? {
     // A short prompt leaves room for rows of the answer.
     limit =
-      switch budget {
+      switch budget.budget {
       case .rows(let rows): max(count, rows)
       case .percent: count
-      case .bytes(let bytes, _): max(count, bytes / (layer.keyValueHeads * layer.rowBytes))
+      case .bytes(let bytes, _):
+        max(count, bytes / (layer.keyValueHeads * budget.rows.rowBytes(layer)))
       }
     let visible = layer.visible(length: prompt.keys[0].rows)
     if count >= visible.count { return nil }

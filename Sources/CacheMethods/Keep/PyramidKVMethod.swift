@@ -92,6 +92,8 @@ package func pyramidRows(
 public struct PyramidKVMethod: KeepingMethod {
   /// The name "pyramidkv".
   public static let name = "pyramidkv"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2406.02069"
   /// What `lrqk methods` says of it.
   public static let summary = "PyramidKV: SnapKV's rows, many in early layers and few in late ones"
   /// budget, dropped, window, kernel, pooling, group, rule, beta.

@@ -55,8 +55,10 @@ public struct KeptStep: Sendable {
   /// The rows of each holder.
   let rows: [HeldRows]
 
-  /// The keys of holder `s`, (n, d), in the order of `held`.
-  public func keys(of s: Int) -> Tensor<Float> { rows[s].rows.rows(rows[s].slots).keys }
+  /// The keys of holder `s`, (n, d), in the order of `held`: as the holder's form gives them back.
+  public func keys(of s: Int) -> Tensor<Float> {
+    rows[s].rows.read(.key, rows[s].slots, tokens: rows[s].tokens)
+  }
 }
 
 extension RowKeeper {

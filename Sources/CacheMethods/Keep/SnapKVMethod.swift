@@ -92,6 +92,8 @@ package func snapScores<E: Scalar>(
 public struct SnapKVMethod: KeepingMethod {
   /// The name "snapkv".
   public static let name = "snapkv"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2404.14469"
   /// What `lrqk methods` says of it.
   public static let summary = "SnapKV: the last rows, and those that their queries attend to"
   /// budget, dropped, window, kernel, pooling, group.

@@ -3,8 +3,8 @@
 // Kept:   K and V of `sinks` + w rows of every key/value head, on the device; none on the host.
 // A step: nothing moves between the tiers; the new row takes the place of the oldest recent one
 //         (StreamingRows.swift). With during-answer=keep it is added.
-// Bytes:  M · min(l, sinks + w) · 2 d · 4 on the device. With renumbered positions, during a step,
-//         a working buffer for the rotated keys: M · min(l, sinks + w) · d · 4.
+// Bytes:  M · min(l, sinks + w) · 2 d · 4 on the device, rows=FORM: its words in place of 2 d. With
+//         renumbered positions, during a step, rotated keys: M · min(l, sinks + w) · d · 4.
 //
 // Source: Xiao et al., arXiv 2309.17453; code mit-han-lab/streaming-llm at 2e50426, kv_cache.py and
 // pos_shift/modify_llama.py: start_size 4, recent_size 512. There keys are cached before RoPE and
@@ -46,9 +46,11 @@ enum DuringAnswer: String, Sendable, CaseIterable {
 public struct StreamingMethod: CacheMethod {
   /// The name "streaming".
   public static let name = "streaming"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2309.17453"
   /// What `lrqk methods` says of it.
   public static let summary = "StreamingLLM: the first rows and the last w, all others are dropped"
-  /// sinks, w, budget, positions, during-answer.
+  /// sinks, w, budget, positions, during-answer, rows.
   public static let optionList: [MethodOption] = [
     MethodOption("sinks", "first tokens that are kept", defaultValue: "4"),
     MethodOption("w", "recent tokens that are kept", defaultValue: "512"),
@@ -61,6 +63,7 @@ public struct StreamingMethod: CacheMethod {
     MethodOption(
       "during-answer", "old rows while the answer grows: evict (paper), keep (kvpress)",
       defaultValue: "evict"),
+    RowFormat.option,
   ]
 
   private let sinks: Int
@@ -68,8 +71,9 @@ public struct StreamingMethod: CacheMethod {
   private let budget: Budget?
   private let positions: Positions
   private let duringAnswer: DuringAnswer
+  private let format: RowFormat
 
-  /// Reads sinks, w, budget, positions and during-answer.
+  /// Reads sinks, w, budget, positions, during-answer and rows.
   public init(_ given: MethodOptions) throws(MethodError) {
     sinks = try given.integer("sinks", in: 0...Size.most) ?? 4
     budget = try given.budget("budget", orNone: true)
@@ -78,15 +82,16 @@ public struct StreamingMethod: CacheMethod {
     recent = w ?? 512
     positions = try given.choice("positions", of: Positions.self) ?? .renumbered
     duringAnswer = try given.choice("during-answer", of: DuringAnswer.self) ?? .evict
+    format = try given.rowFormat()
   }
 
-  /// sinks, w or budget, positions and during-answer.
+  /// sinks, w or budget, positions, during-answer and rows.
   public var options: [(name: String, value: String)] {
     [
       ("sinks", "\(sinks)"),
       budget.map { ("budget", $0.description) } ?? ("w", "\(recent)"),
       ("positions", positions.rawValue), ("during-answer", duringAnswer.rawValue),
-    ]
+    ] + format.options
   }
 
   /// The last tokens that are kept, w; with a budget at least the new one.
@@ -132,8 +137,11 @@ public struct StreamingMethod: CacheMethod {
   }
 
   /// An empty cache.
-  public func makeCache(for layer: LayerShape) -> any KeyValueCache {
-    StreamingCache(layer, sinks: sinks, positions: positions, duringAnswer: duringAnswer) {
+  public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
+    StreamingCache(
+      layer, sinks: sinks, positions: positions, duringAnswer: duringAnswer,
+      form: try format.form(for: layer)
+    ) {
       try recent(tokens: $0, layer: layer)
     }
   }
@@ -146,7 +154,7 @@ public struct StreamingMethod: CacheMethod {
 
   /// The bytes of so many rows a head.
   private func bytes(rows: Int, layer: LayerShape) -> CacheBytes {
-    CacheBytes(deviceRows: layer.keyValueHeads * rows * layer.rowBytes)
+    CacheBytes(deviceRows: layer.keyValueHeads * rows * format.rowBytes(layer))
   }
 }
 
@@ -156,13 +164,15 @@ struct StreamingCache: KeyValueCache {
   let sinks: Int
   let positions: Positions
   let duringAnswer: DuringAnswer
+  /// The form of the rows; nil: as they are.
+  private let form: (any RowForm)?
   private let recentOf: @Sendable (_ tokens: Int) throws -> Int
   /// w, once there is a prompt.
   private var recent = 1
   private(set) var length = 0
   var hostBytes: Int { 0 }
-  var needs: CacheNeeds { positions == .renumbered ? [.keysBeforeRotary] : [] }
-  /// Rows of each key/value head, (min(l, sinks + w), d); keys before RoPE if positions are
+  var needs: CacheNeeds { positions == .renumbered ? [.keysBeforeRotary] : form.needs }
+  /// Rows of each key/value head, min(l, sinks + w) of them; keys before RoPE if positions are
   /// renumbered.
   private var rows: [DeviceRows] = []
   /// The kept tokens, ascending, and the slot of each.
@@ -173,12 +183,13 @@ struct StreamingCache: KeyValueCache {
   /// `recent` says w of a prompt of so many tokens.
   init(
     _ layer: LayerShape, sinks: Int, positions: Positions, duringAnswer: DuringAnswer,
-    recent: @escaping @Sendable (_ tokens: Int) throws -> Int
+    form: (any RowForm)?, recent: @escaping @Sendable (_ tokens: Int) throws -> Int
   ) {
     self.layer = layer
     self.sinks = sinks
     self.positions = positions
     self.duringAnswer = duringAnswer
+    self.form = form
     recentOf = recent
   }
 
@@ -186,41 +197,40 @@ struct StreamingCache: KeyValueCache {
     precondition(length == 0, "a cache takes one prompt")
     length = layer.check(prompt)
     recent = try recentOf(length)
-    var whole = try DeviceRows.heads(prompt, on: &tiers.device)
+    var held = prompt
+    if positions == .renumbered { held.keys = prompt.keysBeforeRotary }
+    var whole = try DeviceRows.heads(held, form, on: &tiers.device)
     kept = rowsLeft(of: Array(0..<length), coming: 0, sinks: sinks, recent: recent)
     slots = Array(kept.indices)
     for m in whole.indices {
-      let keys = positions == .renumbered ? prompt.keysBeforeRotary[m] : prompt.keys[m]
-      rows.append(
-        try DeviceRows(
-          "rows of head \(m)", keys: keys.gather(rows: kept),
-          values: prompt.values[m].gather(rows: kept), on: &tiers.device))
+      rows.append(try whole[m].gathered(kept, "rows of head \(m)", on: &tiers.device))
       whole[m].free(on: &tiers.device)
     }
   }
 
   mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep {
     layer.check(token)
-    let slot = makeRoom(for: length)
+    let new = length
+    let slot = makeRoom(for: new)
     length += 1
-    let keys = positions == .renumbered ? token.keysBeforeRotary : token.keys
+    let keys = positions == .renumbered ? token.keysBeforeRotary : token.heldKeys(form)
     for m in rows.indices {
       try rows[m].grow(to: kept.count, on: &tiers.device)
-      rows[m].write(slot: slot, key: keys.row(m), value: token.values.row(m))
+      try rows[m].write(
+        slot: slot, token: new, key: keys.row(m), value: token.values.row(m))
     }
     let first = layer.visible(length: length).lowerBound
     let attended = kept.filter { $0 >= first }
     let slots = Array(
       repeating: self.slots.suffix(attended.count).map(Int32.init), count: layer.queryHeads)
+    let tokens = Array(repeating: attended, count: layer.queryHeads)
     let output =
       positions == .renumbered
-      ? try attendRenumbered(token, slots, tiers: &tiers)
+      ? try attendRenumbered(token, slots, attended, tiers: &tiers)
       : try attention(
-        queries: token.queries, keys: rows.map(\.keys.elements),
-        values: rows.map(\.values.elements), slots: slots)
-    return AttendedStep(
-      attention: output, attended: Array(repeating: attended, count: layer.queryHeads), hitRows: 0,
-      missedRows: 0)
+        queries: token.queries, rows: rows, keyValueHeads: layer.keyValueHeads, slots: slots,
+        tokens: tokens)
+    return AttendedStep(attention: output, attended: tokens, hitRows: 0, missedRows: 0)
   }
 
   /// The slot of the new token: that of the row which leaves, or the next one.
@@ -244,28 +254,50 @@ struct StreamingCache: KeyValueCache {
     return rotations
   }
 
-  /// Attention over `slots`: kept keys rotated by their places among the kept, q by the last place.
+  /// Attention over the slots `attended`: keys rotated by their places among the
+  /// kept, q by the last.
   private mutating func attendRenumbered(
-    _ token: TokenRows, _ attended: [[Int32]], tiers: inout Tiers
+    _ token: TokenRows, _ attended: [[Int32]], _ tokens: [Int], tiers: inout Tiers
   ) throws -> Tensor<Float> {
-    let (n, d) = (kept.count, layer.width)
+    let n = kept.count
     let rotations = rotationsOfPlaces(n)
     // Place i of the cache lies in slots[i]: rotate rows in token order, write them by slot.
     var bySlot = [Int](repeating: 0, count: n)
     for (i, slot) in slots.enumerated() { bySlot[slot] = i }
     var rotated: [DeviceBuffer<Float>] = []
     for m in rows.indices {
-      let stored = Tensor(shape: [n, d], elements: rows[m].keys.elements)
-      let ordered = rotations.rotate(stored.gather(rows: slots))
+      let ordered = rotatedKeys(of: m, by: rotations)
       rotated.append(
         try tiers.device.allocate(
           "rotated keys of head \(m)", holding: ordered.gather(rows: bySlot).elements))
     }
     let last = layer.rotary.rotations(positions: [n - 1], length: n)
-    let output = try attention(
-      queries: last.rotate(token.queriesBeforeRotary), keys: rotated.map(\.elements),
-      values: rows.map(\.values.elements), slots: attended)
+    let queries = last.rotate(token.queriesBeforeRotary)
+    let (keys, rows) = (rotated.map(\.elements), rows)
+    let output: Tensor<Float>
+    if form == nil {
+      output = try attention(
+        queries: queries, keys: keys, values: rows.map(\.values.elements), slots: attended)
+    } else {
+      let heads = try mapConcurrently(layer.queryHeads) { h in
+        let m = h / layer.groupSize
+        return rows[m].sum(
+          of: attentionWeights(query: queries.row(h), keys: keys[m], slots: attended[h]),
+          slots: attended[h], tokens: tokens)
+      }
+      output = Tensor(rows: heads)
+    }
     for m in rotated.indices { tiers.device.free(&rotated[m]) }
     return output
+  }
+
+  /// The kept keys of head `m` in token order, rotated by their places, (n, d).
+  private func rotatedKeys(of m: Int, by rotations: Rotations<Float>) -> Tensor<Float> {
+    let slots = slots.map(Int32.init)
+    // A form that rotates on reading is told places instead of tokens.
+    if form?.holdsKeysBeforeRotary == true {
+      return rows[m].read(.key, slots, tokens: Array(kept.indices))
+    }
+    return rotations.rotate(rows[m].read(.key, slots, tokens: kept))
   }
 }

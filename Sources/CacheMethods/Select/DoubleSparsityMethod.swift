@@ -35,6 +35,8 @@ public import Transformers
 public struct DoubleSparsityMethod: SelectingMethod, CalibratedMethod {
   /// The name "double-sparsity".
   public static let name = "double-sparsity"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2408.07092"
   /// What `lrqk methods` says of it.
   public static let summary = "Double Sparsity: older rows by calibrated key channels in few bits"
   /// factor, label-bits, calibration, statistic, group, then k, w, budget and transfers.

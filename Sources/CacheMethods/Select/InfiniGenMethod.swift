@@ -37,9 +37,11 @@ public import Transformers
 public struct InfiniGenMethod: SelectingMethod, CalibratedMethod {
   /// The name "infinigen".
   public static let name = "infinigen"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2406.19707"
   /// What `lrqk methods` says of it.
   public static let summary =
-    "InfiniGen: rows that partial keys and the previous layer's input promise to matter"
+    "InfiniGen: rows that partial keys promise, a layer earlier"
   /// ratio, alpha, speculation, skew, order, partial, and the options of every selecting method.
   public static let optionList: [MethodOption] =
     [

@@ -22,6 +22,8 @@ public import Transformers
 public struct LRQKMethod: LRQKVariant {
   /// What the command line calls it.
   public static let name = "lrqk"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2510.23649"
   /// What `lrqk methods` says of it.
   public static let summary = "codes choose k older rows for each head, misses come from the host"
   /// Sizes and choices.
@@ -80,7 +82,7 @@ extension LRQKVariant {
     let rows = try budget.rows(tokens: tokens, least: w + 1, method: Self.name) { rows in
       var other = p
       other.sizes = p.sizes.selecting(max(1, rows - w))
-      return lrqkBytes(other, tokens: tokens, layer: layer).device
+      return lrqkBytes(other, rows: lrqk.rows, tokens: tokens, layer: layer).device
     }
     var settled = p
     settled.sizes = p.sizes.selecting(max(1, rows - w))
@@ -101,15 +103,15 @@ extension LRQKVariant {
   /// An empty cache; throws if r exceeds the head width.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
     try LRQKLayer(
-      layer, lrqk.parameters, waitsAfterPrompt: Self.waitsAfterPrompt,
-      isSettled: lrqk.budget == nil
+      layer, lrqk.parameters, form: try lrqk.rows.form(for: layer),
+      waitsAfterPrompt: Self.waitsAfterPrompt, isSettled: lrqk.budget == nil
     ) { try parameters(tokens: $0, layer: layer) }
   }
 
   /// Codes, rows and host rows.
   public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
     let p = (try? parameters(tokens: tokens, layer: layer)) ?? lrqk.parameters
-    return lrqkBytes(p, tokens: tokens, layer: layer)
+    return lrqkBytes(p, rows: lrqk.rows, tokens: tokens, layer: layer)
   }
 }
 
@@ -117,6 +119,8 @@ extension LRQKVariant {
 struct LRQKLayer: KeyValueCache {
   let layer: LayerShape
   let waitsAfterPrompt: Bool
+  /// The form of the rows; nil: as they are.
+  private let form: (any RowForm)?
   private var cache: LRQKCache<Float>
   /// The choices after a prompt of so many tokens, where k follows from a budget; nil where `cache`
   /// has them from the start.
@@ -126,36 +130,41 @@ struct LRQKLayer: KeyValueCache {
   var hostBytes: Int { cache.hostBytes }
 
   init(
-    _ layer: LayerShape, _ first: Parameters, waitsAfterPrompt: Bool, isSettled: Bool,
-    parameters: @escaping @Sendable (_ tokens: Int) throws -> Parameters
+    _ layer: LayerShape, _ first: Parameters, form: (any RowForm)?, waitsAfterPrompt: Bool,
+    isSettled: Bool, parameters: @escaping @Sendable (_ tokens: Int) throws -> Parameters
   ) throws {
     self.layer = layer
     self.waitsAfterPrompt = waitsAfterPrompt
+    self.form = form
     self.parameters = isSettled ? nil : parameters
-    cache = try Self.cache(layer, first)
+    cache = try Self.cache(layer, first, form)
   }
 
+  var needs: CacheNeeds { form.needs }
+
   private static func cache(
-    _ layer: LayerShape, _ parameters: Parameters
+    _ layer: LayerShape, _ parameters: Parameters, _ form: (any RowForm)?
   ) throws -> LRQKCache<Float> {
     try LRQKCache(
       layer: layer.layer, queryHeads: layer.queryHeads, keyValueHeads: layer.keyValueHeads,
-      width: layer.width, window: layer.window, parameters: parameters)
+      width: layer.width, window: layer.window, parameters: parameters, form: form)
   }
 
   mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
     precondition(length == 0, "a cache takes one prompt")
     let l = layer.check(prompt)
-    if let parameters { cache = try Self.cache(layer, parameters(l)) }
+    if let parameters { cache = try Self.cache(layer, parameters(l), form) }
     try cache.prefill(
-      queries: prompt.queries, keys: prompt.keys, values: prompt.values, tiers: &tiers)
+      queries: prompt.queries, keys: prompt.keys, values: prompt.values,
+      heldKeys: prompt.heldKeys(form), tiers: &tiers)
     if waitsAfterPrompt { cache.offloadPrefill(tiers: &tiers) }
   }
 
   mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep {
     layer.check(token)
     let step = try cache.decode(
-      queries: token.queries, keys: token.keys, values: token.values, tiers: &tiers)
+      queries: token.queries, keys: token.keys, values: token.values,
+      heldKeys: token.heldKeys(form), tiers: &tiers)
     let (hits, misses) = (step.hitRows.reduce(0, +), step.missedRows.reduce(0, +))
     // While all rows are on the device, nothing is needed from the host. Without reuse a row that
     // is there comes again, which does not count as a hit.
@@ -173,11 +182,15 @@ struct LRQKLayer: KeyValueCache {
 ///                     device codes   groups · ((l + 256) r + 2 r d), 2 d² Doubles with a refresh
 ///                     host rows      M · l; M · k while l < k + w
 ///
-/// With rows per key/value head n is at most min(G k, candidates), known only from the data.
-func lrqkBytes(_ p: Parameters, tokens l: Int, layer: LayerShape) -> CacheBytes {
+/// With rows per key/value head n is at most min(G k, candidates), known only from the data. `rows`
+/// says how many bytes a row has.
+func lrqkBytes(
+  _ p: Parameters, rows: RowFormat, tokens l: Int, layer: LayerShape
+) -> CacheBytes {
   let (k, w, r, d) = (p.selected, p.recent, p.rank, layer.width)
+  let rowBytes = rows.rowBytes(layer)
   if p.phase(length: l) == .collecting {
-    return CacheBytes(deviceRows: layer.keyValueHeads * l * layer.rowBytes)
+    return CacheBytes(deviceRows: layer.keyValueHeads * l * rowBytes)
   }
   let shape = layer.cacheShape
   let holders = shape.sharing(perKeyValueHead: p.rows.holders == .perKeyValueHead)
@@ -190,7 +203,7 @@ func lrqkBytes(_ p: Parameters, tokens l: Int, layer: LayerShape) -> CacheBytes 
   var codes = groups * (room * r + 2 * r * d) * MemoryLayout<Float>.stride
   if p.refreshInterval != nil { codes += groups * 2 * d * d * MemoryLayout<Double>.stride }
   return CacheBytes(
-    deviceRows: holders.count * (w + needed) * layer.rowBytes, deviceCodes: codes,
-    host: layer.keyValueHeads * (l < k + w ? k : l) * layer.rowBytes,
+    deviceRows: holders.count * (w + needed) * rowBytes, deviceCodes: codes,
+    host: layer.keyValueHeads * (l < k + w ? k : l) * rowBytes,
     isUpperBound: needed > k)
 }

@@ -16,6 +16,8 @@ public import LRQK
 public struct LRQKNoHitMissMethod: LRQKVariant {
   /// What the command line calls it.
   public static let name = "lrqk-no-hit-miss"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2510.23649"
   /// What `lrqk methods` says of it.
   public static let summary = "as lrqk, but every selected row comes from the host at every step"
   /// All selected rows move.

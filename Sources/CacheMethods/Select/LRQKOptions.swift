@@ -16,6 +16,8 @@ public struct LRQKOptions: Sendable {
   var parameters = Parameters(.paper, .released)
   /// What k and w come to together; nil where k is given, or nothing.
   private(set) var budget: Budget?
+  /// In what form rows are held.
+  private(set) var rows = RowFormat.exact
 
   /// `reuse` is what a method is, and codes to start from come with a call: neither is an option.
   private static var choices: [Choice] { Choice.all.filter { $0.name != "reuse" } }
@@ -31,7 +33,7 @@ public struct LRQKOptions: Sendable {
         MethodOption(
           choice.letter ?? choice.name, choice.meaning,
           defaultValue: start.text(choice) ?? choice.silent ?? "")
-      } + [RowBudget.budgetOption]
+      } + [RowBudget.budgetOption, RowFormat.option]
   }
 
   private init() {}
@@ -39,6 +41,7 @@ public struct LRQKOptions: Sendable {
   init(_ given: MethodOptions) throws(MethodError) {
     if let preset = try given.choice("preset", of: Preset.self) { self.preset = preset }
     budget = try given.budget("budget", orNone: true)
+    rows = try given.rowFormat()
     if budget != nil && given.text("k") != nil {
       throw given.error("budget and k say the same; give one")
     }
@@ -96,7 +99,7 @@ public struct LRQKOptions: Sendable {
       + Self.choices.compactMap { choice in
         choice.letter == "k" && budget != nil
           ? nil : text(choice).map { (choice.letter ?? choice.name, $0) }
-      } + (budget.map { [("budget", $0.description)] } ?? [])
+      } + (budget.map { [("budget", $0.description)] } ?? []) + rows.options
   }
 
   /// The text of a choice in effect; commas separate options, so weights have slashes.

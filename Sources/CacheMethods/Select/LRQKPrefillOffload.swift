@@ -20,6 +20,8 @@ public import Transformers
 public struct LRQKPrefillOffloadMethod: LRQKVariant {
   /// What the command line calls it.
   public static let name = "lrqk-prefill-offload"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2510.23649"
   /// What `lrqk methods` says of it.
   public static let summary = "as lrqk, but rows and codes wait on the host for the first step"
   /// Layers wait on the host for their first step.
@@ -33,7 +35,7 @@ public struct LRQKPrefillOffloadMethod: LRQKVariant {
   /// After the prompt, before the first step.
   public func bytes(tokens l: Int, layer: LayerShape) -> CacheBytes {
     let p = (try? parameters(tokens: l, layer: layer)) ?? lrqk.parameters
-    var bytes = lrqkBytes(p, tokens: l, layer: layer)
+    var bytes = lrqkBytes(p, rows: lrqk.rows, tokens: l, layer: layer)
     if l < max(p.selected, p.rank) { return bytes }
     let groups = p.codeSharing == .perKeyValueHead ? layer.keyValueHeads : layer.queryHeads
     let rank = p.rank * MemoryLayout<Float>.stride

@@ -91,9 +91,11 @@ package struct KeyMoments: RowGatherer {
 public struct LokiMethod: SelectingMethod, CalibratedMethod {
   /// The name "loki".
   public static let name = "loki"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2406.02542"
   /// What `lrqk methods` says of it.
   public static let summary =
-    "Loki: the k older rows that rank best in the keys' first principal components"
+    "Loki: the k older rows by the first principal components of the keys"
   /// rank, variance, group, calibration, and the options of every selecting method.
   public static let optionList: [MethodOption] =
     [

@@ -54,6 +54,8 @@ package func questChoice<E: Scalar>(
 public struct QuestMethod: SelectingMethod {
   /// The name "quest".
   public static let name = "quest"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2406.10774"
   /// What `lrqk methods` says of it.
   public static let summary = "Quest: the pages of older rows whose q k can be largest"
   /// page, newest, group, dense, then k, w, budget and transfers.
@@ -115,9 +117,11 @@ public struct QuestMethod: SelectingMethod {
 
   /// An empty cache; in a dense layer that of `full`.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
-    if isDense(layer) { return FullCache(layer) }
+    let form = try budget.rows.form(for: layer)
+    if isDense(layer) { return FullCache(layer, form: form) }
     return SelectingCache(
-      layer, recent: budget.recent, holders: budget.holders, selector: selector(for: layer)
+      layer, recent: budget.recent, holders: budget.holders, selector: selector(for: layer),
+      form: form
     ) { try selected(tokens: $0, layer: layer) }
   }
 
@@ -125,7 +129,7 @@ public struct QuestMethod: SelectingMethod {
   public func bytes(tokens: Int, layer: LayerShape) -> CacheBytes {
     if isDense(layer) {
       let rows = layer.keyValueHeads * layer.visible(length: tokens).count
-      return CacheBytes(deviceRows: rows * layer.rowBytes)
+      return CacheBytes(deviceRows: rows * budget.rows.rowBytes(layer))
     }
     let k = (try? selected(tokens: tokens, layer: layer)) ?? 1
     return bytes(selected: k, tokens: tokens, layer: layer)

@@ -6,7 +6,8 @@
 //   prompt   rows in, `prefill` of the selector, first choice, rows settle on the two tiers
 //   a step   append the row, `append` of the selector, choose, bring, attend
 //
-// Every row is kept: the newest w in the ring, the chosen ones in slots, all of them on the host. A
+// Every row is kept: the newest w in the ring, the chosen ones in slots, all of them on the host.
+// Where rows have a form (RowFormat.swift), the selector sees them as they are held. A
 // new selecting method is a `RowSelector` and a `SelectingMethod` (SelectingMethod.swift);
 // TopKMethod.swift is the smallest one.
 
@@ -24,8 +25,8 @@ public protocol RowSelector: Sendable {
   mutating func append(_ token: TokenRows, tiers: inout Tiers) throws
   /// The tokens of `candidates` that each query head attends to, ascending.
   ///
-  /// `candidates` are older than the ring and in sight; `rows` hold the exact rows and say which
-  /// step it is. What the choice reads on the host goes to the ledger as `scan`.
+  /// `candidates` are older than the ring and in sight; `rows` hold all rows and say which step it
+  /// is. What the choice reads on the host goes to the ledger as `scan`.
   mutating func choose(
     _ query: ChoiceQuery, among candidates: Range<Int>, rows: ResidentRows<Float>,
     tiers: inout Tiers
@@ -69,6 +70,8 @@ public struct SelectingCache<Selector: RowSelector>: KeyValueCache {
   private let layer: LayerShape
   private var selector: Selector
   private var rows: ResidentRows<Float>
+  /// The form of the rows; nil: as they are.
+  private let form: (any RowForm)?
   /// k of a prompt of so many tokens.
   private let selected: @Sendable (_ tokens: Int) throws -> Int
   /// k, once there is a prompt.
@@ -77,28 +80,31 @@ public struct SelectingCache<Selector: RowSelector>: KeyValueCache {
   /// An empty cache with a ring of `recent` tokens; `selected` says k once the prompt is there.
   public init(
     _ layer: LayerShape, recent: Int, holders: RowHolders, selector: Selector,
-    selected: @escaping @Sendable (_ tokens: Int) throws -> Int
+    form: (any RowForm)? = nil, selected: @escaping @Sendable (_ tokens: Int) throws -> Int
   ) {
     self.layer = layer
     self.selector = selector
     self.selected = selected
-    rows = ResidentRows(layer.cacheShape, holders: holders, recent: recent)
+    self.form = form
+    rows = ResidentRows(layer.cacheShape, holders: holders, recent: recent, form: form)
   }
 
   /// Tokens so far.
   public var length: Int { rows.length }
   /// Bytes of all rows, on the host.
   public var hostBytes: Int { rows.hostBytes }
-  /// Those of the selector.
-  public var needs: CacheNeeds { selector.needs }
+  /// Those of the selector, and of the form.
+  public var needs: CacheNeeds { selector.needs.union(form.needs) }
 
   /// The prompt's rows go to the host; the newest query chooses those that stay.
   public mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
     precondition(length == 0, "a cache takes one prompt")
     let l = layer.check(prompt)
     count = try selected(l)
-    try rows.extend(keys: prompt.keys, values: prompt.values, on: &tiers.device)
-    try selector.prefill(prompt, tiers: &tiers)
+    try rows.extend(keys: prompt.heldKeys(form), values: prompt.values, on: &tiers.device)
+    var seen = prompt
+    if rows.hasForm { (seen.keys, seen.values) = (rows.newest(.key, l), rows.newest(.value, l)) }
+    try selector.prefill(seen, tiers: &tiers)
     let firstRecent = max(0, l - rows.ring.capacity)
     let newest = ChoiceQuery(
       queries: Tensor(rows: prompt.queries.map { $0.row(l - 1) }), hint: nil, count: count)
@@ -109,8 +115,13 @@ public struct SelectingCache<Selector: RowSelector>: KeyValueCache {
   /// One token: append, choose, bring, attend.
   public mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep {
     layer.check(token)
-    try rows.append(keys: token.keys, values: token.values, tiers: &tiers)
-    try selector.append(token, tiers: &tiers)
+    try rows.append(keys: token.heldKeys(form), values: token.values, tiers: &tiers)
+    var seen = token
+    if rows.hasForm {
+      seen.keys = Tensor(joiningRows: rows.newest(.key, 1))
+      seen.values = Tensor(joiningRows: rows.newest(.value, 1))
+    }
+    try selector.append(seen, tiers: &tiers)
     let query = ChoiceQuery(queries: token.queries, hint: token.hint, count: count)
     let sets = try choose(query, olderThan: rows.ring.tokens.lowerBound, tiers: &tiers)
     let brought = try rows.bring(sets, tiers: &tiers)

@@ -1,7 +1,7 @@
 // What every selecting method has: k older rows for each head, w recent ones, and who holds them.
 //
-// In:  the options k, w, budget and transfers; a `RowSelector` (SelectingCache.swift) for each
-//      layer.
+// In:  the options k, w, budget, transfers and rows; a `RowSelector` (SelectingCache.swift) for
+//      each layer.
 // Out: a cache method. Its bytes are those of the rows, and what the selector holds.
 //
 // A selecting method is a name, a summary and a selector: TopKMethod.swift is the smallest one.
@@ -14,7 +14,7 @@ public import Transformers
 public protocol SelectingMethod: CacheMethod {
   /// What chooses the rows of one layer.
   associatedtype Selector: RowSelector
-  /// k, w, and who holds rows.
+  /// k, w, who holds rows, and in what form.
   var budget: RowBudget { get }
   /// A selector for one layer.
   func selector(for layer: LayerShape) throws -> Selector
@@ -26,7 +26,7 @@ public protocol SelectingMethod: CacheMethod {
   func olderRows(selected k: Int, candidates: Int) -> ClosedRange<Int>
 }
 
-/// How many rows a selecting method attends to, and who holds them.
+/// How many rows a selecting method attends to, who holds them, and in what form.
 public struct RowBudget: Sendable, Equatable {
   /// What k and w come to together; nil where k was given, or nothing.
   public let budget: Budget?
@@ -36,8 +36,10 @@ public struct RowBudget: Sendable, Equatable {
   public let recent: Int
   /// Who holds rows in slots on the device.
   public let holders: RowHolders
+  /// In what form rows are held.
+  public let rows: RowFormat
 
-  /// The options k, w, budget and transfers.
+  /// The options k, w, budget, transfers and rows.
   public static let optionList: [MethodOption] = optionList(recentByDefault: 16)
 
   /// The same for a method with another w, or other holders, where none are given.
@@ -51,6 +53,7 @@ public struct RowBudget: Sendable, Equatable {
       MethodOption(
         "transfers", "who holds and moves rows: per-query-head, per-key-value-head",
         defaultValue: optionWord(transfers.rawValue)),
+      RowFormat.option,
     ]
   }
 
@@ -59,7 +62,7 @@ public struct RowBudget: Sendable, Equatable {
     "budget", "k + w in other words: 512 (rows), 25% (of the prompt), 256KiB (a layer's device)",
     defaultValue: "none")
 
-  /// Reads k, w, budget and transfers; w and transfers are these where none are given.
+  /// Reads k, w, budget, transfers and rows; w and transfers are these where none are given.
   public init(
     _ given: MethodOptions, recentByDefault recent: Int = 16,
     transfers: RowHolders = .perQueryHead
@@ -70,13 +73,14 @@ public struct RowBudget: Sendable, Equatable {
     if k != nil && budget != nil { throw given.error("budget and k say the same; give one") }
     count = k ?? 512
     holders = try given.choice("transfers", of: RowHolders.self) ?? transfers
+    rows = try given.rowFormat()
   }
 
-  /// k or budget, w and transfers, as they are written.
+  /// k or budget, w, transfers and rows, as they are written.
   public var options: [(name: String, value: String)] {
     (budget == nil ? [("k", "\(count)")] : []) + [("w", "\(recent)")]
       + (budget.map { [("budget", $0.description)] } ?? [])
-      + [("transfers", optionWord(holders.rawValue))]
+      + [("transfers", optionWord(holders.rawValue))] + rows.options
   }
 
   /// The sentence for a method that left nothing out; see `CacheMethod.nothingLeftOut`.
@@ -99,9 +103,9 @@ public struct RowBudget: Sendable, Equatable {
 }
 
 extension SelectingMethod {
-  /// The options k, w, budget and transfers; a method with more has its own list.
+  /// The options k, w, budget, transfers and rows; a method with more has its own list.
   public static var optionList: [MethodOption] { RowBudget.optionList }
-  /// k or budget, w and transfers.
+  /// k or budget, w, transfers and rows.
   public var options: [(name: String, value: String)] { budget.options }
   /// The ring's tokens, w.
   public var recentTokens: Int { budget.recent }
@@ -144,7 +148,8 @@ extension SelectingMethod {
   /// An empty cache.
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
     SelectingCache(
-      layer, recent: budget.recent, holders: budget.holders, selector: try selector(for: layer)
+      layer, recent: budget.recent, holders: budget.holders, selector: try selector(for: layer),
+      form: try budget.rows.form(for: layer)
     ) { try selected(tokens: $0, layer: layer) }
   }
 
@@ -163,10 +168,11 @@ extension SelectingMethod {
     let older = olderRows(selected: k, candidates: candidates)
     let sets = choosesForGroups ? 1 : sharing.size
     let most = min(sets * older.upperBound, candidates)
+    let rowBytes = budget.rows.rowBytes(layer)
     return CacheBytes(
-      deviceRows: sharing.count * (budget.recent + most) * layer.rowBytes,
+      deviceRows: sharing.count * (budget.recent + most) * rowBytes,
       deviceCodes: selectorBytes(tokens: l, layer: layer),
-      host: layer.keyValueHeads * l * layer.rowBytes,
+      host: layer.keyValueHeads * l * rowBytes,
       isUpperBound: most > older.lowerBound)
   }
 }

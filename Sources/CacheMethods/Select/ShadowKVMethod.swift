@@ -42,9 +42,11 @@ enum LandmarkScale: String, Sendable, CaseIterable {
 public struct ShadowKVMethod: CacheMethod {
   /// The name "shadowkv".
   public static let name = "shadowkv"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2410.21465"
   /// What `lrqk methods` says of it.
   public static let summary =
-    "ShadowKV: low-rank keys on the device, values fetched by chunks that landmarks choose"
+    "ShadowKV: low-rank keys on the device, values come by chosen chunks"
   /// k, budget, rank, chunk, outliers, local, chunks, scale, group.
   public static let optionList: [MethodOption] = [
     MethodOption("k", "rows of the chunks that a step chooses", defaultValue: "2048"),

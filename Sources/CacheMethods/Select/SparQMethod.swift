@@ -41,6 +41,8 @@ enum ScannedKeys: String, CaseIterable, Sendable {
 public struct SparQMethod: SelectingMethod {
   /// The name "sparq".
   public static let name = "sparq"
+  /// Its paper, on arXiv.
+  public static let paper: String? = "2312.04985"
   /// What `lrqk methods` says of it.
   public static let summary = "SparQ: older rows by the channels where |q| is large, and mean value"
   /// r, keys, reallocate, group, then k, w, budget and transfers.
@@ -163,7 +165,8 @@ public struct SparQSelector: RowSelector {
     }
     if keysLie == .host && rows.isSettled {
       for s in choices.indices {
-        record(rows, head: s, rows: candidates.count, bytes: rank, &tiers)
+        let bytes = rows.hasForm ? rows.keyBytes : rank * MemoryLayout<Float>.stride
+        record(rows, head: s, rows: candidates.count, bytes: bytes, &tiers)
       }
     }
     if reallocates { shares = choices.flatMap(\.shares) }
@@ -218,19 +221,19 @@ public struct SparQSelector: RowSelector {
       for m in means.indices {
         let (value, isOnHost) = rows.value(ofKeyValueHead: m, token: firstMeant)
         means[m].remove(value)
-        if isOnHost { record(rows, head: m, rows: 1, bytes: layer.width, &tiers) }
+        if isOnHost { record(rows, head: m, rows: 1, bytes: rows.rowBytes - rows.keyBytes, &tiers) }
       }
       firstMeant += 1
     }
   }
 
-  /// Notes that `elements` of each of so many rows were read on the host.
+  /// Notes that `bytes` of each of so many rows were read on the host.
   private func record(
-    _ resident: ResidentRows<Float>, head: Int, rows: Int, bytes elements: Int, _ tiers: inout Tiers
+    _ resident: ResidentRows<Float>, head: Int, rows: Int, bytes: Int, _ tiers: inout Tiers
   ) {
     tiers.ledger.record(
       step: resident.step, layer: layer.layer, head: head, direction: .hostToDevice, rows: rows,
-      bytes: rows * elements * MemoryLayout<Float>.stride, reason: .scan)
+      bytes: rows * bytes, reason: .scan)
   }
 
   /// α · attention + (1 − α) · mean(V), where rows are left out.

@@ -83,7 +83,15 @@ package struct Conversion {
     return try withExtendedLifetime(lock) {
       try makeFolder(part)
       try checkIdentity(stretches)
-      try convertMissing(stretches, progress)
+      do {
+        try convertMissing(stretches, progress)
+      } catch {
+        // A method that refuses the model leaves no folder behind.
+        if !(0..<layers).contains(where: { fileExists(at: "\(part)/\(shard($0))") }) {
+          try? FileManager.default.removeItem(atPath: part)
+        }
+        throw error
+      }
       try writeRest()
       let report = try finish()
       _ = try Decoder(folder: part)

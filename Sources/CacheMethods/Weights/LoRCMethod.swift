@@ -18,7 +18,7 @@
 // (orthogonal weights: 0/0) no layer is worse than another, and all have `max`.
 //
 // Source: LoRC, arXiv 2410.03111; no code was published. κ̃ is confirmed by a second paper that
-// uses it; the map from κ̃ to ranks, `ranks=condition`, is from memory and was not seen in the text.
+// uses it; the map from κ̃ to ranks, `ranks=condition`, is from memory, not seen in the text.
 // `ranks=depth` is the straight line whatever κ is, `ranks=uniform` is `max` everywhere; both ours.
 //
 // RoPE: the paper's appendix is unclear, as its reviewers say. Without RoPE L_K can move to the

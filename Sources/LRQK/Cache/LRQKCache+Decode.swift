@@ -17,16 +17,19 @@ public import TieredMemory
 
 extension LRQKCache {
   /// One new token: q (H, d) of all query heads, k and v (H / G, d) of all key/value heads.
+  ///
+  /// `heldKeys` are what rows hold where their form wants keys before RoPE; nil: k.
   public mutating func decode(
-    queries q: Tensor<E>, keys k: Tensor<E>, values v: Tensor<E>, tiers: inout Tiers,
-    trace: Trace? = nil
+    queries q: Tensor<E>, keys k: Tensor<E>, values v: Tensor<E>, heldKeys: Tensor<E>? = nil,
+    tiers: inout Tiers, trace: Trace? = nil
   ) throws -> DecodeStep<E> {
     try check(q, k, v)
     try restorePrefill(tiers: &tiers)
 
-    try rows.append(keys: k, values: v, tiers: &tiers)
+    try rows.append(keys: heldKeys ?? k, values: v, tiers: &tiers)
     let phase = self.phase
-    let codes = try encode(q, k, tiers: &tiers, trace: trace)
+    let seen = rows.hasForm ? Tensor(joiningRows: rows.newest(.key, 1)) : k
+    let codes = try encode(q, seen, tiers: &tiers, trace: trace)
     let gaps = try select(codes, phase, trace: trace)
     let reload = parameters.reuse == .reloadAll && phase == .sparse
     let brought = try rows.bring(selected, reload: reload, tiers: &tiers)
@@ -76,8 +79,8 @@ extension LRQKCache {
 
   /// Makes new maps after every n steps, where that was chosen.
   ///
-  /// Recoding reads all keys. Those of the host come to the device, keys only, so half a row's
-  /// bytes, and leave it afterwards.
+  /// Recoding reads all keys. Those of the host come to the device, keys only, so half an exact
+  /// row's bytes, and leave it afterwards.
   private mutating func refreshIfDue(tiers: inout Tiers) throws {
     guard let n = parameters.refreshInterval, step % n == 0 else { return }
     let brought = try rows.bringAllKeys(tiers: &tiers)

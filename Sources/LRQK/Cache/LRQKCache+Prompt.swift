@@ -16,18 +16,21 @@ public import TieredMemory
 extension LRQKCache {
   /// A whole prompt: queries (l, d) of every query head, keys and values (l, d) of every
   /// key/value head.
+  ///
+  /// `heldKeys` are what rows hold where their form wants keys before RoPE; nil: `keys`.
   public mutating func prefill(
-    queries: [Tensor<E>], keys: [Tensor<E>], values: [Tensor<E>],
+    queries: [Tensor<E>], keys: [Tensor<E>], values: [Tensor<E>], heldKeys: [Tensor<E>]? = nil,
     initial: [InitialCodes<E>]? = nil, tiers: inout Tiers, trace: Trace? = nil
   ) throws {
     try extendPrompt(
-      queries: queries, keys: keys, values: values, initial: initial, tiers: &tiers)
+      queries: queries, keys: keys, values: values, heldKeys: heldKeys, initial: initial,
+      tiers: &tiers)
     try completePrompt(tiers: &tiers, trace: trace)
   }
 
   /// The next chunk of the prompt; shapes as for `prefill`.
   public mutating func extendPrompt(
-    queries: [Tensor<E>], keys: [Tensor<E>], values: [Tensor<E>],
+    queries: [Tensor<E>], keys: [Tensor<E>], values: [Tensor<E>], heldKeys: [Tensor<E>]? = nil,
     initial: [InitialCodes<E>]? = nil, tiers: inout Tiers
   ) throws {
     guard step == 0, isCollecting else {
@@ -42,8 +45,13 @@ extension LRQKCache {
       try requireShape(v, "V of head \(m)", [("token", n), ("width", shape.width)])
       try requireFinite(v, "V of head \(m)", length, location(m))
     }
-    try factorizer?.add(queries: queries, keys: keys, initial: initial)
-    try rows.extend(keys: keys, values: values, on: &tiers.device)
+    // Before anything is held, so that the errors of a bad prompt are the factorizer's; keys in a
+    // form are there only afterwards.
+    if !rows.hasForm { try factorizer?.add(queries: queries, keys: keys, initial: initial) }
+    try rows.extend(keys: heldKeys ?? keys, values: values, on: &tiers.device)
+    if rows.hasForm {
+      try factorizer?.add(queries: queries, keys: rows.newest(.key, n), initial: initial)
+    }
   }
 
   /// Ends the prompt.

@@ -34,7 +34,7 @@ public import TieredMemory
 public struct LRQKCache<E: Scalar>: Sendable {
   /// The choices of this cache.
   public let parameters: Parameters
-  /// The exact rows, on both tiers; tokens and steps are counted there.
+  /// The rows, on both tiers; tokens and steps are counted there.
   public internal(set) var rows: ResidentRows<E>
   /// Selected tokens of each query head, ascending; empty while collecting.
   public internal(set) var selected: [[Int]] = []
@@ -53,10 +53,12 @@ public struct LRQKCache<E: Scalar>: Sendable {
 
   /// An empty cache for `queryHeads` query and `keyValueHeads` key/value heads of width `width`.
   ///
-  /// A `window` says how many tokens each token sees, itself included; nil: all.
+  /// A `window` says how many tokens each token sees, itself included; nil: all. A `form` says how
+  /// rows are held (TieredMemory's RowForm.swift); nil: as they are. Codes are then made of keys as
+  /// they are held.
   public init(
     layer: Int = 0, queryHeads: Int, keyValueHeads: Int, width: Int, window: Int? = nil,
-    parameters: Parameters
+    parameters: Parameters, form: (any RowForm)? = nil
   ) throws(LRQKError) {
     guard keyValueHeads >= 1, queryHeads >= keyValueHeads, queryHeads % keyValueHeads == 0 else {
       throw .parameter(
@@ -72,7 +74,8 @@ public struct LRQKCache<E: Scalar>: Sendable {
       layer: layer, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: width,
       window: window)
     rows = ResidentRows(
-      shape, holders: parameters.rows.holders, recent: parameters.recent, room: parameters.selected)
+      shape, holders: parameters.rows.holders, recent: parameters.recent, room: parameters.selected,
+      form: form)
     coders = shape.sharing(perKeyValueHead: parameters.codeSharing == .perKeyValueHead)
     factorizer = try PromptFactorizer(
       keyHeads: (0..<coders.count).map(coders.keyValueHead(of:)), groupSize: coders.size,

@@ -11,7 +11,8 @@ package var methodList: String {
   var lines: [(name: String, meaning: String)] = []
   var shown: [(method: String, options: [MethodOption])] = []
   for method in cacheMethods {
-    lines.append((method.name, method.summary))
+    let paper = method.paper.map { " (arXiv \($0))" } ?? ""
+    lines.append((method.name, method.summary + paper))
     if let same = shown.first(where: { !$0.options.isEmpty && $0.options == method.optionList }) {
       lines.append(("  ...", "the options of \(same.method)"))
       continue

@@ -29,6 +29,8 @@ struct CalibrateCommand: ParsableCommand {
       CalibrateInfiniGenCommand.self,
       CalibrateDoubleSparsityCommand.self,
       CalibrateFastKVzipCommand.self,
+      CalibrateKVQuantCommand.self,
+      CalibrateKVSinkCommand.self,
     ])
 }
 
@@ -69,9 +71,10 @@ struct CalibrationOptions: ParsableArguments {
   /// Gathers over all texts and writes the file for `method`.
   ///
   /// `gatherer` makes one for each layer; `write` adds the tensors of a layer, named by
-  /// `layerName`. `options` become the metadata option.NAME.
+  /// `layerName`. `options`, and what `found` says of all layers, become the metadata option.NAME.
   func run<Gatherer: RowGatherer>(
     method: String, options: [String: String] = [:], gatherer: (LayerShape) throws -> Gatherer,
+    found: ([Gatherer]) throws -> [String: String] = { _ in [:] },
     write: (LayerShape, Gatherer, inout SafetensorsWriter) throws -> Void
   ) throws {
     do {
@@ -100,12 +103,11 @@ struct CalibrationOptions: ParsableArguments {
         "model": try modelHash(folder: model.model), "layers": "\(shapes.count)",
         "tokens": "\(total)", "option.stretch": "\(stretch)",
       ]
+      let gatherers = caches.compactMap { ($0 as? GatheringCache<Gatherer>)?.gatherer }
       for (name, value) in options { metadata["option.\(name)"] = value }
+      for (name, value) in try found(gatherers) { metadata["option.\(name)"] = value }
       var writer = SafetensorsWriter(metadata: metadata)
-      for (layer, cache) in zip(shapes, caches) {
-        guard let cache = cache as? GatheringCache<Gatherer> else { continue }
-        try write(layer, cache.gatherer, &writer)
-      }
+      for (layer, gatherer) in zip(shapes, gatherers) { try write(layer, gatherer, &writer) }
       try writer.write(to: output)
       say("\(output): \(method), \(shapes.count) layers, \(total) tokens")
     } catch { fail(error, model.model) }

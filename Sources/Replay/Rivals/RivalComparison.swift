@@ -88,9 +88,14 @@ private func unpadded(_ sets: Tensor<Int>) -> Tensor<Int> {
 private func rivalLimit<E: Scalar>(_ method: String, _ name: String, _: E.Type) -> Double {
   let decomposed = [
     "shadowkv": ["k_lowrank", "k_held"], "loki": ["projector", "explained_variance"],
+    "recalkv": ["wv_hat", "cka", "whitening_gram"],
   ]
-  let halves = ["infinigen": ["wq_skewed", "wk_skewed"]]
-  let copies = ["quest": ["page_min", "page_max"]]
+  let halves = [
+    "infinigen": ["wq_skewed", "wk_skewed"], "recalkv": ["wk_hat", "k_held", "v_held"],
+  ]
+  let copies = [
+    "quest": ["page_min", "page_max"], "kvlatent": ["wq", "wk", "wv", "wo"], "think": ["k_held"],
+  ]
   if decomposed[method]?.contains(name) == true { return 2e-5 }
   if halves[method]?.contains(name) == true { return 2e-3 }
   if copies[method]?.contains(name) == true { return 0 }

@@ -230,6 +230,10 @@ package let rivalComputations: [any RivalComputation.Type] = [
   CurDKVRecording.self,
   ExpectedAttentionRecording.self,
   KeyDiffRecording.self,
+  ReCalKVRecording.self,
+  KVLatentRecording.self,
+  ThinKRecording.self,
+  KVQuantRecording.self,
 ]
 
 extension RivalRecording {

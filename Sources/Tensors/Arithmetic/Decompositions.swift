@@ -25,13 +25,23 @@ public struct DecompositionError: Error, Equatable, CustomStringConvertible {
   }
 }
 
+/// LAPACK's two ways to an SVD.
+///
+/// They agree but for rounding and for the signs of singular vectors, which are free.
+public enum SingularValueAlgorithm: Sendable {
+  /// QR iteration, dgesvd.
+  case iteration
+  /// Divide and conquer, dgesdd: what NumPy and PyTorch call, whose signs it has.
+  case divideAndConquer
+}
+
 extension Tensor<Double> {
   /// The thin singular value decomposition A = U diag(S) Vᵀ of an (m, n) matrix.
   ///
   /// U is (m, p), S has p values, largest first, Vᵀ is (p, n), p = min(m, n).
-  public func singularValueDecomposition() throws(DecompositionError) -> (
-    u: Tensor<Double>, s: [Double], vt: Tensor<Double>
-  ) {
+  public func singularValueDecomposition(
+    by algorithm: SingularValueAlgorithm = .iteration
+  ) throws(DecompositionError) -> (u: Tensor<Double>, s: [Double], vt: Tensor<Double>) {
     try requireFinite("svd")
     let (m, n) = (rows, columns)
     let p = Swift.min(m, n)
@@ -40,10 +50,19 @@ extension Tensor<Double> {
     var u = Tensor(repeating: 0, shape: [m, p])
     var vt = Tensor(repeating: 0, shape: [p, n])
     if p == 0 { return (u, s, vt) }
-    var rest = [Double](repeating: 0, count: Swift.max(p, 1))
-    let info = unsafe LAPACKE_dgesvd(
-      LAPACK_ROW_MAJOR, CChar(UInt8(ascii: "S")), CChar(UInt8(ascii: "S")), Int32(m), Int32(n),
-      &a, Int32(n), &s, &u.elements, Int32(p), &vt.elements, Int32(n), &rest)
+    let thin = CChar(UInt8(ascii: "S"))
+    let info: Int32
+    switch algorithm {
+    case .iteration:
+      var rest = [Double](repeating: 0, count: p)
+      info = unsafe LAPACKE_dgesvd(
+        LAPACK_ROW_MAJOR, thin, thin, Int32(m), Int32(n), &a, Int32(n), &s, &u.elements, Int32(p),
+        &vt.elements, Int32(n), &rest)
+    case .divideAndConquer:
+      info = unsafe LAPACKE_dgesdd(
+        LAPACK_ROW_MAJOR, thin, Int32(m), Int32(n), &a, Int32(n), &s, &u.elements, Int32(p),
+        &vt.elements, Int32(n))
+    }
     if info != 0 { throw DecompositionError(operation: "svd", info: Int(info)) }
     return (u, s, vt)
   }

@@ -20,7 +20,8 @@
 // A third kind is not a family of its own: any of the ordinary ones after a conversion,
 // ConvertedAttention.swift.
 //
-// LRKV and MLA rotate by plain RoPE: a scaled one is refused. (DeepSeek's YaRN scales the softmax as well.)
+// LRKV and MLA rotate by plain RoPE: a scaled one is refused. (DeepSeek's YaRN scales the softmax as
+// well.)
 
 import Tensors
 
@@ -32,7 +33,7 @@ public enum AttentionVariant: Sendable, Equatable {
   case lrkv(width: Int, rank: Int, positions: LRKVPositions)
   /// MLA; says whether rotated pairs are neighbours in the files.
   case latent(LatentSizes, isInterleaved: Bool)
-  /// Ordinary heads whose keys and values `lrqk convert` has made smaller, ConvertedAttention.swift.
+  /// Ordinary heads whose keys and values `lrqk convert` has made smaller.
   case converted(ConvertedAttention)
 
   /// The kind of attention, H, M and d, in this order.

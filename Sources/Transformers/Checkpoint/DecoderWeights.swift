@@ -15,7 +15,8 @@
 //
 // Phi-3 stacks q, k, v in self_attn.qkv_proj and gate, up in mlp.gate_up_proj: row ranges of one
 // stored matrix. Qwen3 adds self_attn.{q,k}_norm.weight (d). LRKV's, MLA's and converted attention
-// have names of their own: LRKVHeads.swift, LatentHeads.swift, LowRankHeads.swift, SharedHeads.swift.
+// have names of their own: LRKVHeads.swift, LatentHeads.swift, LowRankHeads.swift,
+// SharedHeads.swift.
 
 import Tensors
 

@@ -120,7 +120,7 @@ public struct ModelConfiguration: Sendable, Equatable {
       switch rotary.scaling {
       case .dynamic(let factor, let trained): factor * Double(trained)
       case .yarn(let yarn): yarn.factor * Double(yarn.trainedLength)
-      case .none, .linear, .llama3, .longRope: 0
+      case .none, .linear, .llama3, .longRope, .resampled: 0
       }
     return max(longestSequence, Int(min(stretched, 1e15)))
   }

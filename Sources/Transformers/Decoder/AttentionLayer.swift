@@ -7,8 +7,8 @@
 //   4. every query head attends with key/value head h / G, G = H / M
 //   5. the answers side by side (n, H d_v), times W_Oᵀ + b; d_v = d but for LRKV and MLA
 //
-// Line 4 has two forms: a prompt attends here, causally and in full (PromptAttention.swift); a new
-// token attends through its sequence's cache.
+// Line 4 has two forms: a prompt attends here, causally and in full (PromptAttention.swift), unless
+// its cache is one that attends itself; a new token attends through its sequence's cache.
 
 import Tensors
 
@@ -46,8 +46,11 @@ struct AttentionLayer: Sendable {
       return causalAttention(
         queries: queries[h], keys: keys[m], values: values[m], window: shape.window)
     }
-    return joinedColumns(answers.map(trimmed))
+    return join(answers)
   }
+
+  /// The answers of every query head, (l, d) each, side by side: (l, H d_v).
+  func join(_ answers: [Tensor<Float>]) -> Tensor<Float> { joinedColumns(answers.map(trimmed)) }
 
   /// Line 5 for one token of each of several sequences, given their answers (H, d): (n, D).
   func mix(_ answers: [Tensor<Float>]) -> Tensor<Float> {

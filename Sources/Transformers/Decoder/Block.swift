@@ -21,18 +21,20 @@ struct Block: Sendable {
 
   /// A whole prompt (l, D); `keep` gets the rows that a cache may want, after they were used.
   ///
-  /// The rows have of the optional parts those in `needs`.
+  /// The rows have of the optional parts those in `needs`. `attend` is what gives every query head
+  /// its answers; nil: full causal attention.
   func prompt(
     _ x: Tensor<Float>, _ rotations: Rotations<Float>, needs: CacheNeeds,
-    keep: (PromptRows) throws -> Void
+    attend: ((PromptRows) throws -> [Tensor<Float>])?, keep: (PromptRows) throws -> Void
   ) throws -> Tensor<Float> {
     let input = inputNorm(x)
     var rows = try attention.heads.prompt(input, rotations)
     if !needs.contains(.queriesBeforeRotary) { rows.queriesBeforeRotary = nil }
     if needs.contains(.layerInput) { rows.layerInput = input }
-    let answers = attention.output(try attention.attend(rows))
+    if needs.contains(.residual) { rows.residual = x }
+    let answers = try attend.map { attention.join(try $0(rows)) } ?? attention.attend(rows)
     try keep(rows)
-    return finish(x, answers)
+    return finish(x, attention.output(answers))
   }
 
   /// One new token of each of several sequences, (n, D); `attend` gives a sequence's answer (H, d).

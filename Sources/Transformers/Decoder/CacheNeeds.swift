@@ -7,10 +7,12 @@
 //     keysBeforeRotary       StreamingLLM, ShadowKV           nothing: they exist on the way
 //     queriesBeforeRotary    Expected Attention               nothing: they exist on the way
 //     layerInput             Fast KVzip's gate                nothing: the normed residual stream
+//     residual               KVSink                           nothing: the stream before the norm
 //     tokens                 FastGen                          nothing
 //     hint                   InfiniGen                        one more projection of a token
 //     jointDecision          KVzip, Fast KVzip                all layers wait for the last one
 //     repetition             KVzip                            the prompt once more
+//     promptAttention        ZipVL                            what the cache computes, and no more
 //
 // Keys before RoPE and all queries of a prompt are there in any case: the decoder has them in hand
 // when it gives a prompt to a cache. Their need says who reads them, which matters where rows come
@@ -44,14 +46,20 @@ public struct CacheNeeds: OptionSet, Sendable {
 
   /// `keysBeforeRotary` of prompts and tokens, which are always there.
   public static let keysBeforeRotary = CacheNeeds(rawValue: 1 << 6)
+  /// The cache attends for the prompt itself (`PromptAttending`), in place of the decoder.
+  public static let promptAttention = CacheNeeds(rawValue: 1 << 7)
+  /// `PromptRows.residual`: the residual stream that enters the layer, before its norm.
+  public static let residual = CacheNeeds(rawValue: 1 << 8)
 
   /// The needs' names, as errors write them.
   public var names: [String] {
     let all: [(CacheNeeds, String)] = [
       (.keysBeforeRotary, "keys before RoPE"),
       (.queriesBeforeRotary, "queries before RoPE"), (.layerInput, "the layer's input"),
-      (.tokens, "token ids"), (.hint, "the previous layer's input"),
+      (.residual, "the residual stream"), (.tokens, "token ids"),
+      (.hint, "the previous layer's input"),
       (.jointDecision, "all layers together"), (.repetition, "a repetition of the prompt"),
+      (.promptAttention, "the prompt's own attention"),
     ]
     return all.filter { contains($0.0) }.map(\.1)
   }

@@ -8,8 +8,8 @@
 //   3. logits = norm(x) W_outputᵀ
 //
 // A prompt passes whole, layer after layer, and attends in full whatever the caches do with it
-// afterwards; a new token attends through the caches of its sequence. Tokens of several sequences
-// pass together, so that every weight is read once a step.
+// afterwards (Decoder+Prompt.swift); a new token attends through the caches of its sequence. Tokens
+// of several sequences pass together, so that every weight is read once a step.
 //
 // Positions. Token p of a sequence is rotated by position p. Two scalings of RoPE depend on the
 // length of the sequence as well. `dynamic`: a prompt is rotated by the frequencies of its own
@@ -62,55 +62,6 @@ public struct Decoder: Sendable {
   /// The attention of one layer.
   func attention(layer: Int) -> AttentionLayer { weights.blocks[layer].attention }
 
-  /// A whole prompt, from position 0: its logits; the caches of `state` take its rows.
-  ///
-  /// Without a state, or with one that has no caches, nothing is kept. Throws a DecoderError, or
-  /// whatever a cache throws; the state is then not to be used again.
-  public func prefill(
-    _ tokens: [Int], state: DecodingState? = nil, logits: LogitRows
-  ) throws -> Tensor<Float> {
-    try prefill(tokens, states: state.map { [$0] } ?? [], logits: logits)
-  }
-
-  /// A whole prompt that several sequences have in common: one pass, its rows to the caches of all.
-  ///
-  /// Each state is left as if the prompt had been its own.
-  public func prefill(
-    _ tokens: [Int], states: [DecodingState], logits: LogitRows
-  ) throws -> Tensor<Float> {
-    if tokens.isEmpty { throw DecoderError.emptyPrompt }
-    precondition(
-      Set(states.map(ObjectIdentifier.init)).count == states.count
-        && states.allSatisfy {
-          $0.caches.isEmpty || $0.caches.count == configuration.layers && $0.length == 0
-        },
-      "a prompt needs fresh states with one cache for each of \(configuration.layers) layers")
-    var x = try embed(tokens)
-    let rotations = configuration.rotary.rotations(
-      positions: Array(tokens.indices), length: tokens.count)
-    for (layer, block) in weights.blocks.enumerated() {
-      let needs = Self.needs(of: states, layer)
-      try block.attention.shape.check(needs)
-      x = try block.prompt(x, rotations, needs: needs) { rows in
-        var rows = rows
-        if needs.contains(.tokens) { rows.tokens = tokens }
-        for state in states where !state.caches.isEmpty {
-          try state.caches[layer].prefill(rows, tiers: &state.tiers)
-        }
-      }
-    }
-    for state in states {
-      state.length = tokens.count
-      try repeatContext(tokens, state)
-      try settleTogether(&state.caches, tiers: &state.tiers)
-    }
-    switch logits {
-    case .all: return try self.logits(x)
-    case .last: return try self.logits(x.rows(x.rows - 1..<x.rows))
-    case .none: return Tensor(shape: [0, configuration.vocabulary], elements: [])
-    }
-  }
-
   /// The next token of each of several sequences: logits (n, vocabulary), row n for `states[n]`.
   ///
   /// The sequences are distinct and each has had its prompt. Throws a DecoderError, or whatever a
@@ -160,7 +111,7 @@ public struct Decoder: Sendable {
   }
 
   /// What any of these sequences needs in a layer.
-  private static func needs(of states: [DecodingState], _ layer: Int) -> CacheNeeds {
+  static func needs(of states: [DecodingState], _ layer: Int) -> CacheNeeds {
     states.reduce(into: []) { needs, state in
       if !state.caches.isEmpty { needs.formUnion(state.caches[layer].needs) }
     }
@@ -179,7 +130,7 @@ public struct Decoder: Sendable {
   }
 
   /// Line 3 of the head: (n, D) to (n, vocabulary); every logit is finite.
-  private func logits(_ x: Tensor<Float>) throws(DecoderError) -> Tensor<Float> {
+  func logits(_ x: Tensor<Float>) throws(DecoderError) -> Tensor<Float> {
     let logits = weights.output.product(weights.norm(x))
     let elements = logits.elements
     if !Float.allFinite(elements.span) {

@@ -3,10 +3,11 @@
 // In:  the prompt's queries, keys and values, once; then one token's at a time.
 // Out: the new token's attention over whatever rows the method chose.
 //
-// The decoder computes the prompt's own attention, the same for every method: full causal
-// attention over exact rows (PromptAttention.swift). A cache decides what it keeps of them, where
-// that lives (device buffers and ledger, TieredMemory), and which rows a later token attends to.
-// The module CacheMethods holds the methods; Decoder.swift is the caller.
+// The decoder computes the prompt's own attention: full causal attention over exact rows
+// (PromptAttention.swift), unless a method is one that changes it and says so (`PromptAttending`).
+// A cache decides what it keeps of the rows, where that lives (device buffers and ledger,
+// TieredMemory), and which rows a later token attends to. The module CacheMethods holds the
+// methods; Decoder.swift is the caller.
 
 public import TieredMemory
 public import Tensors
@@ -114,6 +115,10 @@ public struct PromptRows: Sendable {
   public var queriesBeforeRotary: [Tensor<Float>]?
   /// What the projections were applied to, (l, D); nil unless a cache needs it.
   public var layerInput: Tensor<Float>?
+  /// The residual stream that enters the layer, (l, D); nil unless a cache needs it.
+  ///
+  /// What the layer before left after its feed-forward.
+  public var residual: Tensor<Float>?
   /// The prompt's token ids; nil unless a cache needs them.
   public var tokens: [Int]?
 
@@ -217,4 +222,13 @@ extension KeyValueCache {
   public var needs: CacheNeeds { [] }
   /// Nothing: the layers decide alone.
   public static func settle(_ caches: inout [any KeyValueCache], tiers: inout Tiers) throws {}
+}
+
+/// A cache that needs `CacheNeeds.promptAttention`: already the prompt attends as its method says.
+public protocol PromptAttending: KeyValueCache {
+  /// The answers of every query head for the prompt's tokens, (l, d) each.
+  ///
+  /// Called once, before `prefill` is given the same rows. A row of zeros leaves its token with
+  /// what the layers before have made of it.
+  mutating func attend(to prompt: PromptRows) throws -> [Tensor<Float>]
 }

@@ -169,7 +169,9 @@ public struct Generator {
     let tokens = first.prompt + first.later
     let logits = try decoder.prefill(
       tokens, states: sequences.map { all[$0].states[all[$0].states.count - 1] }, logits: .last)
-    if limit > 0 { for n in sequences { try choose(all[n], n, logits.row(0)) } }
+    if limit > 0 {
+      for (n, own) in zip(sequences, logits) { try choose(all[n], n, own.row(0)) }
+    }
     times.prefill.seconds += (ContinuousClock.now - start) / .seconds(1)
     times.prefill.tokens += tokens.count
   }

@@ -52,14 +52,18 @@ public struct RotaryEmbedding: Sendable, Equatable {
     rotations(positions: positions, length: length, as: Float.self)
   }
 
-  /// The same in either precision.
+  /// f_i of every pair, in a sequence that is `length` tokens long by now.
+  public func frequencies(length: Int) -> [Float] {
+    let widths = secondWidth > 0 ? [rotatedWidth, secondWidth] : [rotatedWidth]
+    return widths.flatMap { scaling.frequencies(width: $0, base: base, length: length) }
+  }
+
+  /// The rotations of `positions` in either precision.
   public func rotations<E: Scalar>(
     positions: [Int], length: Int, as: E.Type
   ) -> Rotations<E> {
     let widths = secondWidth > 0 ? [rotatedWidth, secondWidth] : [rotatedWidth]
-    let frequencies = widths.flatMap {
-      scaling.frequencies(width: $0, base: base, length: length)
-    }
+    let frequencies = frequencies(length: length)
     let factor = E(scaling.attentionFactor)
     var cosines: [E] = []
     var sines: [E] = []

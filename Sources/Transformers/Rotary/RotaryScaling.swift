@@ -10,6 +10,8 @@
 //             more than β_fast, a ramp between (Peng et al., arXiv 2309.00071)
 //   llama3    the same idea over wavelengths 2π/f_i, between L/low and L/high
 //   longrope  f_i / e_i with one list of e_i up to L tokens, another beyond (arXiv 2402.13753)
+//   resampled θ^(−a/R), a = R/4, R/4 + 2, ... below 3R/4, then every number from there to R:
+//             KV-Latent's for narrow heads, no fast ones and more slow ones (arXiv 2507.11273)
 //
 // L is the length that the model was trained at. The formulas and their defaults are those of the
 // library transformers (5.23, modeling_rope_utils.py); everything is computed in Float as there,
@@ -31,6 +33,8 @@ public enum RotaryScaling: Sendable, Equatable {
   case llama3(factor: Double, low: Double, high: Double, trainedLength: Int)
   /// Each frequency divided by its own number: `short` up to `trainedLength` tokens, else `long`.
   case longRope(short: [Double], long: [Double], trainedLength: Int, attentionFactor: Double)
+  /// KV-Latent's frequencies; 4 divides the rotated width.
+  case resampled
 
   /// The numbers of YaRN.
   public struct Yarn: Sendable, Equatable {
@@ -69,7 +73,7 @@ public enum RotaryScaling: Sendable, Equatable {
   /// What multiplies every cosine and sine.
   public var attentionFactor: Float {
     switch self {
-    case .none, .linear, .dynamic, .llama3: 1
+    case .none, .linear, .dynamic, .llama3, .resampled: 1
     case .yarn(let yarn): Float(yarn.attentionFactor)
     case .longRope(_, _, _, let factor): Float(factor)
     }
@@ -78,7 +82,7 @@ public enum RotaryScaling: Sendable, Equatable {
   /// Whether the angle of a position changes with the length of the sequence.
   var dependsOnLength: Bool {
     switch self {
-    case .none, .linear, .yarn, .llama3: false
+    case .none, .linear, .yarn, .llama3, .resampled: false
     case .dynamic, .longRope: true
     }
   }
@@ -103,7 +107,18 @@ public enum RotaryScaling: Sendable, Equatable {
       let factors = length > trained ? long : short
       precondition(factors.count == width / 2, "longrope needs one factor for each pair")
       return zip(factors, powers(width: width, base: Float(base))).map { 1 / (Float($0) * $1) }
+    case .resampled:
+      return Self.resampledExponents(width: width).map {
+        1 / Float.pow(Float(base), Float($0) / Float(width))
+      }
     }
+  }
+
+  /// a of θ^(−a/R): R/2 numbers, the last quarter of the exponents twice as dense.
+  static func resampledExponents(width: Int) -> [Int] {
+    precondition(width % 4 == 0, "resampled frequencies need a width that 4 divides, not \(width)")
+    let (quarter, rest) = (width / 4, 3 * width / 4)
+    return Array(stride(from: quarter, to: rest, by: 2)) + Array(rest..<width)
   }
 
   /// The powers θ^(2i/R), i < R/2.

@@ -1,0 +1,138 @@
+// The option `rows`: in what form a method holds its rows.
+//
+// In:  "f32", "int4", "int4/32", as a user writes it.
+// Out: the form for a layer, and the bytes of a row in it.
+//
+//     f32               as they are (the default, and the way without any form)
+//     f16, bf16         16-bit floats
+//     int8 ... int2     integers between the smallest and the largest number of a row
+//     int8/g ... int2/g the same for every g numbers of a row
+//
+// Forms are TieredMemory's (RowForm.swift). A new one is an element of `rowFormatKinds`. Budgets
+// in bytes and every method's closed form count rows by `rowBytes`, so a small form buys more rows.
+
+import Tensors
+public import TieredMemory
+public import Transformers
+
+/// The form of a method's rows.
+public struct RowFormat: Sendable, Equatable, CustomStringConvertible {
+  /// The text that makes it again.
+  public let description: String
+  /// Makes the form of a layer; nil for rows as they are.
+  private let make: (@Sendable (LayerShape) throws -> any RowForm)?
+
+  /// Rows as they are, "f32".
+  public static let exact = RowFormat("f32", make: nil)
+
+  /// A format whose text is `description`; `make` makes a layer's form.
+  package init(
+    _ description: String, make: (@Sendable (LayerShape) throws -> any RowForm)?
+  ) {
+    self.description = description
+    self.make = make
+  }
+
+  /// The option `rows`.
+  static let option = MethodOption(
+    "rows", "how rows are held: f32, f16, int8, int4, int4/32 and others (Docs/row-formats.md)",
+    defaultValue: "f32")
+
+  /// The option as it is written.
+  var options: [(name: String, value: String)] { [("rows", description)] }
+
+  /// True for rows as they are.
+  public var isExact: Bool { make == nil }
+
+  /// Equal texts are equal formats.
+  public static func == (a: RowFormat, b: RowFormat) -> Bool { a.description == b.description }
+
+  /// The form of a layer's rows; nil for rows as they are.
+  public func form(for layer: LayerShape) throws -> (any RowForm)? { try make?(layer) }
+
+  /// Bytes of a key and a value of a layer.
+  ///
+  /// Those of exact rows where there is no form for the layer; making a cache says why.
+  public func rowBytes(_ layer: LayerShape) -> Int {
+    guard let form = try? form(for: layer) else { return layer.rowBytes }
+    return RowPart.allCases.reduce(0) { $0 + form.words($1, width: layer.width) }
+      * MemoryLayout<UInt32>.stride
+  }
+}
+
+/// A kind of formats, as errors list it.
+struct RowFormatKind: Sendable {
+  /// How it is written.
+  let usage: String
+  /// The format that a text names; nil where it is of another kind.
+  let read: @Sendable (_ text: String) throws(MethodError) -> RowFormat?
+
+  /// A kind of one word.
+  init(_ word: String, make: (@Sendable (LayerShape) throws -> any RowForm)?) {
+    usage = word
+    read = { text in text == word ? RowFormat(word, make: make) : nil }
+  }
+
+  /// A kind whose texts `read` knows.
+  init(_ usage: String, read: @escaping @Sendable (String) throws(MethodError) -> RowFormat?) {
+    self.usage = usage
+    self.read = read
+  }
+}
+
+/// All formats, in the order in which errors list them.
+private let rowFormatKinds: [RowFormatKind] = [
+  RowFormatKind("f32", make: nil),
+  RowFormatKind("f16") { _ in HalfForm(.float16) },
+  RowFormatKind("bf16") { _ in HalfForm(.bfloat16) },
+  RowFormatKind("int8") { _ in IntegerForm(PackedCodes(bits: 8)) },
+  RowFormatKind("int4") { _ in IntegerForm(PackedCodes(bits: 4)) },
+  RowFormatKind("int3") { _ in IntegerForm(PackedCodes(bits: 3)) },
+  RowFormatKind("int2") { _ in IntegerForm(PackedCodes(bits: 2)) },
+  RowFormatKind(
+    "int4/32 (a range for every 32 numbers; any bits, any group)", read: groupedIntegers),
+]
+
+/// "int4/32": a range for every group of numbers.
+@Sendable private func groupedIntegers(_ text: String) -> RowFormat? {
+  let sides = text.split(separator: "/", omittingEmptySubsequences: false)
+  guard sides.count == 2, sides[0].hasPrefix("int"),
+    let bits = Int(sides[0].dropFirst(3)), PackedCodes.widths.contains(bits),
+    let group = Int(sides[1]), (1...Size.most).contains(group)
+  else { return nil }
+  return RowFormat("int\(bits)/\(group)") { _ in
+    IntegerForm(PackedCodes(bits: bits, group: group))
+  }
+}
+
+extension MethodOptions {
+  /// The option `rows`, or another one that takes the same words; `standard` where it is not given.
+  public func rowFormat(
+    _ name: String = "rows", default standard: String = "f32"
+  ) throws(MethodError) -> RowFormat {
+    let text = text(name) ?? standard
+    for kind in rowFormatKinds {
+      if let format = try kind.read(text) { return format }
+    }
+    throw notAmong(name, rowFormatKinds.map(\.usage))
+  }
+}
+
+extension PromptRows {
+  /// The keys that rows hold: before RoPE where their form says so.
+  func heldKeys(_ form: (any RowForm)?) -> [Tensor<Float>] {
+    form?.holdsKeysBeforeRotary == true ? keysBeforeRotary : keys
+  }
+}
+
+extension TokenRows {
+  /// The keys that rows hold: before RoPE where their form says so.
+  func heldKeys(_ form: (any RowForm)?) -> Tensor<Float> {
+    form?.holdsKeysBeforeRotary == true ? keysBeforeRotary : keys
+  }
+}
+
+extension Optional where Wrapped == any RowForm {
+  /// What a cache whose rows have this form needs.
+  var needs: CacheNeeds { self?.holdsKeysBeforeRotary == true ? [.keysBeforeRotary] : [] }
+}
