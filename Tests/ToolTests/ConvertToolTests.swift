@@ -24,6 +24,10 @@ import Testing
       "compress-heads", "compress-heads:heads=half,width=d,svd=calibration,rope=after", true,
       "snapkv:budget=20"
     ),
+    (
+      "recalkv", "recalkv:rank=50%,group=4,similarity=keys,rounds=1,precision=double", true,
+      "factored"
+    ),
   ])
   func `the folder states its method and source, and every command runs it`(
     method: String, whole: String, learns: Bool, cache: String
@@ -105,6 +109,7 @@ import Testing
     ("lorc", ["--tokens", "9"], "no effect without texts"),
     ("lorc", ["--format", "int8"], "'int8' is none of: f32, f16, bf16"),
     ("lorc:max=40", [], "max=40 is more than the full rank 32"),
+    ("kvlatent", [], "this model has norms of queries and keys"),
     ("compress-heads", [], "learns from texts: give --text or --ids-file"),
     ("compress-heads", ["--text", "/nowhere"], "/nowhere"),
     ("compress-heads:heads=quarter", ["--text", text], "of 2 key/value heads is no whole number"),
@@ -127,7 +132,10 @@ import Testing
     ] {
       let found = try run("lrqk", arguments)
       #expect(found.status == 0, "\(found.error)")
-      for part in ["arXiv 2410.03111", "arXiv 2406.07056", "max=75%", "rope=after"] {
+      for part in [
+        "arXiv 2410.03111", "arXiv 2406.07056", "arXiv 2505.24357", "arXiv 2507.11273", "max=75%",
+        "rope=after",
+      ] {
         #expect(found.output.contains(part), "\(arguments): \(part)")
       }
     }

@@ -9,6 +9,8 @@
 //
 //   LoRCMethod.swift            lorc               W_K and W_V by truncated SVD, ranks by depth
 //   CompressHeadsMethod.swift   compress-heads     several heads become one, by SVD of their caches
+//   ReCalKVMethod.swift         recalkv            W_K by groups of similar heads, W_V as a whole
+//   KVLatentMethod.swift        kvlatent           every head keeps one channel of a few
 //
 // Why in this module: a weight method answers the question of a holding method, in what form a row
 // is held; it has the same texts and errors (MethodOptions.swift), sees calibration texts as
@@ -67,6 +69,8 @@ package protocol LayerConversion: Sendable {
 package let weightMethods: [any WeightMethod.Type] = [
   LoRCMethod.self,
   CompressHeadsMethod.self,
+  ReCalKVMethod.self,
+  KVLatentMethod.self,
 ]
 
 /// The method that `text` names: METHOD[:option=value,...].

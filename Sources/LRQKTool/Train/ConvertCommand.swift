@@ -137,6 +137,8 @@ extension ConversionReport {
         case .lowRank(let sizes): (list(sizes.keys.ranks), list(sizes.values.ranks))
         case .joinedHeads(let sizes):
           ("\(sizes.heads) x \(sizes.keyWidth)", "\(sizes.heads) x \(sizes.valueWidth)")
+        case .narrowHeads(let sizes):
+          ("\(sizes.heads) x \(sizes.keyWidth)", "\(sizes.heads) x \(sizes.valueWidth)")
         }
       rows.append(
         ["\(n)", keys, values, "\(form.cachedNumbers)"]

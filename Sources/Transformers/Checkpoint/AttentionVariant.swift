@@ -20,8 +20,8 @@
 // A third kind is not a family of its own: any of the ordinary ones after a conversion,
 // ConvertedAttention.swift.
 //
-// LRKV and MLA rotate by plain RoPE: a scaled one is refused. (DeepSeek's YaRN scales the softmax as
-// well.)
+// LRKV and MLA rotate by plain RoPE: a scaled one is refused. (DeepSeek's YaRN scales the softmax,
+// too.)
 
 import Tensors
 
@@ -164,7 +164,13 @@ extension ModelConfiguration {
     case .lrkv(let head, _, _): width = head
     case .latent(let sizes, _): width = sizes.rotaryWidth
     case .converted(let attention):
-      return try rotary(family, attention.sourceWidth, longest, &config)
+      let wide = try rotary(family, attention.sourceWidth, longest, &config)
+      guard case .narrowHeads(let sizes)? = attention.layers.first else { return wide }
+      switch sizes.rotary(wide, width: attention.sourceWidth) {
+      case .success(let narrow): return narrow
+      case .failure(let error):
+        throw config.fault(ConvertedAttention.key, .inconsistent(error.sentence))
+      }
     }
     let plain = try rotary(family, width, longest, &config)
     if plain.scaling != .none {

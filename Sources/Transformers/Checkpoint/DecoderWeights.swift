@@ -16,7 +16,7 @@
 // Phi-3 stacks q, k, v in self_attn.qkv_proj and gate, up in mlp.gate_up_proj: row ranges of one
 // stored matrix. Qwen3 adds self_attn.{q,k}_norm.weight (d). LRKV's, MLA's and converted attention
 // have names of their own: LRKVHeads.swift, LatentHeads.swift, LowRankHeads.swift,
-// SharedHeads.swift.
+// SharedHeads.swift, NarrowHeads.swift.
 
 import Tensors
 
@@ -114,6 +114,12 @@ extension AttentionLayer {
         heads = try SharedHeads(c, attention, shape, sizes, name, &checkpoint)
         valueWidth = sizes.valueWidth
         shape = shape.joined
+      case .narrowHeads(let sizes):
+        let heads = try NarrowHeads(c, sizes, name, &checkpoint)
+        self.heads = heads
+        valueWidth = sizes.valueWidth
+        // Attention over kept numbers needs every token.
+        if shape.window == nil { shape = shape.with(heads.narrow) }
       }
     }
     self.shape = shape
@@ -203,6 +209,20 @@ extension SharedHeads {
       "\(name).k_basis", [sizes.heads, M / sizes.heads * d, sizes.keyWidth])
     bases = SharedHeadBases(
       queryHeads: H, width: d, bases: (0..<sizes.heads).map { stacked.slice($0) })
+  }
+}
+
+extension NarrowHeads {
+  fileprivate init(
+    _ c: ModelConfiguration, _ sizes: NarrowHeadSizes, _ name: String,
+    _ checkpoint: inout Checkpoint
+  ) throws {
+    let (H, M, D, bias) = (c.queryHeads, sizes.heads, c.hiddenSize, c.hasQueryKeyValueBias)
+    query = try Linear("\(name).q_proj", H * sizes.keyWidth, D, bias: bias, &checkpoint)
+    key = try Linear("\(name).k_proj", M * sizes.keyWidth, D, bias: bias, &checkpoint)
+    value = try Linear("\(name).v_proj", M * sizes.valueWidth, D, bias: bias, &checkpoint)
+    narrow = NarrowAttention(
+      queryHeads: H, keyValueHeads: M, keyWidth: sizes.keyWidth, valueWidth: sizes.valueWidth)
   }
 }
 

@@ -21,8 +21,9 @@
 //   low-rank      key_groups, value_groups     lists of key/value heads: every head once
 //                 key_ranks, value_ranks       r of each group, at most its rows |g| d
 //   joined-heads  heads, key_width, value_width     the same in every layer
+//   narrow-heads  key_width, value_width, frequencies     the same in every layer; both divide d
 //
-// Next: LowRankFactors.swift and SharedHeads.swift say what a layer computes.
+// Next: LowRankFactors.swift, SharedHeads.swift and NarrowHeads.swift say what a layer computes.
 
 package import Tensors
 
@@ -32,12 +33,15 @@ public enum ConvertedForm: Sendable, Equatable {
   case lowRank(LowRankSizes)
   /// Fewer heads, joined after RoPE.
   case joinedHeads(SharedHeadSizes)
+  /// Fewer channels in every head.
+  case narrowHeads(NarrowHeadSizes)
 
   /// What config.json calls it.
   package var name: String {
     switch self {
     case .lowRank: "low-rank"
     case .joinedHeads: "joined-heads"
+    case .narrowHeads: "narrow-heads"
     }
   }
 
@@ -46,6 +50,7 @@ public enum ConvertedForm: Sendable, Equatable {
     switch self {
     case .lowRank(let sizes): sizes.keys.width + sizes.values.width
     case .joinedHeads(let sizes): sizes.heads * (sizes.keyWidth + sizes.valueWidth)
+    case .narrowHeads(let sizes): sizes.heads * (sizes.keyWidth + sizes.valueWidth)
     }
   }
 
@@ -65,6 +70,12 @@ public enum ConvertedForm: Sendable, Equatable {
       members += [
         .init("heads", .integer(sizes.heads)), .init("key_width", .integer(sizes.keyWidth)),
         .init("value_width", .integer(sizes.valueWidth)),
+      ]
+    case .narrowHeads(let sizes):
+      members += [
+        .init("key_width", .integer(sizes.keyWidth)),
+        .init("value_width", .integer(sizes.valueWidth)),
+        .init("frequencies", .string(sizes.frequencies.rawValue)),
       ]
     }
     return .object(members)
@@ -146,8 +157,12 @@ struct ConvertedSection {
         throw entry.fault(
           "form", .inconsistent("\(form.name), and layer 0 has \(forms[0].name)"))
       }
-      if case .joinedHeads = form, form != forms.first ?? form {
-        throw entry.fault("heads", .inconsistent("layers have other sizes than layer 0"))
+      switch form {
+      case .lowRank: break
+      case .joinedHeads, .narrowHeads:
+        if form != forms.first ?? form {
+          throw entry.fault("key_width", .inconsistent("other sizes than layer 0"))
+        }
       }
       try entry.finish()
       forms.append(form)
@@ -159,6 +174,7 @@ struct ConvertedSection {
     switch forms[0] {
     case .lowRank: return (.converted(attention), H, M, d)
     case .joinedHeads(let sizes): return (.converted(attention), H, sizes.heads, sizes.keyWidth)
+    case .narrowHeads(let sizes): return (.converted(attention), H, M, sizes.width)
     }
   }
 }
@@ -193,9 +209,28 @@ extension ConfigurationReader {
       let key = try require("key_width", try integer("key_width", in: 1...M / joined * d))
       let value = try require("value_width", try integer("value_width", in: 1...key))
       return .joinedHeads(SharedHeadSizes(heads: joined, keyWidth: key, valueWidth: value))
+    case "narrow-heads":
+      func width(
+        _ key: String, _ entry: inout ConfigurationReader
+      ) throws(ConfigurationError) -> Int {
+        let width = try entry.require(key, try entry.integer(key, in: 1...d))
+        if d % width != 0 {
+          throw entry.fault(key, .inconsistent("\(width) does not divide the source's \(d)"))
+        }
+        return width
+      }
+      let (key, value) = (try width("key_width", &self), try width("value_width", &self))
+      let word = try require("frequencies", try text("frequencies"))
+      guard let frequencies = NarrowHeadSizes.Frequencies(rawValue: word) else {
+        throw fault(
+          "frequencies", .unsupported(value: shown(word), supported: "one of resampled, standard"))
+      }
+      return .narrowHeads(
+        NarrowHeadSizes(heads: M, keyWidth: key, valueWidth: value, frequencies: frequencies))
     default:
       throw fault(
-        "form", .unsupported(value: shown(form), supported: "one of low-rank, joined-heads"))
+        "form",
+        .unsupported(value: shown(form), supported: "one of low-rank, joined-heads, narrow-heads"))
     }
   }
 
