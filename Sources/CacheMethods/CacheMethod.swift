@@ -30,10 +30,12 @@
 //   CurDKVMethod.swift          curdkv                 rows with long keys and values
 //   ExpectedAttentionMethod.swift  expected-attention  what queries like the prompt's attend to
 //   KeyDiffMethod.swift         keydiff                rows whose keys are unlike the others
+//   KIVIMethod.swift            kivi                   few bits, keys by channel
 //   ThinKMethod.swift           think                  keys of old rows in fewer channels
 //   ZipVLMethod.swift           zipvl                  important rows in more bits than others
 //   KVQuantMethod.swift         kvquant                all rows in few bits, outliers exact
 //   KVSinkMethod.swift          kvsink                 the same, attention sinks exact
+//   KVEfficientMethod.swift     kv-efficient-vla       recent rows, and means of older chunks
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -222,10 +224,12 @@ private let ownMethods: [any CacheMethod.Type] = [
   CurDKVMethod.self,
   ExpectedAttentionMethod.self,
   KeyDiffMethod.self,
+  KIVIMethod.self,
   ThinKMethod.self,
   ZipVLMethod.self,
   KVQuantMethod.self,
   KVSinkMethod.self,
+  KVEfficientMethod.self,
   FactoredMethod.self,
 ]
 

@@ -7,6 +7,7 @@
 //     f16, bf16         16-bit floats
 //     int8 ... int2     integers between the smallest and the largest number of a row
 //     int8/g ... int2/g the same for every g numbers of a row
+//     kvquant3:FILE     codebooks and outliers of a calibration, 2 to 5 bits (KVQuantForm.swift)
 //
 // Forms are TieredMemory's (RowForm.swift). A new one is an element of `rowFormatKinds`. Budgets
 // in bytes and every method's closed form count rows by `rowBytes`, so a small form buys more rows.
@@ -19,6 +20,8 @@ public import Transformers
 public struct RowFormat: Sendable, Equatable, CustomStringConvertible {
   /// The text that makes it again.
   public let description: String
+  /// The calibration that it goes by; nil for most.
+  public let calibrationFile: CalibrationFile?
   /// Makes the form of a layer; nil for rows as they are.
   private let make: (@Sendable (LayerShape) throws -> any RowForm)?
 
@@ -27,9 +30,11 @@ public struct RowFormat: Sendable, Equatable, CustomStringConvertible {
 
   /// A format whose text is `description`; `make` makes a layer's form.
   package init(
-    _ description: String, make: (@Sendable (LayerShape) throws -> any RowForm)?
+    _ description: String, calibration: CalibrationFile? = nil,
+    make: (@Sendable (LayerShape) throws -> any RowForm)?
   ) {
     self.description = description
+    calibrationFile = calibration
     self.make = make
   }
 
@@ -91,7 +96,21 @@ private let rowFormatKinds: [RowFormatKind] = [
   RowFormatKind("int2") { _ in IntegerForm(PackedCodes(bits: 2)) },
   RowFormatKind(
     "int4/32 (a range for every 32 numbers; any bits, any group)", read: groupedIntegers),
+  RowFormatKind(
+    "kvquant3:FILE (2 to 5 bits; of lrqk calibrate kvquant)", read: calibratedLevels),
 ]
+
+/// "kvquant3:FILE": KVQuant's levels and outliers.
+@Sendable private func calibratedLevels(_ text: String) throws(MethodError) -> RowFormat? {
+  guard text.hasPrefix("kvquant"), let colon = text.firstIndex(of: ":"),
+    let bits = Int(text[..<colon].dropFirst("kvquant".count)), (2...5).contains(bits)
+  else { return nil }
+  let path = String(text[text.index(after: colon)...])
+  let file = try CalibrationFile(path: path, method: KVQuantMethod.name)
+  return RowFormat(text, calibration: file) { layer in
+    try KVQuantForm(text, bits: bits, file, layer)
+  }
+}
 
 /// "int4/32": a range for every group of numbers.
 @Sendable private func groupedIntegers(_ text: String) -> RowFormat? {
@@ -105,15 +124,24 @@ private let rowFormatKinds: [RowFormatKind] = [
   }
 }
 
+extension RowFormat {
+  /// The format that `text` names; nil where it names none, throws where its file is no good.
+  init?(text: String) throws(MethodError) {
+    for kind in rowFormatKinds {
+      guard let format = try kind.read(text) else { continue }
+      self = format
+      return
+    }
+    return nil
+  }
+}
+
 extension MethodOptions {
   /// The option `rows`, or another one that takes the same words; `standard` where it is not given.
   public func rowFormat(
     _ name: String = "rows", default standard: String = "f32"
   ) throws(MethodError) -> RowFormat {
-    let text = text(name) ?? standard
-    for kind in rowFormatKinds {
-      if let format = try kind.read(text) { return format }
-    }
+    if let format = try RowFormat(text: text(name) ?? standard) { return format }
     throw notAmong(name, rowFormatKinds.map(\.usage))
   }
 }

@@ -11,16 +11,19 @@ import Transformers
 /// It has tensors named NAME of one layer, here layer 3 of 4.
 func withCalibration<Result>(
   _ method: String, layer: Int = 3, schema: String = CalibrationFile.schema,
-  _ tensors: [String: Tensor<Double>], _ body: (String) throws -> Result
+  _ tensors: [String: Tensor<Double>], options: [String: String] = [:],
+  _ body: (String) throws -> Result
 ) throws -> Result {
   let path =
     FileManager.default.temporaryDirectory
     .appendingPathComponent("calibration-\(UUID().uuidString).safetensors").path
   defer { try? FileManager.default.removeItem(atPath: path) }
-  var writer = SafetensorsWriter(metadata: [
+  var metadata = [
     "schema": schema, "method": method, "model": "0123456789abcdef", "layers": "\(layer + 1)",
     "option.keys": "after-rotary",
-  ])
+  ]
+  for (name, value) in options { metadata["option.\(name)"] = value }
+  var writer = SafetensorsWriter(metadata: metadata)
   for (name, tensor) in tensors {
     try writer.add("layers.\(layer).\(name)", tensor, as: .float32)
   }
@@ -152,8 +155,8 @@ func distanceFromOrthogonal(_ a: Tensor<Double>) -> Double {
       let method = try cacheMethod("loki:calibration=\(path)")
       let calibrated = try #require(method as? any CalibratedMethod)
       #expect(calibrated.calibrationFile?.option("keys") == "after-rotary")
-      try calibrated.checkCalibration(model: "0123456789abcdef")
-      let line = methodError { try calibrated.checkCalibration(model: "fedcba9876543210") }
+      try calibrated.checkCalibrations(model: "0123456789abcdef")
+      let line = methodError { try calibrated.checkCalibrations(model: "fedcba9876543210") }
       #expect(line.contains("is a calibration of another model (0123456789abcdef"))
       #expect(method.description.contains("calibration=\(path)"))
       #expect(try cacheMethod(method.description).description == method.description)

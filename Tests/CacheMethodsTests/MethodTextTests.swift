@@ -41,10 +41,12 @@ private func message(_ text: String) -> String? {
         "curdkv",
         "expected-attention",
         "keydiff",
+        "kivi",
         "think",
         "zipvl",
         "kvquant",
         "kvsink",
+        "kv-efficient-vla",
         "factored",
       ])
     for type in cacheMethods {

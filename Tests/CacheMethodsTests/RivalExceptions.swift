@@ -76,6 +76,10 @@ private let exceptions: [RivalException] = [
     property: .keyShift, method: "quest:page=3,newest=forced,group=max",
     reason: "the bounds of a group's heads shift apart"),
   RivalException(
+    property: .exactRows, method: "kv-efficient-vla", reason: "one row for a chunk"),
+  RivalException(
+    property: .counts, method: "kv-efficient-vla", reason: "a gate decides which chunks stay"),
+  RivalException(
     property: .repeats, method: "random", reason: "every step draws anew"),
   RivalException(
     property: .counts, method: "quest", reason: "whole pages, also beyond the budget"),
@@ -119,9 +123,14 @@ func exception(_ text: String, _ property: RivalProperty) -> RivalException? {
 func roomy(_ text: String) -> String {
   let parts = text.split(separator: ":", maxSplits: 1)
   let name = String(parts[0])
-  let exact = ["think": ["ratio=0"], "zipvl": ["tau=1", "high=f32"]]
+  let exact = [
+    "kivi": ["residual=1200"], "think": ["ratio=0"], "zipvl": ["tau=1", "high=f32"],
+  ]
   // What else decides how many rows there are.
-  let others = ["streaming": "w", "fastgen": "recovery", "infinigen": "alpha", "top-p": "p"]
+  let others = [
+    "streaming": "w", "kv-efficient-vla": "w", "fastgen": "recovery", "infinigen": "alpha",
+    "top-p": "p",
+  ]
   let replaced =
     ["k", "budget", others[name] ?? "k"]
     + (exact[name] ?? []).map { String($0.prefix { $0 != "=" }) }

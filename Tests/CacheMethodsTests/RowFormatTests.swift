@@ -36,11 +36,11 @@ extension Rows {
 ///
 /// What a method makes of keys before RoPE is the same either way; KVzip's repetition brings rows
 /// of its own, and streaming with renumbered positions holds keys before RoPE: they have tests of
-/// their own.
+/// their own. ShadowKV and KV-Efficient VLA hold rows in forms of their own.
 private let formed: [String] =
   (["full", "offload"] + sparseMethods.filter { $0.contains("lrqk") }
   + (selectingRivals + keepingRivals).filter {
-    !["shadowkv", "kvzip"].contains(String($0.prefix { $0 != ":" }))
+    !["shadowkv", "kvzip", "kv-efficient-vla"].contains(String($0.prefix { $0 != ":" }))
   }).map { $0.contains(":") ? $0 : $0 + ":" }
 
 private func with(_ rows: String, _ text: String) -> String {
@@ -155,7 +155,7 @@ private func with(_ rows: String, _ text: String) -> String {
 
 extension TransferReason {
   /// Whether such an event copies keys and values together.
-  fileprivate var isWholeRows: Bool {
+  var isWholeRows: Bool {
     switch self {
     case .promptOffload, .ringFlush, .miss, .append, .parked, .parkedRows: true
     default: false

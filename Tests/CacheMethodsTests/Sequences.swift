@@ -251,10 +251,14 @@ let keepingRivals = [
   "keydiff:budget=10,during-answer=evict,dropped=parked",
   "fastkvzip:gate=random,budget=10,first=2,window-ratio=0.15,every=4,answer-window=2",
   "fastkvzip:gate=random,budget=10,first=0,prefill=chunked,chunk=9,window=3,level=layer",
+  "kv-efficient-vla:w=5,chunk=3",
+  "kv-efficient-vla:budget=12,chunk=4,alpha=0.55,merge=plain",
 ]
 
 /// Methods that hold rows in another form, and so attend to all of them, but not to exact ones.
 let holdingRivals = [
+  "kivi:bits=2,group=4,residual=8",
+  "kivi:bits=4,group=3,residual=3",
   "think:ratio=0.4,recent=5,queries=7",
   "think:ratio=0.7,recent=0,queries=32,group=own",
   "zipvl:tau=0.8,probes=all,high=int8,low=int3,every=3",

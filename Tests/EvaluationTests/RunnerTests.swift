@@ -74,10 +74,15 @@ private struct TinyRun {
     let (decoder, tokenizer) = try Tiny.load()
     let methods = try methods(
       cacheMethods.filter {
-        !["lrqk", "factored", "fastkvzip", "kvsink", "smallkv"].contains($0.name)
+        ![
+          "lrqk", "factored", "fastkvzip", "kvsink", "smallkv",
+        ].contains($0.name)
       }
       .map { "\($0.name)" }
-        + ["lrqk:preset=paper,r=4,k=24,w=8", "lrqk:preset=recommended,r=4,k=24,w=8"]
+        + [
+          "kvsink:calibration=0/5", "lrqk:preset=paper,r=4,k=24,w=8",
+          "lrqk:preset=recommended,r=4,k=24,w=8",
+        ]
     ).map { method in
       // Sizes below the prompt's, so that every method leaves tokens out.
       switch type(of: method).name {

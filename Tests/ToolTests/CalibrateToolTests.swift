@@ -138,6 +138,27 @@ import Testing
     #expect(line.contains("is a calibration of another model"), "\(found.error)")
   }
 
+  @Test func `gates of chunks are trained, and the method reads them`() throws {
+    let folder = try TemporaryFolder()
+    let file = folder.path + "/gates"
+    let found = try calibrate(
+      "kv-efficient-vla",
+      [
+        "--text", Self.text, "--tokens", "200", "--stretch", "100", "--w", "20", "--chunk", "4",
+        "--hidden", "3", "--steps", "20", "--output", file,
+      ])
+    #expect(found.status == 0 && found.output.isEmpty, "\(found.error)")
+    #expect(found.error.contains("mean cross entropy"), "\(found.error)")
+    #expect(try TensorFile(file).shape("layers.1.lstm.weight_ih") == [12, 32])
+    #expect(try TensorFile(file).shape("layers.1.gate.weight") == [1, 3])
+    let used = try perplexity("kv-efficient-vla:w=20,chunk=4,gate=\(file)")
+    #expect(used.status == 0, "\(used.error)")
+    let short = try calibrate(
+      "kv-efficient-vla",
+      ["--text", Self.text, "--tokens", "50", "--stretch", "25", "--output", file])
+    #expect(short.status == 65 && short.error.contains("no stretch has a chunk of 16 rows"))
+  }
+
   @Test(arguments: [
     (["loki", "--output", "x"], 64, "give --text or --ids-file"),
     (["loki", "--text", "/nowhere", "--output", "x"], 65, "/nowhere"),

@@ -8,7 +8,7 @@
 //     tensors      layers.N.NAME, N from 0
 //
 // A file of another method, of fewer layers or of other heads is an error of one line. Whether it
-// is of the same model is for the caller to say, who knows the folder: `CalibratedMethod`.
+// is of the same model is for the caller to say, who knows the folder: `checkCalibrations`.
 
 public import Tensors
 public import Transformers
@@ -24,7 +24,8 @@ public struct CalibrationFile: Sendable {
   public let model: String
   /// Layers of that model.
   public let layers: Int
-  private let method: String
+  /// The method that it is for.
+  let method: String
   private let file: SafetensorsFile
 
   /// Opens a file that was made for `method`.
@@ -92,13 +93,21 @@ public protocol CalibratedMethod: CacheMethod {
   var calibrationFile: CalibrationFile? { get }
 }
 
-extension CalibratedMethod {
-  /// Throws unless the calibration, if there is one, was made with the model of this hash.
-  public func checkCalibration(model: String) throws(MethodError) {
-    guard let file = calibrationFile, file.model != model else { return }
-    throw MethodError(
-      "\(Self.name): \(file.path) is a calibration of another model (\(file.model), and this one "
-        + "is \(model)); make one with lrqk calibrate \(Self.name)")
+extension CacheMethod {
+  /// The calibration of the method, and that of the form of its rows, where there are such.
+  public var calibrationFiles: [CalibrationFile] {
+    let rows = options.first { $0.name == "rows" }.flatMap { try? RowFormat(text: $0.value) }
+    return [(self as? any CalibratedMethod)?.calibrationFile, rows?.calibrationFile]
+      .compactMap { $0 }
+  }
+
+  /// Throws unless every calibration that there is was made with the model of this hash.
+  public func checkCalibrations(model: String) throws(MethodError) {
+    for file in calibrationFiles where file.model != model {
+      throw MethodError(
+        "\(Self.name): \(file.path) is a calibration of another model (\(file.model), and this one "
+          + "is \(model)); make one with lrqk calibrate \(file.method)")
+    }
   }
 }
 

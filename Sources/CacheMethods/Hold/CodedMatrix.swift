@@ -111,20 +111,15 @@ package struct CodedMatrix: Sendable {
 
   /// Writes row `slot` of head `m` into `block`, from `place` on.
   package func read(slot: Int, head m: Int, into block: inout MutableSpan<Float>, at place: Int) {
-    let (d, bits, words) = (sizes.width, sizes.bits, sizes.words)
+    let d = sizes.width
     let (codes, ranges) = (self.codes[m].elements, self.ranges.elements)
-    var (window, held, next) = (UInt64(0), 0, slot * words)  // bits read and not used yet
+    var reader = BitReader(bits: sizes.bits, from: slot * sizes.words)
     var range = CodeRange<Float>(low: 0, high: 0)
     let isPerToken = if case .tokens = axis { true } else { false }
     for c in 0..<d {
-      if held < bits {
-        window |= UInt64(codes[next]) << UInt64(held)
-        (held, next) = (held + 32, next + 1)
-      }
       let at = 2 * (isPerToken ? slot : m * d + c)
       if !isPerToken || c == 0 { range = CodeRange(low: ranges[at], high: ranges[at + 1]) }
-      block[place + c] = levels.value(UInt32(window & (1 << UInt64(bits) - 1)), in: range)
-      (window, held) = (window >> UInt64(bits), held - bits)
+      block[place + c] = levels.value(reader.code(of: codes.span), in: range)
     }
     outliers.overwrite(row: slot, columns: m * d..<(m + 1) * d, in: &block, at: place)
   }
@@ -173,22 +168,6 @@ private struct CodedRow {
     }
     outliers = apart.map { (column: $0, number: row[$0]) }
   }
-}
-
-/// `codes` of `bits` bits each in whole words, the lowest bits first.
-func packedWords(_ codes: ArraySlice<UInt32>, bits: Int) -> [UInt32] {
-  var words: [UInt32] = []
-  var (window, held) = (UInt64(0), 0)
-  for code in codes {
-    window |= UInt64(code) << UInt64(held)
-    held += bits
-    if held >= 32 {
-      words.append(UInt32(truncatingIfNeeded: window))
-      (window, held) = (window >> 32, held - 32)
-    }
-  }
-  if held > 0 { words.append(UInt32(truncatingIfNeeded: window)) }
-  return words
 }
 
 extension Levels {

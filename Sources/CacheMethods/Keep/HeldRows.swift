@@ -69,6 +69,14 @@ struct HeldRows: Sendable {
     return dropped
   }
 
+  /// Writes another row in the place of that of `token`, which is held.
+  mutating func replace(_ token: Int, key: [Float], value: [Float]) throws {
+    guard let place = tokens.firstIndex(of: token) else {
+      preconditionFailure("token \(token) is not held")
+    }
+    try rows.write(slot: Int(slots[place]), token: token, key: key, value: value)
+  }
+
   /// Slots of the held tokens from `first` on, in token order.
   func slots(from first: Int) -> [Int32] {
     tokens.first.map { $0 >= first } ?? true

@@ -168,8 +168,8 @@ struct RulerOptions: ParsableArguments {
 /// Requires that every layer of the model can have every cache, before anything runs, and that
 /// calibrations are of the model in `folder`.
 func checkCaches(_ methods: [any CacheMethod], _ decoder: Decoder, _ folder: String) throws {
-  for case let method as any CalibratedMethod in methods where method.calibrationFile != nil {
-    try method.checkCalibration(model: try modelHash(folder: folder))
+  for method in methods where !method.calibrationFiles.isEmpty {
+    try method.checkCalibrations(model: try modelHash(folder: folder))
   }
   for method in methods {
     for layer in decoder.layerShapes { try layer.check(try method.makeCache(for: layer).needs) }

@@ -31,6 +31,7 @@ struct CalibrateCommand: ParsableCommand {
       CalibrateFastKVzipCommand.self,
       CalibrateKVQuantCommand.self,
       CalibrateKVSinkCommand.self,
+      CalibrateKVEfficientCommand.self,
     ])
 }
 

@@ -117,7 +117,7 @@ public struct PromptRows: Sendable {
   public var layerInput: Tensor<Float>?
   /// The residual stream that enters the layer, (l, D); nil unless a cache needs it.
   ///
-  /// What the layer before left after its feed-forward.
+  /// It is what the layer before left after its feed-forward.
   public var residual: Tensor<Float>?
   /// The prompt's token ids; nil unless a cache needs them.
   public var tokens: [Int]?
