@@ -1,4 +1,4 @@
-// SmallKV over whole models: an assistant that is the model, one that is another, and what both cost.
+// SmallKV over whole models: an assistant that is the model, or another one; what both cost.
 //
 // In:  tiny checkpoints, as model and as assistant.
 // Out: matches, sets, logits and bytes against full attention and against recounts.

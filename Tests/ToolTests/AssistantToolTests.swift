@@ -1,4 +1,4 @@
-// A second model beside the first, as the commands run it: what they say of it, and what they refuse.
+// A second model beside the first, as the commands run it: what they say and what they refuse.
 
 import Foundation
 import Testing

@@ -8,8 +8,8 @@
 //         and what is missing comes from the host: a row that becomes critical costs key and value,
 //         or the key alone where its value is there; one that becomes marginal costs a value.
 // Bytes:  S · (2 (r + K) + P) · d · 4 of rows, S holders, r, K and P recent, critical and marginal
-//         rows; H · l · 4 of sums; H · 4 of matches; the assistant's 2 · Σ M' · l · d' · 4, of which
-//         each layer of the model is charged an equal part. M · l · 8 d on the host.
+//         rows; H · l · 4 of sums; H · 4 of matches; the assistant's 2 · Σ M' · l · d' · 4, of
+//         which each layer of the model is charged an equal part. M · l · 8 d on the host.
 //
 //     matching   HeadMatching.swift: once, by what the prompt's first tokens receive
 //     score      F(A')_v = Σ_u A'[u, v] of the matched head, over all queries so far

@@ -7,7 +7,7 @@
 //     marginal   the next P tokens                            weight of the assistant's head, a'
 //     recent     the newest tokens                            as critical ones
 //
-//     E    = critical and recent tokens,  w = softmax over E of q k_j / √d,  m = Σ a' of the marginal
+//     E    = critical and recent tokens,  w = softmax over E of q k_j / √d,  m = Σ_marginal a'
 //     o    = Σ_E w_j v_j + Σ_marginal a'_j v_j                          sum=plain
 //     o    = (1 − m) Σ_E w_j v_j + Σ_marginal a'_j v_j                  sum=corrected
 //
