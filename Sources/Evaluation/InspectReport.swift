@@ -22,6 +22,8 @@ package struct InspectReport: Encodable {
     let hostBytes: Int
     /// True where the device may hold less: heads that share rows may want the same ones.
     let isUpperBound: Bool
+    /// Of the device's bytes those of a second model's cache; nil where there is none.
+    let assistantBytes: Int?
   }
 
   let architecture: String
@@ -74,7 +76,8 @@ package struct InspectReport: Encodable {
         cache: method.brief, rows: method.budgetUse(tokens: tokens, layers: shapes).rows,
         deviceBytesPerToken: Double(device) / Double(tokens),
         hostBytesPerToken: Double(host) / Double(tokens), deviceBytes: device, hostBytes: host,
-        isUpperBound: total.contains { $0.isUpperBound })
+        isUpperBound: total.contains { $0.isUpperBound },
+        assistantBytes: (method as? any AssistedMethod)?.assistant?.assistantBytes(tokens: tokens))
     }
   }
 
@@ -105,6 +108,12 @@ package struct InspectReport: Encodable {
       + "\n\ncache bytes, float32, after a prompt of \(tokens) tokens, before its first step\n"
       + TextTable([["", "rows a head", "device B/token", "host B/token", "device", "host"]] + rows)
       .text(width: width)
+      + caches.compactMap { cache in
+        cache.assistantBytes.map {
+          "\n\(cache.cache): \(bytes($0)) of its device bytes are the assistant's own cache; the "
+            + "assistant's weights are not counted"
+        }
+      }.joined()
   }
 }
 

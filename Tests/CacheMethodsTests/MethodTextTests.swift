@@ -47,6 +47,7 @@ private func message(_ text: String) -> String? {
         "kvquant",
         "kvsink",
         "kv-efficient-vla",
+        "smallkv",
         "factored",
       ])
     for type in cacheMethods {

@@ -6,7 +6,7 @@
 //     key     | codes: ⌈d bits / 32⌉ words | o outliers as Floats | their columns, two in a word |
 //     value   | lo, hi | codes             | o outliers as Floats | their columns                |
 //
-// Keys are held before RoPE and rotated by their token's position when they are read. What is a code
+// Keys are held before RoPE and rotated by their positions when they are read. What is a code
 // and what an outlier is KVQuant's (KVQuantRanges.swift, KVQuantLevels.swift). Two things are ours,
 // because a row that moves alone has to have a fixed size and to know nothing of other heads:
 //

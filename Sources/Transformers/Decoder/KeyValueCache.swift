@@ -121,6 +121,8 @@ public struct PromptRows: Sendable {
   public var residual: Tensor<Float>?
   /// The prompt's token ids; nil unless a cache needs them.
   public var tokens: [Int]?
+  /// What a second model attended to; nil unless a cache needs it.
+  public var assistant: AssistantRows?
 
   /// A prompt's rows.
   public init(
@@ -160,6 +162,8 @@ public struct TokenRows: Sendable {
   public var hint: Tensor<Float>?
   /// The token's id; nil unless a cache needs it.
   public var token: Int?
+  /// What a second model attends to; nil unless a cache needs it.
+  public var assistant: AssistantRows?
 
   /// A token's rows.
   public init(
