@@ -36,6 +36,7 @@
 //   KVQuantMethod.swift         kvquant                all rows in few bits, outliers exact
 //   KVSinkMethod.swift          kvsink                 the same, attention sinks exact
 //   KVEfficientMethod.swift     kv-efficient-vla       recent rows, and means of older chunks
+//   SmallKVMethod.swift         smallkv                rows of two kinds, as a second model says
 //   FactoredMethod.swift        factored               LRKV's or MLA's factors on the device
 //
 // RecallProbe.swift and RecordingCache.swift wrap a cache of any method to look at it.
@@ -230,6 +231,7 @@ private let ownMethods: [any CacheMethod.Type] = [
   KVQuantMethod.self,
   KVSinkMethod.self,
   KVEfficientMethod.self,
+  SmallKVMethod.self,
   FactoredMethod.self,
 ]
 

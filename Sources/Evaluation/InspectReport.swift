@@ -22,6 +22,8 @@ package struct InspectReport: Encodable {
     let hostBytes: Int
     /// True where the device may hold less: heads that share rows may want the same ones.
     let isUpperBound: Bool
+    /// Of the device's bytes those of a second model's cache; nil where there is none.
+    let assistantBytes: Int?
   }
 
   let architecture: String
@@ -36,6 +38,8 @@ package struct InspectReport: Encodable {
   let headWidth: Int
   /// What `factored` keeps of a token in one layer; nil for ordinary heads.
   let factors: String?
+  /// The method that converted the model, and its source; nil for one as it was trained.
+  let converted: String?
   let vocabulary: Int
   let window: Int?
   let windowLayers: Int
@@ -57,6 +61,7 @@ package struct InspectReport: Encodable {
     keyValueHeads = c.keyValueHeads
     headWidth = c.headWidth
     factors = decoder.layerShapes[0].factors?.summary
+    converted = c.conversion.map { "from \($0.source) by \($0.method)" }
     vocabulary = c.vocabulary
     window = c.window
     windowLayers = c.windows.count { $0 != nil }
@@ -71,7 +76,8 @@ package struct InspectReport: Encodable {
         cache: method.brief, rows: method.budgetUse(tokens: tokens, layers: shapes).rows,
         deviceBytesPerToken: Double(device) / Double(tokens),
         hostBytesPerToken: Double(host) / Double(tokens), deviceBytes: device, hostBytes: host,
-        isUpperBound: total.contains { $0.isUpperBound })
+        isUpperBound: total.contains { $0.isUpperBound },
+        assistantBytes: (method as? any AssistedMethod)?.assistant?.assistantBytes(tokens: tokens))
     }
   }
 
@@ -84,6 +90,7 @@ package struct InspectReport: Encodable {
       ["feed-forward", "\(intermediateSize)"],
       ["heads", "\(queryHeads) query, \(keyValueHeads) key/value, width \(headWidth)"],
     ]
+    if let converted { sizes.append(["converted", converted]) }
     if let factors { sizes.append(["factors", factors]) }
     sizes += [
       ["vocabulary", "\(vocabulary)"],
@@ -101,6 +108,12 @@ package struct InspectReport: Encodable {
       + "\n\ncache bytes, float32, after a prompt of \(tokens) tokens, before its first step\n"
       + TextTable([["", "rows a head", "device B/token", "host B/token", "device", "host"]] + rows)
       .text(width: width)
+      + caches.compactMap { cache in
+        cache.assistantBytes.map {
+          "\n\(cache.cache): \(bytes($0)) of its device bytes are the assistant's own cache; the "
+            + "assistant's weights are not counted"
+        }
+      }.joined()
   }
 }
 

@@ -26,6 +26,8 @@ package struct MemoryUse {
   package private(set) var peakBytes = 0
   /// Bytes on the host at the end.
   package private(set) var hostBytes = 0
+  /// What second models cost, all answers together; nil where there were none.
+  package private(set) var assistant: AssistantUse?
   private var probes: [RecallProbe] = []
   private var shares: [AttentionShare] = []
 
@@ -40,6 +42,7 @@ package struct MemoryUse {
       missedRows += answer.needed.misses
       for state in answer.states {
         events += state.tiers.ledger.events
+        if let use = state.assistantUse { assistant = assistant.map { $0 + use } ?? use }
         for cache in state.caches {
           let probe = cache as? RecallProbe
           if let probe { probes.append(probe) }

@@ -45,7 +45,8 @@ struct LRQKCommand: ParsableCommand {
       CommandGroup(
         name: "Check a kernel", subcommands: [CheckCommand.self, GoldenCommand.self]),
       CommandGroup(
-        name: "Train a model", subcommands: [TrainCommand.self, CalibrateCommand.self]),
+        name: "Train a model",
+        subcommands: [TrainCommand.self, CalibrateCommand.self, ConvertCommand.self]),
       CommandGroup(
         name: "Measure",
         subcommands: [

@@ -11,7 +11,7 @@
 //     token ids                      all -1: no token is a special one (a note)
 //     the prompt's own attention     the recorded one stays (a note)
 //     all layers together            this layer alone is all of them
-//     the layer's input or residual stream, the previous layer, a repetition
+//     the layer's input or residual stream, the previous layer, a repetition, a second model
 //                                    an error: there are none
 
 package import CacheMethods
@@ -166,7 +166,9 @@ package struct MethodReplay: Sendable {
   private mutating func checkNeeds(
     _ needs: CacheNeeds, _ path: String, isFirst: Bool
   ) throws(ReplayError) {
-    let missing = needs.intersection([.layerInput, .residual, .hint, .repetition])
+    let missing = needs.intersection([
+      .layerInput, .residual, .hint, .repetition, .assistant,
+    ])
     if !missing.isEmpty {
       throw ReplayError(
         "\(path): \(method.brief) needs \(missing.names.joined(separator: " and ")), which a "

@@ -25,6 +25,8 @@ public enum TransferReason: String, Sendable, CaseIterable {
   /// Rows that were selected and did not lie on the device (ShadowKV: values only, as it makes keys
   /// again on the device).
   case miss = "miss"
+  /// Keys alone or values alone that were needed and did not lie on the device.
+  case missHalf = "miss-half"
   /// Rows copied whether or not they lay on the device: a cache without hit and miss, or the
   /// host's keys read back to be coded again (keys only: `bytes` is half as large per row).
   case reload = "reload"

@@ -162,3 +162,113 @@ private func attend(
     #expect(abs(score(5, 2) - score(6, 2)) > 1e-3)
   }
 }
+
+@Suite struct KVLatentConversionTests {
+  @Test(arguments: ConversionTests.models.filter { !$0.hasPrefix("qwen3") })
+  func `ratio 1 with standard frequencies is the model, to the last bit`(_ name: String) throws {
+    let folders = try ConversionFolders()
+    let report = try folders.convert(name, "kvlatent:key=1,value=1,frequencies=standard")
+    #expect(report.errors.joined().allSatisfy { $0 == 0 })
+    let out = "\(folders.path)/out"
+    let tokens = try ConversionFolders.prompt(name)
+    let exact = try logits(ConversionFolders.tiny(name), tokens, prompt: 4, cache: "full")
+    #expect(try logits(out, tokens, prompt: 4, cache: "full") == exact)
+    let layers = try Decoder(folder: out).layerShapes
+    #expect(layers.allSatisfy { ($0.factors == nil) == ($0.window != nil) })
+    if layers.allSatisfy({ $0.factors != nil }) {
+      #expect(difference(try logits(out, tokens, prompt: 4, cache: "factored"), exact) < 1e-5)
+    }
+  }
+
+  @Test(arguments: [(2, 1), (1, 2), (2, 2), (2, 4), (2, 8)])
+  func `a cache holds two widths, and zeros alone fill the shorter one`(_ key: Int, _ value: Int)
+    throws
+  {
+    let folders = try ConversionFolders()
+    let report = try folders.convert("llama2", "kvlatent:key=\(key),value=\(value)")
+    let out = "\(folders.path)/out"
+    let decoder = try Decoder(folder: out)
+    let (narrow, wide) = (8 / key + 8 / value, 2 * max(8 / key, 8 / value))
+    #expect(report.layers.allSatisfy { $0.cachedNumbers == 4 * narrow })
+    #expect(decoder.configuration.conversion?.layers == report.layers)
+    #expect(decoder.configuration.rotary.rotatedWidth == 8 / key)
+    #expect(decoder.configuration.rotary.scaling == .resampled)
+    let tokens = try ConversionFolders.prompt("llama2")
+    for (cache, numbers) in [("factored", narrow), ("full", wide)] {
+      let method = try cacheMethod(cache)
+      let state = DecodingState(
+        caches: try decoder.layerShapes.map { try method.makeCache(for: $0) }, tiers: Tiers())
+      _ = try decoder.prefill(tokens, state: state, logits: .none)
+      #expect(
+        state.tiers.device.residentBytes
+          == 4 * 4 * numbers * tokens.count * decoder.layerShapes.count)
+    }
+    let full = try logits(out, tokens, prompt: 4, cache: "full")
+    for cache in ["factored", "topk:k=99", "streaming:w=99", "shadowkv"] {
+      #expect(difference(try logits(out, tokens, prompt: 4, cache: cache), full) < 1e-4, "\(cache)")
+    }
+  }
+
+  @Test func `channels of values that are zero cost nothing`() throws {
+    let folders = try ConversionFolders()
+    // The odd rows of W_V are zero in a copy of the model.
+    let (copy, source) = ("\(folders.path)/copy", ConversionFolders.tiny("llama2"))
+    try FileManager.default.copyItem(atPath: source, toPath: copy)
+    let file = try SafetensorsFile(path: "\(source)/model.safetensors")
+    var writer = SafetensorsWriter()
+    for name in file.names {
+      var tensor: Tensor<Float> = try file.tensor(name)
+      if name.hasSuffix("v_proj.weight") {
+        for i in stride(from: 1, to: tensor.rows, by: 2) {
+          for j in 0..<tensor.columns { tensor[i, j] = 0 }
+        }
+      }
+      try writer.add(name, tensor, as: .float32)
+    }
+    try writer.write(to: "\(copy)/model.safetensors")
+    let report = try folders.convert(copy, "kvlatent:key=1,value=2,frequencies=standard")
+    #expect(report.errors.allSatisfy { $0 == [0, 0] })
+    let tokens = try ConversionFolders.prompt("llama2")
+    let exact = try logits(copy, tokens, prompt: 4, cache: "full")
+    let found = try logits("\(folders.path)/out", tokens, prompt: 4, cache: "full")
+    #expect(difference(found, exact) < 1e-5)
+  }
+
+  @Test(arguments: [
+    ("qwen3", "kvlatent", "norms of queries and keys"),
+    ("llama2", "kvlatent:key=3", "key=3 does not divide the width 8 of a head"),
+    ("llama2", "kvlatent:value=5", "value=5 does not divide the width 8 of a head"),
+    ("llama2", "kvlatent:key=8", "one of 8 channels does not keep the pairs of 8 rotated ones"),
+    ("llama2", "kvlatent:key=4", "a rotated width that 4 divides, not 2"),
+    ("llama31-layout4", "kvlatent", "take the place of plain RoPE"),
+    ("llama-yarn", "kvlatent:frequencies=standard", "by the place of a pair"),
+    ("llama2", "kvlatent:frequencies=fast", "is none of: resampled, standard"),
+  ])
+  func `what has no meaning is one line`(_ name: String, _ text: String, _ part: String) throws {
+    let folders = try ConversionFolders()
+    let line = errorLine { try folders.convert(name, text) }
+    #expect(line.contains(part) && !line.contains("\n"), "\(line)")
+  }
+
+  @Test(arguments: [
+    ("\"key_width\": 4", "\"key_width\": 3", "3 does not divide the source's 8"),
+    ("\"key_width\": 4", "\"key_width\": 2", "a rotated width that 4 divides"),
+    ("\"key_width\": 4", "\"key_width\": 9", "from 1 to 8"),
+    ("\"value_width\": 4", "\"value_width\": 8", "has shape"),
+    ("\"frequencies\": \"resampled\"", "\"frequencies\": \"fast\"", "one of resampled, standard"),
+    ("\"form\": \"narrow-heads\"", "\"form\": \"joined-heads\"", "heads\" is missing"),
+  ])
+  func `a folder whose config.json is damaged is refused with one line`(
+    _ old: String, _ new: String, _ part: String
+  ) throws {
+    let folders = try ConversionFolders()
+    _ = try folders.convert("llama2", "kvlatent")
+    let path = "\(folders.path)/out/config.json"
+    let text = try String(contentsOfFile: path, encoding: .utf8)
+    #expect(text.contains(old))
+    try text.replacingOccurrences(of: old, with: new)
+      .write(toFile: path, atomically: true, encoding: .utf8)
+    let line = errorLine { _ = try Decoder(folder: "\(folders.path)/out") }
+    #expect(line.contains(part) && !line.contains("\n"), "\(line)")
+  }
+}

@@ -47,6 +47,7 @@ private func message(_ text: String) -> String? {
         "kvquant",
         "kvsink",
         "kv-efficient-vla",
+        "smallkv",
         "factored",
       ])
     for type in cacheMethods {
@@ -205,6 +206,22 @@ private func message(_ text: String) -> String? {
     }
   }
 
+  @Test func `the page of every weight method lists its options, and names its paper`() throws {
+    for method in weightMethods {
+      let page = try Self.lines(method.name)
+      let start = try #require(page.firstIndex(of: "## Options"), "\(method.name)")
+      let rows = page[start...].filter { $0.hasPrefix("| `") }.map { line in
+        line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+      }
+      #expect(
+        rows == method.optionList.map { ["`\($0.name)`", $0.defaultValue, $0.meaning] },
+        "\(method.name)")
+      #expect(page.joined(separator: "\n").contains(method.paper), "\(method.name)")
+      let list = try Self.lines("README")
+      #expect(list.contains { $0.hasPrefix("| [\(method.name)](\(method.name).md)") })
+    }
+  }
+
   @Test func `a method with a paper says so, and its page does`() throws {
     let without = cacheMethods.filter { $0.paper == nil }.map { $0.name }
     #expect(without == ["full", "offload", "topk", "top-p", "random"])
@@ -216,7 +233,8 @@ private func message(_ text: String) -> String? {
   }
 
   @Test func `all pages of methods have one outline`() throws {
-    for page in Set(cacheMethods.map { Self.page(of: $0.name) }) {
+    let pages = cacheMethods.map { Self.page(of: $0.name) } + weightMethods.map { $0.name }
+    for page in Set(pages) {
       let lines = try Self.lines(page)
       #expect(lines.first?.hasPrefix("# ") == true, "\(page)")
       #expect(

@@ -3,6 +3,7 @@
 import CacheMethods
 import Tensors
 import Testing
+import Transformers
 
 /// Inputs whose directions differ much in size, (n, D).
 private func inputs(_ n: Int, _ D: Int, seed: UInt64) -> Tensor<Double> {
@@ -169,7 +170,7 @@ private func keys(
     #expect(try error(stacked) < 0.9 * error(summed))
   }
 
-  @Test func `dependent inputs have the solution of least norm`() throws {
+  @Test func `inputs that are few leave other directions as they were`() throws {
     let D = 8
     let wv = weight(6, D)
     let gram = inputs(2, D, seed: 10).gram(in: .reference)
@@ -178,5 +179,92 @@ private func keys(
     #expect(fitted.left.firstNonFinite == nil)
     #expect(fitted.outputError(of: wv, gram: gram) < bound)
     #expect(largest(fitted.left) < 100)
+    // Nothing is missing at full rank, so nothing changes.
+    let whole = try WeightFactors.best(scaled: wv, rank: 6, Whitening(none: D)).factors
+    let after = try whole.calibrated(to: wv, gram: gram, rounds: 3)
+    #expect(largest(after.product - wv) < bound)
+  }
+}
+
+@Suite struct ReCalKVConversionTests {
+  // Factors are stored in Float, and whitening makes them larger than their product by up to its
+  // condition number, about 1e3 here: 1e3 · 6e-8, and a few layers.
+  private let bound: Float = 1e-3
+
+  @Test(arguments: ConversionTests.models, ["keys", "official", "neighbours"])
+  func `full rank is the model, under full and factored attention`(
+    _ name: String, _ similarity: String
+  ) throws {
+    let folders = try ConversionFolders()
+    try folders.convert(
+      name, weightMethod("recalkv:rank=100%,group=1,similarity=\(similarity)"))
+    let out = "\(folders.path)/out"
+    let tokens = try ConversionFolders.prompt(name)
+    let exact = try logits(ConversionFolders.tiny(name), tokens, prompt: 4, cache: "full")
+    let found = difference(try logits(out, tokens, prompt: 4, cache: "full"), exact)
+    #expect(found < bound, "\(found)")
+    if try Decoder(folder: out).layerShapes.allSatisfy({ $0.factors != nil }) {
+      let factored = try logits(out, tokens, prompt: 4, cache: "factored")
+      #expect(difference(factored, exact) < bound)
+    }
+  }
+
+  @Test(arguments: [1, 2, 4])
+  func `half the numbers, in groups of heads that config.json states`(_ group: Int) throws {
+    let folders = try ConversionFolders()
+    let report = try folders.convert("llama2", "recalkv:group=\(group)")
+    let out = "\(folders.path)/out"
+    let read = try #require(try ModelConfiguration(folder: out).conversion)
+    #expect(read.layers == report.layers && read.method.hasPrefix("recalkv:rank=50%,"))
+    for (form, errors) in zip(report.layers, report.errors) {
+      guard case .lowRank(let sizes) = form else {
+        Issue.record("low rank")
+        continue
+      }
+      #expect(sizes.keys.ranks == Array(repeating: 4 * group, count: 4 / group))
+      #expect(sizes.keys.heads.allSatisfy { $0.count == group })
+      #expect(sizes.values == HeadGroups(whole: 4, rank: 16) && form.cachedNumbers == 32)
+      #expect(errors.allSatisfy { $0 > 0.001 && $0 < 0.9 }, "\(errors)")
+    }
+    let tokens = try ConversionFolders.prompt("llama2")
+    let full = try logits(out, tokens, prompt: 4, cache: "full")
+    for cache in ["factored", "topk:k=99"] {
+      #expect(difference(try logits(out, tokens, prompt: 4, cache: cache), full) < bound)
+    }
+  }
+
+  @Test func `a larger rank leaves less out, and turns of fitting concern values alone`() throws {
+    let folders = try ConversionFolders()
+    func errors(_ options: String) throws -> [[Double]] {
+      try folders.convert("llama2", "recalkv:\(options)", into: options).errors
+    }
+    let few = try errors("rank=25%,rounds=0")
+    let more = try errors("rank=50%,rounds=0")
+    let fitted = try errors("rank=50%,rounds=2")
+    let halved = try errors("rank=50%,rounds=0,precision=float16")
+    for layer in few.indices {
+      #expect(more[layer][0] < few[layer][0] && more[layer][1] < few[layer][1])
+      #expect(fitted[layer][0] == more[layer][0])
+      // Cut for all texts is best for all texts; fitted to some of them it is a little worse there.
+      #expect(fitted[layer][1] > more[layer][1] && fitted[layer][1] < 1.5 * more[layer][1])
+      for side in 0...1 {
+        #expect(halved[layer][side] != more[layer][side])
+        #expect(abs(halved[layer][side] - more[layer][side]) < 0.01)
+      }
+    }
+  }
+
+  @Test(arguments: [
+    ("recalkv:group=3", "group=3 does not divide the model's 4 key/value heads"),
+    ("recalkv:rank=33", "rank=33 is more than the full rank 32"),
+    ("recalkv:group=1,rank=9", "rank=9 is more than the full rank 8"),
+    ("recalkv:rounds=101", "rounds=101 is not a whole number from 0 to 100"),
+    ("recalkv:similarity=cka", "is none of: keys, official, neighbours"),
+    ("recalkv:precision=half", "is none of: double, float16"),
+  ])
+  func `what has no meaning is one line`(_ text: String, _ part: String) throws {
+    let folders = try ConversionFolders()
+    let line = errorLine { try folders.convert("llama2", text) }
+    #expect(line.contains(part) && !line.contains("\n"), "\(line)")
   }
 }

@@ -70,8 +70,8 @@ import TieredMemory
     #expect(TransferDirection.allCases.map(\.rawValue) == ["host_to_device", "device_to_host"])
     #expect(
       TransferReason.allCases.map(\.rawValue) == [
-        "prompt-offload", "ring-flush", "miss", "reload", "scan", "parked", "append", "parked-rows",
-        "parked-codes",
+        "prompt-offload", "ring-flush", "miss", "miss-half", "reload", "scan", "parked", "append",
+        "parked-rows", "parked-codes",
       ])
   }
 

@@ -15,7 +15,8 @@ import Testing
       line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
     }
     #expect(rows.count == 13)
-    let list = try run("lrqk", ["methods"]).output.components(separatedBy: "For lrqk convert --method:")
+    let list = try run("lrqk", ["methods"]).output.components(
+      separatedBy: "For lrqk convert --method:")
     #expect(list.count == 2)
     for row in rows {
       let words = row[2].filter { $0 != "`" }.split(separator: " ")

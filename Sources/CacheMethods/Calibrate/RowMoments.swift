@@ -61,13 +61,18 @@ package struct RowMoments: Sendable {
     others.map { $0 + product.total } ?? product.total
   }
 
-  /// The principal components of the rows, mean removed.
-  package func principalComponents() throws(DecompositionError) -> PrincipalComponents {
+  /// Σ (x − μ)(x − μ)ᵀ, (d, d).
+  package var scatter: Tensor<Double> {
     let mean = mean
     var scatter = secondMoments
     for i in mean.indices {
       for j in mean.indices { scatter[i, j] -= Double(count) * mean[i] * mean[j] }
     }
+    return scatter
+  }
+
+  /// The principal components of the rows, mean removed.
+  package func principalComponents() throws(DecompositionError) -> PrincipalComponents {
     let (values, vectors) = try descending(scatter)
     let total = values.reduce(0, +)
     return PrincipalComponents(

@@ -1,29 +1,31 @@
-// Factors instead of keys and values: what LRKV and MLA were made for.
+// Factors instead of keys and values: what LRKV, MLA and converted models were made for.
 //
 // Kept:   on the device, of every token, the numbers that the layer's factors ask for; no key or
 //         value of any head. LRKV: 2 d_h + 2 H r (one shared key and value, and r numbers twice
-//         for each head). MLA: d_R + d_c (one rotated key, and a latent).
+//         for each head). MLA: d_R + d_c (one rotated key, and a latent). Low-rank keys and values
+//         of `lrqk convert`: the latents of each group of heads.
 // A step: nothing moves; the new numbers are written where they stay, and attention absorbs the
 //         layer's linear maps into the query and the answer.
 // Bytes:  l · numbers · 4 on the device, none on the host.
 //
 // Source: LRKV, arXiv 2601.11471; MLA, arXiv 2405.04434. The mathematics is in Transformers
-// (LRKVDecoding.swift, LatentAttention.swift). The answers are those of `full` but for rounding:
-// there the same heads are materialised. A layer of ordinary heads has no factors, and naming this
-// method for one is an error.
+// (LRKVDecoding.swift, LatentAttention.swift, LowRankFactors.swift). The answers are those of
+// `full` but for rounding: there the same heads are materialised. A layer of ordinary heads has no
+// factors, and naming this method for one is an error.
 
 import TieredMemory
 import Tensors
 public import Transformers
 
-/// LRKV's or MLA's factors on the device.
+/// The factors of LRKV, MLA or a converted model on the device.
 public struct FactoredMethod: CacheMethod {
   /// The name "factored".
   public static let name = "factored"
   /// Its paper, on arXiv.
   public static let paper: String? = "2601.11471"
   /// What `lrqk methods` says of it.
-  public static let summary = "full attention over the factors of LRKV or MLA, all on the device"
+  public static let summary =
+    "full attention over the factors of LRKV, MLA or a converted model, all on the device"
   /// Empty: the method has no options.
   public static let optionList: [MethodOption] = []
 
@@ -40,8 +42,8 @@ public struct FactoredMethod: CacheMethod {
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
     guard let factors = layer.factors else {
       throw MethodError(
-        "factored: layer \(layer.layer) has ordinary heads, and only LRKV and MLA have factors; use full"
-      )
+        "factored: layer \(layer.layer) has no factors, as LRKV, MLA and low-rank keys have; "
+          + "use full")
     }
     return FactoredCache(layer, factors)
   }

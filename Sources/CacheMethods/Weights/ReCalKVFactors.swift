@@ -123,22 +123,23 @@ extension WeightFactors {
     return factors
   }
 
-  /// With L = W G Rᵀ (R G Rᵀ)⁻¹.
+  /// With L = W G Rᵀ (R G Rᵀ)⁻¹, as a step from L; directions that no input has stay as they are.
   package func leftFitted(
     to weight: Tensor<Double>, gram: Tensor<Double>
   ) throws(DecompositionError) -> WeightFactors {
     let seen = matmul(right, gram, in: .library)  // R G, (r, D)
     let moments = try pseudoInverse(matmul(seen, transposed: right, in: .library))
     return WeightFactors(
-      left: matmul(matmul(weight, transposed: seen, in: .library), moments, in: .library),
+      left: left
+        + matmul(matmul(weight - product, transposed: seen, in: .library), moments, in: .library),
       right: right)
   }
 
-  /// With R = (Lᵀ L)⁻¹ Lᵀ W.
+  /// With R = (Lᵀ L)⁻¹ Lᵀ W, as a step from R.
   package func rightFitted(to weight: Tensor<Double>) throws(DecompositionError) -> WeightFactors {
     let inverse = try pseudoInverse(left.gram(in: .library))
-    let seen = matmul(transposed: left, weight, in: .library)
-    return WeightFactors(left: left, right: matmul(inverse, seen, in: .library))
+    let seen = matmul(transposed: left, weight - product, in: .library)
+    return WeightFactors(left: left, right: right + matmul(inverse, seen, in: .library))
   }
 
   /// ‖Y (W − L R)ᵀ‖² over inputs with the Gram matrix G = YᵀY.
@@ -152,7 +153,7 @@ extension WeightFactors {
 /// The Moore-Penrose inverse of a symmetric matrix without negative eigenvalues.
 ///
 /// Eigenvalues below 64 n u of the largest, u = 2⁻⁵², may be rounding and count as 0: dependent
-/// columns get the solution of least norm.
+/// columns get the solution of least norm, and a fit the one that is nearest to what is there.
 package func pseudoInverse(
   _ matrix: Tensor<Double>
 ) throws(DecompositionError) -> Tensor<Double> {

@@ -145,7 +145,11 @@ struct BenchModel: ParsableCommand {
     try step()
     let timing = try Timing(runs: steps, step)
     return ModelReport(
-      timing: timing, weightBytes: decoder.weightBytesPerStep, promptSeconds: promptSeconds,
+      timing: timing,
+      // An assistant goes ahead of each sequence alone.
+      weightBytes: decoder.weightBytesPerStep + batch
+        * ((method as? any AssistedMethod)?.assistant?.weightBytesPerStep ?? 0),
+      promptSeconds: promptSeconds,
       before: before, after: MachineLimits.measure(),
       note: method.nothingLeftOut(
         length: states[0].caches[0].length, layers: decoder.layerShapes))

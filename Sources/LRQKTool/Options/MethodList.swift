@@ -1,6 +1,6 @@
 // All methods and their options, as `lrqk methods` prints them.
 //
-// In:  the list of methods.
+// In:  the list of methods, and that of weight methods (lrqk convert).
 // Out: a line for every method and a line for every option, with its default.
 
 import CacheMethods
@@ -18,6 +18,16 @@ package var methodList: String {
       continue
     }
     shown.append((method.name, method.optionList))
+    lines += method.optionList.map { ("  \($0.name)=\($0.defaultValue)", $0.meaning) }
+  }
+  return labelled(lines.map { [$0.name, $0.meaning] }).joined(separator: "\n")
+}
+
+/// The weight methods with their papers and options, in the same form.
+package var weightMethodList: String {
+  var lines: [(name: String, meaning: String)] = []
+  for method in weightMethods {
+    lines.append((method.name, "\(method.summary) (\(method.paper))"))
     lines += method.optionList.map { ("  \($0.name)=\($0.defaultValue)", $0.meaning) }
   }
   return labelled(lines.map { [$0.name, $0.meaning] }).joined(separator: "\n")

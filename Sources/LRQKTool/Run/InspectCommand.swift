@@ -57,7 +57,9 @@ struct InspectCommand: ParsableCommand {
       if cache.isEmpty {
         // Of all methods those that this layer can have, with nothing but their defaults: one that
         // needs a file made beforehand has to be asked for.
-        methods.removeAll { !$0.applies(to: layer) || (try? $0.makeCache(for: layer)) == nil }
+        methods.removeAll {
+          !$0.applies(to: layer) || (try? layer.check($0.makeCache(for: layer).needs)) == nil
+        }
       }
       // A method that this model cannot have is an error here, not a figure.
       try checkCaches(methods, decoder, model.model)

@@ -9,9 +9,12 @@ struct MethodsCommand: ParsableCommand {
     abstract: "List the cache methods and their options.",
     discussion: """
       A method is named METHOD[:option=value,...] wherever there is a --cache: options that are not \
-      given have the value shown here. `--cache help` prints the same list. Docs/methods.md says what \
-      the methods do.
+      given have the value shown here. `--cache help` prints the same list. Weight methods, which change \
+      a checkpoint once (lrqk convert), stand at the end. Docs/methods.md says what the methods do.
       """)
 
-  func run() { show(methodList) }
+  func run() {
+    show(methodList)
+    show("\nFor lrqk convert --method:\n\n" + weightMethodList)
+  }
 }

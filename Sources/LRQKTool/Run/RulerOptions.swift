@@ -165,14 +165,34 @@ struct RulerOptions: ParsableArguments {
   }
 }
 
-/// Requires that every layer of the model can have every cache, before anything runs, and that
-/// calibrations are of the model in `folder`.
+/// Requires that every layer of the model can have every cache, before anything runs, that
+/// calibrations are of the model in `folder`, and that assistants have its tokens.
 func checkCaches(_ methods: [any CacheMethod], _ decoder: Decoder, _ folder: String) throws {
   for method in methods where !method.calibrationFiles.isEmpty {
     try method.checkCalibrations(model: try modelHash(folder: folder))
   }
+  for case let method as any AssistedMethod in methods { try checkAssistant(method, folder) }
   for method in methods {
-    for layer in decoder.layerShapes { _ = try method.makeCache(for: layer) }
+    for layer in decoder.layerShapes { try layer.check(try method.makeCache(for: layer).needs) }
+  }
+}
+
+/// Requires that every token of the model in `folder` is the same one for a method's assistant.
+///
+/// Where a folder has no tokenizer there is nothing to compare.
+private func checkAssistant(_ method: any AssistedMethod, _ folder: String) throws {
+  guard let other = method.assistantFolder, let assistant = method.assistant else { return }
+  for text in assistant.notes { note("the assistant: \(text)") }
+  let hasBoth = [folder, other].allSatisfy { folder in
+    FileManager.default.fileExists(atPath: folder + "/tokenizer.json")
+  }
+  if other == folder || !hasBoth { return }
+  let (own, its) = (try Tokenizer(folder: folder), try Tokenizer(folder: other))
+  for id in 0..<own.vocabularySize where own.token(withID: id) != its.token(withID: id) {
+    throw InputError(
+      "\(other): token \(id) is \(its.token(withID: id).map { "'\($0)'" } ?? "none") there and "
+        + "\(own.token(withID: id).map { "'\($0)'" } ?? "none") in \(folder); an assistant is a "
+        + "model with the same tokens")
   }
 }
 

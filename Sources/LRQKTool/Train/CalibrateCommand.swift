@@ -126,26 +126,33 @@ struct CalibrationOptions: ParsableArguments {
 
   /// The texts' and files' tokens, cut into stretches, until there are `tokens`.
   func stretches() throws -> [[Int]] {
-    var sequences: [[Int]] = []
-    if !text.isEmpty {
-      let tokenizer = try requiredTokenizer(model.model)
-      for path in text { sequences.append(tokenizer.encode(try readText(path))) }
-    }
-    for path in idsFile { sequences += try readTokenIDs(path).sequences }
-    var left = tokens ?? .max
-    var stretches: [[Int]] = []
-    for sequence in sequences {
-      var rest = sequence[...]
-      while !rest.isEmpty && left > 0 {
-        let part = rest.prefix(min(stretch, left))
-        stretches.append(Array(part))
-        rest = rest.dropFirst(part.count)
-        left -= part.count
-      }
-    }
-    if stretches.isEmpty { throw InputError("the texts hold no tokens") }
-    return stretches
+    try textStretches(model.model, text, idsFile, length: stretch, tokens: tokens)
   }
+}
+
+/// The tokens of texts and of files of ids, cut into stretches, until there are `tokens`.
+func textStretches(
+  _ model: String, _ texts: [String], _ idsFiles: [String], length: Int, tokens: Int?
+) throws -> [[Int]] {
+  var sequences: [[Int]] = []
+  if !texts.isEmpty {
+    let tokenizer = try requiredTokenizer(model)
+    for path in texts { sequences.append(tokenizer.encode(try readText(path))) }
+  }
+  for path in idsFiles { sequences += try readTokenIDs(path).sequences }
+  var left = tokens ?? .max
+  var stretches: [[Int]] = []
+  for sequence in sequences {
+    var rest = sequence[...]
+    while !rest.isEmpty && left > 0 {
+      let part = rest.prefix(min(length, left))
+      stretches.append(Array(part))
+      rest = rest.dropFirst(part.count)
+      left -= part.count
+    }
+  }
+  if stretches.isEmpty { throw InputError("the texts hold no tokens") }
+  return stretches
 }
 
 /// layers.N.NAME, as `CalibrationFile` reads it.

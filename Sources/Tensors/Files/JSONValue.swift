@@ -31,6 +31,12 @@ public enum JSONValue: Sendable {
     public let key: String
     /// The value that stands behind the key.
     public let value: JSONValue
+
+    /// A key and its value.
+    public init(_ key: String, _ value: JSONValue) {
+      self.key = key
+      self.value = value
+    }
   }
 
   /// The value of the member `key` of an object; nil where there is none.

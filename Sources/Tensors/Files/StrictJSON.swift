@@ -148,7 +148,7 @@ private struct JSONReader {
       }
       skipSpace()
       try expect(":")
-      members.append(.init(key: key, value: try value(depth: depth + 1)))
+      members.append(.init(key, try value(depth: depth + 1)))
       skipSpace()
     } while take(",")
     try expect("}")

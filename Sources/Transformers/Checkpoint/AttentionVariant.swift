@@ -17,7 +17,11 @@
 //   q_lora_rank                                null: queries are not compressed
 //   rope_interleave                            whether rotated pairs are neighbours (default: yes)
 //
-// Both rotate by plain RoPE: a scaled one is refused. (DeepSeek's YaRN scales the softmax as well.)
+// A third kind is not a family of its own: any of the ordinary ones after a conversion,
+// ConvertedAttention.swift.
+//
+// LRKV and MLA rotate by plain RoPE: a scaled one is refused. (DeepSeek's YaRN scales the softmax,
+// too.)
 
 import Tensors
 
@@ -29,6 +33,8 @@ public enum AttentionVariant: Sendable, Equatable {
   case lrkv(width: Int, rank: Int, positions: LRKVPositions)
   /// MLA; says whether rotated pairs are neighbours in the files.
   case latent(LatentSizes, isInterleaved: Bool)
+  /// Ordinary heads whose keys and values `lrqk convert` has made smaller.
+  case converted(ConvertedAttention)
 
   /// The kind of attention, H, M and d, in this order.
   static func read(
@@ -157,6 +163,14 @@ extension ModelConfiguration {
     case .ordinary: return try rotary(family, headWidth, longest, &config)
     case .lrkv(let head, _, _): width = head
     case .latent(let sizes, _): width = sizes.rotaryWidth
+    case .converted(let attention):
+      let wide = try rotary(family, attention.sourceWidth, longest, &config)
+      guard case .narrowHeads(let sizes)? = attention.layers.first else { return wide }
+      switch sizes.rotary(wide, width: attention.sourceWidth) {
+      case .success(let narrow): return narrow
+      case .failure(let error):
+        throw config.fault(ConvertedAttention.key, .inconsistent(error.sentence))
+      }
     }
     let plain = try rotary(family, width, longest, &config)
     if plain.scaling != .none {

@@ -170,6 +170,17 @@ struct Checkpoint {
       && bytes.elementsEqual((name.dropLast(12) + ".safetensors").utf8)
   }
 
+  /// Names of all tensors, in the order of their bytes.
+  var names: [String] { places.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) } }
+
+  /// A tensor of any shape, with the format of its elements; it does not count as taken.
+  func stored(_ name: String) throws -> (tensor: Tensor<Float>, format: StorageFormat) {
+    guard let place = places[name] else {
+      throw CheckpointError(file: folder, problem: missing(name))
+    }
+    return (try files[place].tensor(name), try files[place].format(of: name))
+  }
+
   /// Whether there is a tensor of this name.
   func contains(_ name: String) -> Bool { places[name] != nil }
 

@@ -14,8 +14,9 @@
 //   model.norm.weight, lm_head.weight                  (D), (vocabulary, D)
 //
 // Phi-3 stacks q, k, v in self_attn.qkv_proj and gate, up in mlp.gate_up_proj: row ranges of one
-// stored matrix. Qwen3 adds self_attn.{q,k}_norm.weight (d). LRKV's and MLA's attention have names
-// of their own: LRKVHeads.swift, LatentHeads.swift.
+// stored matrix. Qwen3 adds self_attn.{q,k}_norm.weight (d). LRKV's, MLA's and converted attention
+// have names of their own: LRKVHeads.swift, LatentHeads.swift, LowRankHeads.swift,
+// SharedHeads.swift, NarrowHeads.swift.
 
 import Tensors
 
@@ -40,7 +41,7 @@ struct DecoderWeights: Sendable {
   init(_ c: ModelConfiguration, folder: String) throws {
     var checkpoint = try Checkpoint(folder: folder)
     embedding = try checkpoint.matrix("model.embed_tokens.weight", c.vocabulary, c.hiddenSize)
-    let angles = c.rotary.scaling == .none ? RotaryTable<Float>(c.rotary) : nil
+    let angles = c.rotary.scaling.dependsOnLength ? nil : RotaryTable<Float>(c.rotary)
     blocks = try c.layerShapes.map { try Block(c, $0, angles, &checkpoint) }
     norm = try RMSNorm("model.norm", c.hiddenSize, c, &checkpoint)
     if c.tiesEmbeddings {
@@ -101,6 +102,25 @@ extension AttentionLayer {
       self.heads = heads
       valueWidth = sizes.valueWidth
       shape = shape.with(heads.factors)
+    case .converted(let attention):
+      switch attention.layers[shape.layer] {
+      case .lowRank(let sizes):
+        let heads = try LowRankHeads(c, shape, sizes, angles, name, &checkpoint)
+        self.heads = heads
+        valueWidth = c.headWidth
+        // Attention over latents needs every token and its angles.
+        if shape.window == nil && angles != nil { shape = shape.with(heads.factors) }
+      case .joinedHeads(let sizes):
+        heads = try SharedHeads(c, attention, shape, sizes, name, &checkpoint)
+        valueWidth = sizes.valueWidth
+        shape = shape.joined
+      case .narrowHeads(let sizes):
+        let heads = try NarrowHeads(c, sizes, name, &checkpoint)
+        self.heads = heads
+        valueWidth = sizes.valueWidth
+        // Attention over kept numbers needs every token.
+        if shape.window == nil { shape = shape.with(heads.narrow) }
+      }
     }
     self.shape = shape
     output = try Linear(
@@ -129,6 +149,80 @@ extension OrdinaryHeads {
     let hasNorm = c.hasQueryKeyNorm
     queryNorm = hasNorm ? try RMSNorm("\(name).q_norm", c.headWidth, c, &checkpoint) : nil
     keyNorm = hasNorm ? try RMSNorm("\(name).k_norm", c.headWidth, c, &checkpoint) : nil
+  }
+}
+
+extension LowRankHeads {
+  fileprivate init(
+    _ c: ModelConfiguration, _ shape: LayerShape, _ sizes: LowRankSizes,
+    _ angles: RotaryTable<Float>?, _ name: String, _ checkpoint: inout Checkpoint
+  ) throws {
+    let (M, d, bias) = (c.keyValueHeads, c.headWidth, c.hasQueryKeyValueBias)
+    func side(
+      _ letter: String, _ groups: HeadGroups, _ checkpoint: inout Checkpoint
+    ) throws -> (Linear, LowRankSide<Float>) {
+      let down = try Linear(
+        "\(name).\(letter)_down_proj", groups.width, c.hiddenSize, bias: false, &checkpoint)
+      var factors: [Tensor<Float>] = []
+      for (g, heads) in groups.heads.enumerated() {
+        factors.append(
+          try checkpoint.tensor(
+            "\(name).\(letter)_up_proj.\(g).weight", [heads.count * d, groups.ranks[g]]))
+      }
+      let bias = bias ? try checkpoint.vector("\(name).\(letter)_up_proj.bias", M * d) : nil
+      return (down, LowRankSide(groups, factors: factors, width: d, bias: bias))
+    }
+    query = try Linear(
+      "\(name).q_proj", c.queryHeads * d, c.hiddenSize, bias: bias, &checkpoint)
+    let (keyDown, keys) = try side("k", sizes.keys, &checkpoint)
+    let (valueDown, values) = try side("v", sizes.values, &checkpoint)
+    (self.keyDown, self.valueDown) = (keyDown, valueDown)
+    let hasNorm = c.hasQueryKeyNorm
+    queryNorm = hasNorm ? try RMSNorm("\(name).q_norm", d, c, &checkpoint) : nil
+    let keyNorm = hasNorm ? try RMSNorm("\(name).k_norm", d, c, &checkpoint) : nil
+    factors = LowRankFactors(
+      queryHeads: c.queryHeads, width: d, keys: keys, values: values,
+      keyNorm: keyNorm.map { RowNorm(weights: $0.weights, epsilon: $0.epsilon) }, angles: angles)
+  }
+}
+
+extension SharedHeads {
+  fileprivate init(
+    _ c: ModelConfiguration, _ attention: ConvertedAttention, _ shape: LayerShape,
+    _ sizes: SharedHeadSizes, _ name: String, _ checkpoint: inout Checkpoint
+  ) throws {
+    let (H, M, d) = (c.queryHeads, attention.sourceHeads, attention.sourceWidth)
+    let (D, bias) = (c.hiddenSize, c.hasQueryKeyValueBias)
+    let hasNorm = c.hasQueryKeyNorm
+    source = OrdinaryHeads(
+      shape: LayerShape(
+        layer: shape.layer, of: shape.layers, queryHeads: H, keyValueHeads: M, width: d,
+        window: shape.window, rotary: shape.rotary),
+      query: try Linear("\(name).q_proj", H * d, D, bias: bias, &checkpoint),
+      key: try Linear("\(name).k_proj", M * d, D, bias: bias, &checkpoint),
+      value: try Linear(
+        "\(name).v_proj", sizes.heads * sizes.valueWidth, D, bias: bias, &checkpoint),
+      queryNorm: hasNorm ? try RMSNorm("\(name).q_norm", d, c, &checkpoint) : nil,
+      keyNorm: hasNorm ? try RMSNorm("\(name).k_norm", d, c, &checkpoint) : nil)
+    valueWidth = sizes.valueWidth
+    let stacked = try checkpoint.tensor(
+      "\(name).k_basis", [sizes.heads, M / sizes.heads * d, sizes.keyWidth])
+    bases = SharedHeadBases(
+      queryHeads: H, width: d, bases: (0..<sizes.heads).map { stacked.slice($0) })
+  }
+}
+
+extension NarrowHeads {
+  fileprivate init(
+    _ c: ModelConfiguration, _ sizes: NarrowHeadSizes, _ name: String,
+    _ checkpoint: inout Checkpoint
+  ) throws {
+    let (H, M, D, bias) = (c.queryHeads, sizes.heads, c.hiddenSize, c.hasQueryKeyValueBias)
+    query = try Linear("\(name).q_proj", H * sizes.keyWidth, D, bias: bias, &checkpoint)
+    key = try Linear("\(name).k_proj", M * sizes.keyWidth, D, bias: bias, &checkpoint)
+    value = try Linear("\(name).v_proj", M * sizes.valueWidth, D, bias: bias, &checkpoint)
+    narrow = NarrowAttention(
+      queryHeads: H, keyValueHeads: M, keyWidth: sizes.keyWidth, valueWidth: sizes.valueWidth)
   }
 }
 

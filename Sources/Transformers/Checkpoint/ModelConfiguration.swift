@@ -6,7 +6,8 @@
 // Five families with ordinary heads, as the library transformers calls them: LlamaForCausalLM (2,
 // 3, 3.1, 3.2), Qwen2ForCausalLM (2, 2.5), Qwen3ForCausalLM, MistralForCausalLM and
 // Phi3ForCausalLM. Two more differ from Llama in their attention alone, AttentionVariant.swift:
-// LRKVForCausalLM (ours) and DeepseekV3ForCausalLM (without experts). What the five share, and
+// LRKVForCausalLM (ours) and DeepseekV3ForCausalLM (without experts). A ConvertedForCausalLM is one
+// of the five after `lrqk convert`, Converted/ConvertedAttention.swift. What the five share, and
 // where they differ:
 //
 //            q, k, v bias     o bias           q, k norm   window              fused matrices
@@ -66,8 +67,8 @@ public struct ModelConfiguration: Sendable, Equatable {
   public let intermediateSize: Int
   /// Number of blocks.
   public let layers: Int
-  /// Ordinary heads, LRKV or MLA; of the latter two the sizes below are those of the materialised
-  /// form, which caches see.
+  /// Ordinary heads, LRKV, MLA or converted heads; of the latter three the sizes below are those of
+  /// the materialised form, which caches see.
   public let attention: AttentionVariant
   /// Query heads, H.
   public let queryHeads: Int
@@ -101,8 +102,13 @@ public struct ModelConfiguration: Sendable, Equatable {
   /// What a user should know about how config.json was read, a line each: keys without effect.
   public let notes: [String]
 
-  /// The family's name, "LlamaForCausalLM".
+  /// The family's name, "LlamaForCausalLM"; of a converted model that of its source.
   public var architecture: String { family.rawValue }
+
+  /// What converted the model; nil for one as it was trained.
+  public var conversion: ConvertedAttention? {
+    if case .converted(let attention) = attention { attention } else { nil }
+  }
 
   /// The narrowest window of any layer; nil where every layer sees all.
   public var window: Int? { windows.compactMap { $0 }.min() }
@@ -155,7 +161,8 @@ public struct ModelConfiguration: Sendable, Equatable {
         problem: .noConfiguration(CheckpointFolder.missingConfiguration(folder)))
     }
     var config = try ConfigurationReader(path: path)
-    family = try Self.family(&config)
+    let conversion = try ConvertedSection(&config)
+    if let conversion { family = conversion.family } else { family = try Self.family(&config) }
     try config.checkHarmlessKeys()
 
     vocabulary = try Self.size("vocab_size", upTo: 1 << 24, &config)
@@ -166,8 +173,13 @@ public struct ModelConfiguration: Sendable, Equatable {
       "max_position_embeddings",
       try config.integer("max_position_embeddings", in: 1...1 << 40)
         ?? family.defaults.longestSequence)
-    (attention, queryHeads, keyValueHeads, headWidth) = try AttentionVariant.read(
-      family, hiddenSize, layers: layers, &config)
+    if var conversion {
+      (attention, queryHeads, keyValueHeads, headWidth) = try conversion.read(
+        hiddenSize, layers: layers, &config)
+    } else {
+      (attention, queryHeads, keyValueHeads, headWidth) = try AttentionVariant.read(
+        family, hiddenSize, layers: layers, &config)
+    }
     normEpsilon = try config.require(
       "rms_norm_eps",
       try config.number("rms_norm_eps", above: 0, upTo: 1) ?? family.defaults.normEpsilon)

@@ -13,6 +13,7 @@
 //     jointDecision          KVzip, Fast KVzip                all layers wait for the last one
 //     repetition             KVzip                            the prompt once more
 //     promptAttention        ZipVL                            what the cache computes, and no more
+//     assistant              SmallKV                          a second model goes ahead
 //
 // Keys before RoPE and all queries of a prompt are there in any case: the decoder has them in hand
 // when it gives a prompt to a cache. Their need says who reads them, which matters where rows come
@@ -48,6 +49,8 @@ public struct CacheNeeds: OptionSet, Sendable {
   public static let keysBeforeRotary = CacheNeeds(rawValue: 1 << 6)
   /// The cache attends for the prompt itself (`PromptAttending`), in place of the decoder.
   public static let promptAttention = CacheNeeds(rawValue: 1 << 7)
+  /// `assistant` of prompts and tokens: what a second model attends to (`AssistedCache`).
+  public static let assistant = CacheNeeds(rawValue: 1 << 9)
   /// `PromptRows.residual`: the residual stream that enters the layer, before its norm.
   public static let residual = CacheNeeds(rawValue: 1 << 8)
 
@@ -59,7 +62,7 @@ public struct CacheNeeds: OptionSet, Sendable {
       (.residual, "the residual stream"), (.tokens, "token ids"),
       (.hint, "the previous layer's input"),
       (.jointDecision, "all layers together"), (.repetition, "a repetition of the prompt"),
-      (.promptAttention, "the prompt's own attention"),
+      (.promptAttention, "the prompt's own attention"), (.assistant, "a second model"),
     ]
     return all.filter { contains($0.0) }.map(\.1)
   }

@@ -3,6 +3,7 @@
 // In:  a prompt's tokens; sequences whose caches are empty.
 // Out: logits of the prompt; every cache has its layer's rows.
 //
+//   0. an assistant takes the prompt, where a sequence's caches need one (Assistant.swift)
 //   1. x = the embedding's rows of the tokens, at positions 0, 1, 2, ...
 //   2. layer after layer: queries, keys and values; attention; the caches take the rows
 //   3. what comes after the last layer: a repetition (Decoder+Repetition.swift), a joint decision
@@ -59,11 +60,13 @@ extension Decoder {
   private func pass(
     _ tokens: [Int], _ states: [DecodingState], logits: LogitRows
   ) throws -> Tensor<Float> {
+    for state in states { try startAssistant(tokens, state) }
     var x = try embed(tokens)
     let rotations = configuration.rotary.rotations(
       positions: Array(tokens.indices), length: tokens.count)
     for (layer, block) in weights.blocks.enumerated() {
       let needs = Self.needs(of: states, layer)
+      try block.attention.shape.check(needs)
       var attend: ((PromptRows) throws -> [Tensor<Float>])?
       if needs.contains(.promptAttention), let state = states.first {
         attend = { try self.answers(to: $0, layer, state) }
@@ -72,6 +75,7 @@ extension Decoder {
         var rows = rows
         if needs.contains(.tokens) { rows.tokens = tokens }
         for state in states where !state.caches.isEmpty {
+          rows.assistant = state.assistant?.rows
           try state.caches[layer].prefill(rows, tiers: &state.tiers)
         }
       }

@@ -19,6 +19,7 @@
 // ModelConfiguration.needsNewPrompt(at:).
 
 public import Tensors
+import TieredMemory
 
 /// A transformer decoder whose weights stay in their files.
 public struct Decoder: Sendable {
@@ -90,7 +91,10 @@ public struct Decoder: Sendable {
     let rotations = states.map {
       configuration.rotary.rotations(positions: [$0.length], length: $0.length + 1)
     }
-    for state in states { state.lastSteps = [] }
+    for (state, token) in zip(states, tokens) {
+      state.lastSteps = []
+      try state.assistant?.decode(token, tiers: &state.tiers)
+    }
     var previous: Tensor<Float>?
     for (layer, block) in weights.blocks.enumerated() {
       let needs = Self.needs(of: states, layer)
@@ -98,6 +102,7 @@ public struct Decoder: Sendable {
         let state = states[n]
         var rows = rows
         if needs.contains(.tokens) { rows.token = tokens[n] }
+        rows.assistant = state.assistant?.rows
         let step = try state.caches[layer].decode(rows, tiers: &state.tiers)
         state.lastSteps.append(step)
         return step.attention
@@ -105,6 +110,7 @@ public struct Decoder: Sendable {
     }
     for state in states {
       state.length += 1
+      state.assistant?.finishStep(on: &state.tiers.device)
       try settleTogether(&state.caches, tiers: &state.tiers)
     }
     return try logits(x)

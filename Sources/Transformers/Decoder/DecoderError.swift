@@ -9,8 +9,14 @@ public enum DecoderError: Error, Equatable, CustomStringConvertible {
   case emptyPrompt
   /// A token id that the model has no embedding for.
   case tokenOutsideVocabulary(token: Int, place: Int, vocabulary: Int)
+  /// A token id that the assistant has no embedding for.
+  case assistantVocabulary(token: Int, vocabulary: Int)
+  /// An assistant whose keys would have to be rotated anew from this length on.
+  case assistantRotary(length: Int)
   /// Logits that are NaN or infinite, in a row of the result.
   case notFiniteLogits(row: Int)
+  /// A cache that rotates rows itself, in a layer whose heads were joined after RoPE.
+  case noRowsBeforeRotary(layer: Int, needs: String)
 
   /// One line: what, where, what to do.
   public var description: String {
@@ -19,8 +25,17 @@ public enum DecoderError: Error, Equatable, CustomStringConvertible {
     case .tokenOutsideVocabulary(let token, let place, let vocabulary):
       "token \(place) is \(token), outside of 0 ..< \(vocabulary); "
         + "is this the tokenizer of another model?"
+    case .assistantVocabulary(let token, let vocabulary):
+      "token \(token) is outside of the assistant's 0 ..< \(vocabulary); it has to be a model with "
+        + "the same tokens"
+    case .assistantRotary(let length):
+      "the assistant's rotary frequencies change at \(length) tokens; stay below, or take another "
+        + "assistant"
     case .notFiniteLogits(let row):
       "logits of row \(row) are NaN or infinite; the weights are damaged or overflow float32"
+    case .noRowsBeforeRotary(let layer, let needs):
+      "layer \(layer) has heads that were joined after RoPE, and no \(needs), which this method needs; "
+        + "use another method, or convert with rope=before"
     }
   }
 }

@@ -20,6 +20,10 @@ public final class DecodingState {
   public internal(set) var length = 0
   /// What each layer's cache did in the latest step; empty before the first.
   public internal(set) var lastSteps: [AttendedStep] = []
+  /// The second model, where the caches need one.
+  var assistant: AssistantRun?
+  /// What the second model cost so far; nil where there is none.
+  public var assistantUse: AssistantUse? { assistant?.use }
 
   /// A sequence of no tokens yet, with an empty cache for each layer of the decoder.
   public init(caches: [any KeyValueCache], tiers: consuming Tiers) {

@@ -30,6 +30,9 @@ public struct LayerShape: Sendable {
   public let rotary: RotaryEmbedding
   /// How to attend over fewer numbers than keys and values have; nil where there is no such way.
   public let factors: (any FactoredAttention<Float>)?
+  /// Whether keys and queries are rows before RoPE, rotated by `rotary`; false where heads are
+  /// joined after RoPE, and nothing is there that a method could rotate.
+  public private(set) var hasRowsBeforeRotary = true
 
   /// Describes a layer.
   public init(
@@ -61,9 +64,26 @@ public struct LayerShape: Sendable {
 
   /// The same layer at another place in the model.
   public func at(_ layer: Int) -> LayerShape {
-    LayerShape(
+    var shape = LayerShape(
       layer: layer, of: layers, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: width,
       window: window, rotary: rotary, factors: factors)
+    shape.hasRowsBeforeRotary = hasRowsBeforeRotary
+    return shape
+  }
+
+  /// The same layer of heads that were joined after RoPE.
+  var joined: LayerShape {
+    var shape = self
+    shape.hasRowsBeforeRotary = false
+    return shape
+  }
+
+  /// Throws where a cache needs rows before RoPE and the layer has none.
+  public func check(_ needs: CacheNeeds) throws(DecoderError) {
+    let missing = needs.intersection([.keysBeforeRotary, .queriesBeforeRotary])
+    if !hasRowsBeforeRotary, !missing.isEmpty {
+      throw .noRowsBeforeRotary(layer: layer, needs: missing.names.joined(separator: ", "))
+    }
   }
 
   /// `list`, which holds one element a key/value head, for every query head.
@@ -101,6 +121,8 @@ public struct PromptRows: Sendable {
   public var residual: Tensor<Float>?
   /// The prompt's token ids; nil unless a cache needs them.
   public var tokens: [Int]?
+  /// What a second model attended to; nil unless a cache needs it.
+  public var assistant: AssistantRows?
 
   /// A prompt's rows.
   public init(
@@ -140,6 +162,8 @@ public struct TokenRows: Sendable {
   public var hint: Tensor<Float>?
   /// The token's id; nil unless a cache needs it.
   public var token: Int?
+  /// What a second model attends to; nil unless a cache needs it.
+  public var assistant: AssistantRows?
 
   /// A token's rows.
   public init(

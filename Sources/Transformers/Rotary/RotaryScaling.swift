@@ -79,6 +79,14 @@ public enum RotaryScaling: Sendable, Equatable {
     }
   }
 
+  /// Whether the angle of a position changes with the length of the sequence.
+  var dependsOnLength: Bool {
+    switch self {
+    case .none, .linear, .yarn, .llama3, .resampled: false
+    case .dynamic, .longRope: true
+    }
+  }
+
   /// f_i for i < `width` / 2, in a sequence that is `length` tokens long by now.
   func frequencies(width: Int, base: Double, length: Int) -> [Float] {
     let plain = powers(width: width, base: Float(base)).map { 1 / $0 }

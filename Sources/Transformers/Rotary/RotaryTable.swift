@@ -18,7 +18,8 @@ public final class RotaryTable<E: Scalar>: Sendable {
 
   /// An empty table.
   public init(_ rotary: RotaryEmbedding) {
-    precondition(rotary.scaling == .none, "a table needs angles that do not depend on the length")
+    precondition(
+      !rotary.scaling.dependsOnLength, "a table needs angles that do not depend on the length")
     self.rotary = rotary
     known = Mutex(rotary.rotations(positions: [], length: 0, as: E.self))
   }

@@ -1,0 +1,271 @@
+// A conversion: from one folder to another, layer by layer, and on from where it stopped.
+//
+// In:  a checkpoint's folder, a weight method, texts where it wants them; a folder to come.
+// Out: that folder, whole: config.json, an index and its shards, the tokenizer's files.
+//
+//   OUTPUT.part/                       while it is made
+//     conversion.json                  which conversion this is; another one is refused
+//     model-00001-of-NNNNN.safetensors one layer a shard, written when the layer is done
+//     ...                              the last shard: embedding, norm, output matrix
+//   OUTPUT/                            .part renamed, after the decoder has opened it
+//
+// A shard is there completely or not at all, and says in its metadata what form its layer has. So a
+// conversion that was stopped goes on with the layers that are missing. New tensors are stored in
+// `format`; everything else keeps the source's.
+
+import Foundation
+package import Tensors
+package import Transformers
+
+/// One conversion.
+package struct Conversion {
+  /// The most characters of a file of the folder that is not weights.
+  private static let fileLimit = 1 << 28
+  /// Beginnings and ends of the names of files that are taken over.
+  private static let companions = (
+    beginnings: [
+      "tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges", "generation_config",
+      "chat_template",
+    ], ends: [".model", ".jinja"]
+  )
+
+  /// How the layers are converted.
+  package let method: any WeightMethod
+  /// The source's folder.
+  package let folder: String
+  /// The hash of its content.
+  package let hash: String
+  /// The folder to be made.
+  package let output: String
+  /// The format of new tensors.
+  package let format: StorageFormat
+  private let decoder: Decoder
+  private let source: ConversionSource
+
+  /// A conversion of the model in `folder`, opened as `decoder`; nothing is written yet.
+  package init(
+    _ method: any WeightMethod, of decoder: Decoder, folder: String, hash: String, output: String,
+    format: StorageFormat
+  ) throws {
+    (self.method, self.folder, self.hash) = (method, folder, hash)
+    (self.output, self.format, self.decoder) = (output, format, decoder)
+    source = try ConversionSource(decoder)
+    for layer in source.layers { _ = try method.gatherer(of: layer) }
+  }
+
+  /// Whether the method wants to see texts.
+  package var isCalibrated: Bool { (try? source.isCalibrated(method)) ?? false }
+
+  private var layers: Int { source.layers.count }
+  private var part: String { output + ".part" }
+  private func shard(_ n: Int) -> String {
+    func five(_ n: Int) -> String {
+      String(repeating: "0", count: max(0, 5 - "\(n)".count)) + "\(n)"
+    }
+    return "model-\(five(n + 1))-of-\(five(layers + 1)).safetensors"
+  }
+
+  /// Converts what is not converted yet, and gives the folder its name.
+  ///
+  /// `stretches` are the tokens of calibration texts; `progress` hears how many tokens were seen.
+  package func run(
+    stretches: [[Int]], progress: (Int) -> Void = { _ in }
+  ) throws -> ConversionReport {
+    if let names = try? FileManager.default.contentsOfDirectory(atPath: output), names.isEmpty {
+      try FileManager.default.removeItem(atPath: output)
+    }
+    if fileExists(at: output) {
+      throw MethodError("\(output) is there already; choose another folder, or remove it")
+    }
+    guard let lock = try FileLock.take(at: part + ".lock") else {
+      throw MethodError("\(output): another process converts into this folder")
+    }
+    return try withExtendedLifetime(lock) {
+      try makeFolder(part)
+      try checkIdentity(stretches)
+      do {
+        try convertMissing(stretches, progress)
+      } catch {
+        // A method that refuses the model leaves no folder behind.
+        if !(0..<layers).contains(where: { fileExists(at: "\(part)/\(shard($0))") }) {
+          try? FileManager.default.removeItem(atPath: part)
+        }
+        throw error
+      }
+      try writeRest()
+      let report = try finish()
+      _ = try Decoder(folder: part)
+      try FileManager.default.removeItem(atPath: part + "/conversion.json")
+      try FileManager.default.moveItem(atPath: part, toPath: output)
+      return report
+    }
+  }
+
+  /// Writes which conversion this is, or compares it with the one under way.
+  private func checkIdentity(_ stretches: [[Int]]) throws {
+    let tokens = isCalibrated ? stretches : []
+    var digest = UInt64(14_695_981_039_346_656_037)
+    for token in tokens.flatMap({ [$0.count] + $0 }) {
+      digest = (digest ^ UInt64(truncatingIfNeeded: token)) &* 1_099_511_628_211
+    }
+    let identity = JSONValue.object([
+      .init("method", .string("\(method)")), .init("source_hash", .string(hash)),
+      .init("format", .string(format.rawValue)),
+      .init("calibration", .string(tokens.isEmpty ? "none" : String(digest, radix: 16))),
+    ]).fileText
+    let path = part + "/conversion.json"
+    if fileExists(at: path) {
+      let found = String(decoding: try readFile(at: path, limit: 1 << 20), as: UTF8.self)
+      if found != identity {
+        throw MethodError(
+          "\(part) holds part of another conversion: another method, source, format or texts; "
+            + "remove it, or choose another folder")
+      }
+    } else {
+      try writeFile(identity.utf8, to: path)
+    }
+  }
+
+  /// The shards of layers that have none yet.
+  private func convertMissing(_ stretches: [[Int]], _ progress: (Int) -> Void) throws {
+    let missing = (0..<layers).filter { (try? form(of: $0)) == nil }
+    if missing.isEmpty { return }
+    var source = source
+    try source.gather(for: method, stretches, progress: progress)
+    let conversion = try method.prepare(source)
+    let stored = try StoredTensors(folder: folder)
+    for layer in missing {
+      let converted = try conversion.convert(layer)
+      let name = "model.layers.\(layer)."
+      var writer = SafetensorsWriter(metadata: [
+        "format": "pt", "form": converted.form.json.text, "key_error": "\(converted.keyError)",
+        "value_error": "\(converted.valueError)",
+      ])
+      for (part, tensor) in converted.tensors {
+        try writer.add("\(name)self_attn.\(part)", tensor, as: format)
+      }
+      try addKept(converted.kept, layer, &writer)
+      for other in stored.names
+      where other.hasPrefix(name) && !other.hasPrefix("\(name)self_attn.") {
+        let (tensor, format) = try stored.tensor(other)
+        try writer.add(other, tensor, as: format)
+      }
+      try writer.write(to: "\(part)/\(shard(layer))")
+    }
+  }
+
+  /// What stays of a layer's attention, fused matrices taken apart.
+  private func addKept(
+    _ kept: Set<ConvertedLayer.Part>, _ layer: Int, _ writer: inout SafetensorsWriter
+  ) throws {
+    let (weights, name) = (source.layers[layer], "model.layers.\(layer).self_attn")
+    for part in ConvertedLayer.Part.allCases where kept.contains(part) {
+      let own =
+        switch part {
+        case .query: weights.query
+        case .key: weights.key
+        case .value: weights.value
+        case .output: weights.output
+        }
+      try writer.add("\(name).\(part.rawValue).weight", own.loaded, as: own.matrix.format)
+      if let bias = own.bias {
+        try writer.add(
+          "\(name).\(part.rawValue).bias", Tensor(shape: [bias.count], elements: bias),
+          as: .float32)
+      }
+    }
+    for (norm, own) in [("q_norm", weights.queryNorm), ("k_norm", weights.keyNorm)] {
+      guard let own else { continue }
+      try writer.add(
+        "\(name).\(norm).weight", Tensor(shape: [own.count], elements: own), as: .float32)
+    }
+  }
+
+  /// The last shard: what belongs to no layer.
+  private func writeRest() throws {
+    let path = "\(part)/\(shard(layers))"
+    if (try? SafetensorsFile(path: path)) != nil { return }
+    let stored = try StoredTensors(folder: folder)
+    var writer = SafetensorsWriter(metadata: ["format": "pt"])
+    for name in stored.names where !name.hasPrefix("model.layers.") {
+      let (tensor, format) = try stored.tensor(name)
+      try writer.add(name, tensor, as: format)
+    }
+    try writer.write(to: path)
+  }
+
+  /// The metadata of a layer's shard: its form and how far it is off.
+  private func form(of layer: Int) throws -> (json: JSONValue, errors: [Double]) {
+    let file = try SafetensorsFile(path: "\(part)/\(shard(layer))")
+    guard let text = file.metadata["form"],
+      let key = file.metadata["key_error"].flatMap(Double.init),
+      let value = file.metadata["value_error"].flatMap(Double.init)
+    else { throw MethodError("\(file.path) is no layer of a conversion; remove it") }
+    return (try JSONValue(parsing: Array(text.utf8), depthLimit: 8), [key, value])
+  }
+
+  /// The index, config.json and the files beside them.
+  private func finish() throws -> ConversionReport {
+    // 1. The index, over all shards.
+    var map: [(String, String)] = []
+    var bytes = 0
+    for n in 0...layers {
+      let file = try SafetensorsFile(path: "\(part)/\(shard(n))")
+      for name in file.names {
+        map.append((name, shard(n)))
+        bytes += try file.format(of: name).byteCount(shape: try file.shape(of: name)) ?? 0
+      }
+    }
+    map.sort { $0.0.utf8.lexicographicallyPrecedes($1.0.utf8) }
+    let index = JSONValue.object([
+      .init("metadata", .object([.init("total_size", .integer(bytes))])),
+      .init("weight_map", .object(map.map { .init($0.0, .string($0.1)) })),
+    ])
+    try writeFile(index.fileText.utf8, to: "\(part)/model.safetensors.index.json")
+    // 2. config.json: the source's, of another class, and what was done.
+    let forms = try (0..<layers).map { try form(of: $0) }
+    let limit = 4_000_000
+    let config = try JSONValue(
+      parsing: try readFile(at: "\(folder)/config.json", limit: limit), depthLimit: 16)
+    let replaced = ["architectures", "model_type", "auto_map", ConvertedAttention.key]
+    let name = URL(fileURLWithPath: folder).standardizedFileURL.lastPathComponent
+    let converted = JSONValue.object([
+      .init("family", .string(decoder.configuration.family.rawValue)),
+      .init("method", .string("\(method)")), .init("source", .string(name)),
+      .init("source_hash", .string(hash)), .init("layers", .array(forms.map(\.json))),
+    ])
+    let members =
+      [
+        JSONValue.Member("architectures", .array([.string(ConvertedAttention.architecture)])),
+        .init("model_type", .string("converted")),
+      ] + (config.objectValue ?? []).filter { !replaced.contains($0.key) }
+      + [.init(ConvertedAttention.key, converted)]
+    try writeFile(JSONValue.object(members).fileText.utf8, to: "\(part)/config.json")
+    // 3. The tokenizer and its like.
+    for name in try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
+    where Self.companions.beginnings.contains(where: name.hasPrefix)
+      || Self.companions.ends.contains(where: name.hasSuffix)
+    {
+      let path = "\(folder)/\(name)"
+      guard fileExists(at: path), !fileExists(at: "\(path)/.") else { continue }
+      try writeFile(try readFile(at: path, limit: Self.fileLimit), to: "\(part)/\(name)")
+    }
+    let shape = source.layers[0].shape
+    let read = try ModelConfiguration(folder: part)
+    return ConversionReport(
+      method: "\(method)", layers: read.conversion?.layers ?? [], errors: forms.map(\.errors),
+      numbersBefore: 2 * shape.keyValueHeads * shape.width)
+  }
+}
+
+/// What a conversion came to.
+package struct ConversionReport: Sendable {
+  /// The text of the method.
+  package let method: String
+  /// The form of every layer.
+  package let layers: [ConvertedForm]
+  /// How far keys and values of every layer are off, relative.
+  package let errors: [[Double]]
+  /// Numbers that a token left in a layer's cache before.
+  package let numbersBefore: Int
+}
