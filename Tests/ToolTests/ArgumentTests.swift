@@ -197,7 +197,9 @@ private func isOneLine(_ found: Outcome) -> Bool {
       ["bench", "decode-model"],
     ] {
       let help = try run("lrqk", command + ["--cache", "help"])
-      #expect(help.status == 0 && help.output == list.output, "\(command): \(help.error)")
+      // What `lrqk convert` can do stands behind the cache methods.
+      #expect(help.status == 0 && help.output.hasSuffix("\n"), "\(command): \(help.error)")
+      #expect(list.output.hasPrefix(help.output + "\nFor lrqk convert --method:\n"))
     }
     let wrong = try run(
       "lrqk", ["generate", "--model", "m", "--prompt", "x", "--cache", "streamin:w=3"])

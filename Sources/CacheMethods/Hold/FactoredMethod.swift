@@ -25,7 +25,7 @@ public struct FactoredMethod: CacheMethod {
   public static let paper: String? = "2601.11471"
   /// What `lrqk methods` says of it.
   public static let summary =
-    "full attention over the factors of LRKV, MLA or a converted model, all on the device"
+    "full attention over the factors of LRKV, MLA or a converted model"
   /// Empty: the method has no options.
   public static let optionList: [MethodOption] = []
 
@@ -42,8 +42,8 @@ public struct FactoredMethod: CacheMethod {
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
     guard let factors = layer.factors else {
       throw MethodError(
-        "factored: layer \(layer.layer) has no factors, as LRKV, MLA and low-rank keys have; "
-          + "use full")
+        "factored: layer \(layer.layer) has ordinary heads, not the factors of LRKV, MLA or a "
+          + "low-rank model; use full")
     }
     return FactoredCache(layer, factors)
   }

@@ -35,13 +35,13 @@ public struct KVEfficientMethod: CalibratedMethod {
   public static let paper: String? = "2509.21354"
   /// What `lrqk methods` says of it.
   public static let summary =
-    "KV-Efficient VLA: the last w rows; of older chunks a gate keeps the mean or nothing"
+    "KV-Efficient VLA: the last w rows; of older chunks means or nothing"
   /// w, budget, chunk, alpha, gate, merge.
   public static let optionList: [MethodOption] = [
     MethodOption("w", "newest rows that stay as they are", defaultValue: "100"),
     MethodOption(
       "budget",
-      "most rows, a mean of every chunk among them, in w's place: 512, 25% (of the prompt), 256KiB",
+      "most rows, means among them, in w's place: 512, 25% (of the prompt), 256KiB",
       defaultValue: "none"),
     MethodOption(
       "chunk", "older rows that the gate judges as one, and one mean replaces",

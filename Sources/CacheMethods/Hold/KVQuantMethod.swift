@@ -39,8 +39,7 @@ public struct KVQuantMethod: CacheMethod, CalibratedMethod {
   /// Its paper, on arXiv.
   public static let paper: String? = "2401.18079"
   /// What `lrqk methods` says of it.
-  public static let summary =
-    "KVQuant: all rows in few bits, keys by channel before RoPE, outliers exact"
+  public static let summary = "KVQuant: few bits, keys by channel before RoPE, outliers exact"
   /// bits, sparsity, first, codebook, norm, cap, calibration.
   public static let optionList: [MethodOption] =
     [

@@ -39,7 +39,7 @@ public struct KVSinkMethod: CacheMethod, CalibratedMethod {
   public static let paper: String? = "2508.04257"
   /// What `lrqk methods` says of it.
   public static let summary =
-    "KVSink: as kvquant or in integers, but rows of attention sinks are exact and in no range"
+    "KVSink: few bits, rows of attention sinks exact and in no range"
   /// sinks, calibration, base, bits, then those of kvquant, and ranges.
   public static let optionList: [MethodOption] =
     [

@@ -48,7 +48,7 @@ public struct SmallKVMethod: AssistedMethod {
   public static let paper: String? = "2508.02751"
   /// What `lrqk methods` says of it.
   public static let summary =
-    "SmallKV: a smaller model says which rows matter; some are values alone"
+    "SmallKV: a smaller model says which rows matter; some lose their keys"
   /// assistant, budget, split, match, top, rank, group, sum.
   public static let optionList: [MethodOption] = [
     MethodOption("assistant", "folder of the smaller model; needed", defaultValue: "none"),

@@ -55,7 +55,7 @@ package struct InputMoments: RowGatherer {
 package struct ReCalKVMethod: WeightMethod {
   package static let name = "recalkv"
   package static let summary =
-    "ReCalKV: keys of similar heads share a whitened SVD, all values one that is fitted"
+    "ReCalKV: similar heads' keys share a whitened SVD, values a fitted one"
   package static let paper = "arXiv 2505.24357"
   package static let optionList = [
     MethodOption(

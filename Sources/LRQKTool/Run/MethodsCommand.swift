@@ -9,7 +9,7 @@ struct MethodsCommand: ParsableCommand {
     abstract: "List the cache methods and their options.",
     discussion: """
       A method is named METHOD[:option=value,...] wherever there is a --cache: options that are not \
-      given have the value shown here. `--cache help` prints the same list. Weight methods, which change \
+      given have the value shown here. `--cache help` prints them as well. Weight methods, which change \
       a checkpoint once (lrqk convert), stand at the end. Docs/methods.md says what the methods do.
       """)
 
