@@ -378,6 +378,19 @@ private func bytes(
       }
       #expect(other.contains("layers.3.key_codebook_3"))
     }
+    for (name, entries, part) in [
+      ("key_codebook_2", [1.0, 0.5, 0, -1], "layers.3.key_codebook_2 is no codebook"),
+      ("value_codebook_2", [-1, 0, 1, 3e38], "layers.3.value_codebook_2 is no codebook"),
+      ("value_norm_2", [3e38, 0], "layers.3.value_norm_2 moves a codebook beyond any number"),
+    ] {
+      var bad = tensors
+      bad[name] = Tensor(shape: [entries.count], elements: entries)
+      try withCalibration("kvquant", bad) { path in
+        let text = "kvquant:bits=2,norm=on,calibration=\(path)"
+        let line = methodError { _ = try cacheMethod(text).makeCache(for: layer.shape) }
+        #expect(line.contains(part))
+      }
+    }
     var swapped = tensors
     swapped["lower"] = Tensor(repeating: 2, shape: shape)
     try withCalibration("kvquant", swapped) { path in
@@ -412,7 +425,7 @@ private func bytes(
   }
 
   @Test(arguments: [
-    ("bits=1", "bits=1 is not a whole number from 2 to 5"), ("sparsity=1.5", "is more than 1"),
+    ("bits=1", "bits=1 is not a whole number from 2 to 5"), ("sparsity=1.5", "is not from 0 to 1"),
     ("codebook=nf", "is none of: kmeans, even"),
     ("norm=on,codebook=even", "norm has no effect with codebook=even; drop one of them"),
     ("cap=on,sparsity=1", "cap has no effect where there are no outliers; drop one of them"),

@@ -42,8 +42,8 @@ public struct FactoredMethod: CacheMethod {
   public func makeCache(for layer: LayerShape) throws -> any KeyValueCache {
     guard let factors = layer.factors else {
       throw MethodError(
-        "factored: layer \(layer.layer) has ordinary heads, not the factors of LRKV, MLA or a "
-          + "low-rank model; use full")
+        "factored: layer \(layer.layer) has ordinary heads, or a sliding window or RoPE that changes "
+          + "with the length stands between it and its factors; use full")
     }
     return FactoredCache(layer, factors)
   }

@@ -119,7 +119,7 @@ struct KVQuantChoices: Sendable {
     let codebook = try given.choice("codebook", of: CodebookChoice.self) ?? .kmeans
     let hasNorm = try given.choice("norm", of: Switch.self) == .on
     let isCapped = try given.choice("cap", of: Switch.self) == .on
-    if !(0...1).contains(sparsity) { throw given.error("sparsity=\(sparsity) is more than 1") }
+    if !(0...1).contains(sparsity) { throw given.error("sparsity=\(sparsity) is not from 0 to 1") }
     if hasNorm && codebook == .even {
       throw given.error("norm has no effect with codebook=even; drop one of them")
     }

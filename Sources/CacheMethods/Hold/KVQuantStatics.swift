@@ -82,11 +82,24 @@ struct KVQuantStatics: Sendable {
   ) throws(MethodError) -> Levels<Float> {
     if scheme.codebook == .even { return .even(bits: scheme.bits) }
     let name = "\(side)_codebook_\(scheme.bits)"
-    let entries = try file.tensor(name, of: layer, shape: [1 << scheme.bits])
-    if !scheme.hasNorm { return .codebook(entries.elements.map { Float($0) }) }
+    let entries = try file.tensor(name, of: layer, shape: [1 << scheme.bits]).elements
+      .map { Float($0) }
+    // Normalised numbers lie between -1 and 1, and so do their means, but for rounding.
+    let isInOrder = zip(entries, entries.dropFirst()).allSatisfy { $0 <= $1 }
+    if !isInOrder || entries.contains(where: { abs($0) > 1.0001 }) {
+      throw MethodError(
+        "kvquant: \(file.path): layers.\(layer.layer).\(name) is no codebook: entries ascend from "
+          + "-1 to 1 at most")
+    }
+    if !scheme.hasNorm { return .codebook(entries) }
     let norm = try file.tensor("\(side)_norm_\(scheme.bits)", of: layer, shape: [2]).elements
-    return .codebook(
-      entries.elements.map { Float($0) }, norm: QNorm(scale: Float(norm[0]), shift: Float(norm[1])))
+    let moved = QNorm(scale: Float(norm[0]), shift: Float(norm[1]))
+    if abs(moved.scale) + abs(moved.shift) > 1e6 {
+      throw MethodError(
+        "kvquant: \(file.path): layers.\(layer.layer).\(side)_norm_\(scheme.bits) moves a "
+          + "codebook beyond any number")
+    }
+    return .codebook(entries, norm: moved)
   }
 }
 

@@ -62,7 +62,7 @@ struct ConvertCommand: ParsableCommand {
     where !(1...1 << 30).contains(value) {
       throw ValidationError("\(name) \(value): it must be from 1 to \(1 << 30)")
     }
-    do { _ = try weightMethod(method) } catch { throw ValidationError("--method \(error)") }
+    do { _ = try weightMethod(method) } catch { throw ValidationError("--method: \(error)") }
   }
 
   func run() throws {
@@ -87,6 +87,8 @@ struct ConvertCommand: ParsableCommand {
         report = try conversion.run(stretches: stretches) { bar.show($0, of: total) }
       }
       show(report.text(folder))
+    } catch let error as MethodError {
+      fail(InputError(error.description), model.model)
     } catch { fail(error, model.model) }
   }
 
