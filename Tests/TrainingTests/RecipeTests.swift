@@ -31,6 +31,17 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
     return try #require(recipe)
   }
 
+  @Test(arguments: [
+    "Models/needles/recipe", "Recipes/repeats", "Recipes/variants/gqa", "Recipes/variants/lrkv",
+    "Recipes/variants/mha", "Recipes/variants/mla", "Recipes/variants/mqa",
+  ])
+  func `every shipped recipe is read`(_ name: String) throws {
+    let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    let root = tests.deletingLastPathComponent().deletingLastPathComponent()
+    let recipe = try Recipe(path: root.appendingPathComponent("Examples/\(name).json").path)
+    #expect(!recipe.stages.isEmpty)
+  }
+
   @Test func `a recipe is read whole`() throws {
     let recipe = try read(good)
     #expect(recipe.seed == 5 && recipe.shards == 1 && recipe.background == 0.2)
