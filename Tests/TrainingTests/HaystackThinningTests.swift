@@ -49,7 +49,8 @@ import Tokenizers
       let json = String(decoding: made.files[0].bytes, as: UTF8.self)
       try #require(json.contains(old))
       let changed = json.replacing(old, with: new)
-      let tokenizer = try Tokenizer(json: Array(changed.utf8), name: "test")
+      let tokenizer = try Tokenizer(
+        json: Array(changed.utf8), name: "test", configuration: made.files[1].bytes)
       let task = try trainingTask("survey", tokenizer: tokenizer, background: 0)
       let borders = (0..<tokenizer.vocabularySize).filter { tokenizer.decode([$0]).hasSuffix(".") }
       let thinning = HaystackThinning(length: 1500, borders: Set(borders))

@@ -1,15 +1,32 @@
-// Whole models of the five variants: their gradients, and what they compute.
+// Whole models of the five variants and of two conversions: their gradients.
 
 import Tensors
 import TestSupport
 import Testing
 import Training
+import Transformers
 
 /// A tiny model of each variant.
 let variants: [(name: String, kind: AttentionKind)] = [
   ("MHA", .grouped(keyValueHeads: 4)), ("MQA", .grouped(keyValueHeads: 1)),
   ("GQA", .grouped(keyValueHeads: 2)), ("MLA", .latent(latent: 5, rotary: 2)),
   ("LRKV", .lowRank(rank: 2)),
+]
+
+/// The same whose keys and values a conversion made smaller; d is 4, there are 4 query heads.
+let convertedVariants: [(name: String, kind: AttentionKind)] = [
+  (
+    "narrow",
+    .narrow(NarrowHeadSizes(heads: 2, keyWidth: 2, valueWidth: 1, frequencies: .standard))
+  ),
+  (
+    "wider values",
+    .narrow(NarrowHeadSizes(heads: 2, keyWidth: 2, valueWidth: 4, frequencies: .standard))
+  ),
+  ("joined", .joined(keyValueHeads: 2, SharedHeadSizes(heads: 1, keyWidth: 3, valueWidth: 2))),
+  (
+    "joined twice", .joined(keyValueHeads: 4, SharedHeadSizes(heads: 2, keyWidth: 4, valueWidth: 4))
+  ),
 ]
 
 func tiny(_ kind: AttentionKind, layers: Int = 2) -> ModelShape {
@@ -29,9 +46,12 @@ func tiny(_ kind: AttentionKind, layers: Int = 2) -> ModelShape {
     }
   }
 
-  @Test(arguments: variants.indices)
-  func `gradients of whole models are those of finite differences`(_ n: Int) throws {
-    let shape = tiny(variants[n].kind)
+  @Test(arguments: variants.map(\.name) + convertedVariants.map(\.name))
+  func `gradients of whole models are those of finite differences`(_ name: String) throws {
+    let kind = try #require((variants + convertedVariants).first { $0.name == name }).kind
+    var shape = tiny(kind)
+    // An output matrix of its own, as most models have.
+    shape.tiesEmbeddings = name != "narrow"
     let batch = batch(2, length: 5, vocabulary: 7)
     let start: [Parameter<Double>] = shape.startingParameters(seed: 1)
     let analytic = try gradients(shape, start, batch, shards: 2).gradients
@@ -50,7 +70,7 @@ func tiny(_ kind: AttentionKind, layers: Int = 2) -> ModelShape {
         let expected = (4 * (try difference(5e-5)) - (try difference(1e-4))) / 3
         #expect(
           abs(analytic[p][i] - expected) <= 1e-6 * size,
-          "\(variants[n].name) \(parameter.name)[\(i)]: \(analytic[p][i]), not \(expected)")
+          "\(name) \(parameter.name)[\(i)]: \(analytic[p][i]), not \(expected)")
       }
     }
   }

@@ -46,6 +46,35 @@ import Transformers
     }
   }
 
+  @Test func `what a student is off from its teacher`() {
+    var numbers = SeededNumbers(seed: 7)
+    let teacher = random([4, 5], &numbers)
+    checkGradients([[4, 5]]) { $0.squaredDistance($1[0], from: teacher, count: 30) }
+    checkGradients([[4, 5]]) {
+      $0.divergence($1[0], from: teacher, weights: [1, 0, 0.5, 2], totalWeight: 5)
+    }
+    // The teacher's own answer is off by nothing, and pulls nowhere: p − q is 0 to the last bit.
+    let tape = Tape<Double>()
+    let same = tape.leaf(teacher)
+    let off = tape.divergence(same, from: teacher, weights: [1, 1, 1, 1], totalWeight: 4)
+    #expect(abs(off.value.elements[0]) < 1e-15)
+    tape.backward(from: off)
+    #expect(same.gradient?.elements.allSatisfy { $0 == 0 } == true)
+  }
+
+  @Test func `the divergence from a certain teacher is the cross-entropy`() {
+    // Logits of ±40: e^−80 of a probability is left elsewhere, nothing in Double beside 1.
+    var numbers = SeededNumbers(seed: 8)
+    let z = random([2, 3], &numbers)
+    let certain = Tensor(shape: [2, 3], elements: [-40.0, 40, -40, 40, -40, -40])
+    let tape = Tape<Double>()
+    let leaf = tape.leaf(z)
+    let off = tape.divergence(leaf, from: certain, weights: [1, 3], totalWeight: 4)
+    let loss = tape.crossEntropy(leaf, targets: [1, 0], weights: [1, 3], totalWeight: 4)
+    // Sums of a few terms of size 40 and less.
+    #expect(abs(off.value.elements[0] - loss.value.elements[0]) < 1e-13)
+  }
+
   @Test(arguments: [(4, 2, 6, 6), (2, 2, 4, 3), (3, 1, 4, 6)])
   func `attention of shared and unshared heads, of values of another width`(
     _ H: Int, _ M: Int, _ d: Int, _ e: Int
@@ -73,6 +102,10 @@ import Transformers
     checkGradients([[3, 6], [3, 2]]) { $0.weighted($0.addToHeads($1[0], shared: $1[1])) }
     checkGradients([[3, 6], [3, 2]]) { $0.weighted($0.joinToHeads($1[0], shared: $1[1], heads: 3)) }
     checkGradients([[3, 8]]) { $0.weighted($0.headColumns($1[0], 1..<3, heads: 2)) }
+    // Four heads, two bases: each is shared by two.
+    checkGradients([[3, 8], [2, 2, 3]]) {
+      $0.weighted($0.headBasis($1[0], $1[1], heads: 4, factor: 0.75))
+    }
   }
 
   @Test func `a batch in parts has the gradient of the batch`() throws {

@@ -57,7 +57,7 @@ struct Repeats: TrainingTask {
       try withFolder { folder in
         let files = TrainingCheckpoint(run: folder, identity: "test")
         #expect(try files.load(trainer) == nil)
-        try files.save(states[stop - 1], trainer.shape)
+        try files.save(states[stop - 1])
         // What a killed process leaves behind is not a checkpoint.
         try FileManager.default.createDirectory(
           atPath: folder + "/partial-step-00000099", withIntermediateDirectories: true)
@@ -111,7 +111,7 @@ struct Repeats: TrainingTask {
       let files = TrainingCheckpoint(run: folder, identity: "test")
       for _ in 0..<4 {
         _ = try trainer.step(&state)
-        try files.save(state, trainer.shape)
+        try files.save(state)
       }
       #expect(try files.all().map { $0.suffix(8) } == ["00000003", "00000004"])
       let other = TrainingCheckpoint(run: folder, identity: "another")
@@ -124,7 +124,8 @@ struct Repeats: TrainingTask {
     let shape = tiny(variants[n].kind)
     let parameters: [Parameter<Float>] = shape.startingParameters(seed: 8)
     try withFolder { folder in
-      try writeModel(shape, parameters, format: .float32, companions: [], to: folder)
+      let configuration = [("config.json", Array(shape.configuration.utf8))]
+      try writeModel(parameters, format: .float32, companions: configuration, to: folder)
       let tokens = [3, 1, 4, 1, 5, 2, 6, 5, 3, 5]
       let expected = try Decoder(folder: folder).prefill(tokens, logits: .all)
       let tape = Tape<Float>()

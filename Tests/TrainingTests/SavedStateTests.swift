@@ -23,12 +23,13 @@ import Training
   ) throws {
     let trainer = trainer()
     try withFolder { folder in
-      let files = TrainingCheckpoint(run: folder, identity: "test")
+      let files = TrainingCheckpoint(
+        run: folder, identity: "test", companions: [("config.json", Array("{}".utf8))])
       var state = TrainingState(trainer.shape, seed: 3)
       var states: [TrainingState] = []
       for _ in 0..<3 {
         _ = try trainer.step(&state)
-        try files.save(state, trainer.shape)
+        try files.save(state)
         states.append(state)
       }
       try body(files, trainer, states)
@@ -121,7 +122,7 @@ import Training
       let names = try FileManager.default.contentsOfDirectory(atPath: files.run)
       #expect(Set(names) == Set(others + ["step-00000002", "step-00000003"]))
       // The same step once more takes the place of the old one.
-      try files.save(states[2], trainer.shape)
+      try files.save(states[2])
       #expect(try #require(try files.load(trainer)).step == 3)
     }
   }
@@ -129,7 +130,7 @@ import Training
   @Test func `a finished model's folder is whole, and what else lies there stays`() throws {
     try withRun { files, trainer, states in
       for n in [0, 2] {
-        let folder = try files.finish(states[n].parameters, trainer.shape, format: .float32)
+        let folder = try files.finish(states[n].parameters, format: .float32)
         let model = try SafetensorsFile(path: folder + "/model.safetensors")
         let first = states[n].parameters[0]
         #expect(try model.tensor(first.name, as: Float.self).elements == first.values)

@@ -59,6 +59,15 @@ public struct CalibrationFile: Sendable {
   /// The option `name` that the calibration was made with; nil where it says none.
   public func option(_ name: String) -> String? { file.metadata["option.\(name)"] }
 
+  /// Throws unless it was made with the model of this hash; `user` names the method that reads it.
+  func check(model hash: String, user: String) throws(MethodError) {
+    if model != hash {
+      throw MethodError(
+        "\(user): \(path) is a calibration of another model (\(model), and this one is \(hash)); "
+          + "make one with lrqk calibrate \(method)")
+    }
+  }
+
   /// The tensor `name` of a layer, which has to have this shape and finite numbers.
   public func tensor(
     _ name: String, of layer: LayerShape, shape: [Int]
@@ -103,11 +112,7 @@ extension CacheMethod {
 
   /// Throws unless every calibration that there is was made with the model of this hash.
   public func checkCalibrations(model: String) throws(MethodError) {
-    for file in calibrationFiles where file.model != model {
-      throw MethodError(
-        "\(Self.name): \(file.path) is a calibration of another model (\(file.model), and this one "
-          + "is \(model)); make one with lrqk calibrate \(file.method)")
-    }
+    for file in calibrationFiles { try file.check(model: model, user: Self.name) }
   }
 }
 

@@ -19,16 +19,6 @@ package import Transformers
 
 /// One conversion.
 package struct Conversion {
-  /// The most characters of a file of the folder that is not weights.
-  private static let fileLimit = 1 << 28
-  /// Beginnings and ends of the names of files that are taken over.
-  private static let companions = (
-    beginnings: [
-      "tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges", "generation_config",
-      "chat_template",
-    ], ends: [".model", ".jinja"]
-  )
-
   /// How the layers are converted.
   package let method: any WeightMethod
   /// The source's folder.
@@ -50,6 +40,7 @@ package struct Conversion {
     (self.method, self.folder, self.hash) = (method, folder, hash)
     (self.output, self.format, self.decoder) = (output, format, decoder)
     source = try ConversionSource(decoder)
+    try method.calibrationFile?.check(model: hash, user: type(of: method).name)
     for layer in source.layers { _ = try method.gatherer(of: layer) }
   }
 
@@ -242,13 +233,8 @@ package struct Conversion {
       + [.init(ConvertedAttention.key, converted)]
     try writeFile(JSONValue.object(members).fileText.utf8, to: "\(part)/config.json")
     // 3. The tokenizer and its like.
-    for name in try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
-    where Self.companions.beginnings.contains(where: name.hasPrefix)
-      || Self.companions.ends.contains(where: name.hasSuffix)
-    {
-      let path = "\(folder)/\(name)"
-      guard fileExists(at: path), !fileExists(at: "\(path)/.") else { continue }
-      try writeFile(try readFile(at: path, limit: Self.fileLimit), to: "\(part)/\(name)")
+    for file in try companionFiles(in: folder) {
+      try writeFile(file.bytes, to: "\(part)/\(file.name)")
     }
     let shape = source.layers[0].shape
     let read = try ModelConfiguration(folder: part)

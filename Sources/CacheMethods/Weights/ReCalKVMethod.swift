@@ -18,8 +18,11 @@
 // gets once the layers before it are converted, which would take a pass of the texts a layer; here
 // it is of other text. With a single stretch G is S Sᵀ, and values stay as they were cut.
 //
-// Source: arXiv 2505.24357; XIANGLONGYAN/ReCalKV at ea548d5. Ranks of layers by Fisher information,
-// which needs gradients, are not here: all layers have the same.
+// Ranks. `rank` is what every layer has, for each group of keys and for values. With ranks=FILE, of
+// `lrqk calibrate recalkv`, layers share out the sum of these by Fisher information, as published
+// (FisherRanks.swift); the groups of a layer share alike.
+//
+// Source: arXiv 2505.24357; XIANGLONGYAN/ReCalKV at ea548d5.
 
 import Tensors
 package import Transformers
@@ -61,6 +64,9 @@ package struct ReCalKVMethod: WeightMethod {
     MethodOption(
       "rank", "of each group of keys, and of all values: 50% (of the rows), or a number",
       defaultValue: "50%"),
+    MethodOption(
+      "ranks", "what layers get of all ranks: uniform (alike), or a file of lrqk calibrate recalkv",
+      defaultValue: "uniform"),
     MethodOption("group", "key heads of a group; all, where there are fewer", defaultValue: "4"),
     MethodOption(
       "similarity", "what puts heads in a group: keys, official (whitened weights), neighbours",
@@ -76,6 +82,7 @@ package struct ReCalKVMethod: WeightMethod {
   package enum Similarity: String, Sendable, CaseIterable { case keys, official, neighbours }
 
   package let rank: RankSize
+  package let calibrationFile: CalibrationFile?
   package let group: Int
   package let similarity: Similarity
   package let rounds: Int
@@ -83,6 +90,10 @@ package struct ReCalKVMethod: WeightMethod {
 
   package init(_ given: MethodOptions) throws(MethodError) {
     rank = try RankSize(given, "rank") ?? .percent(50)
+    switch given.text("ranks") {
+    case nil, "uniform": calibrationFile = nil
+    case let path?: calibrationFile = try CalibrationFile(path: path, method: Self.name)
+    }
     group = try given.integer("group", in: 1...4096) ?? 4
     similarity = try given.choice("similarity", of: Similarity.self) ?? .keys
     rounds = try given.integer("rounds", in: 0...100) ?? 1
@@ -91,7 +102,8 @@ package struct ReCalKVMethod: WeightMethod {
 
   package var options: [(name: String, value: String)] {
     [
-      ("rank", "\(rank)"), ("group", "\(group)"), ("similarity", similarity.rawValue),
+      ("rank", "\(rank)"), ("ranks", calibrationFile?.path ?? "uniform"), ("group", "\(group)"),
+      ("similarity", similarity.rawValue),
       ("rounds", "\(rounds)"), ("precision", precision.rawValue),
     ]
   }
@@ -117,8 +129,37 @@ package struct ReCalKVMethod: WeightMethod {
   }
 
   package func prepare(_ source: ConversionSource) throws -> any LayerConversion {
-    for layer in source.layers { _ = try sizes(of: layer) }
-    return ReCalKVConversion(source: source, method: self)
+    ReCalKVConversion(source: source, method: self, ranks: try ranks(source.layers))
+  }
+
+  /// r of each group of keys and r_V of every layer.
+  package func ranks(
+    _ layers: [AttentionWeights]
+  ) throws(MethodError) -> [(keys: [Int], values: Int)] {
+    var uniform: [(keys: [Int], values: Int)] = []
+    var bounds: [ClosedRange<Int>] = []
+    for layer in layers {
+      let (M, d, D) = (layer.shape.keyValueHeads, layer.shape.width, layer.key.matrix.columns)
+      let sizes = try sizes(of: layer)
+      uniform.append((Array(repeating: sizes.keys, count: sizes.groups), sizes.values))
+      bounds.append(sizes.groups...sizes.groups * min(M / sizes.groups * d, D))
+      bounds.append(1...min(M * d, D))
+    }
+    guard let calibrationFile else { return uniform }
+    var information: [Double] = []
+    for layer in layers {
+      information += try calibrationFile.tensor("fisher", of: layer.shape, shape: [2]).elements
+    }
+    guard information.allSatisfy({ $0 >= 0 }), information.contains(where: { $0 > 0 }) else {
+      throw MethodError(
+        "recalkv: \(calibrationFile.path): fisher is not a list of numbers from 0 on, some above")
+    }
+    let total = uniform.reduce(0) { $0 + $1.keys.reduce(0, +) + $1.values }
+    let shared = sharedRanks(information, bounds: bounds, total: total)
+    return uniform.indices.map { n in
+      let groups = uniform[n].keys.count
+      return ((0..<groups).map { (shared[2 * n] + $0) / groups }, shared[2 * n + 1])
+    }
   }
 }
 
@@ -126,10 +167,11 @@ package struct ReCalKVMethod: WeightMethod {
 private struct ReCalKVConversion: LayerConversion {
   let source: ConversionSource
   let method: ReCalKVMethod
+  let ranks: [(keys: [Int], values: Int)]
 
   func convert(_ layer: Int) throws -> ConvertedLayer {
     let weights = source.layers[layer]
-    let (M, sizes) = (weights.shape.keyValueHeads, try method.sizes(of: weights))
+    let (M, ranks) = (weights.shape.keyValueHeads, ranks[layer])
     let moments = source.gathered(layer, as: InputMoments.self)
     let whitening = try Whitening(gram: moments.all.secondMoments)
 
@@ -139,13 +181,13 @@ private struct ReCalKVConversion: LayerConversion {
     try checkRange(scaled, layer)
     let keys = try ReCalKVKeys(
       scaled: scaled, heads: M,
-      groups: groups(wk, scaled, moments.all, heads: M, count: sizes.groups),
-      ranks: Array(repeating: sizes.keys, count: sizes.groups), whitening,
+      groups: groups(wk, scaled, moments.all, heads: M, count: ranks.keys.count),
+      ranks: ranks.keys, whitening,
       precision: method.precision)
 
     // Values.
     let wv = weights.value.widened
-    var values = try WeightFactors.best(scaled: whitening(wv), rank: sizes.values, whitening)
+    var values = try WeightFactors.best(scaled: whitening(wv), rank: ranks.values, whitening)
       .factors
       .calibrated(to: wv, gram: moments.fitted.secondMoments, rounds: method.rounds)
     if method.precision == .float16 { values = values.halved }

@@ -36,6 +36,8 @@ package protocol WeightMethod: Sendable, CustomStringConvertible {
   init(_ given: MethodOptions) throws(MethodError)
   /// The options in effect, defaults included, in a fixed order.
   var options: [(name: String, value: String)] { get }
+  /// A calibration that it reads; nil where it reads none.
+  var calibrationFile: CalibrationFile? { get }
   /// Sums over calibration texts that it wants of a layer; nil where weights suffice.
   ///
   /// Throws where the layer cannot be converted.
@@ -52,6 +54,9 @@ extension WeightMethod {
     let pairs = options.map { "\($0.name)=\($0.value)" }.joined(separator: ",")
     return pairs.isEmpty ? Self.name : "\(Self.name):\(pairs)"
   }
+
+  /// Nil: it reads no file.
+  package var calibrationFile: CalibrationFile? { nil }
 
   /// Nil: weights suffice.
   package func gatherer(of layer: AttentionWeights) throws(MethodError) -> (any RowGatherer)? {

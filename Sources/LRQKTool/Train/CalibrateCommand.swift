@@ -32,6 +32,7 @@ struct CalibrateCommand: ParsableCommand {
       CalibrateKVQuantCommand.self,
       CalibrateKVSinkCommand.self,
       CalibrateKVEfficientCommand.self,
+      CalibrateReCalKVCommand.self,
     ])
 }
 

@@ -1,6 +1,6 @@
-// lrqk train: a small model from a recipe.
+// lrqk train: a small model from a recipe, or a checkpoint that goes on learning.
 //
-// In:  recipe.json, a folder for the run.
+// In:  recipe.json, a folder for the run; a checkpoint to start from, another one to learn from.
 // Out: checkpoints that the same command goes on from, log.csv and its picture curve.svg, and at
 //      the end the model's folder.
 //
@@ -8,21 +8,26 @@
 // one left half written is removed by the next (TrainingCheckpoint.swift, FileBytes.swift).
 
 import ArgumentParser
+import Evaluation
 import Foundation
 import Reports
 import Tasks
 import Tensors
+import Tokenizers
 import Training
 
 struct TrainCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "train",
-    abstract: "Train a small model from a recipe.",
+    abstract: "Train a small model from a recipe, or one that is there already.",
     discussion: """
       The run's folder holds its two newest checkpoints (step-N), log.csv, a picture of it \
       (curve.svg), and when the run is over the finished model (model). Stop it at any moment: the same \
       command goes on from the last checkpoint, and ends with the same bits as a run that was never \
       stopped. Ctrl-C and kill save one after the step that is under way; a second one ends at once.
+
+      With --from the recipe has no model: it says how the model in a folder goes on. That may be one \
+      that lrqk convert made, and --teacher the model that it was made of.
       """)
 
   @Option(
@@ -32,6 +37,14 @@ struct TrainCommand: ParsableCommand {
 
   @Option(help: "The run's folder.", completion: .directory)
   var output: String
+
+  @Option(help: "The model that goes on: a checkpoint's folder.", completion: .directory)
+  var from: String?
+
+  @Option(
+    help: "The model that stages against layers or logits learn from: a checkpoint's folder.",
+    completion: .directory)
+  var teacher: String?
 
   @Option(
     help: "Seed of parameters and batches. (default: the recipe's)", transform: seedNumber)
@@ -73,9 +86,21 @@ struct TrainCommand: ParsableCommand {
     used.reads(self.recipe, "--recipe")
     for name in ["log.csv", "curve.svg"] { used.writes("\(output)/\(name)", "--output") }
     try used.checkThatNothingIsReplaced()
-    let recipe = try Recipe(path: recipe, seed: seed)
-    let tokenizer = try ModelTokenizer(vocabulary: recipe.shape.vocabulary)
-    let trainer = try recipe.trainer(tokenizer)
+    let start = try from.map { try StartingFolder($0) }
+    let recipe = try Recipe(path: recipe, seed: seed, model: start?.model)
+    var identity = recipe.text
+    let (tokenizer, files): (Tokenizer, [(name: String, bytes: [UInt8])])
+    if let from, let start {
+      identity += "\nfrom \(try modelHash(folder: from))\n"
+      (tokenizer, files) = (try requiredTokenizer(from), start.files)
+    } else {
+      let made = try ModelTokenizer(vocabulary: recipe.shape.vocabulary)
+      let configuration = ("config.json", Array(recipe.shape.configuration.utf8))
+      (tokenizer, files) = (made.tokenizer, [configuration] + made.files)
+    }
+    if let teacher { identity += "\nteacher \(try modelHash(folder: teacher))\n" }
+    let trainer = try recipe.trainer(
+      tokenizer, teacher: try teacher.map { try TrainedModel(folder: $0) })
     try checkMemory(trainer, try trainer.rehearse())
     try makeFolder(output)
     guard let lock = try FileLock.take(at: "\(output)/lock") else {
@@ -85,14 +110,15 @@ struct TrainCommand: ParsableCommand {
           + "choose another folder")
     }
     // Held until the last file is written.
-    return try withExtendedLifetime(lock) { try train(recipe, tokenizer, trainer) }
+    return try withExtendedLifetime(lock) {
+      try train(
+        recipe, TrainingCheckpoint(run: output, identity: identity, companions: files), trainer)
+    }
   }
 
   private func train(
-    _ recipe: Recipe, _ tokenizer: ModelTokenizer, _ trainer: Trainer
+    _ recipe: Recipe, _ files: TrainingCheckpoint, _ trainer: Trainer
   ) throws -> Int32 {
-    let files = TrainingCheckpoint(
-      run: output, identity: recipe.text, companions: tokenizer.files)
     try files.removeLeftovers()
     var state =
       try files.load(trainer)
@@ -102,7 +128,7 @@ struct TrainCommand: ParsableCommand {
     func save() throws {
       if state.step > saved.step {
         try log.synchronize()  // first: a checkpoint's steps are in the log
-        try files.save(state, recipe.shape)
+        try files.save(state)
       }
       saved = (state.step, .now)
       let title = URL(fileURLWithPath: output).standardizedFileURL.lastPathComponent
@@ -127,7 +153,7 @@ struct TrainCommand: ParsableCommand {
     }
     try save()
     let model = try files.finish(
-      try trainer.finished(state), recipe.shape, format: recipe.format)
+      try trainer.finished(state), format: recipe.format)
     lines.end()
     show(
       "\(model): \(recipe.shape.parameterCount) parameters after \(state.step) steps, "

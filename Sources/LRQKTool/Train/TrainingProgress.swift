@@ -43,11 +43,16 @@ struct TrainingProgress {
     let tokens = since.reduce(0) { $0 + $1.size.length * $1.size.count }
     let losses = since.compactMap(\.loss)
     let loss = losses.isEmpty ? "none" : number(losses.reduce(0, +) / Double(losses.count))
-    let names = recipe.stages.first { $0.name == report.stage }?.tasks.map(\.name) ?? []
+    let stage = recipe.stages.first { $0.name == report.stage }
+    // A stage against layers answers nothing.
     let accuracy =
-      ", right: "
-      + zip(names, report.taskAccuracies).map { "\($0) \(number($1, 2))" }.joined(separator: ", ")
-      + (report.copied.map { ", copied \(number($0, 2))" } ?? "")
+      stage?.comparison == .layers
+      ? ""
+      : ", right: "
+        + zip(stage?.tasks.map(\.name) ?? [], report.taskAccuracies).map {
+          "\($0) \(number($1, 2))"
+        }.joined(separator: ", ")
+        + (report.copied.map { ", copied \(number($0, 2))" } ?? "")
     let skipped = since.count - losses.count
     write(
       "\(report.stage) step \(report.step): loss \(loss)\(accuracy), "

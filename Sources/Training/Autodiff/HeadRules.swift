@@ -1,4 +1,4 @@
-// Heads made of shared and own parts: what LRKV and MLA need, and their ways back.
+// Heads made of shared and own parts: what LRKV, MLA and joined heads need, and their ways back.
 //
 // In:  rows whose columns are heads side by side, (n, H a).
 // Out: 1. y_h = x_h B_hᵀ, every head through a matrix of its own: (n, H r) to (n, H d)
@@ -6,8 +6,9 @@
 //      3. y_h = [x_h, s], a shared part behind every head: (n, H a) and (n, b) to (n, H (a + b))
 //      4. some columns of every head: (n, H a) to (n, H b)
 //      5. y_h = [x_h, z_h]: (n, H a) and (n, H b) to (n, H (a + b))
+//      6. y_h = c x_h Ψ_g, g = h / G, a basis for every G heads: (n, H a) to (n, H b)
 //
-// Back, 2 and 3 sum over the heads what the shared part gets from each.
+// Back, 2, 3 and 6 sum over the heads what the shared part gets from each.
 
 import Tensors
 
@@ -97,6 +98,49 @@ extension Tape {
       z.accumulate { dz, adds in
         if !adds { zero(&dz) }
         addColumns(g.span, width: a + b, from: a, b, to: &dz, width: b, at: 0)
+      }
+    }
+  }
+
+  /// 6. c times head h of x times Ψ_g; Ψ is (groups, a, b), and H / groups heads share one.
+  package func headBasis(
+    _ x: Variable<E>, _ Ψ: Variable<E>, heads H: Int, factor c: E = 1
+  ) -> Variable<E> {
+    let (n, a, b) = (x.value.rows, Ψ.value.rows, Ψ.value.columns)
+    let groups = Ψ.value.count / (a * b)
+    precondition(
+      x.value.columns == H * a && H % groups == 0, "heads \(x.value.shape), \(Ψ.value.shape)")
+    let G = H / groups
+    let (X, bases) = (c == 1 ? x.value.elements : x.value.elements.map { c * $0 }, Ψ.value.elements)
+    var y: [E] = zeros(n * H * b)
+    do {
+      var whole = y.mutableSpan
+      for h in 0..<H {
+        E.libraryMatmul(
+          m: n, n: b, k: a, a: X.span.extracting((h * a)...), lda: H * a, transposeA: false,
+          b: bases.span.extracting((h / G * a * b)...), ldb: b, transposeB: false, into: &whole,
+          from: h * b, ldc: H * b, accumulate: false)
+      }
+    }
+    return record(Tensor(shape: [n, H * b], elements: y)) { dy in
+      // d(c x) = dy Ψᵀ, and c times that is dx; dΨ = (c x)ᵀ dy.
+      let g = dy.elements
+      let scaled = c == 1 ? g : g.map { c * $0 }
+      x.accumulate { dx, adds in
+        for h in 0..<H {
+          E.libraryMatmul(
+            m: n, n: a, k: b, a: scaled.span.extracting((h * b)...), lda: H * b, transposeA: false,
+            b: bases.span.extracting((h / G * a * b)...), ldb: b, transposeB: true, into: &dx,
+            from: h * a, ldc: H * a, accumulate: adds)
+        }
+      }
+      Ψ.accumulate { dΨ, adds in
+        for h in 0..<H {
+          E.libraryMatmul(
+            m: a, n: b, k: n, a: X.span.extracting((h * a)...), lda: H * a, transposeA: true,
+            b: g.span.extracting((h * b)...), ldb: H * b, transposeB: false, into: &dΨ,
+            from: h / G * a * b, ldc: b, accumulate: adds || h % G > 0)
+        }
       }
     }
   }

@@ -12,8 +12,8 @@
 //   backward:  dW ◄─ dx ◄─ dy ◄──────── dz ◄───────── 1
 //
 // Such a rule is also called a vector-Jacobian product (VJP). One rule a file: LinearRule,
-// HeadRules, NormRule, RotaryRule, AttentionRule, GateRule, EmbeddingRule, LossRule. Each is held
-// against finite differences in Double.
+// HeadRules, NormRule, RotaryRule, AttentionRule, GateRule, EmbeddingRule, LossRule,
+// DistillationRules. Each is held against finite differences in Double.
 //
 // A tape belongs to one thread. Training puts the halves of a batch on tapes of their own and adds
 // the gradients afterwards, in order, so that sums do not depend on the number of cores.
@@ -38,11 +38,11 @@ package final class Variable<E: Scalar> {
     self.rule = rule
   }
 
-  /// The gradient's elements, row-major, which the variable then gives up; zeros where there is
-  /// none.
+  /// The gradient's elements, row-major, which the variable then gives up; none where the loss does
+  /// not depend on it.
   func takeGradient() -> [E] {
     defer { sum = nil }
-    return sum ?? zeros(value.count)
+    return sum ?? []
   }
 
   /// Adds to the gradient: `body` gets its elements, and true where it must add to them rather than
@@ -73,9 +73,10 @@ package final class Variable<E: Scalar> {
 /// The operations of one computation, in the order in which they ran.
 package final class Tape<E: Scalar> {
   private var nodes: [Variable<E>] = []
+  private let records: Bool
 
-  /// An empty tape.
-  package init() {}
+  /// An empty tape; one that records nothing keeps no value in between, and has no way back.
+  package init(records: Bool = true) { self.records = records }
 
   /// A value that nothing computed: a parameter, or input to differentiate by.
   ///
@@ -87,8 +88,8 @@ package final class Tape<E: Scalar> {
   /// Appends what an operation computed; `rule` gets ∂loss/∂value and adds to its inputs'
   /// gradients.
   func record(_ value: Tensor<E>, rule: @escaping (Tensor<E>) -> Void) -> Variable<E> {
-    let node = Variable(value, isLeaf: false, rule: rule)
-    nodes.append(node)
+    let node = Variable(value, isLeaf: false, rule: records ? rule : nil)
+    if records { nodes.append(node) }
     return node
   }
 

@@ -43,6 +43,8 @@ struct LessonTask: TrainingTask {
 
   let subject: Subject
   let form: PromptForm
+  /// The token that ends an answer, and fills a text up.
+  let end: Int
   let background: Float
 
   func text(length: Int, _ numbers: RandomNumbers) throws -> (tokens: [Int], weights: [Float]) {
@@ -50,7 +52,7 @@ struct LessonTask: TrainingTask {
     // The first token is not a target.
     let left = length + 1 - tokens.count
     return (
-      tokens + Array(repeating: ModelTokenizer.endID, count: left),
+      tokens + Array(repeating: end, count: left),
       weights + Array(repeating: 0, count: left)
     )
   }
@@ -73,7 +75,7 @@ struct LessonTask: TrainingTask {
       else { return nil }
       let left = length + 1 - places.count
       return (
-        places.map { tokens[$0] } + Array(repeating: ModelTokenizer.endID, count: left),
+        places.map { tokens[$0] } + Array(repeating: end, count: left),
         places.map { weights[$0] } + Array(repeating: 0, count: left),
         places + (0..<left).map { tokens.count + $0 }
       )
@@ -94,7 +96,7 @@ struct LessonTask: TrainingTask {
   private func written(_ lesson: Lesson) -> (tokens: [Int], weights: [Float]) {
     var (tokens, weights): ([Int], [Float]) = ([], [])
     for turn in lesson.turns {
-      tokens += turn.given + turn.answer + [ModelTokenizer.endID]
+      tokens += turn.given + turn.answer + [end]
       weights += Array(repeating: background, count: turn.given.count)
       let start = weights.count
       weights += Array(repeating: copiedWeight, count: turn.answer.count + 1)

@@ -49,7 +49,7 @@ package func trainingTask(
   case "repeats":
     // All but the special tokens; numbers of up to three digits, where the vocabulary has all
     // thousand: a token of a few would not say where to look.
-    let all = Array(tokenizer.specialIDs.count..<tokenizer.vocabularySize)
+    let all = (0..<tokenizer.vocabularySize).filter { !tokenizer.specialIDs.contains($0) }
     let digits = all.filter {
       let text = tokenizer.decode([$0])
       return text.last?.isNumber == true && text.drop { $0 == " " }.allSatisfy(\.isNumber)
@@ -63,7 +63,10 @@ package func trainingTask(
         "there is no task '\(name)'; there are: repeats, pairs, updates, prose, "
           + LessonTask.Subject.names.joined(separator: ", "))
     }
-    return LessonTask(subject: subject, form: form, background: Float(background))
+    guard let end = tokenizer.endID else {
+      throw TaskError("the tokenizer names no eos_token, which ends an answer")
+    }
+    return LessonTask(subject: subject, form: form, end: end, background: Float(background))
   }
 }
 

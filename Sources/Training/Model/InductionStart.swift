@@ -69,6 +69,7 @@ extension ModelShape {
   var attentionPlaces: AttentionPlaces {
     let (H, d) = (queryHeads, headWidth)
     switch attention {
+    case .narrow, .joined: preconditionFailure("a converted model starts from its own weights")
     case .grouped(let M):
       return AttentionPlaces(
         keys: "k_proj", values: "v_proj", keyGroup: H / M, valueGroup: H / M, queryRows: d,

@@ -7,13 +7,14 @@
 //   x = embedding                                   (n, D)
 //   x = x + attention(norm₁ x)                      every block
 //   x = x + down(silu(gate norm₂ x) ⊙ up norm₂ x)
-//   logits = norm(x) Wᵀ, W the embedding            (n, vocabulary)
+//   logits = norm(x) Wᵀ, W the embedding,           (n, vocabulary)
+//            where there is no lm_head
 //
 // What differs between the variants is how keys and values are made; all attend alike. Training
 // always makes them whole: that a cache can hold less is a matter of decoding (Transformers).
 
 package import Tensors
-import Transformers
+package import Transformers
 
 /// A model's parameters on a tape.
 package struct ModelPass<E: Scalar> {
@@ -46,23 +47,37 @@ package struct ModelPass<E: Scalar> {
   package func logits(
     of tokens: [Int], sequenceLength L: Int, positions: [Int]? = nil, rows: [Int]? = nil
   ) -> Variable<E> {
-    let embedding = parameter("model.embed_tokens")
-    let rotations = shape.rotary.rotations(
-      positions: positions ?? Array(0..<L), length: shape.contextLength, as: E.self)
-    var x = tape.embedding(embedding, of: tokens)
-    for layer in 0..<shape.layers {
-      let block = "model.layers.\(layer)"
-      let answers = attention(
-        "\(block).self_attn", norm("\(block).input_layernorm", x), rotations, L)
-      x = tape.add(x, tape.linear(answers, parameter("\(block).self_attn.o_proj")))
-      let h = norm("\(block).post_attention_layernorm", x)
-      let gated = tape.gated(
-        tape.linear(h, parameter("\(block).mlp.gate_proj")),
-        tape.linear(h, parameter("\(block).mlp.up_proj")))
-      x = tape.add(x, tape.linear(gated, parameter("\(block).mlp.down_proj")))
-    }
+    let rotations = rotations(positions ?? Array(0..<L))
+    var x = embedded(tokens)
+    for layer in 0..<shape.layers { x = block(layer, x, rotations, L) }
     if let rows { x = tape.embedding(x, of: rows) }
-    return tape.linear(norm("model.norm", x), embedding)
+    return tape.linear(
+      norm("model.norm", x), parameter(shape.tiesEmbeddings ? "model.embed_tokens" : "lm_head"))
+  }
+
+  /// Angles of these positions.
+  package func rotations(_ positions: [Int]) -> Rotations<E> {
+    shape.rotary.rotations(positions: positions, length: shape.contextLength, as: E.self)
+  }
+
+  /// The input of block 0, (n, D).
+  package func embedded(_ tokens: [Int]) -> Variable<E> {
+    tape.embedding(parameter("model.embed_tokens"), of: tokens)
+  }
+
+  /// What block `layer` makes of x (n, D).
+  package func block(
+    _ layer: Int, _ x: Variable<E>, _ rotations: Rotations<E>, _ L: Int
+  ) -> Variable<E> {
+    let block = "model.layers.\(layer)"
+    let answers = attention(
+      "\(block).self_attn", norm("\(block).input_layernorm", x), rotations, L)
+    let x = tape.add(x, tape.linear(answers, parameter("\(block).self_attn.o_proj")))
+    let h = norm("\(block).post_attention_layernorm", x)
+    let gated = tape.gated(
+      tape.linear(h, parameter("\(block).mlp.gate_proj")),
+      tape.linear(h, parameter("\(block).mlp.up_proj")))
+    return tape.add(x, tape.linear(gated, parameter("\(block).mlp.down_proj")))
   }
 
   private func norm(_ name: String, _ x: Variable<E>) -> Variable<E> {
@@ -119,6 +134,29 @@ package struct ModelPass<E: Scalar> {
         tape.headColumns(up, d..<2 * d, heads: H),
         AttentionShape(
           queryHeads: H, keyValueHeads: H, width: whole, valueWidth: d, sequenceLength: L))
+
+    case .narrow(let sizes):
+      // Ordinary heads of their own two widths.
+      return tape.attention(
+        rotate(project("q_proj", x), width: sizes.keyWidth),
+        rotate(project("k_proj", x), width: sizes.keyWidth), project("v_proj", x),
+        AttentionShape(
+          queryHeads: H, keyValueHeads: sizes.heads, width: sizes.keyWidth,
+          valueWidth: sizes.valueWidth, sequenceLength: L))
+
+    case .joined(let M, let sizes):
+      // k' = [k_1 ... k_t] Ψ of a group, q' = q Ψ_i √(r/d), both after RoPE (SharedHeads.swift).
+      let (m, r) = (sizes.heads, sizes.keyWidth)
+      let basis = parameter("\(name).k_basis")
+      let keys = tape.headBasis(rotate(project("k_proj", x), width: d), basis, heads: m)
+      let queries = tape.headBasis(
+        rotate(project("q_proj", x), width: d), tape.reshaped(basis, [M, d, r]), heads: H,
+        factor: (E(r) / E(d)).squareRoot())
+      return tape.attention(
+        queries, keys, project("v_proj", x),
+        AttentionShape(
+          queryHeads: H, keyValueHeads: m, width: r, valueWidth: sizes.valueWidth,
+          sequenceLength: L))
     }
   }
 }

@@ -1,7 +1,7 @@
 // What a model that is trained here looks like.
 //
-// In:  sizes, and one of three kinds of attention (five names: MHA and MQA are GQA's two ends).
-// Out: the list of its parameters, each with a shape and a start; config.json.
+// In:  sizes, and one of five kinds of attention (MHA and MQA are GQA's two ends).
+// Out: the list of its parameters, each with a shape and a start.
 //
 //   MHA   every query head has a key/value head              caches 2 H d numbers a token and layer
 //   GQA   G query heads share one                            2 M d
@@ -10,8 +10,14 @@
 //   LRKV  a shared key/value head plus a rank-r residual of  2 d + 2 H r
 //         every head (arXiv 2601.11471)
 //
-// The rest is a Llama: RMSNorm, RoPE, SwiGLU, tied embeddings, no biases. Names of tensors are
-// those of the checkpoint that Transformers reads.
+// Two more kinds come out of `lrqk convert` and only go on learning (TrainedModel.swift):
+//
+//   narrow   M heads of fewer channels, d_qk and d_vo          M (d_qk + d_vo)
+//   joined   the keys of M / m heads joined into one by Ψ,     m (r + r_v)
+//            after RoPE
+//
+// The rest is a Llama: RMSNorm, RoPE, SwiGLU, no biases. Names of tensors are those of the
+// checkpoint that Transformers reads.
 
 import RealModule
 import Tensors
@@ -25,6 +31,10 @@ package enum AttentionKind: Sendable, Equatable {
   case latent(latent: Int, rotary: Int)
   /// LRKV: a shared head and residuals of rank `rank`, RoPE over the whole keys.
   case lowRank(rank: Int)
+  /// KV-Latent's heads of fewer channels.
+  case narrow(NarrowHeadSizes)
+  /// M key/value heads of which the keys are joined after RoPE, the values in the weights.
+  case joined(keyValueHeads: Int, SharedHeadSizes)
 }
 
 /// Sizes of a model.
@@ -45,6 +55,10 @@ package struct ModelShape: Sendable, Equatable {
   package var attention: AttentionKind
   /// θ of RoPE.
   package var rotaryBase: Double = 10_000
+  /// RoPE as a checkpoint has it; nil: plain, with θ.
+  package var givenRotary: RotaryEmbedding?
+  /// Whether the embedding is the output matrix as well.
+  package var tiesEmbeddings = true
   /// The longest sequence that is trained, in tokens.
   package var contextLength: Int = 2048
   /// ε of every RMSNorm.
@@ -70,15 +84,21 @@ package struct ModelShape: Sendable, Equatable {
     case .grouped(let M): 2 * M * headWidth
     case .latent(let latent, let rotary): latent + rotary
     case .lowRank(let rank): 2 * headWidth + 2 * queryHeads * rank
+    case .narrow(let sizes): sizes.heads * (sizes.keyWidth + sizes.valueWidth)
+    case .joined(_, let sizes): sizes.heads * (sizes.keyWidth + sizes.valueWidth)
     }
   }
 
   /// RoPE of the keys that are rotated: whole heads, or MLA's rotary part.
   package var rotary: RotaryEmbedding {
-    switch attention {
-    case .grouped, .lowRank: RotaryEmbedding(rotatedWidth: headWidth, base: rotaryBase)
-    case .latent(_, let rotary): RotaryEmbedding(rotatedWidth: rotary, base: rotaryBase)
-    }
+    if let givenRotary { return givenRotary }
+    let width =
+      switch attention {
+      case .grouped, .lowRank, .joined: headWidth
+      case .latent(_, let rotary): rotary
+      case .narrow(let sizes): sizes.keyWidth
+      }
+    return RotaryEmbedding(rotatedWidth: width, base: rotaryBase)
   }
 }
 
@@ -143,6 +163,22 @@ extension ModelShape {
           }
         }
         plans.append(matrix("\(heads).o_proj", D, H * d, by: 1 / depth))
+      case .narrow(let sizes):
+        let (M, e, f) = (sizes.heads, sizes.keyWidth, sizes.valueWidth)
+        plans += [
+          matrix("\(heads).q_proj", H * e, D), matrix("\(heads).k_proj", M * e, D),
+          matrix("\(heads).v_proj", M * f, D), matrix("\(heads).o_proj", D, H * f, by: 1 / depth),
+        ]
+      case .joined(let M, let sizes):
+        let (m, r, f) = (sizes.heads, sizes.keyWidth, sizes.valueWidth)
+        let t = M / m
+        plans += [
+          matrix("\(heads).q_proj", H * d, D), matrix("\(heads).k_proj", M * d, D),
+          ParameterPlan(
+            name: "\(heads).k_basis", shape: [m, t * d, r],
+            deviation: 1 / Double(t * d).squareRoot()),
+          matrix("\(heads).v_proj", m * f, D), matrix("\(heads).o_proj", D, H * f, by: 1 / depth),
+        ]
       }
       plans += [
         ones("\(block).post_attention_layernorm", D), matrix("\(block).mlp.gate_proj", F, D),
@@ -150,6 +186,7 @@ extension ModelShape {
         matrix("\(block).mlp.down_proj", D, F, by: 1 / depth),
       ]
     }
-    return plans + [ones("model.norm", D)]
+    plans.append(ones("model.norm", D))
+    return plans + (tiesEmbeddings ? [] : [matrix("lm_head", vocabulary, D)])
   }
 }

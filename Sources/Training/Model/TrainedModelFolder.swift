@@ -1,27 +1,27 @@
 // A trained model as a folder in the Hugging Face layout.
 //
-// In:  a shape, its parameters, the tokenizer's files.
-// Out: config.json, model.safetensors, and the files beside them, which Transformers and the
-//      transformers library read.
+// In:  parameters; config.json and the tokenizer's files.
+// Out: model.safetensors and the files beside it, which Transformers and the transformers library
+//      read.
 
 package import Tensors
 
-/// Writes a model's folder: config.json, model.safetensors, and the files beside them; each file is
-/// there completely or not at all.
+/// Writes a model's folder: model.safetensors, and the files beside it, config.json among them; each
+/// file is there completely or not at all.
 package func writeModel(
-  _ shape: ModelShape, _ parameters: [Parameter<Float>], format: StorageFormat,
+  _ parameters: [Parameter<Float>], format: StorageFormat,
   companions: [(name: String, bytes: [UInt8])], to folder: String
 ) throws {
   try makeFolder(folder)
   var weights = SafetensorsWriter(metadata: ["format": "pt"])
   for parameter in parameters { try weights.add(parameter.name, parameter.tensor, as: format) }
   try weights.write(to: "\(folder)/model.safetensors")
-  try writeFile(shape.configuration.utf8, to: "\(folder)/config.json")
   for file in companions { try writeFile(file.bytes, to: "\(folder)/\(file.name)") }
 }
 
 extension ModelShape {
-  /// config.json in the Hugging Face layout.
+  /// config.json in the Hugging Face layout, of a model that begins here; one that goes on keeps the
+  /// file that it has.
   package var configuration: String {
     var lines = [
       "\"vocab_size\": \(vocabulary)", "\"hidden_size\": \(hiddenSize)",
@@ -32,6 +32,7 @@ extension ModelShape {
       "\"tie_word_embeddings\": true", "\"hidden_act\": \"silu\"", "\"torch_dtype\": \"float32\"",
     ]
     switch attention {
+    case .narrow, .joined: preconditionFailure("a converted model has a config.json")
     case .grouped(let M):
       lines =
         [

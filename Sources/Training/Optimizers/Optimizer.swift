@@ -8,7 +8,8 @@
 //          m ← β₁ m + (1 − β₁) g              v ← β₂ v + (1 − β₂) g²
 //          θ ← θ − η (m̂ / (√v̂ + ε) + λ θ)    m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
 //
-// λ applies to matrices, not to the factors of norms. η rises from 0 over the warm-up, then follows
+// λ applies to matrices, not to the factors of norms. A parameter without a gradient stays as it is.
+// η rises from 0 over the warm-up, then follows
 // half a cosine down to its last value.
 
 import RealModule
@@ -60,6 +61,8 @@ package struct Optimizer: Sendable, Equatable {
   package init() {}
 
   /// Step t, from 1, with rate η; returns the norm of the gradients before clipping.
+  ///
+  /// A parameter whose gradient is empty is not touched.
   @discardableResult
   package func step(
     _ parameters: inout [Parameter<Float>], _ gradients: [[Float]], t: Int, rate: Double
@@ -75,6 +78,7 @@ package struct Optimizer: Sendable, Equatable {
       1 - Double.pow(meanDecay, Double(t)), 1 - Double.pow(squareDecay, Double(t))
     )
     try updateConcurrently(&parameters) { n, parameter in
+      if gradients[n].isEmpty { return }
       if let muon, parameter.isHiddenMatrix {
         muon.step(&parameter, gradients[n], factor: Float(factor), rate: rate)
         return

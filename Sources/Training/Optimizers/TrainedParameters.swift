@@ -27,18 +27,31 @@ package struct Parameter<E: Scalar>: Sendable {
   }
 
   /// True for a matrix that is neither the embedding nor the output.
-  var isHiddenMatrix: Bool { shape.count > 1 && !name.hasSuffix("embed_tokens.weight") }
+  var isHiddenMatrix: Bool {
+    shape.count > 1 && !["model.embed_tokens.weight", "lm_head.weight"].contains(name)
+  }
 
   /// The values as a tensor.
   package var tensor: Tensor<E> { Tensor(shape: shape, elements: values) }
 }
 
 /// How parameters begin.
-package enum ModelStart: String, Sendable, CaseIterable {
+package enum ModelStart: Sendable {
   /// Normal numbers, as `ModelShape` plans them.
   case random
   /// With heads that look back and copy (InductionStart.swift).
-  case induction = "looking-back"
+  case induction
+  /// As a checkpoint has them.
+  case given([Parameter<Float>])
+
+  /// What a recipe calls it.
+  package var name: String {
+    switch self {
+    case .random: "random"
+    case .induction: "looking-back"
+    case .given: "given"
+    }
+  }
 }
 
 extension ModelShape {

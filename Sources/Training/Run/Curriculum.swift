@@ -90,6 +90,10 @@ package struct Stage: Sendable {
   package var stretching: PositionGaps?
   /// How long texts are before they lose haystack; nil: they lose none.
   package var thinning: HaystackThinning?
+  /// What the texts are compared with.
+  package var comparison = Comparison.texts
+  /// What changes.
+  package var trained = TrainedPart.all
 
   /// A part of a run.
   package init(

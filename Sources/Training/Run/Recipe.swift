@@ -14,15 +14,14 @@
 //
 // start is random (the default) or looking-back. attention is mha, gqa (key_value_heads), mqa, mla
 // (latent, rotary) or lrkv (rank). muon_rate is the rate of Muon's matrices over that of the
-// others. A size is [length, sequences] or [length, sequences, share]. A stage with a span pulls
-// its texts apart, to positions up to there (PositionGaps.swift); one with thin_from writes texts
-// of so many tokens and leaves out haystack (HaystackThinning.swift). With "average": [5000, 6000]
-// the finished model is the mean of the weights after these steps, counted over all stages
-// (WeightAveraging.swift). Tasks are named in TrainingTasks.swift. A key that is not known is an
-// error.
+// others. With "average": [5000, 6000] the finished model is the mean of the weights after these
+// steps, counted over all stages (WeightAveraging.swift). RecipeStage.swift has the keys of a stage.
+// A key that is not known is an error.
+//
+// A recipe for a model that goes on (TrainedModel.swift) has no model, no vocabulary and no start.
 
 package import Tensors
-import Tokenizers
+package import Tokenizers
 import Transformers
 
 /// What recipe.json says.
@@ -50,8 +49,10 @@ package struct Recipe: Sendable {
   package let stages: [RecipeStage]
 
   /// Reads the recipe at `path`, a file, a pipe or standard input (`-`); `seed` stands for the one
-  /// that it names.
-  package init(path: String, seed given: UInt64? = nil) throws {
+  /// that it names. With a `model` the recipe says how that one goes on.
+  package init(
+    path: String, seed given: UInt64? = nil, model from: TrainedModel<Float>? = nil
+  ) throws {
     // Read once: the recipe may come through a pipe.
     let bytes = try readInput(at: path, limit: 4_000_000)
     var file = try ConfigurationReader(bytes: bytes, file: path)
@@ -60,8 +61,6 @@ package struct Recipe: Sendable {
     let named = UInt64(try file.integer("seed", in: 0...(1 << 31)) ?? 0)
     seed = given ?? named
     shards = try file.integer("shards", in: 1...64) ?? 2
-    let vocabulary = try file.require(
-      "vocabulary", try file.integer("vocabulary", in: 258...(1 << 16)))
     background = try file.share("background", upTo: 1) ?? 0.2
     let formats: [String: StorageFormat] = ["f32": .float32, "f16": .float16, "bf16": .bfloat16]
     let format = try file.text("format") ?? "f32"
@@ -69,14 +68,7 @@ package struct Recipe: Sendable {
       throw file.fault("format", .unsupported(value: format, supported: "f32, f16 or bf16"))
     }
     self.format = format
-    var model = try file.require("model", try file.object("model"))
-    shape = try Self.shape(vocabulary, &model)
-    try model.finish()
-    let start = try file.text("start") ?? ModelStart.random.rawValue
-    guard let start = ModelStart(rawValue: start) else {
-      throw file.fault("start", .unsupported(value: start, supported: "random or looking-back"))
-    }
-    self.start = start
+    (shape, start) = try from.map { try Self.model($0, &file) } ?? Self.model(&file)
     optimizer = try Self.optimizer(try file.object("optimizer"))
     let list = try file.require("stages", file.value("stages")?.arrayValue)
     stages = try list.indices.map { n in
@@ -104,6 +96,33 @@ package struct Recipe: Sendable {
       }
     }
     try file.finish()
+  }
+
+  /// The shape of a model that goes on: the recipe has nothing to say about it.
+  private static func model(
+    _ given: TrainedModel<Float>, _ file: inout ConfigurationReader
+  ) throws -> (ModelShape, ModelStart) {
+    for key in ["vocabulary", "model", "start"] where file.value(key) != nil {
+      throw file.fault(
+        key, .inconsistent("the model is given already; take this out of the recipe"))
+    }
+    return (given.shape, .given(given.parameters))
+  }
+
+  /// The shape and the start of a model that begins.
+  private static func model(
+    _ file: inout ConfigurationReader
+  ) throws -> (ModelShape, ModelStart) {
+    let vocabulary = try file.require(
+      "vocabulary", try file.integer("vocabulary", in: 258...(1 << 16)))
+    var model = try file.require("model", try file.object("model"))
+    let shape = try Self.shape(vocabulary, &model)
+    try model.finish()
+    let word = try file.text("start") ?? ModelStart.random.name
+    guard let start = [ModelStart.random, .induction].first(where: { $0.name == word }) else {
+      throw file.fault("start", .unsupported(value: word, supported: "random or looking-back"))
+    }
+    return (shape, start)
   }
 
   private static func averaged(
@@ -189,86 +208,11 @@ package struct Recipe: Sendable {
   }
 }
 
-/// A stage as the recipe has it.
-package struct RecipeStage: Sendable {
-  /// What the log calls it.
-  package let name: String
-  /// Names of tasks and their shares, by name.
-  package let tasks: [(name: String, share: Double)]
-  /// Lengths and how many sequences.
-  package let sizes: [BatchSize]
-  /// The rate of its steps.
-  package let schedule: Schedule
-  /// The accuracy that ends it.
-  package let accuracy: Double?
-  /// How many steps a task's accuracy looks back over.
-  package let window: Int
-  /// The most steps that it takes.
-  package let steps: Int
-  /// The positions that texts are pulled apart to; nil: they stay as they are.
-  package let span: Int?
-  /// The tokens of texts before they lose haystack; nil: they lose none.
-  package let thinFrom: Int?
-
-  init(_ given: ConfigurationReader) throws {
-    var stage = given
-    name = try stage.require("name", try stage.text("name"))
-    // It stands in log.csv.
-    if name.isEmpty || name.unicodeScalars.contains(where: { $0 == "," || $0 == "\"" || $0 < " " })
-    {
-      throw stage.fault("name", .wrongKind(expected: "a name without commas and quotation marks"))
-    }
-    steps = try stage.require("steps", try stage.integer("steps", in: 1...(1 << 30)))
-    window = try stage.integer("window", in: 1...10_000) ?? 50
-    accuracy = try stage.number("accuracy", above: 0, upTo: 1)
-    let rate = try stage.require("rate", try stage.number("rate", above: 0, upTo: 10))
-    schedule = Schedule(
-      rate: rate, lastRate: try stage.share("last_rate", upTo: 10) ?? rate,
-      warmUp: try stage.integer("warm_up", in: 0...(1 << 30)) ?? 0, steps: steps)
-    let shares = try stage.require("tasks", stage.value("tasks")?.objectValue)
-    tasks = try shares.map { member in
-      guard let share = member.value.doubleValue, share > 0, share <= 1e6 else {
-        throw stage.fault("tasks", .wrongKind(expected: "an object of names and positive shares"))
-      }
-      return (member.key, share)
-    }
-    let list = try stage.require("sizes", stage.value("sizes")?.arrayValue)
-    sizes = try list.map { size in
-      let numbers = size.arrayValue?.compactMap(\.doubleValue) ?? []
-      guard (2...3).contains(numbers.count), numbers.count == size.arrayValue?.count,
-        let length = size.arrayValue?[0].intValue, let count = size.arrayValue?[1].intValue,
-        (2...(1 << 20)).contains(length), (1...65_536).contains(count), numbers.last ?? 0 > 0,
-        numbers.count == 2 || numbers[2] <= 1e6
-      else {
-        throw stage.fault(
-          "sizes",
-          .wrongKind(expected: "a list of [length, sequences] or [length, sequences, share]"))
-      }
-      return BatchSize(length: length, count: count, share: numbers.count == 3 ? numbers[2] : 1)
-    }
-    span = try stage.integer("span", in: 2...(1 << 20))
-    thinFrom = try stage.integer("thin_from", in: 2...(1 << 20))
-    if tasks.isEmpty { throw stage.fault("tasks", .missing) }
-    if sizes.isEmpty { throw stage.fault("sizes", .missing) }
-    try stage.finish()
-  }
-}
-
-extension ConfigurationReader {
-  /// A number from 0 to `most`; nil where it is absent or null.
-  fileprivate mutating func share(_ key: String, upTo most: Double) throws -> Double? {
-    guard let found = try number(key, above: -.infinity) else { return nil }
-    if !(0...most ~= found) {
-      throw fault(key, .outOfRange(value: "\(found)", allowed: "from 0 to \(most)"))
-    }
-    return found
-  }
-}
-
 extension Recipe {
-  /// The run that the recipe describes, with this tokenizer.
-  package func trainer(_ made: ModelTokenizer) throws -> Trainer {
-    let tokenizer = made.tokenizer
+  /// The run that the recipe describes, with this tokenizer, and a teacher where a stage wants one.
+  package func trainer(
+    _ tokenizer: Tokenizer, teacher: TrainedModel<Float>? = nil
+  ) throws -> Trainer {
     let borders = (0..<tokenizer.vocabularySize).filter {
       let text = tokenizer.decode([$0])
       return text.hasSuffix(".") || text.hasSuffix("\n")
@@ -286,12 +230,15 @@ extension Recipe {
         window: stage.window, steps: stage.steps)
       whole.stretching = stage.span.map { PositionGaps(span: $0, borders: Set(borders)) }
       whole.thinning = stage.thinFrom.map { HaystackThinning(length: $0, borders: Set(borders)) }
+      (whole.comparison, whole.trained) = (stage.comparison, stage.trained)
       return whole
     }
     var trainer = Trainer(shape, stages: whole, seed: seed)
     trainer.optimizer = optimizer
     trainer.shards = shards
     trainer.averaged = averaged
+    trainer.teacher = teacher
+    try trainer.checkTeacher()
     return trainer
   }
 }

@@ -10,6 +10,7 @@
 
 import Tasks
 import Tensors
+import Transformers
 
 extension Trainer {
   /// Texts that are tried until one asks for something.
@@ -89,19 +90,27 @@ extension Trainer {
   /// `weighted` is the share of targets with a weight, by stage and size.
   package func memoryNeeded(weighted: [[Double]]) -> Int {
     let parameters = Double(shape.parameterCount)
+    let teacher = Double(teacher?.shape.parameterCount ?? 0)
     var values = 0.0
     var tapes = 1
     for (stage, shares) in zip(stages, weighted) {
       for (size, share) in zip(stage.sizes, shares) {
         let tokens = Double(size.length) * Double(size.count)
         // Logits, and their softmax, which the way back needs.
-        values = max(
-          values, tokens * (shape.valuesOnTape + 2 * share * Double(shape.vocabulary)))
+        let outputs = share * Double(shape.vocabulary)
+        let compared =
+          switch stage.comparison {
+          case .texts: 2 * outputs
+          case .layers: Double(2 * shape.layers * shape.hiddenSize)
+          case .logits: 3 * outputs
+          }
+        values = max(values, tokens * (shape.valuesOnTape + compared))
         tapes = max(tapes, min(shards, size.count))
       }
     }
     let kept = 3.0 + (averaged.isEmpty ? 0 : 1)
-    let most = kept * parameters + max(Double(tapes) * parameters + values, 4 * parameters)
+    let most =
+      kept * parameters + teacher + max(Double(tapes) * parameters + values, 4 * parameters)
     // Far more than there is anywhere, and still an Int.
     return Int(min(4 * most, 1e18))
   }
@@ -118,6 +127,13 @@ extension ModelShape {
     case .lowRank(let r): attention = 8 * heads + 2 * d + 2 * Double(queryHeads * r)
     case .latent(let latent, let rotary):
       attention = 9 * heads + 5 * Double(queryHeads * rotary) + 3 * Double(latent + rotary)
+    case .narrow(let sizes):
+      let (M, e, f) = (Double(sizes.heads), Double(sizes.keyWidth), Double(sizes.valueWidth))
+      attention = Double(queryHeads) * (2 * e + f) + M * (2 * e + f)
+    case .joined(let M, let sizes):
+      let (H, m) = (Double(queryHeads), Double(sizes.heads))
+      let (r, f) = (Double(sizes.keyWidth), Double(sizes.valueWidth))
+      attention = 3 * heads + 2 * Double(M) * d + H * (2 * r + f) + m * (r + f)
     }
     return 2 * D + Double(layers) * (6 * D + attention + 4 * F)
   }

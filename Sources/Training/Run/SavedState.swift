@@ -33,7 +33,8 @@ extension TrainingCheckpoint {
     if identity != self.identity {
       throw TrainingError.checkpoint(
         path: folder,
-        "it belongs to another recipe; choose another folder, or the recipe it began with")
+        "it belongs to another run (recipe, seed, model, teacher); choose another folder, or what it "
+          + "began with")
     }
     var state = TrainingState(trainer.shape, seed: trainer.seed)
     try readCounts(json, trainer, &state)

@@ -1,6 +1,7 @@
 // A training run: stage after stage, step after step.
 //
-// In:  a model's shape, stages, a seed; or the state in which an earlier run stopped.
+// In:  a model's shape, stages, a seed, a teacher where a stage wants one; or the state in which an
+//      earlier run stopped.
 // Out: the parameters, and a line for every step.
 //
 // The state after a step is everything that the next one and the finished model depend on:
@@ -42,6 +43,7 @@ package struct TrainingState: Sendable {
       switch start {
       case .random: shape.startingParameters(seed: seed)
       case .induction: shape.inductionParameters(seed: seed)
+      case .given(let parameters): parameters
       }
   }
 }
@@ -54,7 +56,7 @@ package struct StepReport: Sendable {
   package let stage: String
   /// Tokens of each sequence, and how many sequences.
   package let size: (length: Int, count: Int)
-  /// Nats per weighted token; nil where no target had a weight, and the step changed nothing.
+  /// Nats per weighted token, or how far the blocks are off (Distillation.swift); nil where no target had a weight, and the step changed nothing.
   package let loss: Double?
   /// Share of the targets of weight 1 or more that were the likeliest token; nil if there was none.
   package let accuracy: Double?
@@ -84,6 +86,8 @@ package struct Trainer: Sendable {
   package var shards = 2
   /// The steps whose weights the finished model is the mean of; none: it has the last ones.
   package var averaged: Set<Int> = []
+  /// What stages against layers or logits compare with.
+  package var teacher: TrainedModel<Float>?
 
   /// A run from the beginning.
   package init(_ shape: ModelShape, stages: [Stage], seed: UInt64) {
@@ -107,7 +111,11 @@ package struct Trainer: Sendable {
     var result: BatchResult<Float>?
     var norm = 0.0
     if batch.hasTargets {
-      let found = try gradients(shape, state.parameters, sequences, shards: shards)
+      var found = try gradients(
+        shape, state.parameters, sequences, shards: shards, aim: aim(of: stage))
+      for n in state.parameters.indices where !stage.trained.contains(state.parameters[n].name) {
+        found.gradients[n] = []
+      }
       guard found.loss.isFinite else { throw TrainingError.notFinite(step: state.step) }
       norm = try optimizer.step(&state.parameters, found.gradients, t: state.step, rate: rate)
       result = found
@@ -127,6 +135,15 @@ package struct Trainer: Sendable {
       loss: result?.loss, accuracy: asked == 0 ? nil : Double(right) / Double(asked),
       taskAccuracies: accuracies.tasks, copied: accuracies.copied, gradientNorm: norm, rate: rate,
       seconds: seconds)
+  }
+
+  private func aim(of stage: Stage) -> Aim<Float> {
+    switch (stage.comparison, teacher) {
+    case (.texts, _): .texts
+    case (.layers, let teacher?): .layers(teacher)
+    case (.logits, let teacher?): .logits(teacher)
+    case (_, nil): preconditionFailure("checkTeacher refuses this")
+    }
   }
 
   /// The finished model's parameters, of the state after the last step.
@@ -180,8 +197,10 @@ package enum TrainingError: Error, Equatable, CustomStringConvertible {
   case average(step: Int, last: Int)
   /// What a run holds at once does not fit into memory.
   case memory(needed: Int, available: Int, what: String)
-  /// A checkpoint that is damaged, or not one of this run.
+  /// A checkpoint that is damaged, or not one of this run, or not one that can be trained.
   case checkpoint(path: String, String)
+  /// A teacher that is missing, or that does not fit.
+  case teacher(String)
 
   /// One line: what, where, what to do.
   package var description: String {
@@ -197,6 +216,7 @@ package enum TrainingError: Error, Equatable, CustomStringConvertible {
       "\(what) take at least \(gibibytes(needed)) GiB, and \(gibibytes(available)) are free (an "
         + "estimate); take a smaller model, shorter texts or fewer sequences"
     case .checkpoint(let path, let reason): "\(path): \(reason)"
+    case .teacher(let reason): reason
     }
   }
 }

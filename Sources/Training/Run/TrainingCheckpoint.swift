@@ -25,7 +25,7 @@ package struct TrainingCheckpoint: Sendable {
   package let run: String
   /// What run it is: a text that must be the same when it goes on (the recipe).
   package let identity: String
-  /// Files that are copied into every checkpoint, as the tokenizer's.
+  /// Files that are copied into every checkpoint: config.json and the tokenizer's.
   package let companions: [(name: String, bytes: [UInt8])]
 
   /// A run in the folder `run`.
@@ -60,12 +60,12 @@ package struct TrainingCheckpoint: Sendable {
 
   /// Saves the state; older checkpoints but one are removed.
   @discardableResult
-  package func save(_ state: TrainingState, _ shape: ModelShape) throws -> String {
+  package func save(_ state: TrainingState) throws -> String {
     let name = Self.name(state.step)
     let (part, whole) = ("\(run)/partial-\(name)", "\(run)/\(name)")
     try remove(part)
     do {
-      try write(state, shape, to: part)
+      try write(state, to: part)
     } catch {
       try? remove(part)
       throw error
@@ -81,13 +81,13 @@ package struct TrainingCheckpoint: Sendable {
   /// A new folder gets its name when it is complete; in one that is there already each file is
   /// replaced by its new self, and what else lies there stays.
   package func finish(
-    _ parameters: [Parameter<Float>], _ shape: ModelShape, format: StorageFormat
+    _ parameters: [Parameter<Float>], format: StorageFormat
   ) throws -> String {
     let (part, whole) = ("\(run)/partial-model", "\(run)/model")
     let isThere = fileExists(at: whole)
     try remove(part)
     try writeModel(
-      shape, parameters, format: format, companions: companions, to: isThere ? whole : part)
+      parameters, format: format, companions: companions, to: isThere ? whole : part)
     if !isThere { try move(part, to: whole) }
     return whole
   }
@@ -126,8 +126,8 @@ package struct TrainingCheckpoint: Sendable {
     }
   }
 
-  private func write(_ state: TrainingState, _ shape: ModelShape, to folder: String) throws {
-    try writeModel(shape, state.parameters, format: .float32, companions: companions, to: folder)
+  private func write(_ state: TrainingState, to folder: String) throws {
+    try writeModel(state.parameters, format: .float32, companions: companions, to: folder)
     var moments = SafetensorsWriter()
     for p in state.parameters {
       try moments.add("\(p.name).mean", Tensor(shape: p.shape, elements: p.mean), as: .float32)

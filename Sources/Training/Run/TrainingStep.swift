@@ -1,7 +1,8 @@
 // One step of training: a batch in, better parameters out.
 //
 // In:  parameters; sequences of one length with a target and a weight for every token.
-// Out: the gradient of the weighted cross-entropy; how often the likeliest token was the target.
+// Out: the gradient of the weighted cross-entropy, or of what the model is off from its teacher;
+//      how often the likeliest token was the target.
 //
 // The batch is cut into shards of whole sequences, each on a tape and a thread of its own, and
 // their gradients are added in order. The number of shards is a choice of the recipe and not of the
@@ -34,9 +35,9 @@ package struct TrainingSequence: Sendable, Equatable {
 
 /// What a batch says about parameters.
 package struct BatchResult<E: Scalar>: Sendable {
-  /// Weighted mean of −log p of the targets, in nats.
+  /// Weighted mean of −log p of the targets, in nats; or what its aim says.
   package var loss = 0.0
-  /// The gradient of each parameter, row-major.
+  /// The gradient of each parameter, row-major; empty where the loss does not depend on it.
   package var gradients: [[E]] = []
   /// For each task, the targets of weight 1 or more, which are asked for, and how many of them were
   /// the likeliest token.
@@ -45,9 +46,20 @@ package struct BatchResult<E: Scalar>: Sendable {
   package var copies = (asked: 0, right: 0)
 }
 
+/// What a text teaches.
+package enum Aim<E: Scalar>: Sendable {
+  /// Its own next tokens.
+  case texts
+  /// What each block of a wider model makes of its own input (Distillation.swift).
+  case layers(TrainedModel<E>)
+  /// What another model says to the same text.
+  case logits(TrainedModel<E>)
+}
+
 /// Loss and gradients of a batch; `shards` tapes.
 package func gradients<E: Scalar>(
-  _ shape: ModelShape, _ parameters: [Parameter<E>], _ batch: [TrainingSequence], shards: Int
+  _ shape: ModelShape, _ parameters: [Parameter<E>], _ batch: [TrainingSequence], shards: Int,
+  aim: Aim<E> = .texts
 ) throws -> BatchResult<E> {
   let L = batch.first?.tokens.count ?? 0
   precondition(
@@ -55,35 +67,18 @@ package func gradients<E: Scalar>(
   let total = batch.reduce(0.0) { $0 + $1.weights.reduce(0) { $0 + Double($1) } }
   let count = min(shards, batch.count)
   let parts = try mapConcurrently(count) { s in
-    let sequences = batch[s * batch.count / count..<(s + 1) * batch.count / count]
-    let tape = Tape<E>()
-    let pass = ModelPass(shape, parameters, on: tape)
-    // Rows without weight teach nothing; one stays, so that there is a loss.
-    let weights = sequences.flatMap(\.weights)
-    var rows = weights.indices.filter { weights[$0] != 0 }
-    if rows.isEmpty { rows = [0] }
-    let targets = sequences.flatMap(\.targets)
-    let logits = pass.logits(
-      of: sequences.flatMap(\.tokens), sequenceLength: L,
-      positions: sequences.flatMap(\.positions), rows: rows)
-    let loss = tape.crossEntropy(
-      logits, targets: rows.map { targets[$0] }, weights: rows.map { E(weights[$0]) },
-      totalWeight: E(total))
-    var result = BatchResult<E>(loss: Double(loss.value.elements[0]))
-    let tasks = sequences.map(\.task)
+    let part = Array(batch[s * batch.count / count..<(s + 1) * batch.count / count])
+    let pass = ModelPass(shape, parameters, on: Tape<E>())
+    var result = BatchResult<E>()
     result.answers = Array(repeating: (0, 0), count: (batch.map(\.task).max() ?? 0) + 1)
-    let (z, V) = (logits.value.elements, logits.value.columns)
-    for (n, row) in rows.enumerated() where weights[row] >= copiedWeight {
-      let right = largest(z.span, in: n * V..<(n + 1) * V) == targets[row] ? 1 : 0
-      if weights[row] >= 1 {
-        result.answers[tasks[row / L]].asked += 1
-        result.answers[tasks[row / L]].right += right
-      } else {
-        result.copies.asked += 1
-        result.copies.right += right
+    let loss =
+      switch aim {
+      case .texts: pass.loss(part, totalWeight: E(total), teacher: nil, &result)
+      case .logits(let teacher): pass.loss(part, totalWeight: E(total), teacher: teacher, &result)
+      case .layers(let teacher): pass.layerLoss(part, teacher, rows: batch.count * L)
       }
-    }
-    tape.backward(from: loss)
+    result.loss = Double(loss.value.elements[0])
+    pass.tape.backward(from: loss)
     result.gradients = pass.leaves.map { $0.takeGradient() }
     return result
   }
@@ -103,6 +98,47 @@ package func gradients<E: Scalar>(
     }
   }
   return sum
+}
+
+extension ModelPass {
+  /// The loss of some sequences, against their targets or against the teacher's logits; counts the
+  /// answers that are right.
+  fileprivate func loss(
+    _ sequences: [TrainingSequence], totalWeight: E, teacher: TrainedModel<E>?,
+    _ result: inout BatchResult<E>
+  ) -> Variable<E> {
+    let L = sequences[0].tokens.count
+    // Rows without weight teach nothing; one stays, so that there is a loss.
+    let weights = sequences.flatMap(\.weights)
+    var rows = weights.indices.filter { weights[$0] != 0 }
+    if rows.isEmpty { rows = [0] }
+    let targets = sequences.flatMap(\.targets)
+    func logits(_ pass: ModelPass) -> Variable<E> {
+      pass.logits(
+        of: sequences.flatMap(\.tokens), sequenceLength: L,
+        positions: sequences.flatMap(\.positions), rows: rows)
+    }
+    let own = logits(self)
+    let tasks = sequences.map(\.task)
+    let (z, V) = (own.value.elements, own.value.columns)
+    for (n, row) in rows.enumerated() where weights[row] >= copiedWeight {
+      let right = largest(z.span, in: n * V..<(n + 1) * V) == targets[row] ? 1 : 0
+      if weights[row] >= 1 {
+        result.answers[tasks[row / L]].asked += 1
+        result.answers[tasks[row / L]].right += right
+      } else {
+        result.copies.asked += 1
+        result.copies.right += right
+      }
+    }
+    let rowWeights = rows.map { E(weights[$0]) }
+    guard let teacher else {
+      return tape.crossEntropy(
+        own, targets: rows.map { targets[$0] }, weights: rowWeights, totalWeight: totalWeight)
+    }
+    let its = logits(ModelPass(teacher.shape, teacher.parameters, on: Tape(records: false)))
+    return tape.divergence(own, from: its.value, weights: rowWeights, totalWeight: totalWeight)
+  }
 }
 
 /// The place of the largest number within `range`; the first of equals.
