@@ -1,7 +1,7 @@
 // Ranks out of one budget: the sum is the budget, and more goes where the loss depends on more.
 
 import CacheMethods
-import TestSupport
+import Tensors
 import Testing
 
 @Suite struct FisherRanksTests {
@@ -28,13 +28,13 @@ import Testing
   }
 
   @Test func `the sum is the budget, bounds hold, and who matters more has no less`() {
-    var numbers = SeededNumbers(seed: 4)
-    for _ in 0..<300 {
-      let count = 1 + numbers.below(9)
-      let information = (0..<count).map { _ in Double(1 + numbers.below(1000)) }
-      let bounds = Array(repeating: 1...1 + numbers.below(40), count: count)
+    for n in 0..<300 {
+      let numbers = RandomNumbers(seed: 4, stream: UInt64(n))
+      let count = 1 + numbers.integer(below: 9, 0)
+      let information = (1...count).map { Double(1 + numbers.integer(below: 1000, $0)) }
+      let bounds = Array(repeating: 1...1 + numbers.integer(below: 40, 20), count: count)
       let most = bounds[0].upperBound * count
-      let total = count + numbers.below(most - count + 1)
+      let total = count + numbers.integer(below: most - count + 1, 21)
       let ranks = sharedRanks(information, bounds: bounds, total: total)
       #expect(ranks.reduce(0, +) == total)
       for i in 0..<count {

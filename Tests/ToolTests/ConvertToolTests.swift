@@ -25,7 +25,8 @@ import Testing
       "snapkv:budget=20"
     ),
     (
-      "recalkv", "recalkv:rank=50%,ranks=uniform,group=4,similarity=keys,rounds=1,precision=double", true,
+      "recalkv",
+      "recalkv:rank=50%,ranks=uniform,group=4,similarity=keys,rounds=1,precision=double", true,
       "factored"
     ),
   ])

@@ -81,7 +81,7 @@ import Testing
     let text = try succeed(
       [
         "generate", "--model", "\(path)/run/model", "--cache", "full", "--prompt", "one two",
-        "--max-new", "2",
+        "--max-new-tokens", "2",
       ])
     #expect(text.contains("full"))
     try put(Self.second.replacing("\"average\": [4, 6],", with: ""), "second.json")
@@ -98,7 +98,7 @@ import Testing
         Self.second.replacing("\"layers\"", with: "\"texts\"")
           .replacing("\"logits\"", with: "\"texts\""), "leave --teacher away"
       ),
-      (["--from", "\(path)/wide/model"], Self.first, "vocabulary: the model is given already"),
+      (["--from", "\(path)/wide/model"], Self.first, "\"vocabulary\": the model is given already"),
       ([], Self.second, "vocabulary"),
       (["--from", "\(path)/nothing"], Self.second, "\(path)/nothing: no such folder"),
       (

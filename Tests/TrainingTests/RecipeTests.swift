@@ -42,6 +42,21 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
     #expect(!recipe.stages.isEmpty)
   }
 
+  @Test(arguments: ["narrow", "joined"])
+  func `every shipped recipe for a model that goes on is read`(_ name: String) throws {
+    let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    let root = tests.deletingLastPathComponent().deletingLastPathComponent()
+    let path = root.appendingPathComponent("Examples/Recipes/\(name).json").path
+    let shape = tiny(convertedVariants[0].kind)
+    let model = TrainedModel<Float>(shape, shape.startingParameters(seed: 1))
+    let recipe = try Recipe(path: path, model: model)
+    #expect(recipe.shape == shape && recipe.stages.allSatisfy { $0.trained != .all })
+    let state = TrainingState(recipe.shape, seed: recipe.seed, start: recipe.start)
+    #expect(state.parameters.map(\.values) == model.parameters.map(\.values))
+    // Without the model it says what it lacks.
+    #expect(throws: ConfigurationError.self) { try Recipe(path: path) }
+  }
+
   @Test func `a recipe is read whole`() throws {
     let recipe = try read(good)
     #expect(recipe.seed == 5 && recipe.shards == 1 && recipe.background == 0.2)

@@ -2,8 +2,8 @@
 //
 // In:  what the student says, and what the teacher says in the same place.
 // Out: 1. rows x against rows y:       (1 / count) Σ (x − y)²;    dx = (2 / count) (x − y)
-//      2. logits z against logits u:   (1 / Σw) Σ_t w_t Σ_v q_tv (log q_tv − log p_tv),
-//                                      p = softmax(z), q = softmax(u);    dz_t = (w_t / Σw) (p_t − q_t)
+//      2. logits z against logits u:   (1 / Σw) Σ_t w_t Σ_v q_tv (log q_tv − log p_tv), with
+//         p = softmax(z), q = softmax(u);                     dz_t = (w_t / Σw) (p_t − q_t)
 //
 // The teacher has no way back: it is a tensor, not a variable. As for cross-entropy, count and Σw
 // are those of the whole batch, so that the losses of its parts add up to its loss.

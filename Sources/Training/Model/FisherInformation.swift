@@ -1,8 +1,8 @@
 // How much the loss of texts depends on W_K and W_V of each layer.
 //
 // In:  a model, texts.
-// Out: F(W) = mean over W's entries of √(mean over texts of (∂loss/∂w)²), for keys and for values of
-//      every layer; loss is the mean cross-entropy of a text's next tokens.
+// Out: F(W) = mean over W's entries of √(mean over texts of (∂loss/∂w)²), for keys and for values
+//      of every layer; loss is the mean cross-entropy of a text's next tokens.
 //
 // The mean of squared gradients is the diagonal of the empirical Fisher information; ReCalKV shares
 // out ranks by it (FisherRanks.swift in CacheMethods). Source: palu/rank_search.py of

@@ -6,8 +6,8 @@
 //      it, which the trained model keeps.
 //
 // What the pass on a tape does not compute is refused: biases, norms of queries and keys, sliding
-// windows, RoPE that changes with the length. So are low-rank conversions: LoRC and ReCalKV are made
-// for models that nobody trains again.
+// windows, RoPE that changes with the length. So are low-rank conversions: LoRC and ReCalKV are
+// made for models that nobody trains again.
 
 package import Tensors
 import Transformers

@@ -6,8 +6,9 @@
 
 package import Tensors
 
-/// Writes a model's folder: model.safetensors, and the files beside it, config.json among them; each
-/// file is there completely or not at all.
+/// Writes a model's folder: model.safetensors, and the files beside it, config.json among them.
+///
+/// Each file is there completely or not at all.
 package func writeModel(
   _ parameters: [Parameter<Float>], format: StorageFormat,
   companions: [(name: String, bytes: [UInt8])], to folder: String
@@ -20,8 +21,9 @@ package func writeModel(
 }
 
 extension ModelShape {
-  /// config.json in the Hugging Face layout, of a model that begins here; one that goes on keeps the
-  /// file that it has.
+  /// config.json in the Hugging Face layout, of a model that begins here.
+  ///
+  /// One that goes on keeps the file that it has.
   package var configuration: String {
     var lines = [
       "\"vocab_size\": \(vocabulary)", "\"hidden_size\": \(hiddenSize)",

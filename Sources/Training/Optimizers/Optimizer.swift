@@ -8,9 +8,8 @@
 //          m ← β₁ m + (1 − β₁) g              v ← β₂ v + (1 − β₂) g²
 //          θ ← θ − η (m̂ / (√v̂ + ε) + λ θ)    m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
 //
-// λ applies to matrices, not to the factors of norms. A parameter without a gradient stays as it is.
-// η rises from 0 over the warm-up, then follows
-// half a cosine down to its last value.
+// λ applies to matrices, not to the factors of norms. A parameter without a gradient stays as it
+// is. η rises from 0 over the warm-up, then follows half a cosine down to its last value.
 
 import RealModule
 import Tensors

@@ -4,8 +4,8 @@
 //      vocabulary; texts.
 // Out: a loss, by one of two comparisons.
 //
-//   layers    block l of the student is given what block l of the teacher was given, x_l; its answer
-//             is compared with the teacher's:
+//   layers    block l of the student is given what block l of the teacher was given, x_l; its
+//             answer is compared with the teacher's:
 //
 //                 loss = Σ_l (1 / n D) ‖student_l(x_l) − x_{l+1}‖²
 //
@@ -17,9 +17,10 @@
 //             teacher's: the divergence, weighted as the targets are (DistillationRules.swift)
 //
 // These are the stages of KV-Latent (arXiv 2507.11273): layers, then logits or the language model's
-// own loss. Its repository (ShiLuohe/KV-Latent at 5adc336) has the second stage twice, train.py with
-// the loss of texts and distill.py with the divergence, and no code for the first. Ours: blocks are
-// trained whole, without LoRA, and in both stages with the weights' own decay.
+// own loss. Its repository (ShiLuohe/KV-Latent at 5adc336) has the second stage twice, train.py
+// with the loss of texts and distill.py with the divergence, and no code for the first. There the
+// attention is trained whole, the feed-forward through LoRA, and the embedding not at all; here
+// `blocks` are trained whole.
 
 import Tensors
 

@@ -15,8 +15,8 @@
 // start is random (the default) or looking-back. attention is mha, gqa (key_value_heads), mqa, mla
 // (latent, rotary) or lrkv (rank). muon_rate is the rate of Muon's matrices over that of the
 // others. With "average": [5000, 6000] the finished model is the mean of the weights after these
-// steps, counted over all stages (WeightAveraging.swift). RecipeStage.swift has the keys of a stage.
-// A key that is not known is an error.
+// steps, counted over all stages (WeightAveraging.swift). The keys of a stage are in
+// RecipeStage.swift. A key that is not known is an error.
 //
 // A recipe for a model that goes on (TrainedModel.swift) has no model, no vocabulary and no start.
 
@@ -48,8 +48,9 @@ package struct Recipe: Sendable {
   /// Stages, their tasks by name.
   package let stages: [RecipeStage]
 
-  /// Reads the recipe at `path`, a file, a pipe or standard input (`-`); `seed` stands for the one
-  /// that it names. With a `model` the recipe says how that one goes on.
+  /// Reads the recipe at `path`, a file, a pipe or standard input (`-`).
+  ///
+  /// `seed` stands for the one that it names. With a `model` the recipe says how that one goes on.
   package init(
     path: String, seed given: UInt64? = nil, model from: TrainedModel<Float>? = nil
   ) throws {

@@ -56,7 +56,8 @@ package struct StepReport: Sendable {
   package let stage: String
   /// Tokens of each sequence, and how many sequences.
   package let size: (length: Int, count: Int)
-  /// Nats per weighted token, or how far the blocks are off (Distillation.swift); nil where no target had a weight, and the step changed nothing.
+  /// Nats per weighted token, or how far the blocks are off (Distillation.swift); nil where no
+  /// target had a weight, and the step changed nothing.
   package let loss: Double?
   /// Share of the targets of weight 1 or more that were the likeliest token; nil if there was none.
   package let accuracy: Double?
