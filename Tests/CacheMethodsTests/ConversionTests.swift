@@ -193,6 +193,10 @@ import Transformers
     ("llama3", "compress-heads:heads=quarter", "quarter of 2 key/value heads is no whole number"),
     ("llama3", "compress-heads:width=25", "width=25 is more than the 24 numbers"),
     ("qwen3", "compress-heads:rope=before", "this model has norms of keys; use rope=after"),
+    (
+      "qwen3", "compress-heads:rope=before,svd=weights",
+      "use rope=after, which needs svd=calibration"
+    ),
     ("llama3", "lorc:max=25", "max=25 is more than the full rank 24"),
     ("llama3", "lorc:max=5,min=90%", "min=90% is rank 22, more than max=5, 5"),
   ])
@@ -225,38 +229,11 @@ import Transformers
         caches: try decoder.layerShapes.map { try method.makeCache(for: $0) }, tiers: Tiers())
       let line = errorLine { _ = try decoder.prefill([1, 2, 3], state: state, logits: .none) }
       #expect(line.contains("joined after RoPE"), "\(cache): \(line)")
-    }
-  }
-}
-
-/// LoRC that stops before a layer.
-private struct StoppingMethod: WeightMethod {
-  struct Stop: Error {}
-
-  static let (name, summary, paper) = ("lorc", "", "")
-  static let optionList: [MethodOption] = []
-  let stopsAt: Int?
-  let hear: @Sendable (Int) -> Void
-  var options: [(name: String, value: String)] { (try? weightMethod("lorc").options) ?? [] }
-
-  init(_ given: MethodOptions) { (stopsAt, hear) = (nil, { _ in }) }
-  init(stopsAt: Int?, _ hear: @escaping @Sendable (Int) -> Void) {
-    (self.stopsAt, self.hear) = (stopsAt, hear)
-  }
-
-  func prepare(_ source: ConversionSource) throws -> any LayerConversion {
-    Stopping(
-      inside: try weightMethod("lorc").prepare(source), stopsAt: stopsAt, hear: hear)
-  }
-
-  private struct Stopping: LayerConversion {
-    let inside: any LayerConversion
-    let stopsAt: Int?
-    let hear: @Sendable (Int) -> Void
-    func convert(_ layer: Int) throws -> ConvertedLayer {
-      hear(layer)
-      if layer == stopsAt { throw Stop() }
-      return try inside.convert(layer)
+      // What is proposed works: rope=before is refused where keys have norms.
+      let output = String(cache.prefix { $0 != ":" })
+      let works =
+        errorLine { try folders.convert(name, "compress-heads:rope=before", into: output) } == ""
+      #expect(line.hasSuffix("or convert with rope=before") == works, "\(cache): \(line)")
     }
   }
 }

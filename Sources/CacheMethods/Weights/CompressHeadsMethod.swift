@@ -87,7 +87,8 @@ package struct CompressHeadsMethod: WeightMethod {
     rope = try given.choice("rope", of: Place.self) ?? .after
     if svd == .weights && rope == .after {
       throw given.error(
-        "svd=weights says nothing of rotated keys; give rope=before, or svd=calibration")
+        "svd=weights says nothing of rotated keys; give svd=calibration, or rope=before where the "
+          + "model has no norms of keys")
     }
   }
 
@@ -131,7 +132,8 @@ package struct CompressHeadsMethod: WeightMethod {
     if rope == .before && layer.keyNorm != nil {
       throw MethodError(
         "compress-heads: rope=before joins keys before their norm, which is not linear, and this "
-          + "model has norms of keys; use rope=after")
+          + "model has norms of keys; use rope=after"
+          + (svd == .weights ? ", which needs svd=calibration" : ""))
     }
     if svd == .weights { return nil }
     // After RoPE a cache's rows count as they are; before RoPE a bias is added to what Ψ restores.

@@ -113,7 +113,7 @@ extension AttentionLayer {
       case .joinedHeads(let sizes):
         heads = try SharedHeads(c, attention, shape, sizes, name, &checkpoint)
         valueWidth = sizes.valueWidth
-        shape = shape.joined
+        shape = shape.joined(hasNorm: c.hasQueryKeyNorm)
       case .narrowHeads(let sizes):
         let heads = try NarrowHeads(c, sizes, name, &checkpoint)
         self.heads = heads

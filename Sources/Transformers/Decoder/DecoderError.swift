@@ -16,7 +16,9 @@ public enum DecoderError: Error, Equatable, CustomStringConvertible {
   /// Logits that are NaN or infinite, in a row of the result.
   case notFiniteLogits(row: Int)
   /// A cache that rotates rows itself, in a layer whose heads were joined after RoPE.
-  case noRowsBeforeRotary(layer: Int, needs: String)
+  ///
+  /// `hasNorm`: keys go through a norm before RoPE, so that they cannot be joined before it either.
+  case noRowsBeforeRotary(layer: Int, needs: String, hasNorm: Bool)
 
   /// One line: what, where, what to do.
   public var description: String {
@@ -33,9 +35,9 @@ public enum DecoderError: Error, Equatable, CustomStringConvertible {
         + "assistant"
     case .notFiniteLogits(let row):
       "logits of row \(row) are NaN or infinite; the weights are damaged or overflow float32"
-    case .noRowsBeforeRotary(let layer, let needs):
+    case .noRowsBeforeRotary(let layer, let needs, let hasNorm):
       "layer \(layer) has heads that were joined after RoPE, and no \(needs), which this method needs; "
-        + "use another method, or convert with rope=before"
+        + "use another method" + (hasNorm ? "" : ", or convert with rope=before")
     }
   }
 }

@@ -33,6 +33,8 @@ public struct LayerShape: Sendable {
   /// Whether keys and queries are rows before RoPE, rotated by `rotary`; false where heads are
   /// joined after RoPE, and nothing is there that a method could rotate.
   public private(set) var hasRowsBeforeRotary = true
+  /// Whether heads that were joined after RoPE have keys with a norm, which stands before RoPE.
+  private var joinsNormedKeys = false
 
   /// Describes a layer.
   public init(
@@ -68,13 +70,15 @@ public struct LayerShape: Sendable {
       layer: layer, of: layers, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: width,
       window: window, rotary: rotary, factors: factors)
     shape.hasRowsBeforeRotary = hasRowsBeforeRotary
+    shape.joinsNormedKeys = joinsNormedKeys
     return shape
   }
 
-  /// The same layer of heads that were joined after RoPE.
-  var joined: LayerShape {
+  /// The same layer of heads that were joined after RoPE, and perhaps after a norm of keys.
+  func joined(hasNorm: Bool) -> LayerShape {
     var shape = self
     shape.hasRowsBeforeRotary = false
+    shape.joinsNormedKeys = hasNorm
     return shape
   }
 
@@ -82,7 +86,8 @@ public struct LayerShape: Sendable {
   public func check(_ needs: CacheNeeds) throws(DecoderError) {
     let missing = needs.intersection([.keysBeforeRotary, .queriesBeforeRotary])
     if !hasRowsBeforeRotary, !missing.isEmpty {
-      throw .noRowsBeforeRotary(layer: layer, needs: missing.names.joined(separator: ", "))
+      throw .noRowsBeforeRotary(
+        layer: layer, needs: missing.names.joined(separator: ", "), hasNorm: joinsNormedKeys)
     }
   }
 
