@@ -180,7 +180,7 @@ let package = Package(
       dependencies: ["CacheMethods", "Transformers", "LRQK", "Tensors", "TieredMemory"],
       swiftSettings: strict),
     .testTarget(
-      name: "TasksTests", dependencies: ["TestSupport", "Tasks", "Tokenizers"],
+      name: "TasksTests", dependencies: ["TestSupport", "Tensors", "Tasks", "Tokenizers"],
       swiftSettings: strict),
     .testTarget(
       name: "EvaluationTests",

@@ -8,7 +8,7 @@
 // further differ in every stretch. It is not a signature and gives no protection against intent.
 
 import Foundation
-import Tasks
+import Tensors
 
 /// The hash of the model in `folder`, sixteen hexadecimal digits.
 package func modelHash(folder: String) throws -> String {

@@ -9,6 +9,7 @@
 // goes on with it. (Upstream dropped it for a while; scores differ.)
 
 import Reports
+import Tensors
 
 /// Text that remembers which stretches of it matter.
 struct MarkedText: Sendable, Equatable {

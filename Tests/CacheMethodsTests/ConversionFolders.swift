@@ -41,6 +41,7 @@ final class ConversionFolders {
     return try conversion.run(stretches: conversion.isCalibrated ? texts : [])
   }
 
+  @discardableResult
   func convert(_ name: String, _ text: String, into output: String = "out") throws
     -> ConversionReport
   {

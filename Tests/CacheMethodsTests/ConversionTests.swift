@@ -2,7 +2,6 @@
 
 import CacheMethods
 import Foundation
-import Synchronization
 import Tensors
 import Testing
 import TieredMemory
@@ -154,38 +153,6 @@ import Transformers
     #expect(!FileManager.default.fileExists(atPath: "\(folders.path)/out/conversion.json"))
   }
 
-  @Test func `a conversion that was stopped goes on with the layers that are missing`() throws {
-    let folders = try ConversionFolders()
-    let plain = try folders.convert("llama2", "lorc", into: "whole")
-    let log = Mutex<[Int]>([])
-    let stopping = StoppingMethod(stopsAt: 1) { layer in log.withLock { $0.append(layer) } }
-    #expect(throws: StoppingMethod.Stop.self) { try folders.convert("llama2", stopping) }
-    #expect(!FileManager.default.fileExists(atPath: "\(folders.path)/out"))
-
-    // Another method or format: not a continuation.
-    #expect(
-      errorLine { try folders.convert("llama2", "compress-heads") }
-        .hasPrefix("\(folders.path)/out.part holds part of another conversion"))
-    #expect(throws: MethodError.self) {
-      try folders.convert("llama2", stopping, format: .float16)
-    }
-
-    let going = StoppingMethod(stopsAt: nil) { layer in log.withLock { $0.append(layer) } }
-    let report = try folders.convert("llama2", going)
-    #expect(log.withLock { $0 } == [0, 1, 1] && report.layers == plain.layers)
-    for shard in 1...3 {
-      let name = "model-0000\(shard)-of-00003.safetensors"
-      let bytes = try ["whole", "out"].map {
-        try Data(contentsOf: URL(fileURLWithPath: "\(folders.path)/\($0)/\(name)"))
-      }
-      #expect(bytes[0] == bytes[1])
-    }
-    // And what is there is not made again.
-    #expect(
-      errorLine { try folders.convert("llama2", going) }
-        == "\(folders.path)/out is there already; choose another folder, or remove it")
-  }
-
   @Test(arguments: [
     ("lrkv", "lorc", "no ordinary heads to convert"),
     ("deepseek", "lorc", "no ordinary heads to convert"),
@@ -217,11 +184,12 @@ import Transformers
     #expect(line.hasPrefix("the model was converted already, by lorc:max=75%"), "\(line)")
   }
 
-  @Test func `methods that rotate rows themselves are refused where heads are joined after RoPE`()
-    throws
-  {
+  @Test(arguments: ["llama3", "qwen3"])
+  func `methods that rotate rows themselves are refused where heads are joined after RoPE`(
+    _ name: String
+  ) throws {
     let folders = try ConversionFolders()
-    _ = try folders.convert("llama3", "compress-heads")
+    _ = try folders.convert(name, "compress-heads")
     let decoder = try Decoder(folder: "\(folders.path)/out")
     for cache in ["streaming:positions=renumbered", "shadowkv", "expected-attention"] {
       let method = try cacheMethod(cache)

@@ -1,6 +1,7 @@
 // Clean-up, ALL, PART, means and errors.
 
 import Tasks
+import Tensors
 import Testing
 
 @Suite struct ScoringTests {

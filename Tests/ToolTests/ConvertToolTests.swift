@@ -86,7 +86,7 @@ import Testing
     let refused = try convert("lorc", output)
     #expect(refused.status != 0 && refused.error.contains("holds part of another conversion"))
     #expect(refused.error.split(separator: "\n").count == 1 && refused.output.isEmpty)
-    // A first layer that is there is taken as it is; here it is the other folder's.
+    // A first layer that is there without a note of it is made again.
     try FileManager.default.removeItem(at: identity)
     let shard = "model-00001-of-00003.safetensors"
     try FileManager.default.copyItem(
@@ -125,6 +125,23 @@ import Testing
     #expect(found.error.contains(line), "\(found.error)")
     #expect(found.error.split(separator: "\n").count == 1, "\(found.error)")
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
+  }
+
+  @Test func `where no folder can be made, and what no cache can hold yet, is said`() throws {
+    let folder = try TemporaryFolder()
+    let found = try convert("lorc", folder.path + "/nodir/x/")
+    #expect(found.status != 0 && found.output.isEmpty)
+    #expect(
+      found.error == "lrqk: \(folder.path)/nodir does not exist; make it, or choose another folder "
+        + "for \(folder.path)/nodir/x\n")
+    let windows = ReplayToolTests.root
+      .appendingPathComponent("Tests/TransformersTests/Fixtures/Checkpoints/qwen2-sliding").path
+    let output = folder.path + "/out"
+    let made = try run(
+      "lrqk", ["convert", "--model", windows, "--method", "lorc", "--output", output])
+    let lines = made.output.split(separator: "\n")
+    #expect(made.status == 0 && lines.count == 6, "\(made.output)")
+    #expect(lines.last?.hasPrefix("\(output): no cache can hold them so yet") == true)
   }
 
   @Test func `weight methods are listed with their papers`() throws {

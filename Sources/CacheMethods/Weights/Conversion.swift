@@ -4,14 +4,16 @@
 // Out: that folder, whole: config.json, an index and its shards, the tokenizer's files.
 //
 //   OUTPUT.part/                       while it is made
-//     conversion.json                  which conversion this is; another one is refused
+//     conversion.json                  which conversion this is, and what is done
+//                                      (ConversionRecord.swift); another one is refused
 //     model-00001-of-NNNNN.safetensors one layer a shard, written when the layer is done
 //     ...                              the last shard: embedding, norm, output matrix
 //   OUTPUT/                            .part renamed, after the decoder has opened it
 //
 // A shard is there completely or not at all, and says in its metadata what form its layer has. So a
-// conversion that was stopped goes on with the layers that are missing. New tensors are stored in
-// `format`; everything else keeps the source's.
+// conversion that was stopped goes on with the layers that are missing or damaged. New tensors are
+// stored in `format`; everything else keeps the source's. ConversionOutput.swift says what may be
+// in the way.
 
 import Foundation
 package import Tensors
@@ -48,7 +50,10 @@ package struct Conversion {
   package var isCalibrated: Bool { (try? source.isCalibrated(method)) ?? false }
 
   private var layers: Int { source.layers.count }
-  private var part: String { output + ".part" }
+  /// The folder while it is made.
+  var part: String { output + ".part" }
+  /// The names of all shards.
+  var shards: [String] { (0...layers).map(shard) }
   private func shard(_ n: Int) -> String {
     func five(_ n: Int) -> String {
       String(repeating: "0", count: max(0, 5 - "\(n)".count)) + "\(n)"
@@ -62,20 +67,16 @@ package struct Conversion {
   package func run(
     stretches: [[Int]], progress: (Int) -> Void = { _ in }
   ) throws -> ConversionReport {
-    if let names = try? FileManager.default.contentsOfDirectory(atPath: output), names.isEmpty {
-      try FileManager.default.removeItem(atPath: output)
-    }
-    if fileExists(at: output) {
-      throw MethodError("\(output) is there already; choose another folder, or remove it")
-    }
+    try checkOutput()
     guard let lock = try FileLock.take(at: part + ".lock") else {
       throw MethodError("\(output): another process converts into this folder")
     }
     return try withExtendedLifetime(lock) {
       try makeFolder(part)
-      try checkIdentity(stretches)
+      try checkContents()
+      var record = try ConversionRecord(in: part, identity: try identity(stretches))
       do {
-        try convertMissing(stretches, progress)
+        try convertMissing(stretches, &record, progress)
       } catch {
         // A method that refuses the model leaves no folder behind.
         if !(0..<layers).contains(where: { fileExists(at: "\(part)/\(shard($0))") }) {
@@ -83,43 +84,33 @@ package struct Conversion {
         }
         throw error
       }
-      try writeRest()
-      let report = try finish()
-      _ = try Decoder(folder: part)
-      try FileManager.default.removeItem(atPath: part + "/conversion.json")
+      try writeRest(&record)
+      try finish()
+      let report = try report(of: try Decoder(folder: part))
+      try checkContents()
+      try FileManager.default.removeItem(atPath: "\(part)/\(ConversionRecord.name)")
       try FileManager.default.moveItem(atPath: part, toPath: output)
       return report
     }
   }
 
-  /// Writes which conversion this is, or compares it with the one under way.
-  private func checkIdentity(_ stretches: [[Int]]) throws {
-    let tokens = isCalibrated ? stretches : []
-    var digest = UInt64(14_695_981_039_346_656_037)
-    for token in tokens.flatMap({ [$0.count] + $0 }) {
-      digest = (digest ^ UInt64(truncatingIfNeeded: token)) &* 1_099_511_628_211
-    }
-    let identity = JSONValue.object([
+  /// Which conversion this is: whatever its shards depend on.
+  private func identity(_ stretches: [[Int]]) throws -> [JSONValue.Member] {
+    let texts = stretches.map { $0.map(String.init).joined(separator: " ") }
+    let seen = isCalibrated ? hexadecimal(fnv1a(texts.joined(separator: "\n"))) : "none"
+    let file = try method.calibrationFile.map { hexadecimal(try fnv1a(ofFile: $0.path)) } ?? "none"
+    return [
       .init("method", .string("\(method)")), .init("source_hash", .string(hash)),
-      .init("format", .string(format.rawValue)),
-      .init("calibration", .string(tokens.isEmpty ? "none" : String(digest, radix: 16))),
-    ]).fileText
-    let path = part + "/conversion.json"
-    if fileExists(at: path) {
-      let found = String(decoding: try readFile(at: path, limit: 1 << 20), as: UTF8.self)
-      if found != identity {
-        throw MethodError(
-          "\(part) holds part of another conversion: another method, source, format or texts; "
-            + "remove it, or choose another folder")
-      }
-    } else {
-      try writeFile(identity.utf8, to: path)
-    }
+      .init("format", .string(format.rawValue)), .init("calibration", .string(seen)),
+      .init("calibration_file", .string(file)),
+    ]
   }
 
   /// The shards of layers that have none yet.
-  private func convertMissing(_ stretches: [[Int]], _ progress: (Int) -> Void) throws {
-    let missing = (0..<layers).filter { (try? form(of: $0)) == nil }
+  private func convertMissing(
+    _ stretches: [[Int]], _ record: inout ConversionRecord, _ progress: (Int) -> Void
+  ) throws {
+    let missing = (0..<layers).filter { !record.holds(shard($0)) }
     if missing.isEmpty { return }
     var source = source
     try source.gather(for: method, stretches, progress: progress)
@@ -142,6 +133,7 @@ package struct Conversion {
         try writer.add(other, tensor, as: format)
       }
       try writer.write(to: "\(part)/\(shard(layer))")
+      try record.note(shard(layer))
     }
   }
 
@@ -173,16 +165,17 @@ package struct Conversion {
   }
 
   /// The last shard: what belongs to no layer.
-  private func writeRest() throws {
-    let path = "\(part)/\(shard(layers))"
-    if (try? SafetensorsFile(path: path)) != nil { return }
+  private func writeRest(_ record: inout ConversionRecord) throws {
+    let rest = shard(layers)
+    if record.holds(rest) { return }
     let stored = try StoredTensors(folder: folder)
     var writer = SafetensorsWriter(metadata: ["format": "pt"])
     for name in stored.names where !name.hasPrefix("model.layers.") {
       let (tensor, format) = try stored.tensor(name)
       try writer.add(name, tensor, as: format)
     }
-    try writer.write(to: path)
+    try writer.write(to: "\(part)/\(rest)")
+    try record.note(rest)
   }
 
   /// The metadata of a layer's shard: its form and how far it is off.
@@ -196,7 +189,7 @@ package struct Conversion {
   }
 
   /// The index, config.json and the files beside them.
-  private func finish() throws -> ConversionReport {
+  private func finish() throws {
     // 1. The index, over all shards.
     var map: [(String, String)] = []
     var bytes = 0
@@ -236,11 +229,17 @@ package struct Conversion {
     for file in try companionFiles(in: folder) {
       try writeFile(file.bytes, to: "\(part)/\(file.name)")
     }
-    let shape = source.layers[0].shape
-    let read = try ModelConfiguration(folder: part)
+  }
+
+  /// What the conversion came to, the folder being opened as `decoder`.
+  private func report(of converted: Decoder) throws -> ConversionReport {
+    let (shape, shapes) = (source.layers[0].shape, converted.layerShapes)
     return ConversionReport(
-      method: "\(method)", layers: read.conversion?.layers ?? [], errors: forms.map(\.errors),
-      numbersBefore: 2 * shape.keyValueHeads * shape.width)
+      method: "\(method)", layers: converted.configuration.conversion?.layers ?? [],
+      errors: try (0..<layers).map { try form(of: $0).errors },
+      numbersBefore: 2 * shape.keyValueHeads * shape.width,
+      numbersInRows: shapes.reduce(0) { $0 + 2 * $1.keyValueHeads * $1.width },
+      withoutFactors: shapes.indices.filter { shapes[$0].factors == nil })
   }
 }
 
@@ -254,4 +253,21 @@ package struct ConversionReport: Sendable {
   package let errors: [[Double]]
   /// Numbers that a token left in a layer's cache before.
   package let numbersBefore: Int
+  /// Numbers that a token leaves in all layers of the new model under `full`.
+  package let numbersInRows: Int
+  /// Layers that `factored` cannot hold; with one of them it cannot hold the model.
+  package let withoutFactors: [Int]
+
+  /// Numbers of the forms of all layers: what a token leaves where they can be held.
+  package var numbersAfter: Int { layers.reduce(0) { $0 + $1.cachedNumbers } }
+
+  /// The sentence for a model whose forms no cache can hold; nil where one can.
+  package var warning: String? {
+    if withoutFactors.isEmpty || numbersInRows <= numbersAfter { return nil }
+    let list = withoutFactors.map(String.init).joined(separator: ", ")
+    return
+      "no cache can hold them so yet: there is a sliding window, or RoPE that changes with the "
+      + "length, in layer\(withoutFactors.count == 1 ? "" : "s") \(list), which factored refuses; "
+      + "full holds \(numbersInRows) of \(numbersBefore * layers.count)"
+  }
 }

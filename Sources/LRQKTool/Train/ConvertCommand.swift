@@ -78,6 +78,7 @@ struct ConvertCommand: ParsableCommand {
       let conversion = try Conversion(
         try weightMethod(method), of: decoder, folder: model.model,
         hash: try modelHash(folder: model.model), output: folder, format: format)
+      try conversion.checkOutput()
       let stretches = try stretches(conversion, decoder)
       let total = stretches.reduce(0) { $0 + $1.count }
       let bar = ProgressBar(label: "tokens", isWanted: progress)
@@ -146,12 +147,11 @@ extension ConversionReport {
         ["\(n)", keys, values, "\(form.cachedNumbers)"]
           + errors[n].map { "\(number(100 * $0, 1)) %" })
     }
-    let (before, after) = (
-      numbersBefore * layers.count, layers.reduce(0) { $0 + $1.cachedNumbers }
-    )
+    let (before, after) = (numbersBefore * layers.count, numbersAfter)
     let share = number(100 * Double(after) / Double(before), 1)
     return TextTable(rows).text() + "\n"
       + "\(folder): \(method), \(layers.count) layers; "
       + "\(after) of \(before) numbers a token, \(share) %"
+      + (warning.map { "\n\(folder): \($0)" } ?? "")
   }
 }

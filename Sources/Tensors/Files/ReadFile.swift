@@ -27,17 +27,21 @@ public struct FileError: Error, Equatable, CustomStringConvertible {
 ///
 /// Throws where the system refuses, where it is no regular file, and where it is longer.
 public func readFile(at path: String, limit: Int) throws(FileError) -> [UInt8] {
-  let file: FileBytes
-  do {
-    file = try FileBytes(mapping: path)
-  } catch {
-    if case .notARegularFile = error { throw FileError(path: path, reason: "not a regular file") }
-    throw FileError(path: path, reason: "\(error)")
-  }
+  let file = try mappedFile(at: path)
   if file.count > limit {
     throw FileError(path: path, reason: "\(file.count) bytes long, the limit is \(limit)")
   }
   return file.words(in: 0..<file.count) { (byte: UInt8) in byte }
+}
+
+/// The regular file at `path`, mapped.
+func mappedFile(at path: String) throws(FileError) -> FileBytes {
+  do {
+    return try FileBytes(mapping: path)
+  } catch {
+    if case .notARegularFile = error { throw FileError(path: path, reason: "not a regular file") }
+    throw FileError(path: path, reason: "\(error)")
+  }
 }
 
 /// How a Git LFS pointer begins: a few lines of text that Git leaves in the place of a large file.
