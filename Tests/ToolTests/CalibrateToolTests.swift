@@ -105,6 +105,29 @@ import Testing
     #expect(swapped.error.hasSuffix("is a calibration for kvsink, not for kvquant\n"))
   }
 
+  @Test(arguments: [
+    (["--first", "20"], "--first 20 leaves no token for codebooks: the longest stretch has 20"),
+    (["--first", "900"], "--first 900 leaves no token for codebooks"),
+    (["--sparsity", "0.001"], "layer 0: no two keys between their thresholds differ"),
+    (["--tokens", "1"], "layer 0: no two keys between their thresholds differ"),
+  ])
+  func `codebooks of nothing are not written`(_ more: [String], _ line: String) throws {
+    let folder = try TemporaryFolder()
+    let output = folder.path + "/ranges"
+    let limits = more.contains("--tokens") ? [] : ["--tokens", "100"]
+    let found = try calibrate(
+      "kvquant", ["--text", Self.text, "--stretch", "20", "--output", output] + limits + more)
+    #expect(found.status == 65 && found.error.contains(line), "\(found.error)")
+    #expect(found.error.split(separator: "\n").count == 1)
+    #expect(!FileManager.default.fileExists(atPath: output))
+    // One token more than --first is enough.
+    let least = try calibrate(
+      "kvquant",
+      ["--text", Self.text, "--stretch", "20", "--tokens", "100", "--first", "19"]
+        + ["--output", output])
+    #expect(least.status == 0, "\(least.error)")
+  }
+
   @Test func `ids and their text give one file, and keys before RoPE another`() throws {
     let folder = try TemporaryFolder()
     let ids = folder.path + "/ids"
@@ -167,6 +190,7 @@ import Testing
     (["infinigen", "--text", "-", "--text", "-", "--output", "x"], 64, "once"),
     (["infinigen", "--text", "/nowhere", "--output", "/nowhere/x"], 65, "/nowhere"),
     (["kvquant", "--text", "x", "--output", "x", "--sparsity", "2"], 64, "--sparsity 2.0"),
+    (["kvquant", "--text", "x", "--output", "x", "--sparsity", "0"], 64, "--sparsity 0.0"),
     (["kvsink", "--text", "x", "--output", "x", "--share", "0"], 64, "--share 0.0"),
     (["quest", "--text", "x", "--output", "x"], 64, "quest"),
   ])

@@ -74,8 +74,10 @@ struct CalibrationOptions: ParsableArguments {
   ///
   /// `gatherer` makes one for each layer; `write` adds the tensors of a layer, named by
   /// `layerName`. `options`, and what `found` says of all layers, become the metadata option.NAME.
+  /// `checking` sees the stretches before any work begins.
   func run<Gatherer: RowGatherer>(
     method: String, options: [String: String] = [:], gatherer: (LayerShape) throws -> Gatherer,
+    checking: ([[Int]]) throws -> Void = { _ in },
     found: ([Gatherer]) throws -> [String: String] = { _ in [:] },
     write: (LayerShape, Gatherer, inout SafetensorsWriter) throws -> Void
   ) throws {
@@ -83,6 +85,7 @@ struct CalibrationOptions: ParsableArguments {
       try checkFiles()
       let decoder = try openDecoder(model.model)
       let stretches = try stretches()
+      try checking(stretches)
       var lengths = LengthNote(decoder)
       lengths.check(stretches.map(\.count).max() ?? 0, "a stretch")
       let total = stretches.reduce(0) { $0 + $1.count }

@@ -20,12 +20,15 @@ struct CalibrateKVQuantCommand: ParsableCommand {
 
   @OptionGroup var options: CalibrationOptions
 
-  @Option(help: "The part of numbers that is no outlier, up to 1.") var sparsity = 0.99
+  @Option(help: "The part of numbers that is no outlier, above 0; 1: there are none.")
+  var sparsity = 0.99
   @Option(help: "First tokens of a stretch that codebooks leave out.") var first = 0
 
   func validate() throws {
-    if !(0...1).contains(sparsity) {
-      throw ValidationError("--sparsity \(sparsity): it must be from 0 to 1")
+    if !(sparsity > 0 && sparsity <= 1) {
+      throw ValidationError(
+        "--sparsity \(sparsity): it must be above 0, where every number is an outlier, and at most "
+          + "1, where none is")
     }
     if !(0...1 << 30).contains(first) {
       throw ValidationError("--first \(first): it must be from 0 to \(1 << 30)")
@@ -35,7 +38,14 @@ struct CalibrateKVQuantCommand: ParsableCommand {
   func run() throws {
     try options.run(
       method: KVQuantMethod.name, options: ["sparsity": "\(sparsity)", "first": "\(first)"],
-      gatherer: { _ in RowCollector(first: first) }
+      gatherer: { _ in RowCollector(first: first) },
+      checking: { stretches in
+        let longest = stretches.map(\.count).max() ?? 0
+        if first >= longest {
+          throw InputError(
+            "--first \(first) leaves no token for codebooks: the longest stretch has \(longest)")
+        }
+      }
     ) { layer, rows, writer in
       let ranges = rows.ranges(sparsity: sparsity)
       let shape = [layer.keyValueHeads, layer.width]
@@ -45,6 +55,11 @@ struct CalibrateKVQuantCommand: ParsableCommand {
       }
       let numbers = rows.numbers(ranges, sparsity: sparsity)
       for (side, numbers) in [("key", numbers.keys), ("value", numbers.values)] {
+        if numbers.min() == numbers.max() {
+          throw InputError(
+            "layer \(layer.layer): no two \(side)s between their thresholds differ, so there is no "
+              + "codebook; give more text, or a larger --sparsity")
+        }
         for bits in 2...5 {
           let entries = kMeans(numbers, size: 1 << bits)
           let norm = qNorm(of: numbers, rounded: entries)
