@@ -121,6 +121,8 @@ public struct BudgetUse: Sendable, Equatable, Codable {
   public let share: Double
   /// Bytes of all layers on the device, in closed form.
   public let bytes: Int
+  /// True where the bytes of a layer are an upper bound (`CacheBytes.isUpperBound`).
+  public let isUpperBound: Bool
   /// Layers of the model.
   public let layers: Int
   /// First tokens and recent tokens that are among the rows whatever their scores are.
@@ -128,14 +130,14 @@ public struct BudgetUse: Sendable, Equatable, Codable {
 }
 
 extension BudgetUse {
-  /// "256 rows a head (16 of them whatever their scores), 25.6 % of the prompt; 1.0 MiB of a layer
-  /// on the device".
+  /// "256 rows a head (16 of them whatever their scores), 25.6 % of the prompt; at most 1.0 MiB of a
+  /// layer on the device".
   package var text: String {
     let perLayer = bytes / max(layers, 1)
     let whole = rows == rows.rounded() ? "\(Int(rows))" : number(rows, 1)
     return "\(whole) rows a head (\(forced) of them whatever their scores), "
-      + "\(number(share * 100, 1)) % of the prompt; \(Reports.bytes(perLayer)) of a layer on the "
-      + "device"
+      + "\(number(share * 100, 1)) % of the prompt; "
+      + "\(isUpperBound ? "at most " : "")\(Reports.bytes(perLayer)) of a layer on the device"
   }
 }
 
@@ -143,6 +145,7 @@ extension CacheMethod {
   /// What the method's budget comes to after a prompt of `tokens` tokens, over `layers`.
   public func budgetUse(tokens: Int, layers: [LayerShape]) -> BudgetUse {
     let rows = layers.reduce(0.0) { $0 + Double(attendedRows(tokens: tokens, layer: $1)) }
+    let held = layers.map { bytes(tokens: tokens, layer: $0) }
     let inSight = layers.reduce(0.0) { $0 + Double($1.visible(length: tokens).count) }
     let forced = layers.reduce(0) { sum, layer in
       let rows = attendedRows(tokens: tokens, layer: layer)
@@ -150,7 +153,7 @@ extension CacheMethod {
     }
     return BudgetUse(
       rows: rows / Double(max(layers.count, 1)), share: inSight == 0 ? 1 : rows / inSight,
-      bytes: layers.reduce(0) { $0 + bytes(tokens: tokens, layer: $1).device },
+      bytes: held.reduce(0) { $0 + $1.device }, isUpperBound: held.contains(where: \.isUpperBound),
       layers: layers.count, forced: forced / max(layers.count, 1))
   }
 }

@@ -25,6 +25,19 @@ private let layers = [Layer(4, 2, 8), Layer(3, 3, 16), Layer(4, 1, 20)]
   }
 
   @Test(arguments: [
+    "topk:k=20,w=4", "streaming:w=20", "snapkv:budget=30", "fastgen:globals=3,budget=30",
+    "kvquant:bits=4", "kvquant:bits=4,sparsity=1", "kv-efficient-vla:w=20,chunk=4",
+  ])
+  func `bytes that are a bound are said to be that`(_ text: String) throws {
+    let layer = Layer(4, 2, 8)
+    let method = try cacheMethod(text)
+    let use = method.budgetUse(tokens: 100, layers: [layer.shape, layer.shape])
+    let bytes = method.bytes(tokens: 100, layer: layer.shape)
+    #expect(use.isUpperBound == bytes.isUpperBound && use.bytes == 2 * bytes.device)
+    #expect(use.text.contains("% of the prompt; at most ") == bytes.isUpperBound, "\(use.text)")
+  }
+
+  @Test(arguments: [
     ("512", Budget.rows(512)), ("25%", .percent(25)), ("0.5%", .percent(0.5)),
     ("100%", .percent(100)), ("256KiB", .bytes(262_144, text: "256KiB")),
     ("1.5MB", .bytes(1_500_000, text: "1.5MB")), ("12B", .bytes(12, text: "12B")),
