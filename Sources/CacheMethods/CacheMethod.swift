@@ -244,15 +244,7 @@ private let ownMethods: [any CacheMethod.Type] = [
 public func cacheMethod(
   _ text: String, among methods: [any CacheMethod.Type] = cacheMethods
 ) throws(MethodError) -> any CacheMethod {
-  let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-  let name = String(parts[0])
-  guard let method = methods.first(where: { $0.name == name }) else {
-    let known = methods.map { $0.name }
-    throw MethodError(
-      "there is no cache method '\(name)'; "
-        + (nearestWord(to: name, among: known).map { "did you mean \($0)? There" } ?? "there")
-        + " are: \(known.joined(separator: ", ")) (lrqk methods lists their options)")
-  }
-  return try method.init(
-    MethodOptions(parts.count > 1 ? String(parts[1]) : nil, method: name, known: method.optionList))
+  let (place, given) = try readMethod(
+    text, among: methods.map { ($0.name, $0.optionList) }, kind: "cache method")
+  return try methods[place].init(given)
 }

@@ -88,6 +88,27 @@ public struct MethodOptions: Sendable {
   public func error(_ sentence: String) -> MethodError { MethodError("\(method): \(sentence)") }
 }
 
+/// Which of `methods` a text METHOD[:option=value,...] names, and the options that it gives.
+///
+/// A method or option that does not exist, an option given twice and a pair that is none are errors
+/// of one line. `kind` is what errors call the methods.
+func readMethod(
+  _ text: String, among methods: [(name: String, options: [MethodOption])], kind: String
+) throws(MethodError) -> (place: Int, given: MethodOptions) {
+  let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+  let name = String(parts[0])
+  guard let place = methods.firstIndex(where: { $0.name == name }) else {
+    let known = methods.map(\.name)
+    throw MethodError(
+      "there is no \(kind) '\(name)'; "
+        + (nearestWord(to: name, among: known).map { "did you mean \($0)? There" } ?? "there")
+        + " are: \(known.joined(separator: ", ")) (lrqk methods lists their options)")
+  }
+  let given = try MethodOptions(
+    parts.count > 1 ? String(parts[1]) : nil, method: name, known: methods[place].options)
+  return (place, given)
+}
+
 /// Limits of the sizes that several methods have.
 public enum Size {
   /// The most tokens that an option can ask for; more than any sequence here has.

@@ -80,15 +80,7 @@ package let weightMethods: [any WeightMethod.Type] = [
 
 /// The method that `text` names: METHOD[:option=value,...].
 package func weightMethod(_ text: String) throws(MethodError) -> any WeightMethod {
-  let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-  let name = String(parts[0])
-  guard let method = weightMethods.first(where: { $0.name == name }) else {
-    let known = weightMethods.map { $0.name }
-    throw MethodError(
-      "there is no weight method '\(name)'; "
-        + (nearestWord(to: name, among: known).map { "did you mean \($0)? There" } ?? "there")
-        + " are: \(known.joined(separator: ", "))")
-  }
-  return try method.init(
-    MethodOptions(parts.count > 1 ? String(parts[1]) : nil, method: name, known: method.optionList))
+  let (place, given) = try readMethod(
+    text, among: weightMethods.map { ($0.name, $0.optionList) }, kind: "weight method")
+  return try weightMethods[place].init(given)
 }

@@ -32,11 +32,7 @@ struct LowRankHeads: HeadProjections {
   }
 
   func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) throws -> [TokenRows] {
-    let (q, k, v) = (query(x), keyDown(x), valueDown(x))
-    return try rotations.indices.map { n in
-      let own = n..<n + 1
-      return try rows(q.rows(own), k.rows(own), v.rows(own), rotations[n]).token
-    }
+    try tokens(query(x), keyDown(x), valueDown(x), rotations, rows: rows)
   }
 
   /// W_Q, and L_m R_g of the head's group; norms are left out, as for ordinary heads.

@@ -113,11 +113,7 @@ struct NarrowHeads: HeadProjections {
   }
 
   func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) throws -> [TokenRows] {
-    let (q, k, v) = (query(x), key(x), value(x))
-    return try rotations.indices.map { n in
-      let own = n..<n + 1
-      return try rows(q.rows(own), k.rows(own), v.rows(own), rotations[n]).token
-    }
+    try tokens(query(x), key(x), value(x), rotations, rows: rows)
   }
 
   var operators: HeadOperators {

@@ -106,18 +106,11 @@ struct SharedHeads: HeadProjections {
   let bases: SharedHeadBases<Float>
 
   func prompt(_ x: Tensor<Float>, _ rotations: Rotations<Float>) throws -> PromptRows {
-    try rows(
-      source.queriesAndKeys(source.query(x), source.key(x), rotations), source.value(x)
-    ).prompt
+    try rows(source.query(x), source.key(x), source.value(x), rotations).prompt
   }
 
   func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) throws -> [TokenRows] {
-    let (q, k, v) = (source.query(x), source.key(x), source.value(x))
-    return try rotations.indices.map { n in
-      let own = n..<n + 1
-      let both = try source.queriesAndKeys(q.rows(own), k.rows(own), rotations[n])
-      return try rows(both, v.rows(own)).token
-    }
+    try tokens(source.query(x), source.key(x), source.value(x), rotations, rows: rows)
   }
 
   /// The maps of q Ψ_i and of the joined keys, without RoPE.
@@ -141,9 +134,10 @@ struct SharedHeads: HeadProjections {
 
   /// Nothing is there before RoPE: the layer's shape says so, and no cache gets to ask.
   private func rows(
-    _ rows: (queries: [Tensor<Float>], keys: [Tensor<Float>]), _ v: Tensor<Float>
+    _ q: Tensor<Float>, _ k: Tensor<Float>, _ v: Tensor<Float>, _ rotations: Rotations<Float>
   ) throws -> HeadRows<Float> {
-    let (queries, keys) = (try bases.queries(rows.queries), try bases.keys(rows.keys))
+    let full = try source.queriesAndKeys(q, k, rotations)
+    let (queries, keys) = (try bases.queries(full.queries), try bases.keys(full.keys))
     let values = keys.indices.map { columns($0 * valueWidth..<($0 + 1) * valueWidth, of: v) }
     return HeadRows(
       queriesBeforeRotary: queries, queries: queries, keysBeforeRotary: keys, keys: keys,

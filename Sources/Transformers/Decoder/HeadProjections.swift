@@ -6,6 +6,7 @@
 //   OrdinaryHeads   W_Q, W_K, W_V: multi-head, grouped and multi-query attention (this file)
 //   LRKVHeads       LRKV                                               LRKVHeads.swift
 //   LatentHeads     MLA                                                   LatentHeads.swift
+//   LowRankHeads, SharedHeads, NarrowHeads     converted models         ../Converted
 //
 // Ordinary heads:
 //
@@ -24,6 +25,20 @@ protocol HeadProjections: Sendable {
   func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) throws -> [TokenRows]
   /// The linear part of every query head's W_Q and W_K, (d, D) each, for HeadDiversity.swift.
   var operators: HeadOperators { get }
+}
+
+extension HeadProjections {
+  /// Rows of single tokens: `rows` of row n of q, k and v with `rotations[n]`, one token after the
+  /// other.
+  func tokens(
+    _ q: Tensor<Float>, _ k: Tensor<Float>, _ v: Tensor<Float>, _ rotations: [Rotations<Float>],
+    rows: (Tensor<Float>, Tensor<Float>, Tensor<Float>, Rotations<Float>) throws -> HeadRows<Float>
+  ) throws -> [TokenRows] {
+    try rotations.indices.map { n in
+      let own = n..<n + 1
+      return try rows(q.rows(own), k.rows(own), v.rows(own), rotations[n]).token
+    }
+  }
 }
 
 /// Separate projections of queries, keys and values.

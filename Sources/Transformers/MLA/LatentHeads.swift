@@ -38,10 +38,7 @@ struct LatentHeads: HeadProjections {
   }
 
   func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) throws -> [TokenRows] {
-    let (q, k, c) = (query(x), rotaryKey(x), latent(x))
-    return try rotations.indices.map { n in
-      try rows(q.rows(n..<n + 1), k.rows(n..<n + 1), c.rows(n..<n + 1), rotations[n]).token
-    }
+    try tokens(query(x), rotaryKey(x), latent(x), rotations, rows: rows)
   }
 
   /// q_Rᵀ k_R + q_Nᵀ W_h^UK (w ⊙ W_DKV): the weights of the latent's norm are in it, the length
