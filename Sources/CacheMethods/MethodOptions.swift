@@ -16,7 +16,7 @@ public struct MethodError: Error, Equatable, CustomStringConvertible {
 
 /// The options that a text gives to a method.
 public struct MethodOptions: Sendable {
-  private let method: String
+  let method: String
   private let values: [(name: String, value: String)]
 
   /// Reads pairs option=value for a method that has the options `known`; nil gives none.

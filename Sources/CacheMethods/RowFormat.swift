@@ -69,17 +69,20 @@ public struct RowFormat: Sendable, Equatable, CustomStringConvertible {
 struct RowFormatKind: Sendable {
   /// How it is written.
   let usage: String
-  /// The format that a text names; nil where it is of another kind.
-  let read: @Sendable (_ text: String) throws(MethodError) -> RowFormat?
+  /// The format that a text names, which stands behind `option`; nil where it is of another kind.
+  let read: @Sendable (_ text: String, _ option: String) throws(MethodError) -> RowFormat?
 
   /// A kind of one word.
   init(_ word: String, make: (@Sendable (LayerShape) throws -> any RowForm)?) {
     usage = word
-    read = { text in text == word ? RowFormat(word, make: make) : nil }
+    read = { text, _ in text == word ? RowFormat(word, make: make) : nil }
   }
 
   /// A kind whose texts `read` knows.
-  init(_ usage: String, read: @escaping @Sendable (String) throws(MethodError) -> RowFormat?) {
+  init(
+    _ usage: String,
+    read: @escaping @Sendable (String, String) throws(MethodError) -> RowFormat?
+  ) {
     self.usage = usage
     self.read = read
   }
@@ -101,19 +104,23 @@ private let rowFormatKinds: [RowFormatKind] = [
 ]
 
 /// "kvquant3:FILE": KVQuant's levels and outliers.
-@Sendable private func calibratedLevels(_ text: String) throws(MethodError) -> RowFormat? {
+@Sendable private func calibratedLevels(
+  _ text: String, _ option: String
+) throws(MethodError) -> RowFormat? {
   guard text.hasPrefix("kvquant"), let colon = text.firstIndex(of: ":"),
     let bits = Int(text[..<colon].dropFirst("kvquant".count)), (2...5).contains(bits)
   else { return nil }
   let path = String(text[text.index(after: colon)...])
-  let file = try CalibrationFile(path: path, method: KVQuantMethod.name)
+  let file = try CalibrationFile(
+    path: path, method: KVQuantMethod.name, reader: "\(option)=\(text)")
+  let sparsity = try file.fraction("sparsity")
   return RowFormat(text, calibration: file) { layer in
-    try KVQuantForm(text, bits: bits, file, layer)
+    try KVQuantForm(text, bits: bits, sparsity: sparsity, file, layer)
   }
 }
 
 /// "int4/32": a range for every group of numbers.
-@Sendable private func groupedIntegers(_ text: String) -> RowFormat? {
+@Sendable private func groupedIntegers(_ text: String, _ option: String) -> RowFormat? {
   let sides = text.split(separator: "/", omittingEmptySubsequences: false)
   guard sides.count == 2, sides[0].hasPrefix("int"),
     let bits = Int(sides[0].dropFirst(3)), PackedCodes.widths.contains(bits),
@@ -126,9 +133,11 @@ private let rowFormatKinds: [RowFormatKind] = [
 
 extension RowFormat {
   /// The format that `text` names; nil where it names none, throws where its file is no good.
-  init?(text: String) throws(MethodError) {
+  ///
+  /// `option` is what the text stands behind, "full: rows", for errors.
+  init?(text: String, for option: String = "rows") throws(MethodError) {
     for kind in rowFormatKinds {
-      guard let format = try kind.read(text) else { continue }
+      guard let format = try kind.read(text, option) else { continue }
       self = format
       return
     }
@@ -141,7 +150,8 @@ extension MethodOptions {
   public func rowFormat(
     _ name: String = "rows", default standard: String = "f32"
   ) throws(MethodError) -> RowFormat {
-    if let format = try RowFormat(text: text(name) ?? standard) { return format }
+    let text = text(name) ?? standard
+    if let format = try RowFormat(text: text, for: "\(method): \(name)") { return format }
     throw notAmong(name, rowFormatKinds.map(\.usage))
   }
 }

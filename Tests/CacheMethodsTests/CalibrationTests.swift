@@ -11,7 +11,7 @@ import Transformers
 /// It has tensors named NAME of one layer, here layer 3 of 4.
 func withCalibration<Result>(
   _ method: String, layer: Int = 3, schema: String = CalibrationFile.schema,
-  _ tensors: [String: Tensor<Double>], options: [String: String] = [:],
+  _ tensors: [String: Tensor<Double>], options: [String: String] = [:], layers: String? = nil,
   _ body: (String) throws -> Result
 ) throws -> Result {
   let path =
@@ -19,7 +19,8 @@ func withCalibration<Result>(
     .appendingPathComponent("calibration-\(UUID().uuidString).safetensors").path
   defer { try? FileManager.default.removeItem(atPath: path) }
   var metadata = [
-    "schema": schema, "method": method, "model": "0123456789abcdef", "layers": "\(layer + 1)",
+    "schema": schema, "method": method, "model": "0123456789abcdef",
+    "layers": layers ?? "\(layer + 1)",
     "option.keys": "after-rotary",
   ]
   for (name, value) in options { metadata["option.\(name)"] = value }
@@ -132,6 +133,37 @@ func distanceFromOrthogonal(_ a: Tensor<Double>) -> Double {
     }
     let missing = methodError { _ = try cacheMethod("infinigen:skew=/nowhere/file") }
     #expect(missing.hasPrefix("infinigen: /nowhere/file") && !missing.contains("\n"))
+  }
+
+  @Test(arguments: ["0", "-1", "many", "1000000000000000000", "99999999999999999999"])
+  func `a number of layers that no model has is one line when the file is read`(
+    _ layers: String
+  ) throws {
+    try withCalibration("loki", [:], layers: layers) { path in
+      let line = methodError { _ = try cacheMethod("loki:calibration=\(path)") }
+      #expect(
+        line == "loki: \(path): layers is \"\(layers)\"; it has to be a whole number from 1 to 4096"
+      )
+    }
+  }
+
+  @Test(arguments: [nil, "x", "-0.5", "1.5", "nan"] as [String?])
+  func `a kvquant file says its sparsity, or is refused when it is read`(_ sparsity: String?) throws
+  {
+    let options = sparsity.map { ["sparsity": $0] } ?? [:]
+    try withCalibration("kvquant", [:], options: options) { path in
+      for (text, reader) in [
+        ("kvquant:calibration=\(path)", "kvquant"),
+        ("kvsink:calibration=0/1,ranges=\(path)", "kvsink: ranges=\(path)"),
+        ("full:rows=kvquant3:\(path)", "full: rows=kvquant3:\(path)"),
+      ] {
+        let line = methodError { _ = try cacheMethod(text) }
+        #expect(
+          line
+            == "\(reader): \(path): option.sparsity is \(sparsity.map(shown) ?? "missing"); it has "
+            + "to be a number from 0 to 1")
+      }
+    }
   }
 
   @Test func `fewer layers, other heads and NaN are told when a cache is made`() throws {

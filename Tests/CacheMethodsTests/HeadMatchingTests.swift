@@ -151,7 +151,16 @@ private func shape(_ layer: Int, of layers: Int, heads: Int = 4) -> LayerShape {
     ("split=2:1", "smallkv: split=2:1 is not three numbers from 0 to 1000 such as 2:1:2"),
     ("split=0:0:0", "smallkv: split=0:0:0 is not three numbers from 0 to 1000 such as 2:1:2"),
     ("split=2:-1:2", "smallkv: split=2:-1:2 is not three numbers from 0 to 1000 such as 2:1:2"),
-    ("top=4KiB", "smallkv: top=4KiB is neither a part (10%) nor a number (16)"),
+    (
+      "top=4KiB",
+      "smallkv: top=4KiB is neither a part of them (10%: above 0, at most 100%) nor a number (16: "
+        + "from 1 to 1048576)"
+    ),
+    (
+      "top=0",
+      "smallkv: top=0 is neither a part of them (10%: above 0, at most 100%) nor a number (16: from "
+        + "1 to 1048576)"
+    ),
     ("match=0", "smallkv: match=0 is not a whole number from 1 to 1048576"),
     ("sum=renormalised", "smallkv: sum=renormalised is none of: plain, corrected"),
     ("rank=recent", "smallkv: rank=recent is none of: received, newest"),

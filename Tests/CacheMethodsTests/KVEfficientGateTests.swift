@@ -77,9 +77,34 @@ func withChunkGate<Result>(
         ("alpha=nan", "finite"), ("chunk=0", "from 1"), ("w=0", "from 1"),
         ("gate=/nowhere", "/nowhere"), ("merge=sum", "none of: corrected, plain"),
         ("gate=\(path)", "chunk=4"), ("gate=\(path),chunk=8", "not of 8"),
+        ("gate=keep-all,alpha=0.7", "alpha has no effect with gate=keep-all; drop one of them"),
+        ("gate=keep-all,alpha=2", "alpha has no effect with gate=keep-all; drop one of them"),
+        ("alpha=1.1,merge=plain", "merge has no effect with alpha above 1: no chunk stays"),
       ] {
         let line = methodError { _ = try cacheMethod("kv-efficient-vla:\(text)") }
         #expect(line.contains(words) && !line.contains("\n"), "\(line)")
+      }
+      // A file that says too little of itself.
+      try withCalibration("kv-efficient-vla", [:], options: ["hidden": "5", "chunk": "4"]) { path in
+        let line = methodError { _ = try cacheMethod("kv-efficient-vla:chunk=4,gate=\(path)") }
+        #expect(
+          line == "kv-efficient-vla: \(path): option.input is missing; it has to be one of: keys, "
+            + "keys-and-values")
+      }
+      try withCalibration("kv-efficient-vla", [:], options: ["hidden": "0"]) { path in
+        let line = methodError { _ = try cacheMethod("kv-efficient-vla:gate=\(path)") }
+        #expect(
+          line.contains("option.hidden is \"0\"; it has to be a whole number from 1 to 65536"))
+      }
+      // What has no effect is not stated either, so every text makes its method again.
+      for text in [
+        "gate=keep-all,merge=plain", "alpha=1.5", "alpha=1,merge=plain", "gate=\(path),chunk=4",
+      ] {
+        let method = try cacheMethod("kv-efficient-vla:\(text)")
+        #expect(try cacheMethod(method.description).description == method.description)
+        let names = method.options.map(\.name)
+        #expect(names.contains("alpha") == !text.contains("keep-all"))
+        #expect(names.contains("merge") == (text != "alpha=1.5"))
       }
       // Made for heads of another width.
       let line = methodError {

@@ -17,7 +17,7 @@ import Transformers
       "key_norm_2": Tensor(shape: [2], elements: [1, 0]),
       "value_norm_2": Tensor(shape: [2], elements: [0.5, 0]),
     ]
-    try withCalibration("kvquant", tensors) { path in
+    try withCalibration("kvquant", tensors, options: ["sparsity": "0.99"]) { path in
       let text = "kvquant:bits=2,first=0,calibration=\(path)"
       let cache = try heldPrompt(text, rows, prompt: 30).cache
       for m in 0..<2 {
@@ -43,11 +43,12 @@ import Transformers
     for (name, entries, part) in [
       ("key_codebook_2", [1.0, 0.5, 0, -1], "layers.3.key_codebook_2 is no codebook"),
       ("value_codebook_2", [-1, 0, 1, 3e38], "layers.3.value_codebook_2 is no codebook"),
+      ("value_codebook_2", [0, 0, 0, 0], "layers.3.value_codebook_2 is no codebook: all entries"),
       ("value_norm_2", [3e38, 0], "layers.3.value_norm_2 moves a codebook beyond any number"),
     ] {
       var bad = tensors
       bad[name] = Tensor(shape: [entries.count], elements: entries)
-      try withCalibration("kvquant", bad) { path in
+      try withCalibration("kvquant", bad, options: ["sparsity": "0.99"]) { path in
         let text = "kvquant:bits=2,norm=on,calibration=\(path)"
         let line = methodError { _ = try cacheMethod(text).makeCache(for: layer.shape) }
         #expect(line.contains(part))
@@ -55,7 +56,7 @@ import Transformers
     }
     var swapped = tensors
     swapped["lower"] = Tensor(repeating: 2, shape: shape)
-    try withCalibration("kvquant", swapped) { path in
+    try withCalibration("kvquant", swapped, options: ["sparsity": "0.99"]) { path in
       let line = methodError {
         _ = try cacheMethod("kvquant:bits=2,calibration=\(path)").makeCache(for: layer.shape)
       }

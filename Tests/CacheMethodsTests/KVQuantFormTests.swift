@@ -54,7 +54,8 @@ private func readBack(_ rows: Rows, _ form: any RowForm) throws -> Rows {
     let rows = Rows(layer, tokens: 40)
     let applies = try cacheMethod(text).applies(to: layer.shape)
     if !layer.takes(text) || !applies { return }
-    try withCalibration("kvquant", calibration(rows, bits: 3, sparsity: 0.99)) { path in
+    let tensors = calibration(rows, bits: 3, sparsity: 0.99)
+    try withCalibration("kvquant", tensors, options: ["sparsity": "0.99"]) { path in
       let format = "rows=kvquant3:\(path)"
       let method = try cacheMethod(text + (text.contains(":") ? "," : ":") + format)
       #expect(try cacheMethod(method.description).description == method.description)
@@ -91,7 +92,8 @@ private func readBack(_ rows: Rows, _ form: any RowForm) throws -> Rows {
     try withCalibration("kvquant", tensors, options: ["sparsity": "\(sparsity)"]) { path in
       let file = try CalibrationFile(path: path, method: "kvquant")
       let unrotated = layer.unrotated
-      let form = try KVQuantForm("kvquant", bits: bits, file, unrotated)
+      let form = try KVQuantForm(
+        "kvquant", bits: bits, sparsity: sparsity, file, unrotated)
       let statics = try KVQuantStatics(
         file, of: unrotated,
         KVQuantScheme(
@@ -144,16 +146,31 @@ private func readBack(_ rows: Rows, _ form: any RowForm) throws -> Rows {
     for text in ["kvquant", "kvquant3", "kvquant6:x", "kvquant:x"] {
       #expect(line(text).hasPrefix("full: rows=\(text) is none of: f32"))
     }
-    #expect(line("kvquant3:/nowhere").hasPrefix("kvquant: /nowhere"))
-    try withCalibration("kvquant", [:]) { path in
-      let error = methodError {
-        _ = try cacheMethod("full:rows=kvquant3:\(path)").makeCache(for: Layer(4, 2, 8).shape)
+    #expect(line("kvquant3:/nowhere").hasPrefix("full: rows=kvquant3:/nowhere: /nowhere"))
+    try withCalibration("loki", [:]) { path in
+      #expect(
+        line("kvquant3:\(path)")
+          == "full: rows=kvquant3:\(path): \(path) is a calibration for loki, not for kvquant")
+    }
+    let layer = Layer(4, 2, 8)
+    let tensors = calibration(Rows(layer, tokens: 20), bits: 3, sparsity: 0.99)
+    try withCalibration("kvquant", tensors, options: ["sparsity": "0.99"]) { path in
+      func cacheLine(_ bits: Int, _ layer: Layer) -> String {
+        methodError {
+          _ = try cacheMethod("full:rows=kvquant\(bits):\(path)").makeCache(for: layer.shape)
+        }
       }
-      #expect(error.contains("layers.3.lower"))
+      #expect(cacheLine(3, layer) == "no error")
+      // Codebooks of other bits, and the heads of another model.
+      let other = cacheLine(4, layer)
+      #expect(other.hasPrefix("full: rows=kvquant4:\(path): \(path)"), "\(other)")
+      #expect(other.contains("layers.3.key_codebook_4"))
+      let wide = cacheLine(3, Layer(4, 2, 16))
+      #expect(wide.hasPrefix("full: rows=kvquant3:\(path): \(path): layers.3.lower has shape"))
       let method = try cacheMethod("full:rows=kvquant3:\(path)")
       #expect(
         methodError { try method.checkCalibrations(model: "another") }
-          .hasPrefix("full: \(path) is a calibration of another model"))
+          .hasPrefix("full: rows=kvquant3:\(path): \(path) is a calibration of another model"))
     }
   }
 }

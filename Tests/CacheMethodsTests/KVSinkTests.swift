@@ -213,6 +213,12 @@ private func text(_ base: String, sinks: Int, place: String = "2/\(channel)") ->
   @Test(arguments: [
     ("kvsink:calibration=/nowhere", "kvsink: /nowhere"),
     ("kvsink:calibration=1/x", "kvsink: 1/x"),
+    (
+      "kvsink:calibration=-1/0", "kvsink: calibration=-1/0: a layer and a channel are whole numbers"
+    ),
+    (
+      "kvsink:calibration=1/-2", "kvsink: calibration=1/-2: a layer and a channel are whole numbers"
+    ),
     ("kvsink:base=int", "is none of: kvquant, int-per-channel, int-per-token"),
     ("kvsink:base=int-per-token,sparsity=0.9", "sparsity has no effect with base=int-per-token"),
     ("kvsink:base=kvquant,bits=8", "bits=8 is not a whole number from 2 to 5"),
@@ -239,8 +245,22 @@ private func text(_ base: String, sinks: Int, place: String = "2/\(channel)") ->
     rows.layerInput[3, channel] = .nan
     #expect(throws: ScoreError.self) { _ = try Run(text(bases[0], sinks: 2), rows, prompt: 8) }
     try withCalibration("kvsink", [:]) { path in
-      #expect(line("kvsink:calibration=\(path)").contains("names no layer and channel"))
+      #expect(
+        line("kvsink:calibration=\(path)").hasSuffix(
+          "\(path): option.layer is missing; it has to be a whole number from 0 to 3"))
     }
+    for (layer, channel, words) in [
+      ("4", "0", "option.layer is \"4\""), ("-1", "0", "option.layer is \"-1\""),
+      ("1", "-1", "option.channel is \"-1\""), ("1", "1e9", "option.channel is \"1e9\""),
+    ] {
+      let options = ["layer": layer, "channel": channel]
+      try withCalibration("kvsink", [:], options: options) { path in
+        let found = methodError { _ = try cacheMethod("kvsink:calibration=\(path)") }
+        #expect(found.hasPrefix("kvsink: \(path): \(words)"), "\(found)")
+      }
+    }
+    let missing = methodError { _ = try cacheMethod("kvsink:calibration=0/1,ranges=/nowhere") }
+    #expect(missing.hasPrefix("kvsink: ranges=/nowhere: /nowhere"), "\(missing)")
   }
 }
 

@@ -60,6 +60,8 @@ public struct KVEfficientMethod: CalibratedMethod {
 
   /// The LSTM's file; nil for the other gates.
   public let calibrationFile: CalibrationFile?
+  /// The LSTM's width, and what it sees of a row.
+  private let trained: (hidden: Int, input: GateInput)?
   private let window: Int
   private let budget: Budget?
   private let chunk: Int
@@ -78,12 +80,24 @@ public struct KVEfficientMethod: CalibratedMethod {
     merge = try given.choice("merge", of: Merge.self) ?? .corrected
     let gate = given.text("gate") ?? "mass"
     keepsAll = gate == "keep-all"
+    if keepsAll && given.text("alpha") != nil {
+      throw given.error("alpha has no effect with gate=keep-all; drop one of them")
+    }
+    if alpha > 1 && given.text("merge") != nil {
+      throw given.error("merge has no effect with alpha above 1: no chunk stays; drop one of them")
+    }
     calibrationFile =
       keepsAll || gate == "mass" ? nil : try CalibrationFile(path: gate, method: Self.name)
-    if let file = calibrationFile, let trained = file.option("chunk"), trained != "\(chunk)" {
-      throw given.error(
-        "\(file.path) was trained for chunks of \(trained) rows, not of \(chunk); give "
-          + "chunk=\(trained)")
+    trained = try calibrationFile.map { file throws(MethodError) in
+      (try file.integer("hidden", in: 1...1 << 16), try file.choice("input", of: GateInput.self))
+    }
+    if let file = calibrationFile {
+      let trained = try file.integer("chunk", in: 1...Size.most)
+      if trained != chunk {
+        throw given.error(
+          "\(file.path) was trained for chunks of \(trained) rows, not of \(chunk); give "
+            + "chunk=\(trained)")
+      }
     }
   }
 
@@ -91,10 +105,9 @@ public struct KVEfficientMethod: CalibratedMethod {
   public var options: [(name: String, value: String)] {
     [
       budget.map { ("budget", $0.description) } ?? ("w", "\(window)"), ("chunk", "\(chunk)"),
-      ("alpha", Int(exactly: alpha).map(String.init) ?? "\(alpha)"),
-      ("gate", keepsAll ? "keep-all" : calibrationFile?.path ?? "mass"),
-      ("merge", merge.rawValue),
-    ]
+    ] + (keepsAll ? [] : [("alpha", Int(exactly: alpha).map(String.init) ?? "\(alpha)")])
+      + [("gate", keepsAll ? "keep-all" : calibrationFile?.path ?? "mass")]
+      + (alpha > 1 ? [] : [("merge", merge.rawValue)])
   }
 
   /// The newest rows, w; with a budget at least the new one.
@@ -163,10 +176,7 @@ public struct KVEfficientMethod: CalibratedMethod {
   /// The gate of one layer.
   private func gate(for layer: LayerShape) throws(MethodError) -> ChunkGateKind {
     if keepsAll { return .keepAll }
-    guard let file = calibrationFile else { return .mass }
-    guard let (sizes, input) = lstm(of: file, layer) else {
-      throw MethodError("\(Self.name): \(file.path) does not say how wide its gate is")
-    }
+    guard let file = calibrationFile, let (sizes, input) = lstm(layer) else { return .mass }
     var gate = LSTMGate<Float>(zeros: sizes)
     for part in LSTMGate<Float>.parts(sizes) {
       gate[keyPath: part.path] =
@@ -175,12 +185,10 @@ public struct KVEfficientMethod: CalibratedMethod {
     return .lstm(gate, input)
   }
 
-  private func lstm(of file: CalibrationFile, _ layer: LayerShape) -> (LSTMSizes, GateInput)? {
-    guard let hidden = file.option("hidden").flatMap(Int.init), (1...1 << 16).contains(hidden),
-      let word = file.option("input"),
-      let input = GateInput.allCases.first(where: { optionWord($0.rawValue) == word })
-    else { return nil }
-    return (LSTMSizes(input: input.width(layer.width), hidden: hidden), input)
+  private func lstm(_ layer: LayerShape) -> (LSTMSizes, GateInput)? {
+    trained.map { hidden, input in
+      (LSTMSizes(input: input.width(layer.width), hidden: hidden), input)
+    }
   }
 
   /// M · n rows, counts, and what the gate holds; a bound where the gate may drop chunks.
@@ -193,7 +201,7 @@ public struct KVEfficientMethod: CalibratedMethod {
     let exact = plan.exact(of: tokens).count
     let merged = alpha > 1 ? 0 : plan.chunksInSight(of: tokens)
     var numbers = layer.keyValueHeads * merged
-    if let file = calibrationFile, let (sizes, _) = lstm(of: file, layer) {
+    if let (sizes, _) = lstm(layer) {
       numbers += sizes.numbers + layer.keyValueHeads * 2 * sizes.hidden
     } else if !keepsAll {
       numbers += layer.keyValueHeads * exact

@@ -1,4 +1,4 @@
-// KVQuant's rows as a form: rows=kvquant:FILE of any method that holds rows.
+// KVQuant's rows as a form: rows=kvquant3:FILE of any method that holds rows.
 //
 // In:  a layer's calibration (`lrqk calibrate kvquant`): ranges of key channels, two codebooks.
 // Out: words of a fixed number a row, so that rows can move between the tiers one by one.
@@ -32,17 +32,16 @@ struct KVQuantForm: RowForm {
 
   /// The form of one layer; throws where the file does not fit it.
   init(
-    _ name: String, bits: Int, _ file: CalibrationFile, _ layer: LayerShape
+    _ name: String, bits: Int, sparsity: Double, _ file: CalibrationFile, _ layer: LayerShape
   ) throws(MethodError) {
     (self.name, self.bits, width, rotary) = (name, bits, layer.width, layer.rotary)
-    let sparsity = file.option("sparsity").flatMap { Double($0) } ?? 0.99
     self.sparsity = sparsity < 1 ? sparsity : nil
     if layer.width > Self.mostColumns {
-      throw MethodError("rows=\(name): heads of \(layer.width) numbers are too wide for it")
+      throw MethodError("\(file.reader): heads of \(layer.width) numbers are too wide for it")
     }
     if layer.rotary.frequencies(length: 1) != layer.rotary.frequencies(length: Size.most) {
       throw MethodError(
-        "rows=\(name): RoPE of this model changes with the length, and a row is rotated when it "
+        "\(file.reader): RoPE of this model changes with the length, and a row is rotated when it "
           + "is read; use the method kvquant")
     }
     statics = try KVQuantStatics(

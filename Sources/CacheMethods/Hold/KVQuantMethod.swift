@@ -115,7 +115,7 @@ struct KVQuantChoices: Sendable {
     }
     isFromFile = file != nil
     let own = try given.number("sparsity")
-    sparsity = file?.option("sparsity").flatMap { Double($0) } ?? own ?? 0.99
+    sparsity = try file?.fraction("sparsity") ?? own ?? 0.99
     let codebook = try given.choice("codebook", of: CodebookChoice.self) ?? .kmeans
     let hasNorm = try given.choice("norm", of: Switch.self) == .on
     let isCapped = try given.choice("cap", of: Switch.self) == .on

@@ -69,8 +69,7 @@ struct KVQuantStatics: Sendable {
     let lower = try file.tensor("lower", of: layer, shape: shape).elements
     let upper = try file.tensor("upper", of: layer, shape: shape).elements
     if zip(lower, upper).contains(where: { $0 > $1 }) {
-      throw MethodError(
-        "kvquant: \(file.path): a lower threshold of layer \(layer.layer) is above the upper one")
+      throw file.error("a lower threshold of layer \(layer.layer) is above the upper one")
     }
     keyRanges = zip(lower, upper).map { CodeRange(low: Float($0), high: Float($1)) }
     keys = try Self.levels("key", file, layer, scheme)
@@ -87,17 +86,18 @@ struct KVQuantStatics: Sendable {
     // Normalised numbers lie between -1 and 1, and so do their means, but for rounding.
     let isInOrder = zip(entries, entries.dropFirst()).allSatisfy { $0 <= $1 }
     if !isInOrder || entries.contains(where: { abs($0) > 1.0001 }) {
-      throw MethodError(
-        "kvquant: \(file.path): layers.\(layer.layer).\(name) is no codebook: entries ascend from "
-          + "-1 to 1 at most")
+      throw file.error(
+        "layers.\(layer.layer).\(name) is no codebook: entries ascend from -1 to 1 at most")
+    }
+    if entries.first == entries.last {
+      throw file.error("layers.\(layer.layer).\(name) is no codebook: all entries are alike")
     }
     if !scheme.hasNorm { return .codebook(entries) }
     let norm = try file.tensor("\(side)_norm_\(scheme.bits)", of: layer, shape: [2]).elements
     let moved = QNorm(scale: Float(norm[0]), shift: Float(norm[1]))
     if abs(moved.scale) + abs(moved.shift) > 1e6 {
-      throw MethodError(
-        "kvquant: \(file.path): layers.\(layer.layer).\(side)_norm_\(scheme.bits) moves a "
-          + "codebook beyond any number")
+      throw file.error(
+        "layers.\(layer.layer).\(side)_norm_\(scheme.bits) moves a codebook beyond any number")
     }
     return .codebook(entries, norm: moved)
   }

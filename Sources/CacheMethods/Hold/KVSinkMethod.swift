@@ -100,14 +100,17 @@ public struct KVSinkMethod: CacheMethod, CalibratedMethod {
   ) throws(MethodError) -> (place: (layer: Int, channel: Int)?, file: CalibrationFile?) {
     if text == "none" { return (nil, nil) }
     let parts = text.split(separator: "/", omittingEmptySubsequences: false).map { Int($0) }
-    if parts.count == 2, let layer = parts[0], let channel = parts[1], layer >= 0, channel >= 0 {
+    if parts.count == 2, let layer = parts[0], let channel = parts[1] {
+      if layer < 0 || channel < 0 {
+        throw given.error(
+          "calibration=\(text): a layer and a channel are whole numbers, 0 or larger; for a file of "
+            + "that name give ./\(text)")
+      }
       return ((layer, channel), nil)
     }
     let file = try CalibrationFile(path: text, method: name)
-    guard let layer = file.option("layer").flatMap({ Int($0) }), layer >= 0,
-      let channel = file.option("channel").flatMap({ Int($0) }), channel >= 0
-    else { throw given.error("\(text) names no layer and channel") }
-    return ((layer, channel), file)
+    let layer = try file.integer("layer", in: 0...file.layers - 1)
+    return ((layer, try file.integer("channel", in: 0...Size.most)), file)
   }
 
   /// The options in effect.

@@ -99,10 +99,7 @@ public struct SmallKVMethod: AssistedMethod {
     budget = try given.budget("budget") ?? .percent(25)
     split = try given.split("split") ?? [2, 1, 2]
     match = try given.integer("match", in: 1...Size.most) ?? 128
-    top = try given.budget("top") ?? .percent(10)
-    if case .bytes(_, let text) = top {
-      throw given.error("top=\(text) is neither a part (10%) nor a number (16)")
-    }
+    top = try given.part("top") ?? .percent(10)
     rank = try given.choice("rank", of: Rank.self) ?? .received
     group = try given.choice("group", of: GroupReduction.self) ?? .mean
     sum = try given.choice("sum", of: MarginalSum.self) ?? .corrected
@@ -196,6 +193,19 @@ public struct SmallKVMethod: AssistedMethod {
 }
 
 extension MethodOptions {
+  /// A part of some tokens, or a number of them: "10%", "16".
+  fileprivate func part(_ name: String) throws(MethodError) -> Budget? {
+    guard let text = text(name) else { return nil }
+    switch Budget(text) {
+    case .percent(let percent): return .percent(percent)
+    case .rows(let count): return .rows(count)
+    case .bytes, nil:
+      throw error(
+        "\(name)=\(text) is neither a part of them (10%: above 0, at most 100%) nor a number (16: "
+          + "from 1 to \(Size.most))")
+    }
+  }
+
   /// Three whole numbers from 0 to 1000, not all 0: "2:1:2".
   fileprivate func split(_ name: String) throws(MethodError) -> [Int]? {
     guard let text = text(name) else { return nil }

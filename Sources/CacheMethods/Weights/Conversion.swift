@@ -42,7 +42,7 @@ package struct Conversion {
     (self.method, self.folder, self.hash) = (method, folder, hash)
     (self.output, self.format, self.decoder) = (output, format, decoder)
     source = try ConversionSource(decoder)
-    try method.calibrationFile?.check(model: hash, user: type(of: method).name)
+    try method.calibrationFile?.check(model: hash)
     for layer in source.layers { _ = try method.gatherer(of: layer) }
   }
 
