@@ -71,6 +71,26 @@ import Transformers
     try expectSameShards(folders)
   }
 
+  @Test func `a conversion does not go on with another calibration of the same name`() throws {
+    let folders = try ConversionFolders()
+    let path = "\(folders.path)/ranks"
+    func write(tokens: Int) throws {
+      let writer = SafetensorsWriter(metadata: [
+        "schema": CalibrationFile.schema, "method": "lorc", "model": "0123", "layers": "2",
+        "tokens": "\(tokens)",
+      ])
+      try writer.write(to: path)
+    }
+    try write(tokens: 100)
+    var method = StoppingMethod(stopsAt: 1) { _ in }
+    method.calibrationFile = try CalibrationFile(path: path, method: "lorc")
+    #expect(throws: StoppingMethod.Stop.self) { try folders.convert("llama2", method) }
+    #expect(throws: StoppingMethod.Stop.self) { try folders.convert("llama2", method) }
+    try write(tokens: 200)
+    let line = errorLine { try folders.convert("llama2", method) }
+    #expect(line.contains("holds part of another conversion"), "\(line)")
+  }
+
   @Test(arguments: ["notes.txt", "model.safetensors", "model-00001-of-00004.safetensors", "more/"])
   func `a file that is not the conversion's is named, stays, and is no part of a checkpoint`(
     _ name: String
@@ -162,6 +182,7 @@ struct StoppingMethod: WeightMethod {
   static let optionList: [MethodOption] = []
   let stopsAt: Int?
   let hear: @Sendable (Int) -> Void
+  var calibrationFile: CalibrationFile?
   var options: [(name: String, value: String)] { (try? weightMethod("lorc").options) ?? [] }
 
   init(_ given: MethodOptions) { (stopsAt, hear) = (nil, { _ in }) }
