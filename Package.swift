@@ -98,6 +98,12 @@ let package = Package(
         "Tasks",
       ],
       exclude: ["README.md"],
+      resources: [
+        .embedInCode("View/Page/index.html"), .embedInCode("View/Page/page.css"),
+        .embedInCode("View/Page/data.js"), .embedInCode("View/Page/step.js"),
+        .embedInCode("View/Page/pictures.js"), .embedInCode("View/Page/method.js"),
+        .embedInCode("View/Page/page.js"),
+      ],
       swiftSettings: strict),
     .target(
       name: "Conformance", dependencies: ["Tensors", "TieredMemory", "LRQK", "Transformers"],

@@ -35,7 +35,9 @@ struct LRQKCommand: ParsableCommand {
     groupedSubcommands: [
       CommandGroup(
         name: "Study the method",
-        subcommands: [DemoCommand.self, ExplainCommand.self, ReplayCommand.self]),
+        subcommands: [
+          DemoCommand.self, ExplainCommand.self, ReplayCommand.self, ViewCommand.self,
+        ]),
       CommandGroup(
         name: "Run a model",
         subcommands: [

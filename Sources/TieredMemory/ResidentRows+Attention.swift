@@ -100,6 +100,9 @@ extension ResidentRows {
     return (readValue(values, slot: ring.slot(of: token), token: token, head: m), false)
   }
 
+  /// The older tokens whose rows lie in slots, by row holder, ascending; empty before `settle`.
+  public var slotTokens: [[Int]] { stores.map(\.pool.tokens) }
+
   /// The device slot of each selected and recent token of query head `h`; none before `settle`.
   public func slots(ofQueryHead h: Int, selected: [Int]) -> [Int: Int] {
     if !isSettled { return [:] }

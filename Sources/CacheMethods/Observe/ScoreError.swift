@@ -11,6 +11,11 @@ public struct ScoreError: Error, Equatable, CustomStringConvertible {
   /// Decode step, from 1; 0 is the prompt.
   public let step: Int
 
+  /// About one score.
+  package init(layer: Int, head: Int, token: Int, step: Int) {
+    (self.layer, self.head, self.token, self.step) = (layer, head, token, step)
+  }
+
   /// One line: what and where.
   public var description: String {
     "q k of token \(token) is not a number (layer \(layer), head \(head), step \(step)): "

@@ -244,7 +244,9 @@ public struct InfiniGenSelector: RowSelector {
       return partialScores(query: q, keys: keys).map { $0 / Float(d).squareRoot() }
     }
     let count = speculatedCount(scores, alpha: Float(method.alpha), cap: query.count)
-    return try best(count, of: candidates, heads: layer.queryHeads, rows) { scores[$0] }
+    return try best(count, of: candidates, heads: layer.queryHeads, rows, log: query.log) {
+      scores[$0]
+    }
   }
 
   /// The queries to guess by, (H, d).

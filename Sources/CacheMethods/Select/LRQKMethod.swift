@@ -15,6 +15,7 @@
 // those out of sight will not be chosen again.
 
 public import LRQK
+import Tensors
 import TieredMemory
 public import Transformers
 
@@ -116,7 +117,7 @@ extension LRQKVariant {
 }
 
 /// One layer under LRQK.
-struct LRQKLayer: KeyValueCache {
+struct LRQKLayer: InspectableCache {
   let layer: LayerShape
   let waitsAfterPrompt: Bool
   /// The form of the rows; nil: as they are.
@@ -141,6 +142,9 @@ struct LRQKLayer: KeyValueCache {
   }
 
   var needs: CacheNeeds { form.needs }
+  var slotTokens: [[Int]] { cache.rows.slotTokens }
+  var keepsScores = false
+  private(set) var lastScores: [CandidateScores?] = []
 
   private static func cache(
     _ layer: LayerShape, _ parameters: Parameters, _ form: (any RowForm)?
@@ -162,9 +166,11 @@ struct LRQKLayer: KeyValueCache {
 
   mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep {
     layer.check(token)
+    let trace = keepsScores ? Trace() : nil
     let step = try cache.decode(
       queries: token.queries, keys: token.keys, values: token.values,
-      heldKeys: token.heldKeys(form), tiers: &tiers)
+      heldKeys: token.heldKeys(form), tiers: &tiers, trace: trace)
+    lastScores = scores(in: trace, step: step.step)
     let (hits, misses) = (step.hitRows.reduce(0, +), step.missedRows.reduce(0, +))
     // While all rows are on the device, nothing is needed from the host. Without reuse a row that
     // is there comes again, which does not count as a hit.
@@ -172,6 +178,17 @@ struct LRQKLayer: KeyValueCache {
     return AttendedStep(
       attention: step.attention, attended: step.attended,
       hitRows: movesAll || step.isDense ? 0 : hits, missedRows: movesAll ? hits + misses : misses)
+  }
+
+  /// The proxy scores of a traced step, over √d; none where every candidate was chosen.
+  private func scores(in trace: Trace?, step: Int) -> [CandidateScores?] {
+    guard let trace else { return [] }
+    let scale = 1 / Float(layer.width).squareRoot()
+    return (0..<layer.queryHeads).map { h in
+      guard let scores = trace["step\(step)/head\(h)/scores"], scores.count > 0 else { return nil }
+      return CandidateScores(
+        first: cache.rows.visible.lowerBound, scores: scores.elements.map { Float($0) * scale })
+    }
   }
 }
 

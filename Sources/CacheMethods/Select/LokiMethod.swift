@@ -263,7 +263,7 @@ public struct LokiSelector: RowSelector {
   ) throws -> [[Int]] {
     let G = method.group == .own ? 1 : layer.groupSize
     let sets = try best(
-      query.count, of: candidates, heads: layer.queryHeads / G, rows
+      query.count, of: candidates, heads: layer.queryHeads / G, rows, log: query.log
     ) { s in
       let heads = (s * G..<(s + 1) * G).map { h in
         scores(query.queries.rows(h..<h + 1), head: h / layer.groupSize, candidates)

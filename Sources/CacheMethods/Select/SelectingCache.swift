@@ -49,6 +49,8 @@ public struct ChoiceQuery: Sendable {
   public let hint: Tensor<Float>?
   /// Older tokens that each head may choose, k.
   public let count: Int
+  /// Takes the scores that a selector chooses by; nil where nobody reads them.
+  public let log: ScoreLog?
 }
 
 extension RowSelector {
@@ -66,7 +68,7 @@ extension RowSelector {
 }
 
 /// One layer under a selecting method.
-public struct SelectingCache<Selector: RowSelector>: KeyValueCache {
+public struct SelectingCache<Selector: RowSelector>: InspectableCache {
   private let layer: LayerShape
   private var selector: Selector
   private var rows: ResidentRows<Float>
@@ -76,6 +78,8 @@ public struct SelectingCache<Selector: RowSelector>: KeyValueCache {
   private let selected: @Sendable (_ tokens: Int) throws -> Int
   /// k, once there is a prompt.
   private var count = 0
+  /// The scores of the last step, where they are wanted.
+  private var log: ScoreLog?
 
   /// An empty cache with a ring of `recent` tokens; `selected` says k once the prompt is there.
   public init(
@@ -95,6 +99,15 @@ public struct SelectingCache<Selector: RowSelector>: KeyValueCache {
   public var hostBytes: Int { rows.hostBytes }
   /// Those of the selector, and of the form.
   public var needs: CacheNeeds { selector.needs.union(form.needs) }
+  /// By row holder, the older tokens whose rows lie in slots.
+  public var slotTokens: [[Int]] { rows.slotTokens }
+  /// Whether the selector's scores are kept.
+  public var keepsScores: Bool {
+    get { log != nil }
+    set { log = newValue ? ScoreLog() : nil }
+  }
+  /// By query head, the scores of the last step.
+  public var lastScores: [CandidateScores?] { log?.scores(heads: layer.queryHeads) ?? [] }
 
   /// The prompt's rows go to the host; the newest query chooses those that stay.
   public mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
@@ -107,7 +120,8 @@ public struct SelectingCache<Selector: RowSelector>: KeyValueCache {
     try selector.prefill(seen, tiers: &tiers)
     let firstRecent = max(0, l - rows.ring.capacity)
     let newest = ChoiceQuery(
-      queries: Tensor(rows: prompt.queries.map { $0.row(l - 1) }), hint: nil, count: count)
+      queries: Tensor(rows: prompt.queries.map { $0.row(l - 1) }), hint: nil, count: count,
+      log: nil)
     let sets = try choose(newest, olderThan: firstRecent, tiers: &tiers)
     try rows.settle(sets, firstRecent: firstRecent, offloaded: l, tiers: &tiers)
   }
@@ -122,7 +136,8 @@ public struct SelectingCache<Selector: RowSelector>: KeyValueCache {
       seen.values = Tensor(joiningRows: rows.newest(.value, 1))
     }
     try selector.append(seen, tiers: &tiers)
-    let query = ChoiceQuery(queries: token.queries, hint: token.hint, count: count)
+    log?.clear()
+    let query = ChoiceQuery(queries: token.queries, hint: token.hint, count: count, log: log)
     let sets = try choose(query, olderThan: rows.ring.tokens.lowerBound, tiers: &tiers)
     let brought = try rows.bring(sets, tiers: &tiers)
     let attended = rows.attended(sets)
@@ -155,15 +170,21 @@ extension RowSelector {
   /// The best `count` of `candidates` for each of `heads` heads, by `scores` of that head.
   ///
   /// Ties go to the lower token. `scores` has one for each candidate and runs concurrently; it is
-  /// not called where all candidates are chosen. A score that is not a number is an error.
+  /// not called where all candidates are chosen. A score that is not a number is an error. A `log`
+  /// takes the scores times `scale`, as estimates of q · k / √d; where `heads` are groups, for each
+  /// query head of a group.
   public func best(
     _ count: Int, of candidates: Range<Int>, heads: Int, _ rows: ResidentRows<Float>,
-    scores: (_ head: Int) throws -> [Float]
+    log: ScoreLog? = nil, scale: Float = 1, scores: (_ head: Int) throws -> [Float]
   ) throws -> [[Int]] {
     if candidates.count <= count { return Array(repeating: Array(candidates), count: heads) }
+    let size = rows.shape.queryHeads / heads
     return try mapConcurrently(heads) { h in
       do {
-        return try topK(try scores(h), count: count).indices.map { candidates.lowerBound + $0 }
+        let scored = try scores(h)
+        log?.record(
+          scored, times: scale, first: candidates.lowerBound, heads: h * size..<(h + 1) * size)
+        return try topK(scored, count: count).indices.map { candidates.lowerBound + $0 }
       } catch let error as NaNScore {
         throw ScoreError(
           layer: rows.shape.layer, head: h, token: candidates.lowerBound + error.index,

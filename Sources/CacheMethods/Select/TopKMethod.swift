@@ -39,7 +39,10 @@ public struct ExactScores: RowSelector {
     _ query: ChoiceQuery, among candidates: Range<Int>, rows: ResidentRows<Float>,
     tiers: inout Tiers
   ) throws -> [[Int]] {
-    try best(query.count, of: candidates, heads: rows.shape.queryHeads, rows) { h in
+    try best(
+      query.count, of: candidates, heads: rows.shape.queryHeads, rows, log: query.log,
+      scale: 1 / Float(rows.shape.width).squareRoot()
+    ) { h in
       rows.oracleScores(query.queries.row(h), ofQueryHead: h, tokens: candidates)
     }
   }

@@ -51,6 +51,11 @@ struct GenerateCommand: ParsableCommand {
   @Flag(help: "Print one JSON object for each prompt, one a line.")
   var json = false
 
+  @Option(
+    help: "Write what every step attended to into this file, for lrqk view (one prompt only).",
+    completion: .file(extensions: ["json"]))
+  var trace: String?
+
   @Flag(inversion: .prefixedNo, help: "Progress bar on standard error (default: on a terminal).")
   var progress: Bool?
 
@@ -60,7 +65,10 @@ struct GenerateCommand: ParsableCommand {
     if stream && progress == true {
       throw ValidationError("--stream shows the answer itself; leave --progress away")
     }
-    try checkStream(prompts.prompt.count)
+    try checkOnePrompt(prompts.prompt.count)
+    if trace != nil && maxNewTokens < 2 {
+      throw ValidationError("--trace has no step to show: give --max-new-tokens 2 or more")
+    }
     if let deviceCapacity, deviceCapacity < 1 {
       throw ValidationError("--device-capacity \(deviceCapacity): it must be at least 1")
     }
@@ -71,14 +79,20 @@ struct GenerateCommand: ParsableCommand {
     do { try generate() } catch { fail(error, model.model, goingOn: cacheGoesOn) }
   }
 
-  private func checkStream(_ prompts: Int) throws {
+  private func checkOnePrompt(_ prompts: Int) throws {
     if stream && prompts > 1 {
       throw ValidationError("--stream writes one answer, not those of \(prompts) prompts")
+    }
+    if trace != nil && prompts > 1 {
+      throw ValidationError("--trace has one answer, not those of \(prompts) prompts")
     }
   }
 
   private func generate() throws {
-    try prompts.files.check()
+    var files = prompts.files
+    if trace != nil { files.readsModel(model.model) }
+    files.writes(trace, "--trace")
+    try files.check()
     let method = try cacheMethod(cache)
     let start = ContinuousClock.now
     let decoder = try openDecoder(model.model)
@@ -86,7 +100,7 @@ struct GenerateCommand: ParsableCommand {
     let tokenizer = try tokenizerIfAny(model.model)
     let loadSeconds = (ContinuousClock.now - start) / .seconds(1)
     let tokens = try prompts.tokens(model.model, tokenizer)
-    try checkStream(tokens.count)
+    try checkOnePrompt(tokens.count)
     var lengths = LengthNote(decoder)
     lengths.check(tokens.map(\.count).max() ?? 0, "the prompt")
 
@@ -94,7 +108,9 @@ struct GenerateCommand: ParsableCommand {
     var text = tokenizer?.makeStream(skippingSpecialTokens: true)
     var count = 0
     var generator = Generator(decoder, limit: maxNewTokens) { _, layer in
-      let cache = try method.makeCache(for: layer)
+      let made = try method.makeCache(for: layer)
+      let cache =
+        trace == nil ? made : TraceRecorder(made, layer: layer, recent: method.recentTokens)
       return recall ? RecallProbe(cache, layer: layer, recent: method.recentTokens) : cache
     }
     generator.repetition = { _ in repetitionWords(method, tokenizer) }
@@ -135,5 +151,11 @@ struct GenerateCommand: ParsableCommand {
     let summary = GenerationSummary(
       answers, method, layers: decoder.layerShapes, generator.times, loadSeconds: loadSeconds)
     for line in summary.lines { say(line) }
+    if let trace {
+      let written = try GenerationTrace(
+        answers[0], method, tokenizer, model: decoder.configuration.architecture)
+      try writeFile(try written.fileText().utf8, to: trace)
+      say("\(trace): \(written.steps.count) steps; lrqk view \(shellQuoted(trace)) -o page.html")
+    }
   }
 }

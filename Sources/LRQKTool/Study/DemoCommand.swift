@@ -13,6 +13,7 @@ import Evaluation
 import Foundation
 import Reports
 import Tasks
+import Tensors
 import Tokenizers
 import Transformers
 
@@ -47,6 +48,11 @@ struct DemoCommand: ParsableCommand {
   )
   var cache: [String] = []
 
+  @Option(
+    help: "A folder for a trace of each method, 0-full.json, 1-lrqk.json, ..., for lrqk view.",
+    completion: .directory)
+  var trace: String?
+
   func validate() throws {
     let tasks: [RulerTask]
     do { tasks = try RulerTask.list(task) } catch { throw ValidationError("--task: \(error)") }
@@ -75,7 +81,18 @@ struct DemoCommand: ParsableCommand {
         task, length: length, index: 0)
       let methods = try cacheMethodList(["full"] + chosen(decoder.configuration))
       try checkCaches(methods, decoder, model)
-      let run = try DemoRun(decoder, form, tokenizer, sample, seed: seed, methods)
+      let tracePaths = trace.map { folder in
+        methods.enumerated().map { "\(folder)/\($0)-\(type(of: $1).name).json" }
+      }
+      var files = CommandFiles()
+      if trace != nil { files.readsModel(model) }
+      for path in tracePaths ?? [] { files.writes(path, "--trace") }
+      try files.check()
+      let run = try DemoRun(
+        decoder, form, tokenizer, sample, seed: seed, methods, isTraced: trace != nil)
+      for (path, trace) in zip(tracePaths ?? [], run.traces) {
+        try writeFile(try trace.fileText().utf8, to: path)
+      }
       var page = Page(colour: isColourWanted)
       run.tellPrompt(model, decoder.configuration, on: &page)
       run.tellAnswers(on: &page)
@@ -127,10 +144,12 @@ struct DemoRun {
   /// What is said of a method that left nothing out.
   private let notes: [String?]
   private let answers: [(text: String, right: Int, use: MemoryUse)]
+  /// What every step attended to, method by method; empty where it is not wanted.
+  let traces: [GenerationTrace]
 
   init(
     _ decoder: Decoder, _ form: PromptForm, _ tokenizer: Tokenizer, _ sample: RulerSample,
-    seed: UInt64, _ methods: [any CacheMethod]
+    seed: UInt64, _ methods: [any CacheMethod], isTraced: Bool
   ) throws {
     func tokens(_ ranges: [Range<Int>]) throws -> [Int] {
       guard let covered = form.tokens(covering: ranges, of: sample.prompt, ids: sample.tokens)
@@ -146,7 +165,9 @@ struct DemoRun {
     questionStart =
       try tokens([sample.questionStart..<sample.prompt.utf8.count]).first ?? sample.tokens.count
     var generator = Generator(decoder, limit: sample.tokensToGenerate) { n, layer in
-      AttentionShare(try methods[n].makeCache(for: layer))
+      let cache = try methods[n].makeCache(for: layer)
+      return AttentionShare(
+        isTraced ? TraceRecorder(cache, layer: layer, recent: methods[n].recentTokens) : cache)
     }
     generator.repetition = { repetitionWords(methods[$0], tokenizer) }
     generator.given = Array(sample.tokens[questionStart...])
@@ -159,6 +180,11 @@ struct DemoRun {
     }
     let generations = try generator.generate(
       Array(sample.tokens[..<questionStart]), sequences: methods.count)
+    traces =
+      isTraced
+      ? try zip(methods, generations).map {
+        try GenerationTrace($1, $0, tokenizer, model: decoder.configuration.architecture)
+      } : []
     notes = zip(methods, generations).map { $1.nothingLeftOut(by: $0, decoder.layerShapes) }
     answers = generations.map { generation in
       let text = tokenizer.decode(generation.tokens)
