@@ -1,55 +1,60 @@
 // Exact attention over rows that come block by block, out of whatever form they are held in.
 //
-// In:  the queries of the heads that share a key/value head; a way to read rows of some tokens.
-// Out: softmax(q Kᵀ / √d) V over these tokens, in token order.
+// In:  the queries of the heads that share a key/value head; a way to read the rows of some tokens.
+// Out: softmax(q Kᵀ / √d) V over these tokens, in token order; and the weights.
 //
 //     1. block after block: read keys, q · k / √d of every query
 //     2. softmax of every query's scores
 //     3. block after block: read values, add weight times value
 //
 // So at most 64 rows lie unpacked at a time. Every sum is the chain that TieredMemory's attention
-// runs, cut at the blocks' ends and gone on with: the same rows give the same bits.
+// runs, cut at the blocks' ends and gone on with: the same rows give the same bits. (Rows of one
+// form in slots are PackedAttention's, in TieredMemory.)
 
+import TieredMemory
 import Tensors
 import Transformers
 
-/// Rows that are unpacked at a time.
-let blockRows = 64
-
-/// Attention of `queries` (n, d), side by side in the result, over the tokens `tokens`.
+/// Attention of `queries` (n, d) over `places`, in token order: answers (n, d), weights (n, places).
 ///
-/// `block` has room for `blockRows` rows, or for all where there are fewer. `keys` and `values`
-/// write the rows of some tokens into its beginning.
+/// `block` has room for `RowPacking.blockRows` rows, or for all where there are fewer. `keys` and
+/// `values` write the rows at some places into its beginning.
 func blockAttention(
-  queries: [[Float]], over tokens: Range<Int>, block: inout [Float],
+  queries: Tensor<Float>, over places: Range<Int>, block: inout [Float],
   keys: (Range<Int>, inout [Float]) -> Void, values: (Range<Int>, inout [Float]) -> Void
-) -> [Float] {
-  let (d, n) = (queries[0].count, tokens.count)
-  precondition(n >= 1 && block.count >= min(n, blockRows) * d, "a block of \(block.count) numbers")
-  let starts = stride(from: 0, to: n, by: blockRows)
+) -> (answers: Tensor<Float>, weights: Tensor<Float>) {
+  let (n, d, count, most) = (queries.rows, queries.columns, places.count, RowPacking.blockRows)
+  precondition(
+    count >= 1 && block.count >= min(count, most) * d, "a block of \(block.count) numbers")
+  let parts = stride(from: 0, to: count, by: most).map { $0..<min($0 + most, count) }
+  func read(
+    _ part: Range<Int>, _ rows: (Range<Int>, inout [Float]) -> Void, _ block: inout [Float]
+  ) {
+    rows(places.lowerBound + part.lowerBound..<places.lowerBound + part.upperBound, &block)
+  }
   let scale = 1 / Float(d).squareRoot()
-  var scores = queries.map { _ in [Float]() }
-  for start in starts {
-    let part = start..<min(start + blockRows, n)
-    keys(tokens.lowerBound + part.lowerBound..<tokens.lowerBound + part.upperBound, &block)
-    for (g, q) in queries.enumerated() {
+  var scores = [[Float]](repeating: [], count: n)
+  for part in parts {
+    read(part, keys, &block)
+    for i in 0..<n {
       var products: [Float] = zeros(part.count)
-      var out = products.mutableSpan
-      Float.chainRowScores(rows: block.span, width: d, q: q.span, into: &out)
-      scores[g] += products.map { $0 * scale }
+      do {
+        var out = products.mutableSpan
+        Float.chainRowScores(rows: block.span, width: d, q: queries.row(i).span, into: &out)
+      }
+      scores[i] += products.map { $0 * scale }
     }
   }
-  let weights = Array(scores.map { softmax($0) }.joined())
-  var answer: [Float] = zeros(queries.count * d)
-  var out = answer.mutableSpan
-  for start in starts {
-    let part = start..<min(start + blockRows, n)
-    values(tokens.lowerBound + part.lowerBound..<tokens.lowerBound + part.upperBound, &block)
+  let weights = Tensor(rows: scores.map { softmax($0) })
+  var answers: [Float] = zeros(n * d)
+  for part in parts {
+    read(part, values, &block)
+    var out = answers.mutableSpan
     Float.chainMatmul(
-      m: queries.count, n: d, k: part.count, weights.span, .rows(n, offset: start), block.span,
-      bOffset: 0, bWidth: d, accumulate: true, into: &out)
+      m: n, n: d, k: part.count, weights.elements.span, .rows(count, offset: part.lowerBound),
+      block.span, bOffset: 0, bWidth: d, accumulate: true, into: &out)
   }
-  return answer
+  return (Tensor(shape: [n, d], elements: answers), weights)
 }
 
 /// Cosines and sines of every token so far: a table, and no state of the sequence.

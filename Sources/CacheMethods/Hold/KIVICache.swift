@@ -52,21 +52,21 @@ struct KIVICache: KeyValueCache {
     let (visible, G) = (layer.visible(length: length), layer.groupSize)
     var blocks: [DeviceBuffer<Float>] = []
     for m in heads.indices {
-      let rows = min(max(blockRows, sizes.group), length)
+      let rows = min(max(RowPacking.blockRows, sizes.group), length)
       blocks.append(
         try tiers.device.allocate("block of head \(m)", count: rows * layer.width, of: 0))
     }
     let answers = try updateConcurrently(&blocks) { m, block in
       blockAttention(
-        queries: (m * G..<(m + 1) * G).map(token.queries.row), over: visible,
+        queries: token.queries.rows(m * G..<(m + 1) * G), over: visible,
         block: &block.elements,
         keys: { heads[m].readKeys($0, into: &$1) },
-        values: { heads[m].readValues($0, into: &$1) })
+        values: { heads[m].readValues($0, into: &$1) }
+      ).answers
     }
     for m in blocks.indices { tiers.device.free(&blocks[m]) }
     return AttendedStep(
-      attention: Tensor(
-        shape: [layer.queryHeads, layer.width], elements: Array(answers.joined())),
+      attention: Tensor(joiningRows: answers),
       attended: Array(repeating: Array(visible), count: layer.queryHeads), hitRows: 0,
       missedRows: 0)
   }

@@ -159,26 +159,26 @@ package struct KVQuantCache: KeyValueCache {
     for m in 0..<layer.keyValueHeads {
       blocks.append(
         try tiers.device.allocate(
-          "block of head \(m)", count: min(blockRows, visible.count) * layer.width, of: 0))
+          "block of head \(m)", count: min(RowPacking.blockRows, visible.count) * layer.width, of: 0
+        ))
     }
     let answers = try updateConcurrently(&blocks) { m, block in
       attend(token.queries, head: m, visible, &block.elements)
     }
     for m in blocks.indices { tiers.device.free(&blocks[m]) }
     return AttendedStep(
-      attention: Tensor(
-        shape: [layer.queryHeads, layer.width], elements: Array(answers.joined())),
+      attention: Tensor(joiningRows: answers),
       attended: Array(repeating: Array(visible), count: layer.queryHeads), hitRows: 0,
       missedRows: 0)
   }
 
-  /// The answers of the query heads of key/value head `m`, side by side.
+  /// The answers of the query heads of key/value head `m`, (G, d).
   private func attend(
     _ queries: Tensor<Float>, head m: Int, _ visible: Range<Int>, _ block: inout [Float]
-  ) -> [Float] {
+  ) -> Tensor<Float> {
     let (G, d) = (layer.groupSize, layer.width)
     return blockAttention(
-      queries: (m * G..<(m + 1) * G).map(queries.row), over: visible, block: &block,
+      queries: queries.rows(m * G..<(m + 1) * G), over: visible, block: &block,
       keys: { tokens, block in
         read(.keys, head: m, tokens, &block)
         let before = Tensor(
@@ -186,7 +186,8 @@ package struct KVQuantCache: KeyValueCache {
         let rotated = table.rotations(tokens).rotate(before)
         block.replaceSubrange(..<(tokens.count * d), with: rotated.elements)
       },
-      values: { tokens, block in read(.values, head: m, tokens, &block) })
+      values: { tokens, block in read(.values, head: m, tokens, &block) }
+    ).answers
   }
 
   /// Writes the keys before RoPE, or the values, of some tokens into the beginning of `block`.

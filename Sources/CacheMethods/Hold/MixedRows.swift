@@ -108,33 +108,11 @@ struct MixedRows: Sendable {
   func attention(
     queries: Tensor<Float>, head m: Int, over places: [Place]
   ) -> (answers: Tensor<Float>, weights: Tensor<Float>) {
-    let (n, d, count) = (queries.rows, queries.columns, places.count)
-    let scale = 1 / Float(d).squareRoot()
-    let blocks = stride(from: 0, to: count, by: RowPacking.blockRows).map {
-      $0..<min($0 + RowPacking.blockRows, count)
-    }
-    var scores = [[Float]](repeating: [], count: n)
-    for block in blocks {
-      let keys = rows(.key, head: m, places[block])
-      for i in 0..<n {
-        var products: [Float] = zeros(block.count)
-        do {
-          var out = products.mutableSpan
-          Float.chainRowScores(rows: keys.span, width: d, q: queries.row(i).span, into: &out)
-        }
-        scores[i] += products.map { $0 * scale }
-      }
-    }
-    let weights = Tensor(rows: scores.map { softmax($0) })
-    var sums: [Float] = zeros(n * d)
-    for block in blocks {
-      let values = rows(.value, head: m, places[block])
-      var out = sums.mutableSpan
-      Float.chainMatmul(
-        m: n, n: d, k: block.count, weights.elements.span, .rows(count, offset: block.lowerBound),
-        values.span, bOffset: 0, bWidth: d, accumulate: true, into: &out)
-    }
-    return (Tensor(shape: [n, d], elements: sums), weights)
+    var block: [Float] = zeros(min(places.count, RowPacking.blockRows) * queries.columns)
+    return blockAttention(
+      queries: queries, over: places.indices, block: &block,
+      keys: { $1 = rows(.key, head: m, places[$0]) },
+      values: { $1 = rows(.value, head: m, places[$0]) })
   }
 
   /// The rows at some places, at most a block of them, (n, d) row-major.
