@@ -18,6 +18,8 @@ import Testing
       // 0, 0, 12: each has at least 2; those two are taken from the third.
       ([0, 0, 5], 2...12, 12, [2, 2, 8]),
       ([0, 3, 0], 1...4, 12, [4, 4, 4]),
+      // Numbers whose sum is infinite are shared out like others.
+      ([1e308, 1e308, 1e308], 1...100, 10, [4, 3, 3]),
     ] as [([Double], ClosedRange<Int>, Int, [Int])])
   func `a budget by hand`(
     _ information: [Double], _ bounds: ClosedRange<Int>, _ total: Int, _ expected: [Int]

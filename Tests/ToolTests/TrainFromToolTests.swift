@@ -91,12 +91,42 @@ import Testing
 
   @Test func `what does not fit is one line, before the folder is made`() throws {
     try convert("lorc", "thin")
+    // A tokenizer of more tokens than the model has, and a weight that is no number.
+    let files = FileManager.default
+    for name in ["many", "broken"] {
+      try files.copyItem(atPath: "\(path)/wide/model", toPath: "\(path)/\(name)")
+    }
+    let large = ReplayToolTests.root.appendingPathComponent("Examples/Models/needles").path
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+      try files.removeItem(atPath: "\(path)/many/\(file)")
+      try files.copyItem(atPath: "\(large)/\(file)", toPath: "\(path)/many/\(file)")
+    }
+    var weights = try bytes("broken/model.safetensors")
+    // Tensors lie in the order of their names: model.norm.weight is the last one.
+    weights.replaceSubrange((weights.count - 4)..., with: [0, 0, 0xC0, 0x7F])
+    try weights.write(to: URL(fileURLWithPath: "\(path)/broken/model.safetensors"))
     let cases: [(arguments: [String], recipe: String, reason: String)] = [
       (["--from", "\(path)/wide/model"], Self.second, "name the teacher's folder with --teacher"),
       (
         ["--from", "\(path)/wide/model", "--teacher", "\(path)/wide/model"],
         Self.second.replacing("\"layers\"", with: "\"texts\"")
           .replacing("\"logits\"", with: "\"texts\""), "leave --teacher away"
+      ),
+      (
+        ["--from", "\(path)/many"],
+        Self.second.replacing("\"against\": \"logits\",", with: "")
+          .replacing("\"against\": \"layers\",", with: ""),
+        "\(path)/many: its tokenizer has"
+      ),
+      (
+        ["--from", "\(path)/broken"], Self.second,
+        "\(path)/broken: model.norm.weight holds NaN or infinity"
+      ),
+      (["--from", "\(path)/none/model"], Self.second, "lies in --output"),
+      (
+        ["--from", "\(path)/wide/model"],
+        Self.second.replacing("\"against\"", with: "\"window\": 5, \"against\""),
+        "stages[0].window"
       ),
       (["--from", "\(path)/wide/model"], Self.first, "\"vocabulary\": the model is given already"),
       ([], Self.second, "vocabulary"),

@@ -15,7 +15,9 @@ import TieredMemory
 import Tensors
 import Transformers
 
-/// Attention of `queries` (n, d) over `places`, in token order: answers (n, d), weights (n, places).
+/// Attention of `queries` (n, d) over `places`, in token order.
+///
+/// Returns answers (n, d) and weights (n, places).
 ///
 /// `block` has room for `RowPacking.blockRows` rows, or for all where there are fewer. `keys` and
 /// `values` write the rows at some places into its beginning.

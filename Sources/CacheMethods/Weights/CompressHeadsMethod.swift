@@ -27,7 +27,8 @@
 //   rope=before   Ψ is of keys before RoPE; a cache holds k' before RoPE, and k_i = Ψ_i k' is built
 //                 and rotated when it is compared, as with LoRC
 //
-// The paper trains for a short while afterwards (LoRA), which is not done here.
+// The paper trains for a short while afterwards, by LoRA; `lrqk train --from` does it with whole
+// matrices.
 
 import Tensors
 package import Transformers

@@ -3,8 +3,8 @@
 // In:  OUTPUT, a folder to come, and OUTPUT.part, which an earlier run may have left.
 // Out: nothing; or one line before any work begins.
 //
-// Nothing that the conversion did not write becomes part of a checkpoint, and nothing of a user's is
-// removed: OUTPUT must not be there, not even empty, and OUTPUT.part has own files alone.
+// Nothing that the conversion did not write becomes part of a checkpoint, and nothing of a user's
+// is removed: OUTPUT must not be there, not even empty, and OUTPUT.part has own files alone.
 
 import Foundation
 import Tensors

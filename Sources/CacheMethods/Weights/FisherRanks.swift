@@ -18,15 +18,17 @@
 package func sharedRanks(
   _ information: [Double], bounds: [ClosedRange<Int>], total: Int
 ) -> [Int] {
-  let sum = information.reduce(0, +)
+  // Over the largest first, so that no sum of finite numbers is infinite.
+  let largest = information.max() ?? 0
+  let sum = information.reduce(0) { $0 + $1 / largest }
   precondition(
-    information.count == bounds.count && sum > 0
+    information.count == bounds.count && largest > 0
       && (bounds.reduce(0) { $0 + $1.lowerBound }...bounds.reduce(0) { $0 + $1.upperBound })
         .contains(total),
     "\(total) ranks for \(bounds)")
-  let due = information.map { Double(total) * $0 / sum }
+  let due = information.map { Double(total) * ($0 / largest) / sum }
   var ranks = due.indices.map { n in
-    min(max(Int(min(due[n], 1e9)), bounds[n].lowerBound), bounds[n].upperBound)
+    min(max(Int(due[n]), bounds[n].lowerBound), bounds[n].upperBound)
   }
   // Sorted by what is missing; equals in their order.
   let order = ranks.indices.sorted {

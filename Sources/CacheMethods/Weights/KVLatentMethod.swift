@@ -63,7 +63,14 @@ package struct KVLatentMethod: WeightMethod {
       heads: layer.shape.keyValueHeads, keyWidth: d / key, valueWidth: d / value,
       frequencies: frequencies)
     if case .failure(let error) = sizes.rotary(layer.shape.rotary, width: d) {
-      throw MethodError("kvlatent: \(error.sentence)")
+      // Where standard frequencies would do, they are named.
+      var standard = sizes
+      standard.frequencies = .standard
+      let isWayOut =
+        frequencies == .resampled
+        && (try? standard.rotary(layer.shape.rotary, width: d).get()) != nil
+      throw MethodError(
+        "kvlatent: \(error.sentence)" + (isWayOut ? "; use frequencies=standard" : ""))
     }
     return sizes
   }

@@ -183,6 +183,14 @@ func checkCaches(_ methods: [any CacheMethod], _ decoder: Decoder, _ folder: Str
 private func checkAssistant(_ method: any AssistedMethod, _ folder: String) throws {
   guard let other = method.assistantFolder, let assistant = method.assistant else { return }
   for text in assistant.notes { note("the assistant: \(text)") }
+  try checkSameTokens(folder, other, "an assistant")
+}
+
+/// Requires that every token of the model in `folder` is the same one in the folder `other`, of
+/// `what`: "a teacher".
+///
+/// Where a folder has no tokenizer there is nothing to compare.
+func checkSameTokens(_ folder: String, _ other: String, _ what: String) throws {
   let hasBoth = [folder, other].allSatisfy { folder in
     FileManager.default.fileExists(atPath: folder + "/tokenizer.json")
   }
@@ -191,7 +199,7 @@ private func checkAssistant(_ method: any AssistedMethod, _ folder: String) thro
   for id in 0..<own.vocabularySize where own.token(withID: id) != its.token(withID: id) {
     throw InputError(
       "\(other): token \(id) is \(its.token(withID: id).map { "'\($0)'" } ?? "none") there and "
-        + "\(own.token(withID: id).map { "'\($0)'" } ?? "none") in \(folder); an assistant is a "
+        + "\(own.token(withID: id).map { "'\($0)'" } ?? "none") in \(folder); \(what) is a "
         + "model with the same tokens")
   }
 }

@@ -26,6 +26,8 @@ struct CalibrateReCalKVCommand: ParsableCommand {
       var information = try FisherInformation(try TrainedModel(folder: folder), folder)
       let stretches = try options.stretches().filter { $0.count > 1 }
       if stretches.isEmpty { throw InputError("no stretch of text has two tokens") }
+      var lengths = LengthNote(try openDecoder(folder))
+      lengths.check(stretches.map(\.count).max() ?? 0, "a stretch")
       let total = stretches.reduce(0) { $0 + $1.count }
       let bar = ProgressBar(label: "tokens", isWanted: options.progress)
       do {

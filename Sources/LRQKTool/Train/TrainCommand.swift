@@ -60,6 +60,10 @@ struct TrainCommand: ParsableCommand {
   var reportEvery = 20
 
   func validate() throws {
+    for (name, value) in [("--from", from), ("--teacher", teacher), ("--output", output)]
+    where value?.isEmpty == true {
+      throw ValidationError("\(name) is empty: name a folder")
+    }
     for (name, value) in [
       ("--stop-after", stopAfter ?? 1), ("--checkpoint-every", checkpointEvery),
       ("--report-every", reportEvery),
@@ -86,21 +90,8 @@ struct TrainCommand: ParsableCommand {
     used.reads(self.recipe, "--recipe")
     for name in ["log.csv", "curve.svg"] { used.writes("\(output)/\(name)", "--output") }
     try used.checkThatNothingIsReplaced()
-    let start = try from.map { try StartingFolder($0) }
-    let recipe = try Recipe(path: recipe, seed: seed, model: start?.model)
-    var identity = recipe.text
-    let (tokenizer, files): (Tokenizer, [(name: String, bytes: [UInt8])])
-    if let from, let start {
-      identity += "\nfrom \(try modelHash(folder: from))\n"
-      (tokenizer, files) = (try requiredTokenizer(from), start.files)
-    } else {
-      let made = try ModelTokenizer(vocabulary: recipe.shape.vocabulary)
-      let configuration = ("config.json", Array(recipe.shape.configuration.utf8))
-      (tokenizer, files) = (made.tokenizer, [configuration] + made.files)
-    }
-    if let teacher { identity += "\nteacher \(try modelHash(folder: teacher))\n" }
-    let trainer = try recipe.trainer(
-      tokenizer, teacher: try teacher.map { try TrainedModel(folder: $0) })
+    let run = try prepare()
+    let (recipe, trainer) = (run.recipe, run.trainer)
     try checkMemory(trainer, try trainer.rehearse())
     try makeFolder(output)
     guard let lock = try FileLock.take(at: "\(output)/lock") else {
@@ -112,7 +103,68 @@ struct TrainCommand: ParsableCommand {
     // Held until the last file is written.
     return try withExtendedLifetime(lock) {
       try train(
-        recipe, TrainingCheckpoint(run: output, identity: identity, companions: files), trainer)
+        recipe,
+        TrainingCheckpoint(run: output, identity: run.identity, companions: run.companions),
+        trainer)
+    }
+  }
+
+  /// What a run is made of.
+  private struct Preparation {
+    let recipe: Recipe
+    let trainer: Trainer
+    /// What has to be the same when it goes on.
+    let identity: String
+    /// config.json and the tokenizer's files.
+    let companions: [(name: String, bytes: [UInt8])]
+  }
+
+  /// Reads the recipe and the models.
+  private func prepare() throws -> Preparation {
+    for (name, folder) in [("--from", from), ("--teacher", teacher)] {
+      if let folder { try checkOutside(folder, name) }
+    }
+    let start = from.map { folder in read(folder) { try StartingFolder(folder) } }
+    let recipe = try Recipe(path: recipe, seed: seed, model: start?.model)
+    var identity = recipe.text
+    let (tokenizer, companions): (Tokenizer, [(name: String, bytes: [UInt8])])
+    if let from, let start {
+      identity += "\nfrom \(try modelHash(folder: from))\n"
+      (tokenizer, companions) = (try requiredTokenizer(from), start.files)
+      if tokenizer.vocabularySize > recipe.shape.vocabulary {
+        throw InputError(
+          "\(from): its tokenizer has \(tokenizer.vocabularySize) tokens, the model "
+            + "\(recipe.shape.vocabulary); is this the tokenizer of another model?")
+      }
+    } else {
+      let made = try ModelTokenizer(vocabulary: recipe.shape.vocabulary)
+      let configuration = ("config.json", Array(recipe.shape.configuration.utf8))
+      (tokenizer, companions) = (made.tokenizer, [configuration] + made.files)
+    }
+    var model: TrainedModel<Float>?
+    if let teacher {
+      identity += "\nteacher \(try modelHash(folder: teacher))\n"
+      model = read(teacher) { try TrainedModel(folder: teacher) }
+      if let from { try checkSameTokens(from, teacher, "a teacher") }
+    }
+    return Preparation(
+      recipe: recipe, trainer: try recipe.trainer(tokenizer, teacher: model), identity: identity,
+      companions: companions)
+  }
+
+  /// What `body` reads of `folder`; an error of it names the folder and not the recipe.
+  private func read<Model>(_ folder: String, _ body: () throws -> Model) -> Model {
+    do { return try body() } catch { fail(error, folder) }
+  }
+
+  /// Requires a folder that the run does not write into: it replaces `model`, and removes old
+  /// checkpoints.
+  private func checkOutside(_ folder: String, _ option: String) throws {
+    func place(_ path: String) -> [String] {
+      URL(fileURLWithPath: path).resolvingSymlinksInPath().standardizedFileURL.pathComponents
+    }
+    if place(folder).starts(with: place(output)) {
+      throw InputError("\(option) \(folder) lies in --output \(output); choose another --output")
     }
   }
 

@@ -9,10 +9,12 @@
 // XIANGLONGYAN/ReCalKV at ea548d5; its texts are batches, these are stretches of one text.
 
 import Tensors
+import Transformers
 
 /// Sums of squared gradients over texts.
 package struct FisherInformation {
   private let model: TrainedModel<Float>
+  private let folder: String
   /// Σ g² of W_K and W_V, layer by layer.
   private var squares: [(key: [Double], value: [Double])]
   private var texts = 0
@@ -24,6 +26,7 @@ package struct FisherInformation {
         path: folder, "its heads are not ordinary ones; take the model that it was made of")
     }
     self.model = model
+    self.folder = folder
     let count = M * model.shape.headWidth * model.shape.hiddenSize
     let none = [Double](repeating: 0, count: count)
     squares = Array(repeating: (none, none), count: model.shape.layers)
@@ -31,9 +34,17 @@ package struct FisherInformation {
 
   /// Adds a text of two tokens or more.
   package mutating func add(_ tokens: [Int]) throws {
+    let vocabulary = model.shape.vocabulary
+    if let place = tokens.firstIndex(where: { !(0..<vocabulary).contains($0) }) {
+      throw DecoderError.tokenOutsideVocabulary(
+        token: tokens[place], place: place, vocabulary: vocabulary)
+    }
     let text = TrainingSequence(text: tokens, weights: Array(repeating: 1, count: tokens.count))
     let found = try gradients(model.shape, model.parameters, [text], shards: 1)
-    guard found.loss.isFinite else { throw TrainingError.notFinite(step: texts + 1) }
+    guard found.loss.isFinite, found.gradients.allSatisfy({ $0.allSatisfy(\.isFinite) }) else {
+      throw TrainingError.checkpoint(
+        path: folder, "the loss of text \(texts + 1) or its gradient is not finite")
+    }
     for (parameter, gradient) in zip(model.parameters, found.gradients) {
       let parts = parameter.name.split(separator: ".")
       guard parts.count == 6, let layer = Int(parts[2]) else { continue }

@@ -40,6 +40,10 @@ extension TrainedModel<Float> {
         throw TrainingError.checkpoint(
           path: folder, "\(plan.name) has shape \(tensor.shape), not \(plan.shape)")
       }
+      if tensor.firstNonFinite != nil {
+        throw TrainingError.checkpoint(
+          path: folder, "\(plan.name) holds NaN or infinity; take a model that is whole")
+      }
       return Parameter(name: plan.name, shape: plan.shape, values: tensor.elements)
     }
     self.init(shape, parameters)

@@ -15,7 +15,13 @@ package func writeModel(
 ) throws {
   try makeFolder(folder)
   var weights = SafetensorsWriter(metadata: ["format": "pt"])
-  for parameter in parameters { try weights.add(parameter.name, parameter.tensor, as: format) }
+  for parameter in parameters {
+    do { try weights.add(parameter.name, parameter.tensor, as: format) } catch {
+      throw FileError(
+        path: "\(folder)/model.safetensors",
+        reason: "\(parameter.name) does not fit into \(format.rawValue); take another format")
+    }
+  }
   try weights.write(to: "\(folder)/model.safetensors")
   for file in companions { try writeFile(file.bytes, to: "\(folder)/\(file.name)") }
 }

@@ -61,7 +61,7 @@ package struct Optimizer: Sendable, Equatable {
 
   /// Step t, from 1, with rate η; returns the norm of the gradients before clipping.
   ///
-  /// A parameter whose gradient is empty is not touched.
+  /// A parameter whose gradient is empty is not touched; none is where the norm is not finite.
   @discardableResult
   package func step(
     _ parameters: inout [Parameter<Float>], _ gradients: [[Float]], t: Int, rate: Double
@@ -72,6 +72,7 @@ package struct Optimizer: Sendable, Equatable {
       return squaredNorm(gradient.span)
     }
     let norm = squares.reduce(0, +).squareRoot()
+    guard norm.isFinite else { return norm }
     let factor = norm > clip ? clip / norm : 1
     let corrections = (
       1 - Double.pow(meanDecay, Double(t)), 1 - Double.pow(squareDecay, Double(t))

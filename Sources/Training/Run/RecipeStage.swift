@@ -50,7 +50,8 @@ package struct RecipeStage: Sendable {
       throw stage.fault("name", .wrongKind(expected: "a name without commas and quotation marks"))
     }
     steps = try stage.require("steps", try stage.integer("steps", in: 1...(1 << 30)))
-    window = try stage.integer("window", in: 1...10_000) ?? 50
+    let window = try stage.integer("window", in: 1...10_000)
+    self.window = window ?? 50
     accuracy = try stage.number("accuracy", above: 0, upTo: 1)
     let rate = try stage.require("rate", try stage.number("rate", above: 0, upTo: 10))
     schedule = Schedule(
@@ -81,9 +82,9 @@ package struct RecipeStage: Sendable {
     thinFrom = try stage.integer("thin_from", in: 2...(1 << 20))
     comparison = try stage.word("against") ?? .texts
     trained = try stage.word("train") ?? .all
-    if accuracy != nil && comparison == .layers {
-      throw stage.fault(
-        "accuracy", .inconsistent("a stage against layers answers nothing; take it out"))
+    for (key, isGiven) in [("accuracy", accuracy != nil), ("window", window != nil)]
+    where isGiven && comparison == .layers {
+      throw stage.fault(key, .inconsistent("a stage against layers answers nothing; take it out"))
     }
     if tasks.isEmpty { throw stage.fault("tasks", .missing) }
     if sizes.isEmpty { throw stage.fault("sizes", .missing) }

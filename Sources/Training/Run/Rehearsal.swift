@@ -57,7 +57,10 @@ extension Trainer {
       let sequence = try stages[n].fittingSequence(
         of: task, length: length, numbers, jumps: numbers)
       let weighted = sequence.weights.count { $0 > 0 }
-      if weighted > 0 { return Double(weighted) / Double(length) }
+      // A stage against layers asks for nothing.
+      if weighted > 0 || stages[n].comparison == .layers {
+        return Double(weighted) / Double(length)
+      }
     }
     return nil
   }

@@ -111,7 +111,8 @@ package struct Trainer: Sendable {
     let rate = stage.schedule.rate(at: state.stepInStage)
     var result: BatchResult<Float>?
     var norm = 0.0
-    if batch.hasTargets {
+    // Blocks against the teacher's need no targets.
+    if batch.hasTargets || stage.comparison == .layers && !sequences.isEmpty {
       var found = try gradients(
         shape, state.parameters, sequences, shards: shards, aim: aim(of: stage))
       for n in state.parameters.indices where !stage.trained.contains(state.parameters[n].name) {
@@ -119,6 +120,7 @@ package struct Trainer: Sendable {
       }
       guard found.loss.isFinite else { throw TrainingError.notFinite(step: state.step) }
       norm = try optimizer.step(&state.parameters, found.gradients, t: state.step, rate: rate)
+      guard norm.isFinite else { throw TrainingError.notFinite(step: state.step) }
       result = found
     } else {
       state.skipped += 1
@@ -190,7 +192,7 @@ package struct Trainer: Sendable {
 
 /// A run that cannot go on.
 package enum TrainingError: Error, Equatable, CustomStringConvertible {
-  /// The loss is not a number, or infinite.
+  /// The loss or its gradient is not a number, or infinite.
   case notFinite(step: Int)
   /// A task that has no text of this length.
   case text(stage: String, task: String, length: Int, String)
@@ -207,7 +209,7 @@ package enum TrainingError: Error, Equatable, CustomStringConvertible {
   package var description: String {
     switch self {
     case .notFinite(let step):
-      "step \(step): the loss is not finite; lower the learning rate or the clip"
+      "step \(step): the loss or its gradient is not finite; lower the learning rate or the clip"
     case .text(let stage, let task, let length, let reason):
       "stage '\(stage)', \(task), \(length) tokens: \(reason); take the task or the length out"
     case .average(let step, let last):
