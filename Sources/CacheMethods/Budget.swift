@@ -131,7 +131,7 @@ public struct BudgetUse: Sendable, Equatable, Codable {
 
 extension BudgetUse {
   /// "256 rows a head (16 of them whatever their scores), 25.6 % of the prompt; at most 1.0 MiB of
-  /// layer on the device".
+  /// a layer on the device".
   package var text: String {
     let perLayer = bytes / max(layers, 1)
     let whole = rows == rows.rounded() ? "\(Int(rows))" : number(rows, 1)
