@@ -37,6 +37,16 @@ package struct Plot {
         + "x2=\"\(decimals(to.x, 1))\" y2=\"\(decimals(to.y, 1))\" stroke=\"\(colour)\"/>")
   }
 
+  /// A filled rectangle between two corners, upper left and lower right.
+  ///
+  /// Browsers show `title` under the pointer.
+  package mutating func bar(from: Point, to: Point, colour: String, title: String) {
+    shapes.append(
+      "<rect \(Self.attributes(from)) width=\"\(decimals(max(0, to.x - from.x), 1))\" "
+        + "height=\"\(decimals(max(0, to.y - from.y), 1))\" fill=\"\(colour)\">"
+        + "<title>\(escapedXML(title))</title></rect>")
+  }
+
   /// A line through several places; `width` in points, SVG's own without it.
   package mutating func curve(_ places: [Point], colour: String, width: Double? = nil) {
     let stroke = width.map { " stroke-width=\"\($0)\"" } ?? ""

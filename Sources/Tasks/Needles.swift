@@ -169,6 +169,19 @@ struct NeedleFamily: SampleFamily {
     return draft
   }
 
+  /// A question for each key, in the order in which the needles stand in the text.
+  var questions: [(key: String, question: String, prefix: String, references: [String])] {
+    var draws = stream.draws("places")
+    var placed = needles
+    draws.shuffle(&placed)  // as in a draft
+    var keys: [String] = []
+    for needle in placed where !keys.contains(needle.key) { keys.append(needle.key) }
+    return keys.map { key in
+      let (question, prefix, _) = asked([key], placed, [:])  // distances: of surveys alone
+      return (key, question, prefix, values([key], placed))
+    }
+  }
+
   private func sentence(_ key: String) -> String {
     "One of the special magic \(sizes.value.rawValue) for \(key) is:"
   }

@@ -112,6 +112,31 @@ package struct RulerGenerator: Sendable {
     return try finished(try candidate(family, units), family, task, length, index)
   }
 
+  /// Every question that the text of `sample` can answer, as whole prompts.
+  ///
+  /// One for each key of a needle task, in the order of the text; the sample's own of any other
+  /// task. `sample` is one of this generator's.
+  package func questions(about sample: RulerSample) throws -> [TextQuestion] {
+    let (task, length, index) = (sample.task, sample.length, sample.index)
+    let stream = SampleStream(seed: seed, task: task, length: length, index: index)
+    guard
+      let family = try family(task, length: length, index: index, stream: stream) as? NeedleFamily
+    else {
+      return [
+        TextQuestion(
+          key: nil, prompt: sample.prompt, tokens: sample.tokens, references: sample.references)
+      ]
+    }
+    let draft = family.draft(sample.units)
+    let before = draft.text.text.utf8.dropLast(draft.questionBytes)
+    let context = String(decoding: before, as: UTF8.self)
+    return try family.questions.map { one in
+      let prompt = try form.frame(context + one.question) + one.prefix
+      return TextQuestion(
+        key: one.key, prompt: prompt, tokens: form.encode(prompt), references: one.references)
+    }
+  }
+
   /// A text to learn from, of at most `length` tokens with its answers, `ends` tokens after each.
   ///
   /// Throws where the smallest one does not fit.
@@ -235,6 +260,18 @@ package struct RulerGenerator: Sendable {
     }
     return low
   }
+}
+
+/// A question about the text of a sample.
+package struct TextQuestion: Sendable {
+  /// What is asked for; nil where it is the sample's own question.
+  package let key: String?
+  /// The framed text, the question and the answer's prefix.
+  package let prompt: String
+  /// The prompt's token ids.
+  package let tokens: [Int]
+  /// What has to be found in the answer.
+  package let references: [String]
 }
 
 /// Where `part` begins in `whole`; nil where it does not occur.

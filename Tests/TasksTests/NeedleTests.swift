@@ -188,4 +188,36 @@ private let noise =
     #expect(words == (0..<sample.units).map { source[$0 % source.count] })
     #expect(haystack.description.hasPrefix("file, fnv1a "))
   }
+
+  @Test(arguments: NeedleDefinition.all)
+  func `every key can be asked for, in the order of the text, and the text stays`(
+    _ definition: NeedleDefinition
+  ) throws {
+    let generator = generator(seed: 3)
+    let sample = try generator.sample(definition.task, length: 1024, index: 0)
+    let questions = try generator.questions(about: sample)
+    #expect(questions.count == definition.sizes.keys)
+    let needles = try sample.needleTexts.map { try #require(parse($0)) }
+    var keys: [String] = []
+    for needle in needles where !keys.contains(needle.key) { keys.append(needle.key) }
+    #expect(questions.map(\.key) == keys)
+    let context = Array(sample.prompt.utf8)[..<sample.questionStart]
+    for question in questions {
+      let values = needles.filter { $0.key == question.key }.map(\.value)
+      #expect(question.references == values)
+      #expect(question.prompt.utf8.starts(with: context))
+      #expect(question.tokens == countingForm.encode(question.prompt))
+    }
+    // Where one key is asked for, the sample's own question is among them.
+    let isOwn = questions.map { $0.prompt == sample.prompt }
+    #expect(isOwn.count { $0 } == (definition.sizes.queries == 1 ? 1 : 0))
+  }
+
+  @Test func `a task of another kind has its own question alone`() throws {
+    let generator = generator(seed: 3)
+    let sample = try generator.sample(.variableTracking, length: 1024, index: 0)
+    let questions = try generator.questions(about: sample)
+    #expect(questions.map(\.prompt) == [sample.prompt] && questions[0].key == nil)
+    #expect(questions[0].references == sample.references)
+  }
 }

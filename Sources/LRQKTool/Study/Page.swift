@@ -1,7 +1,8 @@
-// A page of text with matrices on it, for `lrqk explain`.
+// A page of text with matrices on it, for `lrqk explain` and `lrqk demo`.
 //
 // In:  headings, sentences, formulas, matrices, in reading order.
-// Out: lines of at most 96 columns. Colour is the caller's choice and changes no letter.
+// Out: lines of at most 96 columns, or of as many as the page was given. Colour is the caller's
+//      choice and changes no letter.
 //
 // Matrices are blocks; blocks stand side by side as long as they fit, then below each other. A
 // matrix that is too wide by itself is printed in panels of columns.
@@ -52,10 +53,12 @@ struct Page {
   static let indent = 4
 
   private(set) var lines: [String] = []
+  /// Columns of this page.
+  let width: Int
   private let colour: Bool
 
   /// An empty page; with `colour`, headings and formulas are marked for a terminal.
-  init(colour: Bool) { self.colour = colour }
+  init(colour: Bool, width: Int = Page.width) { (self.colour, self.width) = (colour, width) }
 
   /// `text` in a terminal's style where the page has colour; `text` itself cannot steer a terminal.
   func styled(_ text: String, _ code: String) -> String {
@@ -67,23 +70,23 @@ struct Page {
   mutating func part(_ title: String) {
     blank()
     lines.append(styled(title.uppercased(), "1"))
-    lines.append(styled(String(repeating: "=", count: Self.width), "2"))
+    lines.append(styled(String(repeating: "=", count: width), "2"))
   }
 
   /// A numbered stage of the method, and the file that holds it.
   mutating func stage(_ number: String, _ title: String, _ file: String) {
     blank()
     let left = padded(number, max(Self.indent, number.count + 2)) + title
-    let gap = String(repeating: " ", count: max(2, Self.width - left.count - file.count))
+    let gap = String(repeating: " ", count: max(2, width - left.count - file.count))
     lines.append(styled(left, "1") + gap + styled(file, "2"))
-    lines.append(styled(String(repeating: "-", count: Self.width), "2"))
+    lines.append(styled(String(repeating: "-", count: width), "2"))
   }
 
   /// Sentences, filled to the width of the page.
   mutating func text(_ sentences: String) {
     var line = ""
     for word in visible(sentences).split(separator: " ") {
-      if !line.isEmpty && Self.indent + line.count + 1 + word.count > Self.width {
+      if !line.isEmpty && Self.indent + line.count + 1 + word.count > width {
         add(line)
         line = ""
       }
@@ -114,7 +117,7 @@ struct Page {
     while !rest.isEmpty {
       var row = [rest.removeFirst()]
       var used = Self.indent + row[0].width
-      while let next = rest.first, used + gap + next.width <= Self.width {
+      while let next = rest.first, used + gap + next.width <= width {
         used += gap + next.width
         row.append(rest.removeFirst())
       }

@@ -113,14 +113,21 @@ public struct Generator {
   /// Each is what the prompt alone would give with the same caches, to the bit; the sequence
   /// numbers tell `makeCache` whose cache to make.
   public mutating func generate(_ prompt: [Int], sequences: Int) throws -> [Generation] {
-    precondition(limit >= 0 && sequences >= 1, "\(sequences) answers of \(limit) tokens")
+    precondition(sequences >= 1, "\(sequences) answers")
+    return try generate(prompt, given: Array(repeating: given, count: sequences))
+  }
+
+  /// The same for sequences that go on differently: `given` has the tokens that each one takes
+  /// step by step before its answer, in place of the generator's own.
+  public mutating func generate(_ prompt: [Int], given: [[Int]]) throws -> [Generation] {
+    precondition(limit >= 0 && !given.isEmpty, "\(given.count) answers of \(limit) tokens")
     times = Times()
-    let all = try (0..<sequences).map { n in
+    let all = try given.enumerated().map { n, own in
       Generation(
-        prompt: prompt, given: given, state: try newState(n),
+        prompt: prompt, given: own, state: try newState(n),
         sampler: Sampler(sampling, sequence: n))
     }
-    try prefill(all, 0..<sequences)
+    try prefill(all, 0..<given.count)
     return try finish(all)
   }
 

@@ -1,0 +1,143 @@
+// lrqk demo, the picture as SVG: the rows of DemoStrips.swift, and bytes as bars.
+//
+// In:  what was run, what was found in the traces.
+// Out: SVG text, 720 points wide. Every shape has a title with its number.
+//
+//   a column's height       20 points · the share of its tokens that the head attended to
+//   the mark                circle: row on the device; diamond: fetched; square: left out
+//   ticks under a strip     needles, the one asked for longer
+
+import Evaluation
+import Foundation
+import Reports
+
+/// The picture of a demo.
+struct DemoDrawing {
+  private let (width, left, strip) = (720.0, 96.0, 420.0)
+  private let (dark, pale, needle) = ("#334155", "#cbd5e1", "#a16207")
+  private var plot = Plot()
+  private var y = 24.0
+
+  init() {}
+
+  /// The whole file.
+  static func svg(_ run: DemoRun, _ finding: DemoFinding) -> String {
+    var drawing = DemoDrawing()
+    drawing.head(run, finding)
+    let names = numberedNames(run.methods)
+    for (method, picture) in finding.pictures {
+      let answer = run.answers[finding.text][finding.question][method]
+      drawing.answer(names[method], answer, picture)
+    }
+    drawing.legend(run)
+    drawing.memory(run, names)
+    return drawing.plot.svg(width: Int(drawing.width), height: Int(drawing.y.rounded(.up)) + 12)
+  }
+
+  private mutating func head(_ run: DemoRun, _ finding: DemoFinding) {
+    let question = run.texts[finding.text].questions[finding.question]
+    let asked = question.key.map { "Asked about \($0)." } ?? "The question."
+    plot.heading("\(asked) Right: \(question.references.joined(separator: ", "))", x: 16)
+    y += 22
+    let place = finding.place.map { "Query head \($0.head) of layer \($0.layer), which copies" }
+    line(
+      place.map { "\($0): where it looked in the text, token by token of the answer" }
+        ?? "No head copied this answer.")
+  }
+
+  private mutating func line(_ text: String) {
+    plot.text(text, at: (16, y))
+    y += 18
+  }
+
+  private mutating func answer(_ name: String, _ answer: DemoAnswer, _ picture: CopyPicture) {
+    y += 10
+    plot.text("\(name) answers \(clipped(answer.text, 60))", at: (16, y), size: 13)
+    y += 8
+    let step = strip / Double(picture.columns)
+    for row in picture.rows {
+      let bottom = y + 22
+      plot.text(clipped(shownPiece(row.written), 10), at: (left - 8, bottom), anchor: "end")
+      for (column, height) in row.heights.enumerated() where height > 0 {
+        plot.bar(
+          from: (left + Double(column) * step, bottom - 20 * height),
+          to: (left + Double(column + 1) * step, bottom), colour: pale,
+          title: "\(decimal(100 * height, 1)) % attended to")
+      }
+      plot.line(from: (left, bottom), to: (left + strip, bottom), colour: pale)
+      let fate = row.look.fate
+      let share = "\(decimal(100 * row.look.share, 0)) %"
+      plot.mark(
+        fate.series, at: (left + (Double(row.column) + 0.5) * step, bottom - 10),
+        colour: fate.colour, title: "\(shownPiece(row.landed)), \(share), \(fate.words)")
+      plot.text(
+        "\(clipped(shownPiece(row.landed), 10))  \(share)  \(fate.words)",
+        at: (left + strip + 12, bottom))
+      y = bottom + 2
+    }
+    for column in 0..<picture.columns {
+      let isAsked = picture.asked.contains(column)
+      if !isAsked && !picture.others.contains(column) { continue }
+      let x = left + (Double(column) + 0.5) * step
+      plot.line(from: (x, y), to: (x, y + (isAsked ? 12 : 6)), colour: isAsked ? needle : dark)
+      if isAsked { plot.text("needle", at: (x + 4, y + 13), size: 11) }
+    }
+    y += 22
+  }
+
+  private mutating func legend(_ run: DemoRun) {
+    y += 4
+    var x = 22.0
+    for fate in [CopyLook.Fate.hit, .fetched, .leftOut] {
+      plot.mark(fate.series, at: (x, y - 4), colour: fate.colour)
+      let words =
+        switch fate {
+        case .fetched: "fetched from the host in this step"
+        case .leftOut: "left out"
+        case .hit, .kept, .recent: "its row was on the device"
+        }
+      plot.text(words, at: (x + 10, y), size: 11)
+      x += 30 + 6.2 * Double(words.count)
+    }
+    y += 24
+  }
+
+  private mutating func memory(_ run: DemoRun, _ names: [String]) {
+    plot.text("Bytes on the device, and right answers", at: (16, y), size: 13)
+    y += 8
+    let uses = run.methods.indices.map { run.memory($0).device }
+    let (start, room) = (190.0, 330.0)
+    for (m, name) in names.enumerated() {
+      let score = run.score(m)
+      let end = start + room * Double(uses[m]) / Double(max(1, uses.max() ?? 1))
+      plot.text(name, at: (16, y + 12))
+      plot.bar(from: (start, y + 2), to: (end, y + 14), colour: dark, title: "\(uses[m]) B")
+      plot.text(
+        "\(bytes(uses[m])), \(score.right) of \(score.of) right", at: (end + 8, y + 12))
+      y += 18
+    }
+    for (n, one) in run.methods.enumerated().dropFirst() {
+      y += 14
+      plot.text("(\(n)) \(one.method.brief)", at: (16, y), size: 11)
+    }
+  }
+}
+
+extension CopyLook.Fate {
+  /// The mark's shape in a picture: circle, diamond, square.
+  fileprivate var series: Int {
+    switch self {
+    case .recent, .hit, .kept: 0
+    case .fetched: 3
+    case .leftOut: 1
+    }
+  }
+
+  fileprivate var colour: String {
+    switch self {
+    case .recent, .hit, .kept: "#15803d"
+    case .fetched: "#c2410c"
+    case .leftOut: "#be123c"
+    }
+  }
+}
