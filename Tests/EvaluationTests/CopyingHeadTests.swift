@@ -64,7 +64,7 @@ import Testing
     #expect(picture.rows.map(\.column) == [1, 1])
     #expect(picture.rows.map(\.written) == [" b", " c"])
     #expect(picture.asked == [1] && picture.others == [3])
-    #expect(picture.copies.onNeedle == 2 && picture.copies.all == 2)
+    #expect(picture.sure.onNeedle == 2 && picture.sure.all == 2)
     let short = CopyPicture(
       try trace(), HeadPlace(layer: 0, head: 1), from: 1, ending: [7], asked: [], needles: [],
       columns: 100)

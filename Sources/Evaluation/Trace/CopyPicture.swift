@@ -59,9 +59,9 @@ package struct CopyPicture: Equatable, Sendable {
     }
   }
 
-  /// Of the rows whose head landed on the token that was written, those on the needle asked for.
-  package var copies: (onNeedle: Int, all: Int) {
-    let copied = rows.filter(\.look.isCopy)
-    return (copied.count(where: \.isOnNeedle), copied.count)
+  /// Of the rows whose head looked at one token, those on the needle that was asked for.
+  package var sure: (onNeedle: Int, all: Int) {
+    let sure = rows.filter(\.look.isSure)
+    return (sure.count(where: \.isOnNeedle), sure.count)
   }
 }

@@ -55,6 +55,9 @@ package struct CopyLook: Equatable, Sendable {
   package let attended: [Int]
   /// Whether the head landed on the token that was then written.
   package let isCopy: Bool
+
+  /// Whether the head looked at one token: it had at least half of its exact attention.
+  package var isSure: Bool { share >= 0.5 }
 }
 
 extension GenerationTrace {

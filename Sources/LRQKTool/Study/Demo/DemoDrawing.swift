@@ -7,6 +7,7 @@
 //   the mark                circle: row on the device; diamond: fetched; square: left out
 //   ticks under a strip     needles, the one asked for longer
 
+import CacheMethods
 import Evaluation
 import Foundation
 import Reports
@@ -29,7 +30,7 @@ struct DemoDrawing {
       let answer = run.answers[finding.text][finding.question][method]
       drawing.answer(names[method], answer, picture)
     }
-    drawing.legend(run)
+    drawing.legend()
     drawing.memory(run, names)
     return drawing.plot.svg(width: Int(drawing.width), height: Int(drawing.y.rounded(.up)) + 12)
   }
@@ -55,7 +56,7 @@ struct DemoDrawing {
     plot.text("\(name) answers \(clipped(answer.text, 60))", at: (16, y), size: 13)
     y += 8
     let step = strip / Double(picture.columns)
-    for row in picture.rows {
+    for row in picture.rows.prefix(DemoFinding.mostRows) {
       let bottom = y + 22
       plot.text(clipped(shownPiece(row.written), 10), at: (left - 8, bottom), anchor: "end")
       for (column, height) in row.heights.enumerated() where height > 0 {
@@ -65,14 +66,18 @@ struct DemoDrawing {
           title: "\(decimal(100 * height, 1)) % attended to")
       }
       plot.line(from: (left, bottom), to: (left + strip, bottom), colour: pale)
-      let fate = row.look.fate
-      let share = "\(decimal(100 * row.look.share, 0)) %"
-      plot.mark(
-        fate.series, at: (left + (Double(row.column) + 0.5) * step, bottom - 10),
-        colour: fate.colour, title: "\(shownPiece(row.landed)), \(share), \(fate.words)")
-      plot.text(
-        "\(clipped(shownPiece(row.landed), 10))  \(share)  \(fate.words)",
-        at: (left + strip + 12, bottom))
+      let (look, fate) = (row.look, row.look.fate)
+      let share = "\(decimal(100 * look.share, 0)) %"
+      if look.isSure {
+        plot.mark(
+          fate.series, at: (left + (Double(row.column) + 0.5) * step, bottom - 10),
+          colour: fate.colour, title: "\(shownPiece(row.landed)), \(share), \(fate.words)")
+      }
+      let words =
+        look.isSure
+        ? "\(clipped(shownPiece(row.landed), 8))  \(share)  \(fate.words)"
+        : "no token above \(share)"
+      plot.text(words, at: (left + strip + 12, bottom))
       y = bottom + 2
     }
     for column in 0..<picture.columns {
@@ -80,12 +85,12 @@ struct DemoDrawing {
       if !isAsked && !picture.others.contains(column) { continue }
       let x = left + (Double(column) + 0.5) * step
       plot.line(from: (x, y), to: (x, y + (isAsked ? 12 : 6)), colour: isAsked ? needle : dark)
-      if isAsked { plot.text("needle", at: (x + 4, y + 13), size: 11) }
+      if column == picture.asked.min() { plot.text("needle", at: (x + 4, y + 13), size: 11) }
     }
     y += 22
   }
 
-  private mutating func legend(_ run: DemoRun) {
+  private mutating func legend() {
     y += 4
     var x = 22.0
     for fate in [CopyLook.Fate.hit, .fetched, .leftOut] {

@@ -15,6 +15,9 @@ import Transformers
 
 /// What a question's traces say.
 struct DemoFinding {
+  /// Written tokens that are drawn of an answer; a wrong one can be long.
+  static let mostRows = 8
+
   let text: Int
   let question: Int
   /// The head that copies, found with full attention; nil where none does.

@@ -71,7 +71,7 @@ struct DemoRun {
   func traces(
     _ decoder: Decoder, _ tokenizer: Tokenizer, text t: Int, question q: Int
   ) throws -> [GenerationTrace] {
-    let (text, methods) = (texts[t], methods)
+    let (text, methods) = (texts[t], self.methods)
     var generator = Self.generator(decoder, tokenizer, text, methods) { cache, layer, method in
       TraceRecorder(cache, layer: layer, recent: method.recentTokens)
     }

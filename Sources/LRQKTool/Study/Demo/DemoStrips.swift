@@ -78,21 +78,28 @@ extension Page {
       blank()
       marked("", names[method], " answers " + fitted(answers[method].text, names[method].count + 9))
       if picture.rows.isEmpty { text("It wrote nothing that could be drawn.") }
-      for row in picture.rows { strip(row) }
+      for row in picture.rows.prefix(DemoFinding.mostRows) { strip(row) }
+      let more = picture.rows.count - DemoFinding.mostRows
+      if more > 0 { add("and \(more) more tokens") }
       needles(picture)
     }
     legend()
   }
 
   private mutating func strip(_ row: CopyPicture.Row) {
-    let fate = row.look.fate
+    let (look, fate) = (row.look, row.look.fate)
+    let written = padded(
+      clipped(shownPiece(row.written), Self.beside.written - 1), Self.beside.written)
+    let share = "\(decimal(100 * look.share, 0)) %"
+    if !look.isSure {
+      add(written + Self.bars(row.heights[...]) + "  " + styled("no token above \(share)", "2"))
+      return
+    }
     // The mark takes the place of its column; styles change no width.
     let left = Self.bars(row.heights[..<row.column])
     let right = Self.bars(row.heights[(row.column + 1)...])
-    let share = "\(decimal(100 * row.look.share, 0)) %"
     add(
-      padded(clipped(shownPiece(row.written), Self.beside.written - 1), Self.beside.written)
-        + left + styled(String(fate.mark), fate.style) + right + "  "
+      written + left + styled(String(fate.mark), fate.style) + right + "  "
         + padded(clipped(shownPiece(row.landed), Self.beside.landed - 1), Self.beside.landed)
         + aligned(share, Self.beside.share - 2) + "  " + styled(fate.words, fate.style))
   }
@@ -109,8 +116,8 @@ extension Page {
   private mutating func legend() {
     blank()
     text(
-      "Left what was written, right the token of the text that the head's exact attention is "
-        + "largest on, its share, and its row: ● on the device, ○ fetched from the host in that "
+      "Left what was written, right the token of the text that had most of the head's exact "
+        + "attention, its share, and its row: ● on the device, ○ fetched from the host in that "
         + "step, × left out, so that the head could not see it. The taller a column, the more of "
         + "its tokens the head attended to. ▲ the needle asked for, △ the others.")
   }
