@@ -87,7 +87,7 @@ import Testing
     let (strips, _) = try picture(found.output)
     #expect(!strips.isEmpty)
     for strip in strips {
-      #expect(drawing.contains("\(strip.landed)  \(strip.share) %  \(strip.fate)"), "\(strip)")
+      #expect(drawing.contains("\(strip.landed), \(strip.share) %, \(strip.fate)<"), "\(strip)")
     }
     let trace = try String(contentsOfFile: folder.path + "/1-lrqk.json", encoding: .utf8)
     #expect(trace.hasPrefix("{") && trace.contains("lrqk-trace/1"))

@@ -54,7 +54,11 @@ struct DemoDrawing {
   private mutating func answer(_ name: String, _ answer: DemoAnswer, _ picture: CopyPicture) {
     y += 10
     plot.text("\(name) answers \(clipped(answer.text, 60))", at: (16, y), size: 13)
-    y += 8
+    y += 18
+    plot.text("wrote", at: (left - 8, y), anchor: "end", size: 11)
+    plot.text("the text, from start to end", at: (left, y), size: 11)
+    plot.text("looked at", at: (left + strip + 12, y), size: 11)
+    y += 2
     let step = strip / Double(picture.columns)
     for row in picture.rows.prefix(DemoFinding.mostRows) {
       let bottom = y + 22
@@ -75,7 +79,7 @@ struct DemoDrawing {
       }
       let words =
         look.isSure
-        ? "\(clipped(shownPiece(row.landed), 8))  \(share)  \(fate.words)"
+        ? "\(clipped(shownPiece(row.landed), 8)), \(share), \(fate.words)"
         : "no token above \(share)"
       plot.text(words, at: (left + strip + 12, bottom))
       y = bottom + 2
@@ -91,7 +95,11 @@ struct DemoDrawing {
   }
 
   private mutating func legend() {
-    y += 4
+    y += 12
+    plot.text(
+      "Grey: how many of a stretch's tokens the head attended to. A mark: the token that had most "
+        + "of its exact attention.", at: (16, y), size: 11)
+    y += 18
     var x = 22.0
     for fate in [CopyLook.Fate.hit, .fetched, .leftOut] {
       plot.mark(fate.series, at: (x, y - 4), colour: fate.colour)
