@@ -30,7 +30,7 @@ struct DemoDrawing {
       let answer = run.answers[finding.text][finding.question][method]
       drawing.answer(names[method], answer, picture)
     }
-    drawing.legend()
+    if !finding.pictures.isEmpty { drawing.legend() }
     drawing.memory(run, names)
     return drawing.plot.svg(width: Int(drawing.width), height: Int(drawing.y.rounded(.up)) + 12)
   }
