@@ -45,7 +45,7 @@ import Testing
   @Test func `a look has the token, its share and what became of its row`() throws {
     let looks = try trace().looks(of: HeadPlace(layer: 0, head: 1), from: 1)
     #expect(looks.map(\.landed) == [2, 3] && looks.map(\.written) == [9, 10])
-    #expect(looks.allSatisfy(\.isCopy))
+    #expect(looks.allSatisfy { $0.isCopy })
     #expect(looks.map(\.fate) == [.hit, .fetched])
     #expect(abs(looks[0].share - exp(-0.69)) < 1e-12 && looks[1].share == 1)
     #expect(looks.map(\.attended) == [[0, 2, 8], [0, 2, 3, 9]])

@@ -14,8 +14,12 @@ import Reports
 
 /// The picture of a demo.
 struct DemoDrawing {
-  private let (width, left, strip) = (720.0, 96.0, 420.0)
-  private let (dark, pale, needle) = ("#334155", "#cbd5e1", "#a16207")
+  private let width = 720.0
+  private let left = 96.0
+  private let strip = 420.0
+  private let dark = "#334155"
+  private let pale = "#cbd5e1"
+  private let needle = "#a16207"
   private var plot = Plot()
   private var y = 24.0
 
