@@ -120,10 +120,13 @@ struct DemoCommand: ParsableCommand {
       hasLost = !run.losses.isEmpty
       let (text, question) = run.shown
       let traces = try run.traces(decoder, tokenizer, text: text, question: question)
+      func found(columns: Int) -> DemoFinding {
+        DemoFinding(
+          run, traces, text: text, question: question, ending: decoder.configuration.endOfText,
+          columns: columns)
+      }
       let columns = width ?? max(76, min(100, terminalWidth ?? 80))
-      let finding = DemoFinding(
-        run, traces, text: text, question: question, ending: decoder.configuration.endOfText,
-        columns: Page.stripColumns(width: columns))
+      let finding = found(columns: Page.stripColumns(width: columns))
 
       var page = Page(colour: isColourWanted, width: columns)
       page.asked(run, model, decoder.configuration)
@@ -143,7 +146,11 @@ struct DemoCommand: ParsableCommand {
       for (path, trace) in zip(tracePaths, traces) {
         try writeFile(try trace.fileText().utf8, to: path)
       }
-      if let svg { try writeFile(DemoDrawing.svg(run, finding).utf8, to: svg) }
+      if let svg {
+        // The same picture, however wide the terminal is.
+        let drawing = DemoDrawing.svg(run, found(columns: DemoDrawing.columns))
+        try writeFile(drawing.utf8, to: svg)
+      }
     } catch { fail(error, model, goingOn: cacheGoesOn) }
     if hasLost { throw ExitCode(1) }
   }

@@ -14,6 +14,9 @@ import Reports
 
 /// The picture of a demo.
 struct DemoDrawing {
+  /// Columns of a strip.
+  static let columns = 70
+
   private let width = 720.0
   private let left = 96.0
   private let strip = 420.0
@@ -42,12 +45,23 @@ struct DemoDrawing {
   private mutating func head(_ run: DemoRun, _ finding: DemoFinding) {
     let question = run.texts[finding.text].questions[finding.question]
     let asked = question.key.map { "Asked about \($0)." } ?? "The question."
-    plot.heading("\(asked) Right: \(question.references.joined(separator: ", "))", x: 16)
+    plot.heading(Self.title(run), x: 16)
     y += 22
+    line("\(asked) Right: \(question.references.joined(separator: ", ")).")
     let place = finding.place.map { "Query head \($0.head) of layer \($0.layer), which copies" }
     line(
       place.map { "\($0): where it looked in the text, token by token of the answer" }
         ?? "No head copied this answer.")
+  }
+
+  /// What was found: right answers and bytes of the first two methods that are not full attention.
+  private static func title(_ run: DemoRun) -> String {
+    let parts = run.methods.indices.dropFirst().prefix(2).map { m in
+      let score = run.score(m)
+      return "\(run.methods[m].name): \(score.right) of \(score.of) right in "
+        + bytes(run.memory(m).device)
+    }
+    return parts.joined(separator: "; ")
   }
 
   private mutating func line(_ text: String) {
@@ -93,7 +107,7 @@ struct DemoDrawing {
       if !isAsked && !picture.others.contains(column) { continue }
       let x = left + (Double(column) + 0.5) * step
       plot.line(from: (x, y), to: (x, y + (isAsked ? 12 : 6)), colour: isAsked ? needle : dark)
-      if column == picture.asked.min() { plot.text("needle", at: (x + 4, y + 13), size: 11) }
+      if column == picture.asked.max() { plot.text("needle", at: (x + 4, y + 13), size: 11) }
     }
     y += 22
   }
