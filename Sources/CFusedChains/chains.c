@@ -140,6 +140,16 @@ int chains_set_level(int level) {
                                        const int32_t *slots, const E *weights, E *out) {        \
     DISPATCH(indexed_weighted_sum, T, n, width, rows, slots, weights, out)                      \
   }                                                                                             \
+  void chains_group_scores_##T(ptrdiff_t n, ptrdiff_t width, const E *rows,                     \
+                               const int32_t *slots, ptrdiff_t heads, const E *q, E scale,      \
+                               E *out) {                                                        \
+    DISPATCH(group_scores, T, n, width, rows, slots, heads, q, scale, out)                      \
+  }                                                                                             \
+  void chains_group_weighted_sum_##T(ptrdiff_t n, ptrdiff_t width, const E *rows,               \
+                                     const int32_t *slots, ptrdiff_t heads, const E *weights,   \
+                                     E *out) {                                                  \
+    DISPATCH(group_weighted_sum, T, n, width, rows, slots, heads, weights, out)                 \
+  }                                                                                             \
   void chains_exponentials_##T(ptrdiff_t n, E *x) { DISPATCH(exponentials, T, n, x) }           \
   ptrdiff_t chains_cholesky_##T(ptrdiff_t n, E *a, E threshold, E *smallest, E *largest) {      \
     DISPATCH(cholesky, T, n, a, threshold, smallest, largest)                                   \

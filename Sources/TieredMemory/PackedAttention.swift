@@ -91,11 +91,12 @@ extension RowPacking {
     slots: [[Int32]], tokens: [[Int]]
   ) throws -> Tensor<Float> {
     let H = q.rows
-    let runs = sharedRuns(heads: H, holders: keys.count, slots: slots)
+    func holder(_ h: Int) -> Int { h * keys.count / H }
+    let runs = sharedPasses(H) { holder($0) == holder($1) && slots[$0] == slots[$1] }
     func answer(_ run: Range<Int>) -> Tensor<Float> {
-      let (h, holder) = (run.lowerBound, run.lowerBound * keys.count / H)
+      let h = run.lowerBound
       return attention(
-        queries: q.rows(run), keys: keys[holder], values: values[holder], head: h * M / H,
+        queries: q.rows(run), keys: keys[holder(h)], values: values[holder(h)], head: h * M / H,
         slots: slots[h], tokens: tokens[h])
     }
     let rows = runs.reduce(0) { $0 + slots[$1.lowerBound].count }
@@ -103,20 +104,5 @@ extension RowPacking {
       rows * width < 1 << 12
       ? runs.map(answer) : try mapConcurrently(runs.count) { answer(runs[$0]) }
     return Tensor(joiningRows: answers)
-  }
-
-  /// Consecutive query heads of one holder that attend to the same slots.
-  private func sharedRuns(heads H: Int, holders: Int, slots: [[Int32]]) -> [Range<Int>] {
-    var runs: [Range<Int>] = []
-    for h in 0..<H {
-      if let last = runs.last, last.lowerBound * holders / H == h * holders / H,
-        slots[last.lowerBound] == slots[h]
-      {
-        runs[runs.count - 1] = last.lowerBound..<h + 1
-      } else {
-        runs.append(h..<h + 1)
-      }
-    }
-    return runs
   }
 }

@@ -22,11 +22,14 @@ extension ResidentRows {
     }
     let ringSlots = visibleRing.map(ring.slot(of:))
     let rows = sets.reduce(0) { $0 + $1.count + ringSlots.count }
-    return try forEachHead(of: q, rows: rows) { h in
-      let store = stores[holders.holder(ofQueryHead: h)]
-      return TieredMemory.attention(
-        query: q.row(h), keys: store.keys.elements, values: store.values.elements,
-        slots: store.slots(selected: sets[h], ring: ringSlots))
+    let passes = sharedPasses(q.rows) { a, b in
+      holders.holder(ofQueryHead: a) == holders.holder(ofQueryHead: b) && sets[a] == sets[b]
+    }
+    return try forEachPass(passes, of: q, rows: rows) { heads in
+      let store = stores[holders.holder(ofQueryHead: heads.lowerBound)]
+      return groupAttention(
+        queries: q.rows(heads), keys: store.keys.elements, values: store.values.elements,
+        slots: store.slots(selected: sets[heads.lowerBound], ring: ringSlots))
     }
   }
 

@@ -53,11 +53,36 @@ public func attentionWeights<E: Scalar>(query q: [E], keys: [E], slots: [Int32])
   return softmax(scores)
 }
 
+/// `attention` for queries (G, d) that attend to the same rows: (G, d).
+///
+/// One pass over the keys and one over the values serve all of them, to the same bits.
+@specialized(where E == Float)
+@specialized(where E == Double)
+public func groupAttention<E: Scalar>(
+  queries q: Tensor<E>, keys: [E], values: [E], slots: [Int32]
+) -> Tensor<E> {
+  let (G, d, n) = (q.rows, q.columns, slots.count)
+  precondition(n > 0, "attention over no tokens")
+  var weights: [E] = zeros(G * n)
+  do {
+    var out = weights.mutableSpan
+    E.chainGroupScores(
+      rows: keys.span, width: d, slots: slots.span, heads: G, queries: q.elements.span,
+      scale: 1 / E(d).squareRoot(), into: &out)
+    for g in 0..<G { softmax(&out, in: g * n..<(g + 1) * n) }
+  }
+  var result: [E] = zeros(G * d)
+  var out = result.mutableSpan
+  E.chainGroupWeightedSum(
+    rows: values.span, width: d, slots: slots.span, heads: G, weights: weights.span, into: &out)
+  return Tensor(shape: [G, d], elements: result)
+}
+
 /// `attention` for every query head of a layer: (H, d).
 ///
 /// `keys` and `values` are (slots, d) of every row holder, and consecutive heads share a holder;
-/// `slots` says for every query head which rows it attends to. Heads run concurrently where that
-/// pays; no bit depends on it.
+/// `slots` says for every query head which rows it attends to. Heads of a holder that attend to the
+/// same rows share a pass over them; passes run concurrently where that pays. No bit depends on it.
 @specialized(where E == Float)
 @specialized(where E == Double)
 public func attention<E: Scalar>(
@@ -67,20 +92,40 @@ public func attention<E: Scalar>(
   precondition(
     slots.count == H && keys.count == values.count && H % max(keys.count, 1) == 0,
     "\(H) queries, \(slots.count) lists of slots, \(keys.count) holders of rows")
-  return try forEachHead(of: q, rows: slots.reduce(0) { $0 + $1.count }) { h in
-    let holder = h * keys.count / H
-    return attention(query: q.row(h), keys: keys[holder], values: values[holder], slots: slots[h])
+  func holder(_ h: Int) -> Int { h * keys.count / H }
+  let passes = sharedPasses(H) { holder($0) == holder($1) && slots[$0] == slots[$1] }
+  return try forEachPass(passes, of: q, rows: slots.reduce(0) { $0 + $1.count }) { heads in
+    let h = heads.lowerBound
+    return groupAttention(
+      queries: q.rows(heads), keys: keys[holder(h)], values: values[holder(h)], slots: slots[h])
   }
 }
 
-/// The answer of every head of `q` (H, d), over so many rows in all: concurrently where that pays.
-func forEachHead<E: Scalar>(
-  of q: Tensor<E>, rows: Int, _ head: (Int) -> [E]
+/// Runs of consecutive query heads, of `H`, that are `alike`: they read the same rows.
+///
+/// No run is longer than the heads of one processor where all of them work.
+package func sharedPasses(_ H: Int, alike: (Int, Int) -> Bool) -> [Range<Int>] {
+  let longest = max(1, (H + processorCount - 1) / processorCount)
+  var passes: [Range<Int>] = []
+  for h in 0..<H {
+    if let last = passes.last, last.count < longest, alike(last.lowerBound, h) {
+      passes[passes.count - 1] = last.lowerBound..<h + 1
+    } else {
+      passes.append(h..<h + 1)
+    }
+  }
+  return passes
+}
+
+/// The answers of all passes, over so many rows of the heads in all: concurrently where that pays.
+func forEachPass<E: Scalar>(
+  _ passes: [Range<Int>], of q: Tensor<E>, rows: Int, _ answer: (Range<Int>) -> Tensor<E>
 ) throws -> Tensor<E> {
   // Below some ten thousand products a thread costs more than it computes.
-  let heads =
-    rows * q.columns < 1 << 14 ? (0..<q.rows).map(head) : try mapConcurrently(q.rows, head)
-  return Tensor(shape: q.shape, elements: Array(heads.joined()))
+  let answers =
+    rows * q.columns < 1 << 14
+    ? passes.map(answer) : try mapConcurrently(passes.count) { answer(passes[$0]) }
+  return Tensor(joiningRows: answers)
 }
 
 /// Full attention of one query over K and V (l, d): the same routine with every token.

@@ -182,6 +182,66 @@ struct ReferenceOrderTests {
     check(Double.self)
   }
 
+  @Test(arguments: [1, 2, 3, 4, 5, 8, 11])
+  func `heads that share a pass over rows have the bits that each has alone`(_ heads: Int) {
+    func check<E: Scalar>(_: E.Type) {
+      var random = TestRandom(6)
+      for (width, n) in [(0, 3), (1, 0), (3, 5), (17, 33), (64, 40), (100, 31), (144, 70)] {
+        let rows: [E] = random.values(80 * width)
+        let queries: [E] = random.values(heads * width)
+        let weights: [E] = random.values(heads * n)
+        let named = (0..<n).map { _ in Int32.random(in: 0..<80, using: &random) }
+        let inOrder = (0..<Int32(n)).map { $0 }
+        for slots in [named, inOrder] {
+          var (scores, sums): ([E], [E]) = ([], [])
+          for h in 0..<heads {
+            var score = [E](repeating: 7, count: n)
+            var scoreSpan = score.mutableSpan
+            E.chainIndexedScores(
+              rows: rows.span, width: width, slots: slots.span,
+              q: queries.span.extracting(h * width..<(h + 1) * width), scale: 0.3,
+              into: &scoreSpan)
+            var sum = [E](repeating: 7, count: width)
+            var sumSpan = sum.mutableSpan
+            E.chainIndexedWeightedSum(
+              rows: rows.span, width: width, slots: slots.span,
+              weights: weights.span.extracting(h * n..<(h + 1) * n), into: &sumSpan)
+            scores += score
+            sums += sum
+          }
+          expectAtEveryLevel(scores, "\(heads) heads' scores of \(n) rows of width \(width)") {
+            var out = [E](repeating: 7, count: heads * n)
+            var span = out.mutableSpan
+            E.chainGroupScores(
+              rows: rows.span, width: width, slots: slots.span, heads: heads,
+              queries: queries.span, scale: 0.3, into: &span)
+            return out
+          }
+          expectAtEveryLevel(sums, "\(heads) heads' sums of \(n) rows of width \(width)") {
+            var out = [E](repeating: 7, count: heads * width)
+            var span = out.mutableSpan
+            E.chainGroupWeightedSum(
+              rows: rows.span, width: width, slots: slots.span, heads: heads,
+              weights: weights.span, into: &span)
+            return out
+          }
+          if slots == inOrder {
+            expectAtEveryLevel(scores, "\(heads) heads' scores of the first \(n) rows") {
+              var out = [E](repeating: 7, count: heads * n)
+              var span = out.mutableSpan
+              E.chainGroupScores(
+                rows: rows.span, width: width, slots: nil, heads: heads, queries: queries.span,
+                scale: 0.3, into: &span)
+              return out
+            }
+          }
+        }
+      }
+    }
+    check(Float.self)
+    check(Double.self)
+  }
+
   @Test
   func `infinities, NaN, subnormal numbers and signed zeros take the same road at every level`() {
     func check<E: Scalar>(_: E.Type) {

@@ -55,6 +55,15 @@ int chains_set_level(int level);
   /* out[j] = chain over i = 0 ..< n of weights[i] * rows[slots[i] * width + j], j < width.   */ \
   void chains_indexed_weighted_sum_##T(ptrdiff_t n, ptrdiff_t width, const E *rows,            \
                                        const int32_t *slots, const E *weights, E *out);         \
+  /* The same for `heads` queries and weights over the same rows, in one pass: q is           */ \
+  /* (heads, width), weights and scores (heads, n), sums (heads, width). Without slots (null) */ \
+  /* the rows are 0 ..< n. The bits are those of a call for each head.                         */ \
+  void chains_group_scores_##T(ptrdiff_t n, ptrdiff_t width, const E *rows,                     \
+                               const int32_t *slots, ptrdiff_t heads, const E *q, E scale,      \
+                               E *out);                                                         \
+  void chains_group_weighted_sum_##T(ptrdiff_t n, ptrdiff_t width, const E *rows,               \
+                                     const int32_t *slots, ptrdiff_t heads, const E *weights,   \
+                                     E *out);                                                   \
   /* x[i] = exp(x[i]) in place by a fixed polynomial, within 1 ulp; 0 at and below -87 (float) */ \
   /* or -708 (double), infinity where the type overflows, NaN stays NaN.                      */ \
   void chains_exponentials_##T(ptrdiff_t n, E *x);                                              \

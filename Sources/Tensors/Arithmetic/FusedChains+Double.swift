@@ -105,6 +105,53 @@ extension Double: ReferenceOrder {
     }
   }
 
+  /// Scores of several queries; see `ReferenceOrder`.
+  public static func chainGroupScores(
+    rows: Span<Double>, width: Int, slots: Span<Int32>?, heads: Int, queries: Span<Double>,
+    scale: Double, into out: inout MutableSpan<Double>
+  ) {
+    let n = checkGroupScores(
+      rows: rows.count, width: width, slots: slots, heads: heads, queries: queries.count,
+      out: out.count)
+    unsafe rows.withUnsafeBufferPointer { rows in
+      unsafe queries.withUnsafeBufferPointer { queries in
+        unsafe out.withUnsafeMutableBufferPointer { out in
+          if let slots {
+            unsafe slots.withUnsafeBufferPointer { slots in
+              unsafe chains_group_scores_f64(
+                n, width, rows.baseAddress, slots.baseAddress, heads, queries.baseAddress, scale,
+                out.baseAddress)
+            }
+          } else {
+            unsafe chains_group_scores_f64(
+              n, width, rows.baseAddress, nil, heads, queries.baseAddress, scale, out.baseAddress)
+          }
+        }
+      }
+    }
+  }
+
+  /// Weighted sums of several heads; see `ReferenceOrder`.
+  public static func chainGroupWeightedSum(
+    rows: Span<Double>, width: Int, slots: Span<Int32>, heads: Int, weights: Span<Double>,
+    into out: inout MutableSpan<Double>
+  ) {
+    checkGather(rows: rows.count, width: width, slots: slots)
+    checkCount(heads, slots.count, weights.count, "group sum: weights")
+    checkCount(heads, width, out.count, "group sum: out")
+    unsafe rows.withUnsafeBufferPointer { rows in
+      unsafe slots.withUnsafeBufferPointer { slots in
+        unsafe weights.withUnsafeBufferPointer { weights in
+          unsafe out.withUnsafeMutableBufferPointer { out in
+            unsafe chains_group_weighted_sum_f64(
+              slots.count, width, rows.baseAddress, slots.baseAddress, heads,
+              weights.baseAddress, out.baseAddress)
+          }
+        }
+      }
+    }
+  }
+
   /// Exponentials in place; see `ReferenceOrder`.
   public static func chainExponentials(_ x: inout MutableSpan<Double>, in range: Range<Int>) {
     checkRange(range, x.count)

@@ -58,3 +58,18 @@ func checkGather(rows: Int, width: Int, slots: Span<Int32>) {
     slots.isEmpty || Int(largest) < available,
     "gather: a slot outside the \(available) rows of width \(width)")
 }
+
+/// Rows that each of `heads` queries is scored against: `slots`, or the first ones of `rows`.
+func checkGroupScores(
+  rows: Int, width: Int, slots: Span<Int32>?, heads: Int, queries: Int, out: Int
+) -> Int {
+  checkCount(heads, width, queries, "group scores: queries")
+  let n = heads == 0 ? 0 : slots?.count ?? out / heads
+  checkCount(heads, n, out, "group scores: out")
+  if let slots {
+    checkGather(rows: rows, width: width, slots: slots)
+  } else {
+    checkRowScores(rows: rows, width: width, q: width, out: n)
+  }
+  return n
+}

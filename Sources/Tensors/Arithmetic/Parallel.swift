@@ -7,7 +7,11 @@
 // This file hands out disjoint elements of one array, so it is one of the few with unsafe code.
 
 import Dispatch
+internal import Glibc
 import Synchronization
+
+/// Processors that are at work on this machine.
+public let processorCount = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
 
 /// Runs `body(index, &states[index])` once for every element, concurrently; results by index.
 ///

@@ -140,6 +140,21 @@ public protocol ReferenceOrder: Equatable, Sendable {
     rows: Span<Self>, width: Int, slots: Span<Int32>, weights: Span<Self>,
     into out: inout MutableSpan<Self>)
 
+  /// `chainIndexedScores` of several queries over the same rows, in one pass, to the same bits.
+  ///
+  /// queries is (heads, width) row-major, out (heads, slots). Without slots the rows are the first
+  /// ones, as many as out has for each head.
+  static func chainGroupScores(
+    rows: Span<Self>, width: Int, slots: Span<Int32>?, heads: Int, queries: Span<Self>,
+    scale: Self, into out: inout MutableSpan<Self>)
+
+  /// `chainIndexedWeightedSum` of several heads over the same rows, in one pass, to the same bits.
+  ///
+  /// weights is (heads, slots) row-major, out (heads, width).
+  static func chainGroupWeightedSum(
+    rows: Span<Self>, width: Int, slots: Span<Int32>, heads: Int, weights: Span<Self>,
+    into out: inout MutableSpan<Self>)
+
   /// x[i] = exp(x[i]) in place, for i in `range`.
   ///
   /// The polynomial is this package's own; its error is at most 1 unit in the last place.

@@ -19,12 +19,19 @@
 @specialized(where E == Float)
 @specialized(where E == Double)
 public func softmax<E: Scalar>(_ x: inout MutableSpan<E>) {
-  let maximum = largest(x.span)
-  for i in x.indices { x[i] -= maximum }
-  E.chainExponentials(&x)
+  softmax(&x, in: 0..<x.count)
+}
+
+/// Softmax of the elements of `x` in `range`, in place.
+@specialized(where E == Float)
+@specialized(where E == Double)
+public func softmax<E: Scalar>(_ x: inout MutableSpan<E>, in range: Range<Int>) {
+  let maximum = largest(x.span.extracting(range))
+  for i in range { x[i] -= maximum }
+  E.chainExponentials(&x, in: range)
   var sum: E = 0
-  for i in x.indices { sum += x[i] }
-  for i in x.indices { x[i] /= sum }
+  for i in range { sum += x[i] }
+  for i in range { x[i] /= sum }
 }
 
 /// The largest element, NaN left aside; -infinity if there is none.
