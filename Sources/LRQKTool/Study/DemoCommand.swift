@@ -30,7 +30,7 @@ struct DemoCommand: ParsableCommand {
         lrqk demo --cache lrqk:preset=paper,r=16,k=48,w=16 --cache streaming:sinks=4,w=252
       """)
 
-  @Option(help: "Checkpoint folder.", completion: .directory)
+  @Option(name: .model, help: "Checkpoint folder.", completion: .directory)
   var model = Self.shipped
 
   @Option(help: "Which of RULER's tasks; lrqk ruler lists them.")
