@@ -39,7 +39,8 @@ struct ReplayCommand: ParsableCommand {
   var files: [String]
 
   @Option(
-    help: "Run this method instead of LRQK's choices: METHOD[:option=value,...] (lrqk methods).")
+    help: "Run this method instead of LRQK's choices: METHOD[:option=value,...] (lrqk methods).",
+    completion: .cacheMethods)
   var cache: String?
 
   @OptionGroup(title: "What runs") var choices: ChoiceOptions
@@ -50,7 +51,9 @@ struct ReplayCommand: ParsableCommand {
   @Flag(help: "Print one JSON object (one a line for several files).")
   var json = false
 
-  @Option(help: "Write everything computed, under the golden files' names (one FILE only).")
+  @Option(
+    help: "Write everything computed, under the golden files' names (one FILE only).",
+    completion: .file(extensions: ["safetensors"]))
   var output: String?
 
   @Flag(help: "Print a line for every step, however many there are.")

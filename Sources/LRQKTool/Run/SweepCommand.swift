@@ -30,13 +30,15 @@ struct SweepCommand: ParsableCommand {
   @Option(help: "Selected tokens, separated by commas.") var k = "32,64,128"
   @Option(help: "Recent tokens, separated by commas.") var w = "16"
   @Option(
-    help: "A preset, with further options as in --cache; may be repeated. (default: paper)"
+    help: "A preset, with further options as in --cache; may be repeated. (default: paper)",
+    completion: .words(of: Preset.self)
   )
   var preset: [String] = []
 
   @Option(
     help:
-      "Another method to draw beside them; may be repeated. Those that differ only in k or budget are a line."
+      "Another method to draw beside them; may be repeated. Those that differ only in k or budget are a line.",
+    completion: .cacheMethods
   )
   var cache: [String] = []
 
