@@ -16,14 +16,19 @@ import golden  # noqa: E402
 
 UNIT = 2.0**-24  # the largest relative error of one rounding to float32
 
-# Colours that people with colour-blindness can tell apart (Okabe and Ito), dark ones first.
-BLACK, BLUE, RED, GREEN, ORANGE, SKY, PINK = COLOURS = [
-    "#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"]
+# Colours that people with colour-blindness can tell apart (Okabe and Ito; wine is Tol's), dark ones first. A method has
+# one hue in all notebooks: exact BLACK, LRQK as released RED, recommended GREEN, controls GREY. A rank r has one mark.
+BLACK, BLUE, RED, GREEN, ORANGE, SKY, WINE = COLOURS = [
+    "#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#882255"]
+GREY = "#7f7f7f"
+MARKS = {2: "v", 4: "^", 8: "o", 16: "s", 24: "P", 32: "D", 64: "X"}
+PAPER = "#fbfbf8"  # opaque, so that figures can be read on a dark page too
 plt.rcParams.update({
-    "figure.dpi": 80, "figure.figsize": (8, 3.4), "figure.constrained_layout.use": True, "font.size": 11,
+    "figure.dpi": 144, "figure.figsize": (8, 3.4), "figure.constrained_layout.use": True, "font.size": 10,
+    "figure.facecolor": PAPER, "savefig.facecolor": PAPER, "axes.facecolor": PAPER,
     "axes.prop_cycle": plt.cycler(color=COLOURS), "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4", "legend.frameon": False, "axes.titlesize": 12,
-    "image.interpolation": "nearest"})
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4", "legend.frameon": False, "axes.titlesize": 11,
+    "figure.titlesize": 11, "image.interpolation": "nearest", "lines.markersize": 5.5})
 
 
 def capture(layer):
