@@ -1,10 +1,12 @@
-"""What the notebooks share: a recorded layer, one line about a difference, and how figures look.
+"""What the notebooks share: a recorded layer, the tool, one line about a difference, and how figures look.
 
 The recording is Tests/ReplayTests/Captures: queries, keys and values, after RoPE, of layers 0 and 2 of a small
 retrieval model that was trained on needles in noise. Its files are safetensors; Examples/GoldenReader reads them.
 """
 
+import os
 import pathlib
+import subprocess
 import sys
 
 import matplotlib.pyplot as plt
@@ -35,6 +37,18 @@ def capture(layer):
     """Q (H, l, d), K and V (M, l, d) of a recorded layer, 0 or 2: H = 4, M = 2, l = 2000, d = 32, float32."""
     _, tensors = golden.read(PACKAGE / f"Tests/ReplayTests/Captures/needle-layer{layer}.safetensors")
     return tuple(tensors[name][0] for name in "QKV")  # the first and only sequence
+
+
+def tool(*arguments):
+    """What `lrqk` prints; it lies beside the library, and runs in the package's folder."""
+    library = pathlib.Path(os.environ.get("LRQK_LIBRARY", PACKAGE / ".build/release/libLRQK.so"))
+    program = library.resolve().parent / "lrqk"
+    if not program.exists():
+        raise FileNotFoundError(f"{program}: no tool there; swift build -c release --product lrqk makes it")
+    run = subprocess.run([program, *map(str, arguments)], cwd=PACKAGE, capture_output=True, text=True)
+    if run.returncode != 0:
+        raise RuntimeError(f"lrqk {arguments[0]}: {run.stderr.strip()}")
+    return run.stdout
 
 
 def agree(what, ours, library, limit=0):
