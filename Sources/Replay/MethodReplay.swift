@@ -23,7 +23,7 @@ import Transformers
 package struct MethodReplay: Sendable {
   /// One step, over all heads of the batch.
   package struct Step: Sendable, Encodable {
-    /// From 1.
+    /// The decode step, from 1.
     package let step: Int
     /// Mean over the heads that chose rows; nil where none did.
     package let recall: Double?
