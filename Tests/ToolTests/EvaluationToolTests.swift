@@ -128,8 +128,8 @@ import Testing
         "topk:k=16,w=8", "topk:k=32,w=8",
       ])
     let svg = try String(contentsOfFile: picture, encoding: .utf8)
-    let names = ["paper,on-breakdown=proceed r=4 w=8", "recommended r=4 w=8", ">topk:w=8<"]
-    for part in names + ["k=32"] {
+    let names = ["LRQK as released", "LRQK recommended", "full attention", "exact top k"]
+    for part in names.map({ ">\($0)</text>" }) + [">r = 4</text>", "k=32", "full attention"] {
       #expect(svg.hasPrefix("<svg") && svg.contains(part), "\(part)")
     }
   }
