@@ -1,6 +1,7 @@
 // lrqk chat: lines in, answers out; what cannot be answered costs its own line and no other.
 
 import Foundation
+import Glibc
 import Testing
 
 @Suite struct ChatToolTests {
@@ -69,9 +70,8 @@ import Testing
     #expect(found.output == first + "\n" + second + "\n")
     #expect(!first.isEmpty && !second.isEmpty)
     let accounts = found.error.split(separator: "\n").filter { $0.hasPrefix("answer ") }
-    #expect(accounts.count == 2 && accounts[1].hasPrefix("answer 2: prompt "), "\(found.error)")
-    #expect(
-      accounts.allSatisfy { $0.contains(" on the device, ") && $0.contains("moved per token") })
+    #expect(accounts.count == 2 && accounts[1].hasPrefix("answer 2: 6 tokens "), "\(found.error)")
+    #expect(accounts.allSatisfy { $0.contains("; held ") && $0.contains("; moved ") })
   }
 
   @Test func `lines that cannot be answered leave the conversation as it was`() throws {
@@ -89,6 +89,65 @@ import Testing
     for (line, part) in zip(lines, ["refuses", "'/nothing'", "line 5: not UTF-8", "refuses"]) {
       #expect(line.contains(part), "\(line)")
     }
+  }
+
+  @Test func `caches that go on take what they lack as decode steps`() throws {
+    // A template whose layout goes on where the answer ended.
+    let folder = try model(
+      "{% for m in messages %}{{ m.content }}{{ '\n' if m.role == 'assistant' }}{% endfor %}")
+    let method = ["--cache", "streaming:sinks=2,w=6"]
+    let found = try chat(folder, "the grass is\nand the sky\n", method + ["--keep-cache"])
+    #expect(found.status == 0, "\(found.error)")
+    let anew = try chat(folder, "the grass is\nand the sky\n", method)
+    #expect(found.output.split(separator: "\n")[0] == anew.output.split(separator: "\n")[0])
+    let accounts = found.error.split(separator: "\n").filter { $0.hasPrefix("answer ") }
+    #expect(accounts.count == 2, "\(found.error)")
+    let kept = accounts[1].contains(" before them in ")
+    #expect(kept != accounts[1].contains("a new prompt, since the layout has changed"))
+  }
+
+  @Test func `a layout that changes gets a new prompt, and the line says so`() throws {
+    // It numbers the messages that follow, as templates do that take reasoning out of old answers.
+    let folder = try model(
+      "{{ messages | length }} {% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}")
+    let conversation = "the grass is\nand the sky\n"
+    let found = try chat(folder, conversation, ["--keep-cache"])
+    let anew = try chat(folder, conversation)
+    #expect(found.status == 0 && found.output == anew.output, "\(found.error)")
+    let accounts = found.error.split(separator: "\n").filter { $0.hasPrefix("answer ") }
+    #expect(accounts.count == 2 && !accounts[0].contains("a new prompt"), "\(found.error)")
+    #expect(accounts[1].hasSuffix("; a new prompt, since the layout has changed"))
+  }
+
+  @Test func `an interrupt ends the answer, and the conversation goes on`() throws {
+    let folder = try model()
+    let process = Process()
+    process.executableURL = builtProducts.appendingPathComponent("lrqk")
+    process.arguments = [
+      "chat", "-m", folder.path, "-n", "1000000", "--cache", "streaming:sinks=2,w=6",
+    ]
+    let (input, output, errors) = (Pipe(), Pipe(), Pipe())
+    (process.standardInput, process.standardOutput, process.standardError) = (input, output, errors)
+    try process.run()
+    var said = ""
+    func hear(until part: String) {
+      while !said.contains(part), case let new = errors.fileHandleForReading.availableData,
+        !new.isEmpty
+      {
+        said += String(decoding: new, as: UTF8.self)
+      }
+    }
+    try input.fileHandleForWriting.write(contentsOf: Data("the grass is\n".utf8))
+    #expect(!output.fileHandleForReading.availableData.isEmpty)  // the answer has begun
+    kill(process.processIdentifier, SIGINT)
+    hear(until: "a token\n")
+    #expect(said.contains(" tokens (stopped) in "), "\(said)")
+    try input.fileHandleForWriting.write(contentsOf: Data("/nothing\n".utf8))
+    hear(until: "'/nothing'")
+    #expect(said.contains("line 2: there is no command '/nothing'"), "\(said)")
+    try input.fileHandleForWriting.close()
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 65)
   }
 
   @Test func `a device that is too small for an answer costs that answer`() throws {

@@ -24,9 +24,14 @@ struct ChatCommand: ParsableCommand {
         /reset   forget the conversation (the system message stays)
         /exit    end, as Ctrl-D does
 
+      Ctrl-C ends the answer that is being written; the conversation goes on with what there is of it.
+
       Every answer begins with new caches: the whole conversation so far is one prompt, which passes \
       through the model in full attention, and the cache method acts on the answer's tokens. So the \
       answers are those of lrqk generate, and the wait before an answer grows with the conversation. \
+      With --keep-cache the caches go on, and a message's tokens are decode steps of the method; where \
+      the template changes what it said before, the prompt is a new one, and a line says so.
+
       From a pipe the exit status is 65 if a line had no answer. Docs/chat.md shows all of this.
       """)
 
@@ -43,6 +48,9 @@ struct ChatCommand: ParsableCommand {
 
   @Option(parsing: .unconditional, help: "The system message.")
   var system: String?
+
+  @Flag(help: "Go on with the caches of the answer before: a message comes as decode steps.")
+  var keepCache = false
 
   @Option(help: "Bytes that the device holds; an answer that needs more is none.")
   var deviceCapacity: Int?
@@ -78,7 +86,8 @@ struct ChatCommand: ParsableCommand {
     generator.repetition = { _ in repetitionWords(method, tokenizer) }
     generator.sampling = choice.sampling
     generator.deviceCapacity = deviceCapacity
-    return try ChatSession(generator, template, tokenizer, method, system: system)
+    return try ChatSession(
+      generator, template, tokenizer, system: system, keepsCache: keepCache)
   }
 
   /// Answers line after line; returns whether every line that was no command had an answer, or a
