@@ -75,7 +75,7 @@ package struct ReplayText {
     for line in leftOut { sentence(visible(line)) }
   }
 
-  private mutating func header(_ verdict: Verdict, _ plan: ReplayPlan, _ notes: [String]) {
+  private mutating func header(_ verdict: ReplayVerdict, _ plan: ReplayPlan, _ notes: [String]) {
     for line in verdict.lines(width: width) { add(line) }
     add("  \(visible(recording.file.path)) (\(recording.kind.rawValue), \(precision))")
     for note in notes { sentence("note: \(visible(note))") }

@@ -89,8 +89,8 @@ import Testing
     #expect(found.status == 0, "\(found.error)")
     let measure =
       options.contains("0")
-      ? #/no expected outputs: QK\^T of the prompt is missed by [\d.]+ %, optimum [\d.]+ %\n/#
-      : #/no expected outputs: recall \d\.\d{3} of the exact top-k, answers [\d.]+ % off .*\n/#
+      ? #/nothing compared: QK\^T of the prompt is missed by [\d.]+ %, optimum [\d.]+ %\n/#
+      : #/nothing compared: recall \d\.\d{3} of the exact top-k, answers [\d.]+ % off .*\n/#
     #expect(found.output.prefixMatch(of: measure) != nil, "\(found.output)")
     expectWidth(found.output)
   }

@@ -126,8 +126,10 @@ extension ExplainRun {
     if parameters.alternation?.basisUpdate != .frozen {
       page.blocks([
         matrix("check: q_hat B_Q − q", residual("q_hat", B_Q, data.query)),
-        matrix("1 / ‖q_hat‖²", Tensor(shape: [1, 1], elements: [1 / decode("q_hat").squaredNorm])),
         matrix("k_hat B_K − k", residual("k_hat", B_K, data.key)),
+      ])
+      page.blocks([
+        matrix("1 / ‖q_hat‖²", Tensor(shape: [1, 1], elements: [1 / decode("q_hat").squaredNorm])),
         matrix("1 / ‖k_hat‖²", Tensor(shape: [1, 1], elements: [1 / decode("k_hat").squaredNorm])),
       ])
     }

@@ -199,7 +199,9 @@ package struct RivalReport: Encodable {
     let compared = outputs.filter { $0.count > 0 || !$0.within }.map {
       (name: $0.name, error: $0.error, limit: $0.limit, isWithin: $0.within)
     }
-    let verdict = Verdict(isWithin: within, findings: [finding(compared)].compactMap(\.self))
+    let verdict =
+      finding(compared).map { ReplayVerdict(isWithin: within, findings: [$0]) }
+      ?? ReplayVerdict(nothingCompared: "no output is expected in this precision")
     let lines =
       verdict.lines(width: width) + ["  \(visible(file)) (\(method), \(precision))"]
       + filled("recorded with \(visible(source))", width: width, indent: 2, hanging: 2)

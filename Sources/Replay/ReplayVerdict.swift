@@ -2,32 +2,27 @@
 //
 // In:  what was compared with the file, and what came of it.
 // Out: "agrees" or "does not agree", with how many outputs, and which of them came nearest to its
-//      limit or went furthest beyond it; or, where the file expects nothing, how good the run was.
+//      limit or went furthest beyond it; or, where nothing was compared, how good the run was.
 //
-// The word is that of the exit status: 0 for "agrees" and for a file that expects nothing, 1 for
-// "does not agree".
+// The word is that of the exit status: 1 for "does not agree", otherwise 0.
 
 import Reports
 
 /// One line that says how a replay ended, and what else there is to say of it.
-package struct Verdict: Sendable {
-  /// False where something that was compared lay outside its limit.
-  package let isWithin: Bool
+package struct ReplayVerdict: Sendable {
   private let word: String
   private let findings: [String]
 
   /// The verdict of a comparison, whose `findings` begin with the gravest.
   init(isWithin: Bool, findings: [String]) {
     precondition(!findings.isEmpty, "a verdict on nothing")
-    self.isWithin = isWithin
     word = isWithin ? "agrees" : "does not agree"
     self.findings = findings
   }
 
-  /// What is said of a run that nothing was compared with.
-  init(nothingExpected measure: String) {
-    isWithin = true
-    word = "no expected outputs"
+  /// What is said of a run that nothing was compared with: how good it was.
+  init(nothingCompared measure: String) {
+    word = "nothing compared"
     findings = [measure]
   }
 
@@ -70,19 +65,19 @@ func finding(_ outputs: [(name: String, error: Double, limit: Double, isWithin: 
 }
 
 /// A finding for every comparison of a recorded call.
-func verdict(_ outputs: [String: Comparison]) -> Verdict {
+func verdict(_ outputs: [String: Comparison]) -> ReplayVerdict {
   let compared = outputs.sorted { $0.key < $1.key }.map {
     (name: $0.key, error: $0.value.relative, limit: $0.value.limit, isWithin: $0.value.within)
   }
   guard let finding = finding(compared) else {
-    return Verdict(nothingExpected: "nothing is compared")
+    return ReplayVerdict(nothingCompared: "the file expects no outputs")
   }
-  return Verdict(isWithin: compared.allSatisfy(\.isWithin), findings: [finding])
+  return ReplayVerdict(isWithin: compared.allSatisfy(\.isWithin), findings: [finding])
 }
 
 extension TrajectoryComparison {
   /// The verdict; `measure` says how good the run was where the file expects nothing.
-  func verdict(otherwise measure: String) -> Verdict {
+  func verdict(otherwise measure: String) -> ReplayVerdict {
     let numbers = outputs.sorted { $0.key < $1.key }.map {
       (name: $0.key, error: $0.value.relative, limit: $0.value.limit, isWithin: $0.value.within)
     }
@@ -102,9 +97,9 @@ extension TrajectoryComparison {
       if let equal { findings.append((equal, "\(name) \(equal ? "equal" : "differ")")) }
     }
     if shapesDiffer { findings.append((false, "shapes differ")) }
-    if findings.isEmpty { return Verdict(nothingExpected: measure) }
+    if findings.isEmpty { return ReplayVerdict(nothingCompared: measure) }
     let failed = findings.filter { !$0.isMet }
-    return Verdict(
+    return ReplayVerdict(
       isWithin: isWithin, findings: (failed + findings.filter(\.isMet)).map(\.text))
   }
 }
