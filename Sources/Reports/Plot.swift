@@ -93,6 +93,7 @@ package struct Plot {
   ///
   /// Browsers show `title` under the pointer.
   package mutating func bar(from: Point, to: Point, colour: String, title: String) {
+    use(colour)
     shapes.append(
       "<rect \(Self.attributes(from)) width=\"\(decimals(max(0, to.x - from.x), 1))\" "
         + "height=\"\(decimals(max(0, to.y - from.y), 1))\" fill=\"\(colour)\">"

@@ -31,6 +31,10 @@ struct ReplayCommand: ParsableCommand {
       schema lrqk-oracle/1, recorded with a rival's own code, is computed by our method and \
       compared.
 
+      The first line is the verdict: agrees or does not agree, how many outputs are within their \
+      limits, and which comes nearest to its limit or goes furthest beyond it; or nothing \
+      compared, and how good the run was. Lines are at most 100 columns wide.
+
       Exit status: 0 when all comparisons are within their limits, 1 when not, or when a run broke \
       down, 64 for a usage error, 65 for a file that cannot be used.
       """)

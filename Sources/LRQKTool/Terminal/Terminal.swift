@@ -103,7 +103,9 @@ func show(_ text: String, ending: String = "\n") {
 /// Writes a page to standard output; its own colours are the only escape sequences in it.
 func show(_ page: Page) {
   showNotes()
-  Streams.writeOutput(page.lines.joined(separator: "\n") + "\n")
+  var lines = page.lines
+  while lines.last == "" { lines.removeLast() }
+  Streams.writeOutput(lines.joined(separator: "\n") + "\n")
 }
 
 /// Writes a line for people to standard error; where that fails, the tool's exit status will be 74.
