@@ -239,8 +239,8 @@ let package = Package(
     .testTarget(
       name: "ToolTests",
       dependencies: [
-        "LRQKMain", "LRQKTool", "LRQK", "Replay", "CacheMethods", "Tensors", "lrqk-in-one-page",
-        "factorise-prompt", "one-decode-step",
+        "LRQKMain", "LRQKTool", "LRQK", "Replay", "Evaluation", "CacheMethods", "Tensors",
+        "lrqk-in-one-page", "factorise-prompt", "one-decode-step",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       exclude: ["explain.txt"], swiftSettings: strict),

@@ -86,7 +86,7 @@ public protocol CacheMethod: Sendable, CustomStringConvertible {
 }
 
 extension CacheMethod {
-  /// None.
+  /// No paper, unless the method names one.
   public static var paper: String? { nil }
 
   /// The text that makes this method again: "topk:k=512,w=16,transfers=per-query-head".

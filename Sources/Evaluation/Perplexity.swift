@@ -1,6 +1,6 @@
 // How well a model predicts a text through a cache: teacher forcing.
 //
-// In:  token ids of a text, a context of C tokens, a stride of S tokens, cache methods.
+// In:  token ids of a text, a context of C tokens, a stride of S tokens, cache methods, a log.
 // Out: for every method the mean -log p over all scored tokens, its exponential, bits per byte.
 //
 //   window n   tokens n S ... n S + C - 1 are the prompt: full attention, one pass for all methods
@@ -14,6 +14,10 @@
 // Every scored token has at least C tokens before it and is predicted through the cache; no logits
 // of a prompt are scored. Every window starts with new caches. A beginning-of-text token, where
 // the tokenizer adds one, stands before the text once, not before every window.
+//
+// A window is computed once: what the log has of it is taken from there, and a method that it lacks
+// runs alone. A row of a batched product has the same bits as the row alone, so a run that was
+// killed and continued ends with the numbers of one that was not.
 
 package import CacheMethods
 import Foundation
@@ -92,81 +96,99 @@ package struct Perplexity {
     self.methods = methods
   }
 
-  private struct Sums {
-    var losses: [Double] = []
-    var same = 0
-    var resident = 0
-    var moved = 0
-    var hits = 0
-    var needed = 0
-  }
-
-  /// One row for each method.
-  package func run(_ tokens: [Int], _ windows: PerplexityWindows) throws -> [PerplexityRow] {
-    var sums = Array(repeating: Sums(), count: methods.count)
+  /// One row for each method; `log` is opened before anything runs.
+  package func run(
+    _ tokens: [Int], _ windows: PerplexityWindows, log: WindowLog = WindowLog()
+  ) throws -> [PerplexityRow] {
+    var records: [[WindowRecord]] = Array(repeating: [], count: methods.count)
     var bytes = 0
     let ends = byteEnds(tokens)
     for window in 0..<windows.count {
       let start = window * windows.stride
-      let first = start + windows.context
-      let last = first + windows.stride  // the last scored token
-      for length in windows.context..<windows.context + windows.stride
-      where decoder.configuration.needsNewPrompt(at: length) {
-        throw EvaluationError(
-          "the model's rotary frequencies change at \(length) tokens, inside of a window; choose a "
-            + "context beyond it or a shorter window")
+      let scored = start + windows.context..<start + windows.context + windows.stride
+      bytes += ends[scored.upperBound] - ends[scored.lowerBound]
+      let known = methods.map { log.record(.init(window: window, cache: $0.description)) }
+      let open = methods.indices.filter { known[$0] == nil }
+      var new: [WindowRecord] = []
+      if !open.isEmpty {
+        new = try score(window, Array(tokens[start...scored.upperBound]), windows, open)
+        for record in new { try log.add(record) }
       }
-      bytes += ends[last] - ends[first]
-      let states = try methods.map { method in
-        let state = DecodingState(
-          caches: try decoder.layerShapes.map { try method.makeCache(for: $0) }, tiers: Tiers())
-        state.repetition = repetitionWords(method, tokenizer)
-        return state
+      for n in methods.indices {
+        records[n] += known[n].map { [$0] } ?? [new.removeFirst()]
       }
-      _ = try decoder.prefill(Array(tokens[start..<first]), states: states, logits: .none)
-      for t in first..<last {
-        let logits = try decoder.decode(
-          Array(repeating: tokens[t], count: methods.count), states: states)
-        var best = 0
-        for n in methods.indices {
-          let row = logits.row(n)
-          sums[n].losses.append(Self.loss(row, tokens[t + 1]))
-          let top = Self.top(row)
-          if n == 0 { best = top }
-          if top == best { sums[n].same += 1 }
-          for step in states[n].lastSteps {
-            sums[n].hits += step.hitRows
-            sums[n].needed += step.hitRows + step.missedRows
-          }
-        }
-        onToken(sums[0].losses.count, windows.count * windows.stride)
-      }
-      for (n, state) in states.enumerated() {
-        sums[n].resident += state.tiers.device.residentBytes
-        sums[n].moved += state.tiers.ledger.events.reduce(0) { $0 + ($1.step > 0 ? $1.bytes : 0) }
-      }
+      onToken((window + 1) * windows.stride, windows.count * windows.stride)
     }
-    return methods.indices.map { row(methods[$0], sums[$0], windows, bytes) }
+    return methods.indices.map { row(methods[$0], records[$0], records[0], windows, bytes) }
   }
 
+  /// A window's record under each of the methods `open`; `tokens` are its prompt, its scored
+  /// tokens and the one before them.
+  private func score(
+    _ window: Int, _ tokens: [Int], _ windows: PerplexityWindows, _ open: [Int]
+  ) throws -> [WindowRecord] {
+    for length in windows.context..<windows.context + windows.stride
+    where decoder.configuration.needsNewPrompt(at: length) {
+      throw EvaluationError(
+        "the model's rotary frequencies change at \(length) tokens, inside of a window; choose a "
+          + "context beyond it or a shorter window")
+    }
+    let states = try open.map { n in
+      let method = methods[n]
+      let state = DecodingState(
+        caches: try decoder.layerShapes.map { try method.makeCache(for: $0) }, tiers: Tiers())
+      state.repetition = repetitionWords(method, tokenizer)
+      return state
+    }
+    var records = open.map { WindowRecord(window: window, methods[$0]) }
+    _ = try decoder.prefill(Array(tokens[..<windows.context]), states: states, logits: .none)
+    for t in windows.context..<windows.context + windows.stride {
+      let logits = try decoder.decode(
+        Array(repeating: tokens[t], count: open.count), states: states)
+      for n in open.indices {
+        let row = logits.row(n)
+        records[n].losses.append(Self.loss(row, tokens[t + 1]))
+        records[n].tops.append(Self.top(row))
+        for step in states[n].lastSteps {
+          records[n].hitRows += step.hitRows
+          records[n].missedRows += step.missedRows
+        }
+      }
+      onToken(window * windows.stride + t - windows.context, windows.count * windows.stride)
+    }
+    for (n, state) in states.enumerated() {
+      records[n].residentBytes = state.tiers.device.residentBytes
+      records[n].movedBytes =
+        state.tiers.ledger.events.reduce(0) { $0 + ($1.step > 0 ? $1.bytes : 0) }
+    }
+    return records
+  }
+
+  /// A method's result from its windows; `first` are those of the first method.
   private func row(
-    _ method: any CacheMethod, _ sums: Sums, _ windows: PerplexityWindows, _ bytes: Int
+    _ method: any CacheMethod, _ records: [WindowRecord], _ first: [WindowRecord],
+    _ windows: PerplexityWindows, _ bytes: Int
   ) -> PerplexityRow {
     let length = windows.context + windows.stride
-    let n = Double(sums.losses.count)
-    let total = sums.losses.reduce(0, +)
+    let losses = records.flatMap(\.losses)
+    let n = Double(losses.count)
+    let total = losses.reduce(0, +)
     let mean = total / n
-    let variance = sums.losses.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / max(1, n - 1)
+    let variance = losses.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / max(1, n - 1)
+    let same = zip(records.flatMap(\.tops), first.flatMap(\.tops)).count { $0.0 == $0.1 }
+    func sum(_ count: (WindowRecord) -> Int) -> Int { records.reduce(0) { $0 + count($1) } }
+    let (hits, misses) = (sum(\.hitRows), sum(\.missedRows))
     return PerplexityRow(
       cache: method.brief,
       options: Dictionary(method.options.map { ($0.name, $0.value) }) { first, _ in first }
         .merging(["method": type(of: method).name]) { $1 },
       budget: method.budgetUse(tokens: windows.context, layers: decoder.layerShapes),
-      tokens: sums.losses.count, meanNegativeLogLikelihood: mean,
+      tokens: losses.count, meanNegativeLogLikelihood: mean,
       standardError: n > 1 ? (variance / n).squareRoot() : nil, perplexity: exp(mean),
-      bitsPerByte: total / log(2) / Double(max(1, bytes)), sameTopToken: Double(sums.same) / n,
-      residentBytes: sums.resident / windows.count, movedBytesPerToken: Double(sums.moved) / n,
-      hitRate: sums.needed == 0 ? nil : Double(sums.hits) / Double(sums.needed),
+      bitsPerByte: total / log(2) / Double(max(1, bytes)), sameTopToken: Double(same) / n,
+      residentBytes: sum(\.residentBytes) / windows.count,
+      movedBytesPerToken: Double(sum(\.movedBytes)) / n,
+      hitRate: hits + misses == 0 ? nil : Double(hits) / Double(hits + misses),
       note: method.nothingLeftOut(length: length, layers: decoder.layerShapes))
   }
 

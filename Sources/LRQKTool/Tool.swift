@@ -41,8 +41,9 @@ struct LRQKCommand: ParsableCommand {
       CommandGroup(
         name: "Run a model",
         subcommands: [
-          GenerateCommand.self, LogitsCommand.self, TokenizeCommand.self, ChatTemplateCommand.self,
-          InspectCommand.self, CaptureCommand.self, HeadsCommand.self, MethodsCommand.self,
+          GenerateCommand.self, ChatCommand.self, LogitsCommand.self, TokenizeCommand.self,
+          ChatTemplateCommand.self, InspectCommand.self, CaptureCommand.self, HeadsCommand.self,
+          MethodsCommand.self,
         ]),
       CommandGroup(
         name: "Check a kernel", subcommands: [CheckCommand.self, GoldenCommand.self]),

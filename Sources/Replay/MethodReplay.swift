@@ -17,13 +17,13 @@
 package import CacheMethods
 package import Tensors
 package import TieredMemory
-import Transformers
+package import Transformers
 
 /// What a method did on a recording.
 package struct MethodReplay: Sendable {
   /// One step, over all heads of the batch.
   package struct Step: Sendable, Encodable {
-    /// From 1.
+    /// The decode step, from 1.
     package let step: Int
     /// Mean over the heads that chose rows; nil where none did.
     package let recall: Double?
@@ -68,12 +68,17 @@ package struct MethodReplay: Sendable {
   package private(set) var peakBytes = 0
   /// Bytes on the host at the end.
   package private(set) var hostBytes = 0
+  /// The cache of each sequence after the last step.
+  package private(set) var caches: [any KeyValueCache] = []
   /// Bytes of all keys and values in sight at the end.
   package let fullCacheBytes: Int
 
   /// Runs `method` on `recording`; `progress` hears how many of how many steps are done.
+  ///
+  /// `observe` may put a recorder around a sequence's cache; `caches` has it at the end.
   package init(
     _ recording: Recording, _ method: any CacheMethod, _ options: ReplayOptions,
+    observe: (any KeyValueCache, LayerShape) -> any KeyValueCache = { cache, _ in cache },
     progress: (_ done: Int, _ of: Int) -> Void = { _, _ in }
   ) throws {
     guard recording.file.contains("V"), recording.file.contains("Q") else {
@@ -102,7 +107,9 @@ package struct MethodReplay: Sendable {
     var parts: [[Part]] = []
     for b in 0..<batch {
       parts.append(
-        try runSequence(all, b, shape, recording, capacity: options.deviceCapacity) {
+        try runSequence(
+          all, b, shape, recording, capacity: options.deviceCapacity, observe: observe
+        ) {
           progress(b * all.stepCount + $0, sequences * $1)
         })
     }
@@ -126,12 +133,13 @@ package struct MethodReplay: Sendable {
 
   private mutating func runSequence(
     _ all: RecordedSequences<Float>, _ b: Int, _ shape: LayerShape, _ recording: Recording,
-    capacity: Int?, progress: (Int, Int) -> Void
+    capacity: Int?, observe: (any KeyValueCache, LayerShape) -> any KeyValueCache,
+    progress: (Int, Int) -> Void
   ) throws -> [Part] {
     let bare = try method.makeCache(for: shape)
     try checkNeeds(bare.needs, recording.file.path, isFirst: b == 0)
     var caches: [any KeyValueCache] = [
-      RecallProbe(bare, layer: shape, recent: method.recentTokens)
+      RecallProbe(observe(bare, shape), layer: shape, recent: method.recentTokens)
     ]
     var tiers = Tiers(capacity: capacity)
     let rows = SequenceRows(all, b)
@@ -159,6 +167,7 @@ package struct MethodReplay: Sendable {
     residentBytes += tiers.device.residentBytes
     peakBytes += tiers.device.peakBytes
     hostBytes += caches[0].hostBytes
+    self.caches += caches
     return parts
   }
 

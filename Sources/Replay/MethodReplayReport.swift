@@ -90,18 +90,22 @@ extension MethodReplay {
   }
 
   /// As people read it: the verdict first, then the steps, what moved and what is held.
+  ///
+  /// Lines are at most 100 columns wide, but for the name of the file.
   package func text(_ recording: Recording, everyStep: Bool, width: Int?) -> String {
+    let width = replayWidth(width)
     let whole = summary(steps.indices)
     var lines = [
-      "\(visible(recording.file.path)): \(method.brief)",
-      "  attends to \(percent(whole.mass)) of the exact attention; its answers are "
+      "attends to \(percent(whole.mass)) of the exact attention; its answers are "
         + "\(percent(whole.full)) off full attention",
+      "  \(visible(recording.file.path))",
     ]
-    lines += notes.map { "  note: \(visible($0))" }
-    lines.append(
-      "  \(batch) x \(heads.query) query heads, \(heads.keyValue) key/value heads; prompt "
-        + "\(promptLength) tokens, \(steps.count) decode steps")
-    lines.append("  budget: \(budget.text)")
+    let sentences =
+      ["method: \(method.brief)"] + notes.map { "note: \(visible($0))" } + [
+        "\(batch) x \(heads.query) query heads, \(heads.keyValue) key/value heads; prompt "
+          + "\(promptLength) tokens, \(steps.count) decode steps", "budget: \(budget.text)",
+      ]
+    lines += sentences.flatMap { filled($0, width: width, indent: 2, hanging: 2) }
     if !steps.isEmpty {
       var rows = [
         ["step", "recall", "mass", "hit", "missed", "moved", "held", "err same rows", "err full"]

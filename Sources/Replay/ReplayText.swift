@@ -1,12 +1,16 @@
 // A replay as people read it.
 //
-// In:  a finished replay and its comparison with the recording.
-// Out: lines: choices, the fit of the prompt, decode steps, transfers, bytes, the comparison.
+// In:  a finished replay and its comparison with the recording; the reader's width.
+// Out: lines: the verdict first, then choices, the fit of the prompt, decode steps, transfers,
+//      bytes, the comparison. They are at most 100 columns wide, but for the name of the file.
 
 import LRQK
 import Reports
 package import Tensors
 import TieredMemory
+
+/// The columns that a replay's lines take: those of the reader's terminal, at most 100.
+func replayWidth(_ terminal: Int?) -> Int { min(terminal ?? 100, 100) }
 
 /// The lines of a replay, section by section.
 package struct ReplayText {
@@ -14,13 +18,12 @@ package struct ReplayText {
   package private(set) var text = ""
   private let recording: Recording
   private let precision: String
-  /// Columns of the reader's terminal; nil where tables may have any width.
-  private let width: Int?
+  private let width: Int
 
   private init(_ recording: Recording, _ precision: String, _ width: Int?) {
     self.recording = recording
     self.precision = precision
-    self.width = width
+    self.width = replayWidth(width)
   }
 
   /// The lines of a recorded call.
@@ -28,7 +31,7 @@ package struct ReplayText {
     _ recording: Recording, _ call: RecordedCall<E>, _ plan: ReplayPlan, width: Int?
   ) {
     self.init(recording, E.precisionName, width)
-    header(plan, plan.notes)
+    header(verdict(call.outputs), plan, plan.notes)
     fit(call.sweeps, call.conditioning)
     comparisons(call.outputs)
   }
@@ -39,10 +42,10 @@ package struct ReplayText {
     everyStep: Bool, leftOut: [String], width: Int?
   ) {
     self.init(recording, E.precisionName, width)
-    header(replay.plan, replay.notes)
+    header(comparison.verdict(otherwise: replay.measure), replay.plan, replay.notes)
     let p = replay.plan.parameters
-    add(
-      "  \(replay.batch) x \(replay.heads.query) query heads, \(replay.heads.keyValue) key/value "
+    sentence(
+      "\(replay.batch) x \(replay.heads.query) query heads, \(replay.heads.keyValue) key/value "
         + "heads; prompt \(replay.promptLength) tokens, \(replay.steps.count) decode steps; "
         + "r = \(p.rank), k = \(p.selected), w = \(p.recent)")
     fit(replay.sweeps, replay.conditioning)
@@ -54,10 +57,10 @@ package struct ReplayText {
     memory(replay)
     comparisons(comparison.outputs)
     if comparison.selectedCompared > 0 {
-      let verdict = comparison.selectedCompared == comparison.selectedEqual ? "equal" : "DIFFERENT"
+      let verdict = comparison.selectedCompared == comparison.selectedEqual ? "" : " (DIFFERENT)"
       add(
         "  selected sets: \(comparison.selectedEqual) of \(comparison.selectedCompared) equal"
-          + " (\(verdict))")
+          + verdict)
     }
     if let equal = comparison.promptSelectedEqual {
       add("  the prompt's selected sets: \(equal ? "all equal" : "DIFFERENT")")
@@ -68,22 +71,16 @@ package struct ReplayText {
     if let equal = comparison.attendedEqual {
       add("  attended tokens: \(equal ? "all equal" : "DIFFERENT")")
     }
-    for line in comparison.skipped { add("  not compared: \(visible(line))") }
-    for line in leftOut { add("  \(visible(line))") }
+    for line in comparison.skipped { sentence("not compared: \(visible(line))") }
+    for line in leftOut { sentence(visible(line)) }
   }
 
-  private mutating func header(_ plan: ReplayPlan, _ notes: [String]) {
-    add("\(visible(recording.file.path)) (\(recording.kind.rawValue), \(precision))")
-    for note in notes { add("  note: \(visible(note))") }
-    var line = "  choices:"
-    for (name, value) in plan.parameters.words(recording.kind.parts) {
-      if line.count + name.count + value.count > 92 {
-        add(line)
-        line = "          "
-      }
-      line += " \(name)=\(value)"
-    }
-    add(line)
+  private mutating func header(_ verdict: ReplayVerdict, _ plan: ReplayPlan, _ notes: [String]) {
+    for line in verdict.lines(width: width) { add(line) }
+    add("  \(visible(recording.file.path)) (\(recording.kind.rawValue), \(precision))")
+    for note in notes { sentence("note: \(visible(note))") }
+    let choices = plan.parameters.words(recording.kind.parts).map { "\($0.name)=\($0.value)" }
+    sentence("choices: " + choices.joined(separator: " "), hanging: 9)
   }
 
   private mutating func fit(_ sweeps: [SweepReport], _ conditioning: Conditioning) {
@@ -100,8 +97,8 @@ package struct ReplayText {
             }))
     }
     if conditioning == Conditioning() { return }  // no system was solved
-    add(
-      "  worst condition estimate of the solved systems: \(number(conditioning.worst, 0))"
+    sentence(
+      "worst condition estimate of the solved systems: \(number(conditioning.worst, 0))"
         + (conditioning.pivoted ? " (the pivoted fallback was needed)" : ""))
   }
 
@@ -145,8 +142,8 @@ package struct ReplayText {
 
   private mutating func codes<E: Scalar>(_ replay: TrajectoryReplay<E>) {
     if let place = replay.firstNonFinite {
-      add(
-        "  k_hat is NaN or infinite, first at \(place); largest finite magnitude of the run "
+      sentence(
+        "k_hat is NaN or infinite, first at \(place); largest finite magnitude of the run "
           + number(replay.largestCode))
     } else {
       add("  largest |k_hat| or |A_K|: \(number(replay.largestCode))")
@@ -163,12 +160,12 @@ package struct ReplayText {
     }
     add(table(rows))
     let policies = replay.missedRowsByPolicy
-    add(
-      "  the same sets would miss \(policies.perQueryHead) rows held per query head, "
+    sentence(
+      "the same sets would miss \(policies.perQueryHead) rows held per query head, "
         + "\(policies.perKeyValueHead) held per key/value head")
     let model = LinkModel.pcie4x16
-    add(
-      "  link model (a model, PCIe 4.0 x16: 25 GB/s, 10 us a copy, 50 ns a gathered row): "
+    sentence(
+      "link model (a model, PCIe 4.0 x16: 25 GB/s, 10 us a copy, 50 ns a gathered row): "
         + "\(number(model.seconds(for: replay.events) * 1e3)) ms in all")
   }
 
@@ -189,16 +186,22 @@ package struct ReplayText {
 
   private mutating func comparisons(_ outputs: [String: Comparison]) {
     if outputs.isEmpty { return }
+    // The reasons of limits are long and few: each has a letter in the table, and its line below.
+    let reasons = Array(Set(outputs.values.map(\.reason))).sorted()
+    func letter(_ reason: String) -> String {
+      String("abcdefgh".dropFirst(reasons.firstIndex(of: reason) ?? 0).first ?? "?")
+    }
     add("\nComparison with the file")
     add(
       table(
         [["output", "relative", "limit", "max abs", "at", "verdict", "limit from"]]
           + outputs.sorted { $0.key < $1.key }.map { name, c in
             [
-              name, number(c.relative, 6), number(c.limit, 6), number(c.maxAbs, 6), "\(c.worst)",
-              c.within ? "within" : "OUTSIDE", c.reason,
+              name, number(c.relative, 6), number(c.limit, 6), number(c.maxAbs, 6),
+              "\(c.worst)", c.within ? "within" : "OUTSIDE", letter(c.reason),
             ]
           }))
+    for reason in reasons { sentence("limit \(letter(reason)): \(reason)") }
   }
 
   /// Adds a line.
@@ -206,5 +209,23 @@ package struct ReplayText {
     text += (text.isEmpty ? "" : "\n") + line
   }
 
+  /// Adds a sentence, in as many lines as it takes.
+  private mutating func sentence(_ words: String, hanging: Int = 2) {
+    for line in filled(words, width: width, indent: 2, hanging: hanging) { add(line) }
+  }
+
   private func table(_ rows: [[String]]) -> String { TextTable(rows).text(width: width) }
+}
+
+extension TrajectoryReplay {
+  /// How good the run was, in a few words.
+  var measure: String {
+    if !steps.isEmpty {
+      return "recall \(number(recall(0..<steps.count))) of the exact top-k, answers "
+        + "\(number(100 * fullAttentionError, 1)) % off full attention"
+    }
+    guard let last = sweeps.last else { return "nothing was factorised" }
+    return "QK^T of the prompt is missed by \(number(100 * last.relativeError, 2)) %, optimum "
+      + "\(number(100 * last.optimum, 2)) %"
+  }
 }

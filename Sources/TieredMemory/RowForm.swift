@@ -21,9 +21,9 @@
 
 /// A key or a value.
 public enum RowPart: String, Sendable, CaseIterable {
-  /// A key.
+  /// The key of a token.
   case key
-  /// A value.
+  /// The value of a token.
   case value
 }
 

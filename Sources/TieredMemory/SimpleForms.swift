@@ -17,14 +17,14 @@ public import Tensors
 
 /// Rows as they are, a word for each number.
 public struct ExactForm: RowForm {
-  /// The form.
+  /// The form; it has no settings.
   public init() {}
-  /// "f32".
+  /// What reports call it: "f32".
   public var name: String { "f32" }
-  /// d.
+  /// Words of a row: d, one for each number.
   public func words(_ part: RowPart, width: Int) -> Int { width }
 
-  /// The bits.
+  /// Writes the bits of the numbers, unchanged.
   public func write(
     _ part: RowPart, _ rows: Span<Float>, width: Int, head: Int, first: Int,
     into words: inout MutableSpan<UInt32>
@@ -45,7 +45,7 @@ public struct ExactForm: RowForm {
   }
 }
 
-/// 16-bit floats.
+/// Rows as 16-bit floats, two in a word: F16 or BF16.
 public struct HalfForm: RowForm {
   private let halves: PackedHalves
 
@@ -54,7 +54,7 @@ public struct HalfForm: RowForm {
 
   /// "f16" or "bf16".
   public var name: String { halves == .float16 ? "f16" : "bf16" }
-  /// ⌈d / 2⌉.
+  /// Words of a row: ⌈d / 2⌉, one for two numbers.
   public func words(_ part: RowPart, width: Int) -> Int { halves.words(width: width) }
 
   /// Rounds to nearest.

@@ -1,4 +1,4 @@
-// Perplexity through a cache, and the picture of a sweep.
+// Perplexity through a cache.
 
 import CacheMethods
 import Evaluation
@@ -60,45 +60,5 @@ import Transformers
     #expect(throws: EvaluationError.self) {
       try PerplexityWindows(tokens: 150, context: 100, stride: 50, limit: nil)
     }
-  }
-
-  @Test func `a chart is well-formed, and has every point and name, escaped`() throws {
-    let series = [
-      ChartSeries(
-        name: "a < b & \"c\"",
-        points: [
-          .init(x: 0, y: 50, error: 5, label: "none"),
-          .init(x: 4096, y: 80, error: nil, label: "x"),
-        ]),
-      ChartSeries(name: "full", points: [.init(x: 1_048_576, y: 100, error: 0, label: "<all>")]),
-    ]
-    let svg = chart(
-      title: "t & u",
-      panels: [
-        ChartPanel(title: "held", series: series), ChartPanel(title: "moved", series: series),
-      ])
-    // Tags close in the order in which they opened, and no text holds a bare < or &.
-    var open: [Substring] = []
-    var count: [Substring: Int] = [:]
-    for tag in svg.matches(of: #/<(\/?)([a-z]+)((?: [A-Za-z0-9-]+="[^"<]*")*)(\/?)>/#) {
-      count[tag.2, default: 0] += tag.1.isEmpty ? 1 : 0
-      if !tag.1.isEmpty {
-        #expect(open.popLast() == tag.2)
-      } else if tag.4.isEmpty {
-        open.append(tag.2)
-      }
-    }
-    #expect(open.isEmpty && count["svg"] == 1)
-    let tags = count.values.reduce(0, +) + svg.ranges(of: "</").count
-    let brackets = svg.utf8.filter { $0 == UInt8(ascii: "<") }.count
-    #expect(tags == brackets)
-    #expect(count["title"] == 6)  // three points in each of two panels
-    #expect(count["polyline"] == 2)
-    for text in ["a &lt; b &amp; &quot;c&quot;", "t &amp; u", "&lt;all&gt;", "held", "moved"] {
-      #expect(svg.contains(text), "\(text)")
-    }
-    // 50 of 100 lies in the middle of an axis from y = 48 to 368.
-    #expect(svg.contains("cy=\"208.0\""))
-    #expect(!chart(title: "", panels: []).contains("nan"))
   }
 }

@@ -148,6 +148,45 @@ private struct TinyRun {
     }
   }
 
+  @Test(arguments: ["full", "streaming:sinks=1,w=9", "lrqk:preset=recommended,r=4,k=8,w=4"])
+  func `a sequence that goes on gives what it gives with all later tokens given`(
+    _ text: String
+  ) throws {
+    let (decoder, tokenizer) = try Tiny.load()
+    let prompt = tokenizer.encode(prose(words: 60, seed: 4))
+    let message = tokenizer.encode(prose(words: 9, seed: 5))
+    func generator() -> Generator {
+      var generator = Generator(decoder, limit: 7) { _, layer in
+        try cacheMethod(text).makeCache(for: layer)
+      }
+      generator.endOfText = []
+      return generator
+    }
+    var going = generator()
+    var last = try going.generate([prompt])[0]
+    var later: [Int] = []
+    for turn in 0..<3 {
+      // Once the answer's last token, which was not fed back, is not part of what goes on.
+      later += (turn == 1 ? last.tokens.dropLast() : last.tokens[...]) + message
+      last = try #require(try going.goOn(last, to: prompt + later))
+      var given = generator()
+      given.given = later
+      let expected = try given.generate([prompt])[0]
+      #expect(last.tokens == expected.tokens && last.tokens.count == 7)
+      #expect(last.states[0].tiers.ledger.events == expected.states[0].tiers.ledger.events)
+      #expect(last.steps == message.count + 7 - (turn == 1 ? 1 : 0))
+    }
+    // Other tokens in the past, and nothing new, need a new prompt.
+    #expect(try going.goOn(last, to: [prompt[0] + 1] + prompt.dropFirst() + later) == nil)
+    #expect(try going.goOn(last, to: prompt + later) == nil)
+    // An answer ends where the caller wants no more.
+    var count = 0
+    going.onToken = { _, _ in count += 1 }
+    going.goesOn = { _ in count < 3 }
+    let stopped = try going.generate([prompt])[0]
+    #expect(stopped.tokens.count == 3 && stopped.isStopped && !stopped.isEnded)
+  }
+
   @Test
   func `a decoded question changes no answer of full attention, and begins behind the haystack`()
     throws

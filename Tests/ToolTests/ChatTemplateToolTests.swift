@@ -63,7 +63,7 @@ struct ChatTemplateToolTests {
       (
         ["chat-template", "--model", empty.path, "--messages", good], "", 65, "no chat template"
       ),
-      (["chat-template", "--model", "/nowhere", "--messages", good], "", 65, "no folder"),
+      (["chat-template", "--model", "/nowhere", "--messages", good], "", 65, "no such folder"),
     ]
     for (arguments, input, status, words) in cases {
       let found = try run("lrqk", arguments, input: Array(input.utf8))

@@ -1,6 +1,7 @@
 // lrqk ruler, sweep and perplexity, as scripts use them.
 
 import Foundation
+import Glibc
 import Testing
 
 @Suite struct EvaluationToolTests {
@@ -75,6 +76,41 @@ import Testing
     #expect(refused.error.split(separator: "\n").count == 1 && refused.output.isEmpty)
   }
 
+  @Test func `perplexity goes on where it was killed, and prints what it would have printed`()
+    throws
+  {
+    let folder = try TemporaryFolder()
+    let (text, log) = (folder.path + "/text.txt", folder.path + "/log.jsonl")
+    try Data(try committed("README.md").utf8).write(to: URL(fileURLWithPath: text))
+    let arguments = [
+      "perplexity", "-m", Self.tiny, "--text", text, "--context", "60", "--stride", "40",
+      "--windows", "6", "--cache", "full", "--cache", "lrqk:preset=recommended,r=4,k=16,w=8",
+      "--format", "json",
+    ]
+    let whole = try run("lrqk", arguments)
+    #expect(whole.status == 0, "\(whole.error)")
+    let process = Process()
+    process.executableURL = builtProducts.appendingPathComponent("lrqk")
+    process.arguments = arguments + ["--log", log]
+    (process.standardOutput, process.standardError) = (Pipe(), Pipe())
+    try process.run()
+    // Two lines a window, and one of the head: killed in the second window or later.
+    func lines() -> Int {
+      let bytes = (try? Data(contentsOf: URL(fileURLWithPath: log))) ?? Data()
+      return bytes.count(where: { $0 == 10 })
+    }
+    while process.isRunning && lines() < 3 { usleep(1000) }
+    kill(process.processIdentifier, SIGKILL)
+    process.waitUntilExit()
+    #expect(lines() >= 3)
+    let resumed = try run("lrqk", arguments + ["--log", log])
+    #expect(resumed.status == 0 && resumed.output == whole.output, "\(resumed.error)")
+    #expect(lines() == 1 + 6 * 2)
+    let refused = try run("lrqk", arguments + ["--log", text])
+    #expect(
+      refused.status == 64 && refused.error.contains("this is the file of"), "\(refused.error)")
+  }
+
   @Test func `sweep writes a table and a picture`() throws {
     let picture = temporary()
     defer { try? FileManager.default.removeItem(atPath: picture) }
@@ -92,8 +128,8 @@ import Testing
         "topk:k=16,w=8", "topk:k=32,w=8",
       ])
     let svg = try String(contentsOfFile: picture, encoding: .utf8)
-    let names = ["paper,on-breakdown=proceed r=4 w=8", "recommended r=4 w=8", ">topk:w=8<"]
-    for part in names + ["k=32"] {
+    let names = ["LRQK as released", "LRQK recommended", "full attention", "exact top k"]
+    for part in names.map({ ">\($0)</text>" }) + [">r = 4</text>", "k=32", "full attention"] {
       #expect(svg.hasPrefix("<svg") && svg.contains(part), "\(part)")
     }
   }

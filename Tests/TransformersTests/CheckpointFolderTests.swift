@@ -3,7 +3,8 @@
 import Foundation
 import Tensors
 import Testing
-import Transformers
+
+@testable import Transformers
 
 @Suite struct CheckpointFolderTests {
   /// What opening the model at `path` says; one line.
@@ -64,6 +65,52 @@ import Transformers
     )
     #expect(try message(outer.path).contains("models--org--name/snapshots/"))
     #expect(throws: Never.self) { try Decoder(folder: snapshot) }
+  }
+
+  @Test("the hub's cache is where the environment says, in huggingface_hub's order")
+  func cacheFolder() {
+    for (environment, folder) in [
+      (["HOME": "/h"], "/h/.cache/huggingface/hub"),
+      (["HOME": "/h", "XDG_CACHE_HOME": "/x"], "/x/huggingface/hub"),
+      (["HOME": "/h", "XDG_CACHE_HOME": "/x", "HF_HOME": "/y"], "/y/hub"),
+      (["HF_HOME": "/y", "HUGGINGFACE_HUB_CACHE": "/old"], "/old"),
+      (["HF_HOME": "/y", "HUGGINGFACE_HUB_CACHE": "/old", "HF_HUB_CACHE": "/z"], "/z"),
+      (["HF_HOME": "", "HOME": "/h"], "/h/.cache/huggingface/hub"),
+    ] {
+      #expect(HubCache.folder(environment) == folder)
+    }
+  }
+
+  @Test("a repository's name: its snapshot in the hub's cache, or how to download it")
+  func repositoryName() throws {
+    let model = try CheckpointCopy(copying: "llama2")
+    let cache = try empty()
+    let environment = ["HF_HUB_CACHE": cache.path]
+    func hint() throws -> String {
+      try #require(CheckpointFolder.misnamed("some-org/a.model", environment: environment))
+    }
+    let command = "hf download some-org/a.model --local-dir a.model"
+    #expect(try hint().contains(command))
+    let repository = cache.path + "/models--some-org--a.model"
+    // A download that has not come to config.json is none.
+    for name in ["snapshots/9", "refs"] {
+      try FileManager.default.createDirectory(
+        atPath: "\(repository)/\(name)", withIntermediateDirectories: true)
+    }
+    #expect(try hint().contains(command))
+    try FileManager.default.copyItem(atPath: model.path, toPath: repository + "/snapshots/1")
+    #expect(try hint().hasSuffix("name the snapshot in it, \(repository)/snapshots/1"))
+    #expect(try !hint().contains(command))
+    // Of several it is the one that refs/main names, here and for the repository's own folder.
+    try FileManager.default.copyItem(atPath: model.path, toPath: repository + "/snapshots/2")
+    try Data("1".utf8).write(to: URL(fileURLWithPath: repository + "/refs/main"))
+    let named = "name one of the 2 snapshots in it, such as \(repository)/snapshots/1"
+    #expect(try hint().hasSuffix(named))
+    #expect(try message(repository).hasSuffix(named))
+    #expect(CheckpointFolder.misnamed(repository)?.hasSuffix(named) == true)
+    #expect(CheckpointFolder.misnamed(repository + "/snapshots/1") == nil)
+    #expect(
+      CheckpointFolder.misnamed("some-org", environment: environment)?.contains("hf") == false)
   }
 
   @Test(

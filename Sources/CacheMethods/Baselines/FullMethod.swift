@@ -21,11 +21,11 @@ public struct FullMethod: CacheMethod {
   public static let name = "full"
   /// What `lrqk methods` says of it.
   public static let summary = "full attention, all visible rows on the device"
-  /// rows.
+  /// The one option, `rows`: in what form rows are held.
   public static let optionList = [RowFormat.option]
   private let rows: RowFormat
 
-  /// Reads rows.
+  /// Reads the option `rows`.
   public init(_ given: MethodOptions) throws(MethodError) { rows = try given.rowFormat() }
 
   /// rows, as it is written.

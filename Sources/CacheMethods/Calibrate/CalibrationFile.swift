@@ -173,7 +173,7 @@ extension CacheMethod {
 public enum CalibrationSource: Sendable, CustomStringConvertible {
   /// The prompt's own rows.
   case prompt
-  /// A file.
+  /// A file that `lrqk calibrate` made.
   case file(CalibrationFile)
 
   /// The option `name` of `method`: the word prompt, or a path.

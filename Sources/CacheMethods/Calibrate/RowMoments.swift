@@ -53,7 +53,7 @@ package struct RowMoments: Sendable {
     return both
   }
 
-  /// μ, (d).
+  /// The mean of the rows, μ, (d).
   package var mean: [Double] { sum.map { $0 / Double(max(1, count)) } }
 
   /// Σ x xᵀ, (d, d).

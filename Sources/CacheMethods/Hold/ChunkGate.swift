@@ -62,7 +62,7 @@ package struct LSTMGate<E: Scalar>: Sendable, Equatable {
   package var inputBias: [E]
   /// b', (4 hidden).
   package var hiddenBias: [E]
-  /// w, (hidden).
+  /// Weights of the output, w, (hidden).
   package var outputWeights: [E]
   /// β, one number.
   package var outputBias: [E]
@@ -179,7 +179,7 @@ func hyperbolicTangent<E: Scalar>(_ x: [E]) -> [E] {
 
 /// What a gate reads of a row.
 package enum GateInput: String, Sendable, CaseIterable {
-  /// The key.
+  /// The key of a row alone.
   case keys
   /// Key and value side by side.
   case keysAndValues

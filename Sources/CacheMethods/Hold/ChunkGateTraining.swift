@@ -31,7 +31,7 @@ package struct ChunkLesson: Sendable {
   package let input: Tensor<Double>
   /// y of each of n chunks; nil where no later query sees the chunk.
   package let targets: [Double?]
-  /// C.
+  /// Rows of a chunk, C.
   package var chunk: Int { input.rows / targets.count }
 
   /// As many rows for every chunk.

@@ -45,7 +45,7 @@ package struct CodedSizes: Sendable, Equatable {
     (self.heads, self.width, self.bits) = (heads, width, bits)
   }
 
-  /// M d.
+  /// Columns of the matrix, M d.
   package var columns: Int { heads * width }
   /// Words of one head's row.
   package var words: Int { (width * bits + 31) / 32 }

@@ -21,7 +21,7 @@ package struct HeadMatch: Sendable, Equatable {
   /// |T ∩ T'| / |T ∪ T'|, from 0 to 1.
   package let overlap: Double
 
-  /// A match.
+  /// Head `head` of the assistant, which fits as well as `overlap` says.
   package init(head: Int, overlap: Double) {
     self.head = head
     self.overlap = overlap

@@ -25,7 +25,7 @@ package import Tensors
 
 /// How entries of a codebook are moved so that mean and spread stay: e · scale + shift.
 package struct QNorm<E: Scalar>: Sendable, Equatable {
-  /// σ₁/σ₂.
+  /// What entries are multiplied by, σ₁/σ₂.
   package let scale: E
   /// μ₁ − μ₂ σ₁/σ₂.
   package let shift: E

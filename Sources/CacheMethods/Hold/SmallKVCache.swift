@@ -19,7 +19,7 @@ package struct SmallKVCache: AssistedCache {
   package let assistant: Decoder
   /// Tokens so far.
   package private(set) var length = 0
-  /// An assistant.
+  /// What it asks of the decoder: an assistant that goes ahead.
   package var needs: CacheNeeds { .assistant }
   /// First tokens by which heads are matched.
   package var matchedTokens: Int { method.match }

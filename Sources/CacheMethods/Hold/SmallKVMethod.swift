@@ -36,7 +36,7 @@ public import Transformers
 public protocol AssistedMethod: CacheMethod {
   /// The folder of that model; nil where none was named, and then no cache can be made.
   var assistantFolder: String? { get }
-  /// That model.
+  /// The assistant itself, once its folder is read.
   var assistant: Decoder? { get }
 }
 
@@ -77,7 +77,7 @@ public struct SmallKVMethod: AssistedMethod {
 
   /// The assistant's folder.
   public let assistantFolder: String?
-  /// The assistant.
+  /// The smaller model that goes ahead.
   public let assistant: Decoder?
   private let budget: Budget
   private let split: [Int]

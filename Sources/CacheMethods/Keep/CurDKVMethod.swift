@@ -32,11 +32,11 @@ public import Transformers
 package enum Leverage: String, Sendable, CaseIterable {
   /// The product of the key's and the value's.
   case kvProduct
-  /// Their mean.
+  /// The mean of the two, (s^K + s^V) / 2.
   case kvAvg
-  /// The key's.
+  /// The key's norm alone, s^K.
   case key
-  /// The value's.
+  /// The value's norm alone, s^V.
   case value
 }
 

@@ -24,24 +24,24 @@ package import Tensors
 package enum FastGenPart: Sendable, Equatable {
   /// A part of all rows, from 0 to 1.
   case part(Double)
-  /// So many.
+  /// This number of rows.
   case rows(Int)
 }
 
 /// Which rows a head keeps, beside the first ones.
 package struct FastGenPolicy: Sendable, Equatable {
-  /// Special tokens.
+  /// Whether rows of special tokens stay.
   package var special = false
-  /// Punctuation.
+  /// Whether rows of punctuation stay.
   package var punctuation = false
   /// Heavy hitters; nil: none.
   package var heavy: FastGenPart?
   /// A window of the newest rows; nil: none.
   package var window: FastGenPart?
-  /// Every row.
+  /// Whether every row stays.
   package var full = false
 
-  /// A policy.
+  /// The policy that keeps rows of all these kinds together.
   package init(
     special: Bool = false, punctuation: Bool = false, heavy: FastGenPart? = nil,
     window: FastGenPart? = nil, full: Bool = false

@@ -108,7 +108,7 @@ public struct KVzipMethod: KeepingMethod, RepeatingMethod {
   }
   /// The sinks; at least one row.
   public var leastRows: Int { max(1, choices.sinks) }
-  /// The sinks.
+  /// Rows that stay whatever their scores: the sinks.
   public func forcedRows(of rows: Int, tokens: Int, layer: LayerShape) -> Int {
     min(choices.sinks, rows)
   }

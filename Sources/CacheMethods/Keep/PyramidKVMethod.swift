@@ -124,9 +124,9 @@ public struct PyramidKVMethod: KeepingMethod {
   public var options: [(name: String, value: String)] {
     budget.options + scoring.options + [("rule", rule.rawValue), ("beta", "\(beta)")]
   }
-  /// The window.
+  /// The fewest rows that a budget may leave: the window.
   public var leastRows: Int { scoring.window }
-  /// The window.
+  /// Newest tokens that always stay: the window.
   public var recentTokens: Int { scoring.window }
 
   /// A keeper that scores as SnapKV does.

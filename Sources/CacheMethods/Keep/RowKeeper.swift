@@ -62,15 +62,15 @@ public struct KeptStep: Sendable {
 }
 
 extension RowKeeper {
-  /// Nothing.
+  /// No needs: queries after RoPE, keys and values are enough.
   public var needs: CacheNeeds { [] }
   /// Each key/value head for its group.
   public var holders: RowHolders { .perKeyValueHead }
-  /// False.
+  /// False: a step's attention weights are not asked for.
   public var wantsWeights: Bool { false }
-  /// Everything stays.
+  /// Nil, so that every row stays after a step.
   public mutating func keep(after step: KeptStep, tiers: inout Tiers) throws -> [[Int]]? { nil }
-  /// Everything stays.
+  /// Nil, so that every row stays: there is no joint decision.
   public static func decide(
     _ layers: inout [Self], held: [[[Int]]], tiers: inout Tiers
   ) throws -> [[[Int]]]? { nil }

@@ -28,11 +28,11 @@ public import Transformers
 public enum GroupReduction: String, Sendable, CaseIterable {
   /// Not at all: every query head keeps its own rows.
   case own
-  /// The mean.
+  /// The mean over the query heads of the group.
   case mean
-  /// The largest.
+  /// The largest score of the group's query heads.
   case max
-  /// The sum.
+  /// The sum over the query heads of the group.
   case sum
 
   /// Who keeps rows.
@@ -118,9 +118,9 @@ public struct SnapKVMethod: KeepingMethod {
 
   /// The options in effect.
   public var options: [(name: String, value: String)] { budget.options + scoring.options }
-  /// The window.
+  /// The fewest rows that a budget may leave: the window.
   public var leastRows: Int { scoring.window }
-  /// The window.
+  /// Newest tokens that always stay: the window.
   public var recentTokens: Int { scoring.window }
 
   /// A keeper that scores.

@@ -19,9 +19,9 @@ package import Transformers
 package enum ChannelImportance: String, Sendable, CaseIterable {
   /// |q · k| of a token with itself.
   case qk
-  /// |q|.
+  /// The size of the query's element, |q|.
   case q
-  /// |k|.
+  /// The size of the key's element, |k|.
   case k
 }
 

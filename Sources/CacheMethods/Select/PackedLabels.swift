@@ -40,7 +40,7 @@ package struct LabelCode<E: Scalar>: Sendable, Equatable {
     (lowest, scale) = (lo, s)
   }
 
-  /// x̂.
+  /// What the codes stand for, x̂.
   package var values: [E] { codes.map { E($0) / scale + lowest } }
 }
 

@@ -151,7 +151,7 @@ enum NewestPage: String, CaseIterable, Sendable {
   case forced
 }
 
-/// Chooses pages.
+/// Chooses the pages whose bounds are largest.
 public struct QuestSelector: RowSelector {
   let layer: LayerShape
   let page: Int

@@ -54,7 +54,7 @@ public struct ChoiceQuery: Sendable {
 }
 
 extension RowSelector {
-  /// Nothing.
+  /// No needs: queries after RoPE, keys and values are enough.
   public var needs: CacheNeeds { [] }
   /// Holds nothing of the prompt.
   public mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {}

@@ -56,7 +56,7 @@ package struct CompressHeadsMethod: WeightMethod {
   package enum Heads: Sendable, Equatable, CustomStringConvertible {
     /// One for so many.
     case part(Int, word: String)
-    /// So many.
+    /// This number of heads.
     case number(Int)
 
     package var description: String {

@@ -19,7 +19,7 @@ import Foundation
 package import Tensors
 package import Transformers
 
-/// One conversion.
+/// One conversion of a checkpoint's folder into another folder.
 package struct Conversion {
   /// How the layers are converted.
   package let method: any WeightMethod

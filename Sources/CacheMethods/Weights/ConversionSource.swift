@@ -12,7 +12,7 @@ package import Transformers
 
 /// The weights of a model's attention, and what calibration texts said of it.
 package struct ConversionSource: Sendable {
-  /// The model.
+  /// The model that is converted.
   package let decoder: Decoder
   /// Each layer's attention.
   package let layers: [AttentionWeights]
@@ -92,7 +92,7 @@ package struct ConvertedLayer: Sendable {
 
   /// The form that config.json states.
   package var form: ConvertedForm
-  /// What stays.
+  /// The matrices that stay as they are.
   package var kept: Set<Part>
   /// New tensors by their names behind "model.layers.N.self_attn.": "k_down_proj.weight".
   package var tensors: [(name: String, tensor: Tensor<Double>)] = []

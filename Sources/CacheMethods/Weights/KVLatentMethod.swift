@@ -31,9 +31,9 @@ package struct KVLatentMethod: WeightMethod {
       defaultValue: "resampled"),
   ]
 
-  /// r_qk.
+  /// One of so many channels of queries and keys is kept, r_qk.
   package let key: Int
-  /// r_vo.
+  /// One of so many channels of values is kept, r_vo.
   package let value: Int
   package let frequencies: NarrowHeadSizes.Frequencies
 

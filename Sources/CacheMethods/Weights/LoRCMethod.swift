@@ -172,7 +172,7 @@ private struct LoRCConversion: LayerConversion {
 
 /// A rank as it is written: a number, or a part of the rows.
 package enum RankSize: Sendable, CustomStringConvertible {
-  /// So many.
+  /// The rank itself, a number.
   case number(Int)
   /// So many hundredths of the rows.
   case percent(Double)

@@ -90,7 +90,7 @@ package struct WeightFactors: Sendable {
     return (WeightFactors(left: left, right: right), loss)
   }
 
-  /// r.
+  /// Numbers between the two factors, r.
   package var rank: Int { right.rows }
 
   /// L R, (m, D).

@@ -24,7 +24,7 @@ package struct GenerationTrace: Codable, Equatable, Sendable {
   /// A share of attention is a multiple of this.
   package static let shareStep = 0.0001
 
-  /// "lrqk-trace/1".
+  /// The format and its version: "lrqk-trace/1".
   package var schema: String
   /// The model's architecture.
   package var model: String

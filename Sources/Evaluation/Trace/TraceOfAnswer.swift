@@ -1,10 +1,10 @@
-// From a finished generation to its trace.
+// From a finished generation, or a replayed recording, to its trace.
 //
 // In:  an answer whose caches had recorders, its method, the tokenizer if there is one.
 // Out: the trace. Bytes and rows that moved are sums of the ledger's events, step by step.
 
 package import CacheMethods
-import TieredMemory
+package import TieredMemory
 package import Tokenizers
 package import Transformers
 
@@ -18,29 +18,53 @@ extension GenerationTrace {
         "the rotary angles change within these tokens, so the prompt passes twice; a trace has one "
           + "pass: generate fewer tokens")
     }
-    let state = answer.states[0]
-    let recorders = state.caches.map { cache in
+    let tokens = answer.prompt + answer.given + answer.tokens
+    self.init(
+      answer.states[0].caches, events: answer.states[0].tiers.ledger.events, method, model: model,
+      promptTokens: answer.prompt.count, tokens: tokens, pieces: Self.pieces(tokens, tokenizer))
+  }
+
+  /// The trace of one recorded layer whose cache was `cache`, a replay's.
+  ///
+  /// A recording has neither ids nor text, so a token's id and its text are its place.
+  package init(
+    recording cache: any KeyValueCache, events: [TransferEvent], _ method: any CacheMethod,
+    model: String, promptTokens: Int
+  ) {
+    let places = Array(0..<cache.length)
+    self.init(
+      [cache], events: events, method, model: model, promptTokens: promptTokens, tokens: places,
+      pieces: Self.pieces(places, nil))
+  }
+
+  /// What the recorders of all layers saw, and what the ledger's events moved.
+  private init(
+    _ caches: [any KeyValueCache], events all: [TransferEvent], _ method: any CacheMethod,
+    model: String, promptTokens: Int, tokens: [Int], pieces: [String]
+  ) {
+    let recorders = caches.map { cache in
       guard let recorder = Self.recorder(in: cache) else {
         preconditionFailure("a trace is made of caches with recorders")
       }
       return recorder
     }
+    let count = recorders.first?.steps.count ?? 0
     schema = Self.schema
     self.model = model
     name = method.brief
     cache = method.description
-    promptTokens = answer.prompt.count
+    self.promptTokens = promptTokens
     recentTokens = recorders.first?.recent ?? 1
     scoreStep = Self.scoreStep
     shareStep = Self.shareStep
-    tokens = answer.prompt + answer.given + answer.tokens
-    pieces = Self.pieces(tokens, tokenizer)
+    self.tokens = tokens
+    self.pieces = pieces
     layers = recorders.map {
       Layer(
         queryHeads: $0.layer.queryHeads, keyValueHeads: $0.layer.keyValueHeads, slots: $0.slots)
     }
-    var events: [[TransferEvent]] = Array(repeating: [], count: answer.steps + 1)
-    for event in state.tiers.ledger.events { events[event.step].append(event) }
+    var events: [[TransferEvent]] = Array(repeating: [], count: count + 1)
+    for event in all { events[event.step].append(event) }
     let memory = events.indices.map { t in
       Memory(
         moved: TransferLedger.lines(events[t]),
@@ -49,7 +73,7 @@ extension GenerationTrace {
         hostBytes: recorders.reduce(0) { $0 + $1.bytes[t].host })
     }
     prompt = memory[0]
-    steps = (0..<answer.steps).map { t in
+    steps = (0..<count).map { t in
       Step(memory: memory[t + 1], layers: recorders.map { $0.steps[t] })
     }
   }

@@ -50,7 +50,7 @@ package struct PackedTrace: Encodable, Sendable {
     package let bytes: [Int]
   }
 
-  /// Packs `trace`.
+  /// What the page needs of `trace`, packed.
   package init(_ trace: GenerationTrace) {
     model = trace.model
     name = trace.name

@@ -5,8 +5,8 @@
 //
 // A group is one query head (codes per query head: G = 1) or all query heads of a key/value head.
 // Held on the device: A_K; then either the bases B_Q, B_K (alternating codes) or the maps W_Q, W_K
-// (linear codes), and with a map refresh the two Gram matrices. The next file, CodeStore.swift, is
-// A_K.
+// (linear codes), and with a map refresh the two Gram matrices. The next file,
+// LRQKCache.swift, is all groups of a layer together.
 
 import Tensors
 import TieredMemory

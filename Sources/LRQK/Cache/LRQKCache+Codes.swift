@@ -6,7 +6,7 @@
 //
 // Linear codes (preset recommended) are two products with the maps. Alternating codes (as released)
 // solve small systems (DecodeSolver.swift) and then move the bases (BasisUpdate.swift). The next
-// file, GroupState.swift, is what one group holds.
+// file, LRQKCache+Decode.swift, is the whole step.
 
 package import Tensors
 import TieredMemory

@@ -9,8 +9,7 @@
 //
 // The new token is in the ring before its code exists, so Omega, the rows that a code is fitted to,
 // is the old selection and the ring WITHOUT the new token. (The released code gathers a zero row of
-// A_K for it, which contributes nothing: quirk Q2.) The next file, LRQKCache+Codes.swift, is
-// `encode`.
+// A_K for it, which contributes nothing: quirk Q2.) `encode` is in LRQKCache+Codes.swift.
 
 public import Tensors
 public import TieredMemory

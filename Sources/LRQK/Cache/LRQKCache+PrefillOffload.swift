@@ -17,7 +17,7 @@ import Tensors
 public import TieredMemory
 
 extension LRQKCache {
-  /// Copies row slots and codes to the host and frees them on the device, until the next `decode`.
+  /// Copies row slots and codes to the host and frees them on the device, until the next step.
   ///
   /// To be called after the prompt and before any step. Nothing happens while collecting.
   public mutating func offloadPrefill(tiers: inout Tiers) {

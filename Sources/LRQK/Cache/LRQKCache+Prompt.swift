@@ -8,7 +8,8 @@
 //   is kept     A_K, bases or maps; the ring, and the rows of the first sets
 //   goes        K and V, to the host: all l tokens, or the first k while the others fit the ring
 //
-// The next file, LRQKCache+Decode.swift, is a decode step.
+// The next file, LRQKCache+PrefillOffload.swift, lets a layer wait on the host; decode steps are in
+// LRQKCache+Decode.swift.
 
 public import Tensors
 public import TieredMemory
@@ -100,24 +101,5 @@ extension LRQKCache {
       scope("selected", tokens: choice.selection.tokens)
       return choice.selection.tokens
     }
-  }
-}
-
-/// How one group's prompt was factorised.
-public struct PromptSummary<E: Scalar>: Sendable {
-  /// B_Q, (r, d).
-  public let queryBasis: Tensor<E>
-  /// B_K, (r, d).
-  public let keyBasis: Tensor<E>
-  /// Sweeps that ran.
-  public let sweeps: Int
-  /// Conditioning of the systems that were solved.
-  public let conditioning: Conditioning
-
-  init(_ factors: Factorization<E>) {
-    queryBasis = factors.queryBasis
-    keyBasis = factors.keyBasis
-    sweeps = factors.sweeps
-    conditioning = factors.conditioning
   }
 }

@@ -206,6 +206,33 @@ extension Choice {
   }
 }
 
+extension Choice {
+  /// The rows of the table, in its order.
+  public static var all: [Choice] { table + added }
+
+  /// The same choices as they have to be read: those first that decide which others exist.
+  public static func inReadingOrder(_ choices: [Choice] = all) -> [Choice] {
+    choices.filter(\.decides) + choices.filter { !$0.decides }
+  }
+
+  /// The row with this name.
+  public static func named(_ name: String) -> Choice? { all.first { $0.name == name } }
+}
+
+extension Parameters {
+  /// The choices that have an effect on these parts, by name, in the table's order.
+  public func effective(_ parts: Choice.Parts = .all) -> [(name: String, value: String)] {
+    Choice.all.compactMap { choice in
+      choice.write(self, parts: parts).map { (choice.name, $0) }
+    }
+  }
+
+  /// The same as reports print them: what was not chosen is left out.
+  public func words(_ parts: Choice.Parts = .all) -> [(name: String, value: String)] {
+    effective(parts).filter { word in Choice.named(word.name)?.silent != word.value }
+  }
+}
+
 /// The two kinds of `CodeMap`, by name.
 enum CodeMapName: String, CaseIterable {
   case alternating

@@ -7,7 +7,7 @@
 // A choice that belongs to another one is part of it: sweeps have a start, the closed form has
 // none. So a combination without meaning cannot be written down, and a number is checked by the
 // type that holds it. Only what depends on a layer is checked later, by `check`. Choice.swift reads
-// and writes all of it as text.
+// and writes all of it as text. The next file, PromptFactorizer.swift, takes them all to a prompt.
 //
 // Letters, here and in every file of this module:
 //   l tokens so far, d head width, r rank, k selected ("active") tokens, w recent tokens,
@@ -185,27 +185,4 @@ extension Parameters {
   public var stepRule: SolveRule {
     SolveRule(ridge: alternation?.ridge.value ?? 0, breakdown: breakdown)
   }
-}
-
-/// Added to the diagonal of a system, as a multiple of its mean; 0 adds nothing.
-public struct Ridge: Sendable, Equatable, ExpressibleByFloatLiteral {
-  /// The multiple: finite, 0 or larger.
-  public let value: Double
-
-  /// Throws `LRQKError.parameter` for a number that is negative or not finite.
-  public init(_ value: Double) throws(LRQKError) {
-    try require(value.isFinite && value >= 0, "ridge = \(value): it must be finite, >= 0")
-    self.value = value
-  }
-
-  /// A ridge as a literal in a program.
-  public init(floatLiteral value: Double) {
-    precondition(value.isFinite && value >= 0, "a ridge is finite and not negative")
-    self.value = value
-  }
-}
-
-/// Throws `sentence` as `LRQKError.parameter` unless `holds`.
-func require(_ holds: Bool, _ sentence: @autoclosure () -> String) throws(LRQKError) {
-  if !holds { throw .parameter(sentence()) }
 }

@@ -1,11 +1,11 @@
-// Who has codes and rows of its own, and which tokens may be chosen.
+// Who has codes and rows of its own.
 //
 // In:  names.
 // Out: the choices that the cache reads at every step (stages 3 to 8).
 //
 // A row holder is one query head, or one key/value head for all query heads of its group: it has
 // slots on the device, and it moves the rows that are missing there (TieredMemory's
-// HeadSharing.swift).
+// HeadSharing.swift). The next file, Parameters.swift, is all choices together.
 
 public import TieredMemory
 
@@ -55,12 +55,4 @@ public enum Reuse: String, Sendable, CaseIterable {
   case hitMiss
   /// All selected rows move at every step: the released "no hit/miss" variant.
   case reloadAll = "none"
-}
-
-/// Which tokens the proxy scores may choose from, at a decode step.
-public enum CandidateWindow: String, Sendable, CaseIterable {
-  /// Every token older than the recent window. Ours, the default.
-  case all
-  /// As released: the newest of them, just pushed out of the ring, is left out (quirk Q1).
-  case released
 }

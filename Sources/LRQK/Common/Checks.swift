@@ -5,6 +5,16 @@
 
 import Tensors
 
+/// Throws `sentence` as `LRQKError.parameter` unless `holds`.
+func require(_ holds: Bool, _ sentence: @autoclosure () -> String) throws(LRQKError) {
+  if !holds { throw .parameter(sentence()) }
+}
+
+/// Throws unless a weight is finite and not negative.
+func requireWeight(_ name: String, _ weight: Double) throws(LRQKError) {
+  try require(weight.isFinite && weight >= 0, "\(name) = \(weight): it must be finite, >= 0")
+}
+
 /// Throws unless `tensor` has these axes.
 func requireShape<E>(
   _ tensor: Tensor<E>, _ name: String, _ axes: [(name: String, size: Int)]

@@ -10,11 +10,20 @@
 // the step is not a small learning step but a projection of B: afterwards x_hat B' = x, exactly
 // (quirk Q4). The rows of A_K that were coded in the old basis are never coded again, which makes
 // the released update drift over long answers. `.damped` scales eta; `.frozen` skips this stage.
-// The next file, ProxyScores.swift, scores with the new code.
+// The next file, CodeStore.swift, keeps the new code.
 
 public import Tensors
 
-extension BasisUpdate {
+/// What a decode step does to B_Q and B_K.
+public enum BasisUpdate: Sendable, Equatable {
+  /// As released: a gradient step with exact line search, which for one query is the projection
+  /// onto q_hat B_Q = q (quirk Q4).
+  case projection
+  /// That step, times this factor.
+  case damped(Damping)
+  /// The bases of the prompt are kept.
+  case frozen
+
   /// How much of the exact line search's step is taken; 0 leaves the bases alone.
   public var factor: Double {
     switch self {
@@ -22,6 +31,24 @@ extension BasisUpdate {
     case .damped(let damping): damping.factor
     case .frozen: 0
     }
+  }
+}
+
+/// How much of a basis update's step is taken.
+public struct Damping: Sendable, Equatable, ExpressibleByFloatLiteral {
+  /// The factor: finite, above 0.
+  public let factor: Double
+
+  /// Throws `LRQKError.parameter` unless the factor is finite and above 0.
+  public init(_ factor: Double) throws(LRQKError) {
+    try require(factor.isFinite && factor > 0, "damping \(factor): it must be finite, > 0")
+    self.factor = factor
+  }
+
+  /// A factor as a literal in a program.
+  public init(floatLiteral factor: Double) {
+    precondition(factor.isFinite && factor > 0, "a damping is finite and above 0")
+    self.factor = factor
   }
 }
 

@@ -22,6 +22,24 @@
 
 public import Tensors
 
+/// Weights of a decode step's objective; both 1 as released.
+public struct AlternationWeights: Sendable, Equatable {
+  /// lambda_1, of (q_hat k_hatᵀ − q kᵀ)².
+  public let selfProduct: Double
+  /// lambda_2, of ‖q_hat A_Omegaᵀ − q K_Omegaᵀ‖².
+  public let selectedProducts: Double
+
+  /// Both weights are 1, as released.
+  public init() { (selfProduct, selectedProducts) = (1, 1) }
+
+  /// Throws `LRQKError.parameter` unless both are finite and not negative.
+  public init(selfProduct: Double = 1, selectedProducts: Double = 1) throws(LRQKError) {
+    try requireWeight("lambda_1", selfProduct)
+    try requireWeight("lambda_2", selectedProducts)
+    (self.selfProduct, self.selectedProducts) = (selfProduct, selectedProducts)
+  }
+}
+
 /// What the rows of Omega contribute to one query head's system.
 public struct SelectedProducts<E: Scalar>: Sendable {
   /// A_OmegaᵀA_Omega, (r, r).
@@ -113,6 +131,32 @@ public struct DecodeSolver<E: Scalar>: Sendable {
     conditioning.absorb(solution.conditioning)
     return solution.x.reshaped(x.shape)
   }
+}
+
+/// How often the solver of a decode step alternates.
+public struct AlternationIterations: Sendable, Equatable {
+  /// At most this many alternations, 1 or more.
+  public let limit: Int
+  /// They stop when the mean squared change of k_hat, over all heads together (quirk Q11), is
+  /// below this number.
+  public let tolerance: Double
+
+  /// Two alternations, or one if it changes little.
+  public init() { (limit, tolerance) = (2, 1e-2) }
+
+  /// `limit` alternations, or until the change is below `tolerance`.
+  public init(_ limit: Int, tolerance: Double) throws(LRQKError) {
+    try require(limit >= 1, "alternations = \(limit): it must be at least 1")
+    try require(
+      tolerance >= 0 && tolerance.isFinite,
+      "decode tolerance \(tolerance): it must be finite, >= 0")
+    (self.limit, self.tolerance) = (limit, tolerance)
+  }
+
+  private init(all limit: Int) { (self.limit, tolerance) = (limit, 0) }
+
+  /// The same limit without a stopping test: all alternations run.
+  public var untilLimit: AlternationIterations { AlternationIterations(all: limit) }
 }
 
 /// Alternates all solvers together until the limit, or until their joint mean squared change of

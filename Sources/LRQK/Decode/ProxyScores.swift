@@ -1,6 +1,6 @@
 // Stage 5: proxy scores, one dot product of width r for every past token.
 //
-// In:  A_K, a code (r) for each token, on the device (Cache/CodeStore.swift); q_hat (r).
+// In:  A_K, a code (r) for each token, on the device (CodeStore.swift); q_hat (r).
 // Out: s_t = q_hat · A_K[t] for the first c tokens, in reference order: one fused chain over r.
 //      With a sliding window the scores begin at the oldest token in sight.
 //

@@ -13,8 +13,8 @@
 // selected nor recent (quirk Q1: `.released`). At the end of prefill it does not. In a layer with a
 // sliding window the candidates start at the oldest token in sight.
 //
-// The next files are TieredMemory's, from TransferLedger.swift on: they bring the selected rows
-// (stage 7) and attend to them (stage 8).
+// TieredMemory's files, from TransferLedger.swift on, bring the selected rows (stage 7) and attend
+// to them (stage 8). The next file here, PromptFactors.swift, gathers the choices seen so far.
 
 public import Tensors
 
@@ -26,7 +26,13 @@ public struct Selection: Sendable, Equatable {
   public let gap: Double
 }
 
-extension CandidateWindow {
+/// Which tokens the proxy scores may choose from, at a decode step.
+public enum CandidateWindow: String, Sendable, CaseIterable {
+  /// Every token older than the recent window. Ours, the default.
+  case all
+  /// As released: the newest of them, just pushed out of the ring, is left out (quirk Q1).
+  case released
+
   /// How many tokens, from 0, may be chosen at a decode step when `oldestRecent` is in the ring.
   public func count(oldestRecent: Int) -> Int {
     switch self {

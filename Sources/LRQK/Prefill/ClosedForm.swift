@@ -157,3 +157,13 @@ package func spectralBasis(gram: Tensor<Double>, cross: Tensor<Double>) -> Tenso
   }
   return basis
 }
+
+extension PrefillObjective {
+  /// A lower bound of ‖QKᵀ − A_Q A_Kᵀ‖² at rank r: what the truncated SVD of QKᵀ leaves.
+  public func optimalProduct(rank: Int) throws(LRQKError) -> Double {
+    let spectrum = try productSpectrum(
+      queryGram: SummedGram(queryGram, rows: queries.rows, of: Double.self),
+      keyGram: SummedGram(keyGram, rows: keys.rows, of: Double.self))
+    return spectrum.singularValues.dropFirst(rank).reduce(0) { $0 + $1 * $1 }
+  }
+}

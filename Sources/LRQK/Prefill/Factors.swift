@@ -6,7 +6,8 @@
 //   Q ≈ A_Q B_Q,   K ≈ A_K B_K,   QKᵀ ≈ A_Q A_Kᵀ
 //   A_Q = Q W_Q,   A_K = K W_K     after at least one sweep, and in closed form
 //
-// The next file, PromptFactorizer.swift, makes them from a prompt in chunks.
+// The next file, DecodeSolver.swift, is a new token's. PromptFactorizer.swift, further on, makes
+// factors from a prompt in chunks.
 
 public import Tensors
 
@@ -38,4 +39,23 @@ public struct PromptCodes<E: Scalar>: Sendable {
   public let newestQueryCodes: Tensor<E>
   /// QᵀQ over all queries of the group and KᵀK, (d, d) each; only with a map refresh.
   public let grams: (queries: Tensor<Double>, keys: Tensor<Double>)?
+}
+
+/// How one group's prompt was factorised.
+public struct PromptSummary<E: Scalar>: Sendable {
+  /// B_Q, (r, d).
+  public let queryBasis: Tensor<E>
+  /// B_K, (r, d).
+  public let keyBasis: Tensor<E>
+  /// Sweeps that ran.
+  public let sweeps: Int
+  /// Conditioning of the systems that were solved.
+  public let conditioning: Conditioning
+
+  init(_ factors: Factorization<E>) {
+    queryBasis = factors.queryBasis
+    keyBasis = factors.keyBasis
+    sweeps = factors.sweeps
+    conditioning = factors.conditioning
+  }
 }

@@ -8,6 +8,20 @@
 
 public import Tensors
 
+/// Where the sweeps start.
+public enum Initialization: Sendable, Equatable {
+  /// Independent standard normal A_Q and A_K ("randn", the released default).
+  case gaussian(seed: UInt64)
+  /// The r columns of Q, and of K, with the largest sums of magnitudes ("top").
+  case topColumns
+  /// One common set of columns, by the sums over Q and K together ("topcol").
+  case sharedTopColumns
+  /// The closed-form optimum of the first term (see ClosedForm.swift).
+  case spectral
+  /// A_Q and A_K handed in with the prompt.
+  case given
+}
+
 /// A_Q (l_q, r) and A_K (l, r) to start from, for one head or one group of heads that share codes.
 public struct InitialCodes<E: Scalar>: Sendable {
   /// A_Q, (l_q, r): l_q = l, or G l for a group of G query heads, head 0's rows first.

@@ -17,6 +17,24 @@
 
 public import Tensors
 
+/// Weights of the prompt's objective; both 1 as released.
+public struct SweepWeights: Sendable, Equatable {
+  /// lambda_Q, of ‖Q − A_Q B_Q‖².
+  public let queries: Double
+  /// lambda_K, of ‖K − A_K B_K‖².
+  public let keys: Double
+
+  /// Both weights are 1, as released.
+  public init() { (queries, keys) = (1, 1) }
+
+  /// Throws `LRQKError.parameter` unless both are finite and not negative.
+  public init(queries: Double = 1, keys: Double = 1) throws(LRQKError) {
+    try requireWeight("lambda_Q", queries)
+    try requireWeight("lambda_K", keys)
+    (self.queries, self.keys) = (queries, keys)
+  }
+}
+
 /// The prefill objective of one head.
 public struct PrefillObjective: Sendable {
   /// Q, (l, d).
@@ -25,8 +43,9 @@ public struct PrefillObjective: Sendable {
   public let keys: Tensor<Double>
   /// lambda_Q and lambda_K.
   public let weights: SweepWeights
-  private let queryGram: Tensor<Double>
-  private let keyGram: Tensor<Double>
+  /// QᵀQ and KᵀK, (d, d).
+  let queryGram: Tensor<Double>
+  let keyGram: Tensor<Double>
 
   /// The objective for Q (l_q, d) and K (l_k, d).
   ///
@@ -100,14 +119,6 @@ public struct PrefillObjective: Sendable {
       codes(q, k, queries, weights.queries), basis(q, weights.queries),
       codes(k, q, keys, weights.keys), basis(k, weights.keys)
     )
-  }
-
-  /// A lower bound of ‖QKᵀ − A_Q A_Kᵀ‖² at rank r: what the truncated SVD of QKᵀ leaves.
-  public func optimalProduct(rank: Int) throws(LRQKError) -> Double {
-    let spectrum = try productSpectrum(
-      queryGram: SummedGram(queryGram, rows: queries.rows, of: Double.self),
-      keyGram: SummedGram(keyGram, rows: keys.rows, of: Double.self))
-    return spectrum.singularValues.dropFirst(rank).reduce(0) { $0 + $1 * $1 }
   }
 }
 

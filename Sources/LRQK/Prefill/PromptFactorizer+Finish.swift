@@ -148,7 +148,11 @@ extension PromptFactorizer {
     _ start: [Sides<S>], closedForm: ((S) -> Tensor<S.Number>)? = nil, _ trace: Trace?
   ) throws -> [Solved<S>] {
     var all = start
-    if closedForm == nil { try sweepAll(&all, parameters, layer: layer, trace: trace) }
+    if closedForm == nil, let sweeps = parameters.sweeps {
+      try sweepAll(
+        &all, sweeps.iterations, weights: sweeps.weights, order: sweeps.order,
+        parameters.sweepRule, layer: layer, trace: trace)
+    }
     let swept = all
     return try mapConcurrently(groups.count) { g in
       var sides = swept[g]

@@ -67,7 +67,13 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       ? .rows([])
       : .sums(
         StartSums(rank: parameters.rank, width: width, in: parameters.arithmetic))
-    let sums = DataSums<E>(width: width, parameters)
+    let sweepStart = parameters.sweeps?.start
+    let sums = DataSums<E>(
+      width: width,
+      gram: parameters.solver != .rowwise || sweepStart == .spectral
+        || parameters.refreshInterval != nil,
+      magnitudes: sweepStart == .topColumns || sweepStart == .sharedTopColumns,
+      in: parameters.arithmetic)
     let heads = Array(repeating: Head(sums: sums, start: start), count: groupSize)
     groups = Array(repeating: Group(heads: heads, keyStart: start), count: keyHeads.count)
     keySums = Array(repeating: sums, count: (keyHeads.max() ?? -1) + 1)

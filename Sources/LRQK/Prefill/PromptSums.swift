@@ -4,8 +4,8 @@
 //      the initial codes A of these rows.
 // Out: G = XᵀX (d, d); column magnitudes; S = AᵀA (r, r) and C = AᵀX (r, d).
 //
-// Sums add over chunks in the order of the rows, so no bit depends on where chunks begin. A rowwise
-// sweep takes its S and C from `StartSums`, too.
+// Sums add over chunks in the order of the rows, so no bit depends on where chunks begin. A sweep
+// over the rows takes its S and C from `StartSums`, too: that is the next file, RowwiseSide.swift.
 
 import Tensors
 
@@ -17,14 +17,11 @@ struct DataSums<E: Scalar>: Sendable {
   private let needsGram: Bool
   private let needsMagnitudes: Bool
 
-  init(width: Int, _ parameters: Parameters) {
-    product = RowProduct(gram: width, in: parameters.arithmetic)
-    magnitudes = Array(repeating: 0, count: width)
-    needsGram =
-      parameters.solver != .rowwise || parameters.sweeps?.start == .spectral
-      || parameters.refreshInterval != nil
-    needsMagnitudes =
-      parameters.sweeps?.start == .topColumns || parameters.sweeps?.start == .sharedTopColumns
+  /// Nothing yet, for rows of `width`; only what is needed will be summed.
+  init(width: Int, gram: Bool, magnitudes: Bool, in arithmetic: Arithmetic) {
+    product = RowProduct(gram: width, in: arithmetic)
+    self.magnitudes = Array(repeating: 0, count: width)
+    (needsGram, needsMagnitudes) = (gram, magnitudes)
   }
 
   /// G = XᵀX, (d, d).

@@ -13,8 +13,8 @@
 // objective never rises. ([C:249-299], [C:359-413]; KᵀA_K is written C_Kᵀ here.)
 //
 // Only S and C are needed, so the same text runs over l rows and in d by d space. A `FactorSide` is
-// one side in either of them: it knows its S and C, and how to take new codes. The next two files,
-// RowwiseSide.swift and GramSide.swift, are these two.
+// one side in either of them: it knows its S and C, and how to take new codes. The next file,
+// PromptSums.swift, makes both from the rows; RowwiseSide.swift and GramSide.swift are the two.
 
 import Tensors
 
@@ -44,6 +44,14 @@ struct Sides<S: FactorSide> {
   var conditioning = Conditioning()
   /// ‖A − A'‖² of the last sweep, for Q and K.
   var change = (queries: 0.0, keys: 0.0)
+}
+
+/// Which A_Q the update of A_K uses.
+public enum UpdateOrder: String, Sendable, CaseIterable {
+  /// The new one, whatever the weights: coordinate descent, the objective never rises.
+  case gaussSeidel
+  /// The old one, as released for weights other than 1 (quirk Q3: it does not converge).
+  case jacobi
 }
 
 /// What one sweep solved for.
@@ -125,26 +133,50 @@ func outer<E: Scalar>(_ basis: Tensor<E>) -> Tensor<E> {
   matmul(basis, transposed: basis, in: .reference)
 }
 
+/// How many sweeps there are.
+public struct SweepIterations: Sendable, Equatable {
+  /// At most this many sweeps, 0 or more.
+  public let limit: Int
+  /// They stop when the mean squared change, over all heads together (quirk Q11), is below this.
+  public let tolerance: Double
+
+  /// Two sweeps, or one if it changes little.
+  public init() { (limit, tolerance) = (2, 1e-2) }
+
+  /// `limit` sweeps, or until the change is below `tolerance`.
+  public init(_ limit: Int, tolerance: Double) throws(LRQKError) {
+    try require(limit >= 0, "sweeps = \(limit): it must be at least 0")
+    try require(
+      tolerance >= 0 && tolerance.isFinite,
+      "prefill tolerance \(tolerance): it must be finite, >= 0")
+    (self.limit, self.tolerance) = (limit, tolerance)
+  }
+
+  private init(all limit: Int) { (self.limit, tolerance) = (limit, 0) }
+
+  /// The same limit without a stopping test: all sweeps run.
+  public var untilLimit: SweepIterations { SweepIterations(all: limit) }
+}
+
 /// Sweeps all heads together until the limit, or until their joint mean squared change is small.
 ///
 /// The released stopping rule is one scalar for all heads of a layer, padding included
 /// ([C:289-292], quirk Q11): no head stops before another.
 func sweepAll<S: FactorSide>(
-  _ heads: inout [Sides<S>], _ parameters: Parameters, layer: Int, trace: Trace?
+  _ heads: inout [Sides<S>], _ iterations: SweepIterations, weights: SweepWeights,
+  order: UpdateOrder, _ rule: SolveRule, layer: Int, trace: Trace?
 ) throws {
-  guard let sweeps = parameters.sweeps else { return }
-  let rule = sweeps.iterations
-  for _ in 0..<rule.limit {
+  for _ in 0..<iterations.limit {
     try updateConcurrently(&heads) { h, head in
       _ = try head.sweep(
-        weights: sweeps.weights, order: sweeps.order, parameters.sweepRule,
-        Location(layer: layer, head: h, step: 0), TraceScope(trace, "prefill/head\(h)"))
+        weights: weights, order: order, rule, Location(layer: layer, head: h, step: 0),
+        TraceScope(trace, "prefill/head\(h)"))
     }
     func mean(_ change: (Sides<S>) -> Double, _ size: (Sides<S>) -> Int) -> Double {
       heads.reduce(0) { $0 + change($1) } / Double(heads.reduce(0) { $0 + size($1) })
     }
     let delta = max(
       mean({ $0.change.queries }, { $0.queries.size }), mean({ $0.change.keys }, { $0.keys.size }))
-    if delta < rule.tolerance { return }
+    if delta < iterations.tolerance { return }
   }
 }

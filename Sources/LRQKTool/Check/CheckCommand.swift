@@ -41,7 +41,7 @@ struct CheckCommand: ParsableCommand {
     completion: .file(extensions: ["safetensors"]))
   var candidate: [String] = []
 
-  @Option(help: "One kernel.") var kernel: String?
+  @Option(help: "One kernel.", completion: .kernels) var kernel: String?
   @Option(name: .customLong("case"), help: "One case of it.") var caseName: String?
   @Flag(help: "List kernels and cases, and check nothing.") var list = false
   @Flag(help: "Print one JSON object.") var json = false

@@ -22,7 +22,7 @@ struct GoldenWrite: ParsableCommand {
     commandName: "write", abstract: "Write a bundle.")
 
   @Argument(help: "The folder.", completion: .directory) var folder: String
-  @Option(help: "One kernel.") var kernel: String?
+  @Option(help: "One kernel.", completion: .kernels) var kernel: String?
 
   func validate() throws {
     if let kernel, !Kernel.allCases.contains(where: { $0.name == kernel }) {

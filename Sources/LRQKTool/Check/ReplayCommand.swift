@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import CacheMethods
+import Evaluation
 import Foundation
 import LRQK
 import Replay
@@ -31,6 +32,10 @@ struct ReplayCommand: ParsableCommand {
       schema lrqk-oracle/1, recorded with a rival's own code, is computed by our method and \
       compared.
 
+      The first line is the verdict: agrees or does not agree, how many outputs are within their \
+      limits, and which comes nearest to its limit or goes furthest beyond it; or nothing \
+      compared, and how good the run was. Lines are at most 100 columns wide.
+
       Exit status: 0 when all comparisons are within their limits, 1 when not, or when a run broke \
       down, 64 for a usage error, 65 for a file that cannot be used.
       """)
@@ -39,7 +44,8 @@ struct ReplayCommand: ParsableCommand {
   var files: [String]
 
   @Option(
-    help: "Run this method instead of LRQK's choices: METHOD[:option=value,...] (lrqk methods).")
+    help: "Run this method instead of LRQK's choices: METHOD[:option=value,...] (lrqk methods).",
+    completion: .cacheMethods)
   var cache: String?
 
   @OptionGroup(title: "What runs") var choices: ChoiceOptions
@@ -50,8 +56,15 @@ struct ReplayCommand: ParsableCommand {
   @Flag(help: "Print one JSON object (one a line for several files).")
   var json = false
 
-  @Option(help: "Write everything computed, under the golden files' names (one FILE only).")
+  @Option(
+    help: "Write everything computed, under the golden files' names (one FILE only).",
+    completion: .file(extensions: ["safetensors"]))
   var output: String?
+
+  @Option(
+    help: "With --cache: write what every step attended to into this file, for lrqk view.",
+    completion: .file(extensions: ["json"]))
+  var trace: String?
 
   @Flag(help: "Print a line for every step, however many there are.")
   var perStep = false
@@ -62,6 +75,10 @@ struct ReplayCommand: ParsableCommand {
   func validate() throws {
     if output != nil && files.count > 1 {
       throw ValidationError("--output takes the results of one FILE, not of \(files.count)")
+    }
+    if trace != nil && (files.count > 1 || cache == nil) {
+      throw ValidationError(
+        "--trace takes one FILE and a method: give --cache, such as lrqk:preset=recommended")
     }
     if json && perStep {
       throw ValidationError("--per-step has no effect with --json, which always holds every step")
@@ -84,6 +101,7 @@ struct ReplayCommand: ParsableCommand {
       var used = CommandFiles()
       for file in files { used.reads(file, "FILE") }
       used.writes(output, "--output")
+      used.writes(trace, "--trace")
       try used.check()
     } catch { fail(error, output ?? "replay") }
     for path in files {
@@ -172,8 +190,14 @@ extension ReplayCommand {
     let replay: MethodReplay
     do {
       defer { bar.clear() }
-      replay = try MethodReplay(recording, method, options) { bar.show($0, of: $1) }
+      replay = try MethodReplay(
+        recording, method, options,
+        observe: { cache, layer in
+          trace == nil
+            ? cache : TraceRecorder(cache, layer: layer, recent: method.recentTokens)
+        }, progress: { bar.show($0, of: $1) })
     }
+    if let trace { try write(replay, of: recording, into: trace) }
     if let output {
       var writer = SafetensorsWriter(metadata: ["cache": method.description])
       if let answers = replay.answers { try writer.add("attention", answers, as: .float32) }
@@ -187,6 +211,19 @@ extension ReplayCommand {
         ? try jsonText(MethodReplayReport(recording, replay), isPretty: files.count == 1)
         : replay.text(recording, everyStep: perStep, width: terminalWidth))
     return true
+  }
+
+  /// Writes the trace of the only sequence.
+  private func write(_ replay: MethodReplay, of recording: Recording, into path: String) throws {
+    if replay.batch != 1 {
+      throw ReplayError("a trace has one sequence, and the recording has \(replay.batch)")
+    }
+    if replay.steps.isEmpty { throw ReplayError("--trace has no step to show: --steps 1 or more") }
+    let trace = GenerationTrace(
+      recording: replay.caches[0], events: replay.events, replay.method,
+      model: "a recorded layer", promptTokens: replay.promptLength)
+    try writeFile(try trace.fileText().utf8, to: path)
+    say("\(path): \(trace.steps.count) steps; lrqk view \(shellQuoted(path)) -o page.html")
   }
 
   /// Replays a rival's recording; true where it is met.

@@ -40,7 +40,7 @@ struct BenchSizes: ParsableArguments {
   var chosenIterations: Int?
   var iterations: Int { chosenIterations ?? 2 }
   @Option(
-    help: "Choices to start from: paper or recommended.",
+    help: "Choices to start from: paper or recommended.", completion: .words(of: Preset.self),
     transform: { try choice($0, as: Preset.self) })
   var preset = Preset.paper
   @Option(help: "Timed runs, after one that is not counted.") var runs = 5

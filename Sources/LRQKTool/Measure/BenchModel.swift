@@ -28,7 +28,9 @@ struct BenchModel: ParsableCommand {
       Rows of the cache are read besides and not counted.
       """)
 
-  @Option(help: "A model's folder; without it, random weights of the sizes below.")
+  @Option(
+    name: .model, help: "A model's folder; without it, random weights of the sizes below.",
+    completion: .directory)
   var model: String?
   @Option(help: "D, width of the residual stream. (default: 1024)") var hidden: Int?
   @Option(help: "Blocks. (default: 6)") var layers: Int?
@@ -36,8 +38,12 @@ struct BenchModel: ParsableCommand {
   @Option(help: "Query heads. (default: 16)") var queryHeads: Int?
   @Option(help: "Key/value heads. (default: 4)") var keyValueHeads: Int?
   @Option(help: "Tokens of the vocabulary. (default: 8192)") var vocabulary: Int?
-  @Option(help: "How weights are stored: f32, f16 or bf16. (default: f32)") var format: String?
-  @Option(help: "Cache method, METHOD[:option=value,...].") var cache = "full"
+  @Option(
+    help: "How weights are stored: f32, f16 or bf16. (default: f32)",
+    completion: .list(["f32", "f16", "bf16"]))
+  var format: String?
+  @Option(help: "Cache method, METHOD[:option=value,...].", completion: .cacheMethods)
+  var cache = "full"
   @Option(help: "Tokens of each prompt.") var context = 128
   @Option(help: "Sequences that are decoded together.") var batch = 1
   @Option(help: "Timed decode steps, after two that are not counted.") var steps = 32

@@ -20,6 +20,7 @@ package struct AllChoices: TableOptions {
 struct ChoiceOptions: ParsableArguments {
   @Option(
     help: "Choices to start from: paper (as released) or recommended.",
+    completion: .words(of: Preset.self),
     transform: { try choice($0, as: Preset.self) })
   var preset: Preset?
 

@@ -11,6 +11,7 @@ import Transformers
 
 struct ModelOption: ParsableArguments {
   @Option(
+    name: .model,
     help: "Checkpoint folder in the Hugging Face layout: config.json, safetensors, tokenizer.json.",
     completion: .directory)
   var model: String
@@ -22,10 +23,12 @@ struct ModelOption: ParsableArguments {
 
 /// Prompts as text or as token ids.
 struct PromptOptions: ParsableArguments {
-  @Option(parsing: .unconditionalSingleValue, help: "A prompt. Several make a batch.")
+  @Option(
+    name: .prompt, parsing: .unconditionalSingleValue, help: "A prompt. Several make a batch.")
   var prompt: [String] = []
 
   @Option(
+    name: .promptFile,
     help: "A file whose whole text, UTF-8, is the prompt; - is standard input.", completion: .file()
   )
   var promptFile: String?
@@ -157,6 +160,11 @@ func checkNewTokens(_ count: Int) throws {
 struct InputError: Error, CustomStringConvertible {
   let description: String
   init(_ description: String) { self.description = description }
+}
+
+/// Requires a folder, for what needs no config.json; opening the model says the same and more.
+func checkModelFolder(_ folder: String) throws {
+  if let reason = CheckpointFolder.misnamed(folder) { throw InputError("\(folder): \(reason)") }
 }
 
 /// `input_ids` of a safetensors file: their shape, (n) or (batch, n), and each sequence.

@@ -222,7 +222,7 @@ private struct ArgumentWalk {
     let known = form.options.flatMap(\.longNames)
     var sentence = "\(path) has no option \(written)"
     if let short = form.option(String(written.prefix(2))), written.count > 2, short.kind == .option,
-      !written.hasPrefix("--")
+      !written.hasPrefix("--"), !known.contains(name)
     {
       return ValidationError("\(sentence); write \(written.prefix(2)) \(written.dropFirst(2))")
     }

@@ -26,7 +26,9 @@ struct CaptureCommand: ParsableCommand {
   @Option(help: "The file to write.", completion: .file(extensions: ["safetensors"]))
   var output: String
 
-  @Option(help: "Tokens to generate after the prompt; each is a decode step of the replay.")
+  @Option(
+    name: .maxNewTokens,
+    help: "Tokens to generate after the prompt; each is a decode step of the replay.")
   var maxNewTokens = 32
 
   @Option(name: [.short, .long], help: "r. (default: 16, or the head width where that is less)")

@@ -46,6 +46,7 @@ struct ChatTemplateCommand: ParsableCommand {
 
   func run() throws {
     do {
+      try checkModelFolder(model.model)
       guard let template = try ChatTemplate(folder: model.model) else {
         throw InputError("\(model.model): the checkpoint has no chat template")
       }

@@ -14,7 +14,8 @@ struct GenerateCommand: ParsableCommand {
     commandName: "generate",
     abstract: "Generate text from a checkpoint folder with any cache method.",
     discussion: """
-      The answer goes to standard output; speed, bytes held and bytes moved go to standard error. \
+      The answer goes to standard output, on a terminal while it is written; speed, bytes held and \
+      bytes moved go to standard error. \
       A cache is named METHOD[:option=value,...]:
 
         full
@@ -29,10 +30,12 @@ struct GenerateCommand: ParsableCommand {
   @OptionGroup(title: "Prompt") var prompts: PromptOptions
   @OptionGroup(title: "Choosing tokens") var choice: SamplingOptions
 
-  @Option(help: "How keys and values are kept: METHOD[:option=value,...]; help lists the methods.")
+  @Option(
+    help: "How keys and values are kept: METHOD[:option=value,...]; help lists the methods.",
+    completion: .cacheMethods)
   var cache = "full"
 
-  @Option(help: "Most tokens in an answer.")
+  @Option(name: .maxNewTokens, help: "Most tokens in an answer.")
   var maxNewTokens = 128
 
   @Flag(help: "Go on after an end-of-text token.")
@@ -45,8 +48,10 @@ struct GenerateCommand: ParsableCommand {
   @Option(help: "Bytes that the device holds for each prompt; a run that needs more stops.")
   var deviceCapacity: Int?
 
-  @Flag(help: "Print the answer while it is written (one prompt only).")
-  var stream = false
+  @Flag(
+    inversion: .prefixedNo,
+    help: "Print the answer while it is written, one prompt only (default: on a terminal).")
+  var stream: Bool?
 
   @Flag(help: "Print one JSON object for each prompt, one a line.")
   var json = false
@@ -61,8 +66,8 @@ struct GenerateCommand: ParsableCommand {
 
   func validate() throws {
     try checkNewTokens(maxNewTokens)
-    if stream && json { throw ValidationError("--stream has no effect with --json") }
-    if stream && progress == true {
+    if stream == true && json { throw ValidationError("--stream has no effect with --json") }
+    if stream == true && progress == true {
       throw ValidationError("--stream shows the answer itself; leave --progress away")
     }
     try checkOnePrompt(prompts.prompt.count)
@@ -80,12 +85,17 @@ struct GenerateCommand: ParsableCommand {
   }
 
   private func checkOnePrompt(_ prompts: Int) throws {
-    if stream && prompts > 1 {
+    if stream == true && prompts > 1 {
       throw ValidationError("--stream writes one answer, not those of \(prompts) prompts")
     }
     if trace != nil && prompts > 1 {
       throw ValidationError("--trace has one answer, not those of \(prompts) prompts")
     }
+  }
+
+  /// Whether the answer is shown while it is written: as asked, or where a person waits for it.
+  private func isStreamed(prompts: Int) -> Bool {
+    stream ?? (isOnTerminal && prompts == 1 && !json && progress != true)
   }
 
   private func generate() throws {
@@ -104,6 +114,7 @@ struct GenerateCommand: ParsableCommand {
     var lengths = LengthNote(decoder)
     lengths.check(tokens.map(\.count).max() ?? 0, "the prompt")
 
+    let stream = isStreamed(prompts: tokens.count)
     let bar = ProgressBar(label: "tokens", isWanted: stream ? false : progress)
     var text = tokenizer?.makeStream(skippingSpecialTokens: true)
     var count = 0

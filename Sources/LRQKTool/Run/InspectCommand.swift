@@ -25,7 +25,8 @@ struct InspectCommand: ParsableCommand {
   var tokens = 4096
 
   @Option(
-    help: "A method to show, METHOD[:option=value,...]; again for more. (default: all that apply)")
+    help: "A method to show, METHOD[:option=value,...]; again for more. (default: all that apply)",
+    completion: .cacheMethods)
   var cache: [String] = []
 
   @Flag(help: "Print one JSON object.")

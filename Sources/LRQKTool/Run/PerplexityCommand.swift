@@ -14,7 +14,8 @@ struct PerplexityCommand: ParsableCommand {
     discussion: """
       Windows of the text: --context tokens are a prompt, then --stride tokens pass one at a time \
       through the cache, and each predicts the next one. Only these predictions count. All methods \
-      see the same tokens after one pass of the prompt.
+      see the same tokens after one pass of the prompt. With --log every window is written down when \
+      it is done, and the same command goes on where it was killed.
       """)
 
   @OptionGroup var model: ModelOption
@@ -24,7 +25,8 @@ struct PerplexityCommand: ParsableCommand {
 
   @Option(
     help:
-      "How keys and values are kept: METHOD[:option=value,...]; may be given several times. (default: full)"
+      "How keys and values are kept: METHOD[:option=value,...]; may be given several times. (default: full)",
+    completion: .cacheMethods
   )
   var cache: [String] = []
 
@@ -32,7 +34,11 @@ struct PerplexityCommand: ParsableCommand {
   @Option(help: "Tokens of a window that pass through the cache.") var stride = 256
   @Option(help: "Most windows. (default: all)") var windows: Int?
   @Option(
-    help: "md, csv, json, or jsonl (one row a line).",
+    help: "A log, one line a window and cache; a run that was killed goes on from it.",
+    completion: .file())
+  var log: String?
+  @Option(
+    help: "md, csv, json, or jsonl (one row a line).", completion: .words(of: ReportFormat.self),
     transform: { try choice($0, as: ReportFormat.self) })
   var format = ReportFormat.md
 
@@ -57,6 +63,8 @@ struct PerplexityCommand: ParsableCommand {
     do {
       var files = CommandFiles()
       files.reads(text, "--text")
+      files.readsModel(model.model)
+      files.writes(log, "--log")
       try files.check()
       let decoder = try openDecoder(model.model)
       let tokenizer = try requiredTokenizer(model.model)
@@ -70,12 +78,16 @@ struct PerplexityCommand: ParsableCommand {
       var lengths = LengthNote(decoder)
       lengths.check(plan.context + plan.stride, "a window")
       var perplexity = Perplexity(decoder, tokenizer, methods: try methods)
+      let log = try log.map { path in
+        let head = WindowHead(model: try modelHash(folder: model.model), tokens: tokens, plan)
+        return try WindowLog(path: path, head: head)
+      }
       let bar = ProgressBar(label: "tokens", isWanted: progress)
       perplexity.onToken = { bar.show($0, of: $1) }
       let rows: [PerplexityRow]
       do {
         defer { bar.clear() }
-        rows = try perplexity.run(tokens, plan)
+        rows = try perplexity.run(tokens, plan, log: log ?? WindowLog())
       }
       show(try PerplexityReport(rows, plan).text(format))
     } catch { fail(error, model.model, goingOn: cacheGoesOn) }

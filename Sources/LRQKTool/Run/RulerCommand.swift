@@ -29,7 +29,8 @@ struct RulerCommand: ParsableCommand {
 
   @Option(
     help:
-      "How keys and values are kept: METHOD[:option=value,...]; may be given several times. (default: full)"
+      "How keys and values are kept: METHOD[:option=value,...]; may be given several times. (default: full)",
+    completion: .cacheMethods
   )
   var cache: [String] = []
 

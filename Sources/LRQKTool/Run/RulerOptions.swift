@@ -11,7 +11,7 @@ import Tokenizers
 import Transformers
 
 struct RulerOptions: ParsableArguments {
-  @Option(help: "Tasks, separated by commas, or all.")
+  @Option(help: "Tasks, separated by commas, or all.", completion: .tasks)
   var tasks = "all"
 
   @Option(help: "Samples of every task at every length.")
@@ -57,7 +57,7 @@ struct RulerOptions: ParsableArguments {
   var log: String?
 
   @Option(
-    help: "md, csv, json, or jsonl (one row a line).",
+    help: "md, csv, json, or jsonl (one row a line).", completion: .words(of: ReportFormat.self),
     transform: { try choice($0, as: ReportFormat.self) })
   var format = ReportFormat.md
 
@@ -206,6 +206,7 @@ func checkSameTokens(_ folder: String, _ other: String, _ what: String) throws {
 
 /// The tokenizer of a checkpoint folder, which has to have one.
 func requiredTokenizer(_ folder: String) throws -> Tokenizer {
+  try checkModelFolder(folder)
   guard let tokenizer = try tokenizerIfAny(folder) else {
     throw InputError(
       "\(folder): there is no tokenizer.json, so a text cannot become tokens; "

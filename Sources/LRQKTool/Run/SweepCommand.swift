@@ -30,13 +30,15 @@ struct SweepCommand: ParsableCommand {
   @Option(help: "Selected tokens, separated by commas.") var k = "32,64,128"
   @Option(help: "Recent tokens, separated by commas.") var w = "16"
   @Option(
-    help: "A preset, with further options as in --cache; may be repeated. (default: paper)"
+    help: "A preset, with further options as in --cache; may be repeated. (default: paper)",
+    completion: .words(of: Preset.self)
   )
   var preset: [String] = []
 
   @Option(
     help:
-      "Another method to draw beside them; may be repeated. Those that differ only in k or budget are a line."
+      "Another method to draw beside them; may be repeated. Those that differ only in k or budget are a line.",
+    completion: .cacheMethods
   )
   var cache: [String] = []
 
@@ -55,22 +57,24 @@ struct SweepCommand: ParsableCommand {
       for r in ranks {
         for w in recents {
           let texts = budgets.map { "lrqk:preset=\(name),r=\(r),k=\($0),w=\(w)" }
-          lines.append(("\(name) r=\(r) w=\(w)", try cacheMethodList(texts, option: "--preset")))
+          lines.append(try cacheMethodList(texts, option: "--preset"))
         }
       }
     }
+    var places: [String: Int] = [:]
     for text in ["full"] + cache {
       let method = try cacheMethodList([text])
-      let name = method[0].brief.replacing(#/([:,])(k|budget)=[^,]*,?/#) { $0.1 }
+      let rest = method[0].brief.replacing(#/([:,])(k|budget)=[^,]*,?/#) { $0.1 }
         .trimmingCharacters(in: CharacterSet(charactersIn: ":,"))
-      if let n = lines.firstIndex(where: { $0.name == name }) {
-        lines[n].methods += method
+      if let place = places[rest] {
+        lines[place] += method
       } else {
-        lines.append((name, method))
+        places[rest] = lines.count
+        lines.append(method)
       }
     }
     _ = try cacheMethodList(
-      lines.flatMap { $0.methods.map(\.description) }, option: "--preset, --cache:")
+      lines.joined().map(\.description), option: "--preset, --cache:")
     return lines
   }
 
@@ -78,7 +82,7 @@ struct SweepCommand: ParsableCommand {
     if !(1...1 << 20).contains(length) {
       throw ValidationError("--length \(length): it must be from 1 to \(1 << 20)")
     }
-    if try lines().reduce(0, { $0 + $1.methods.count }) > 256 {
+    if try lines().joined().count > 256 {
       throw ValidationError("more than 256 methods; sweep over fewer values")
     }
   }
@@ -91,9 +95,10 @@ struct SweepCommand: ParsableCommand {
       try files.check()
       let lines = try lines()
       let report = try ruler.report(
-        model, lengths: [length], methods: lines.flatMap { $0.methods })
+        model, lengths: [length], methods: Array(lines.joined()))
       let picture = sweepChart(
-        title: "\(ruler.tasks), \(length) tokens, \(ruler.samples) samples each", lines, report)
+        lines, report,
+        measured: "\(ruler.tasks), \(length) tokens, \(ruler.samples) samples each")
       show(try report.text(ruler.format))  // first: the numbers are there if the picture fails
       do {
         try writeFile(picture.utf8, to: svg)

@@ -45,34 +45,21 @@ struct TokenizeCommand: ParsableCommand {
       if !jsonLines {
         return show(line(try readText("-"), tokenizer))
       }
-      try forEachLine { number, bytes in
+      var lines = InputLines()
+      while let bytes = try lines.next() {
+        let place = "standard input, line \(lines.number)"
         do {
           guard case .string(let text) = try JSONValue(parsing: bytes, depthLimit: 1) else {
-            throw InputError("standard input, line \(number): not a JSON string")
+            throw InputError("\(place): not a JSON string")
           }
           show(line(text, tokenizer))
         } catch let error as JSONSyntaxError {
-          throw InputError("standard input, line \(number): \(error); a JSON string is needed")
+          throw InputError("\(place): \(error); a JSON string is needed")
         }
       }
     } catch {
       fail(error, model.model)
     }
-  }
-
-  /// The lines of standard input as bytes, from number 1; their ends (LF or CRLF) are left out.
-  private func forEachLine(_ body: (Int, [UInt8]) throws -> Void) throws {
-    var (number, rest) = (0, [UInt8]())
-    func pass(_ line: [UInt8]) throws {
-      number += 1
-      try body(number, line.last == 13 ? line.dropLast() : line)
-    }
-    while case let part = try Streams.readInput(), !part.isEmpty {
-      let lines = (rest + part).split(separator: 10, omittingEmptySubsequences: false)
-      for line in lines.dropLast() { try pass(Array(line)) }
-      rest = lines.last.map(Array.init) ?? []
-    }
-    if !rest.isEmpty { try pass(rest) }
   }
 
   private func line(_ text: String, _ tokenizer: Tokenizer) -> String {

@@ -1,11 +1,14 @@
 // `lrqk explain`: every number of a small example, beside its formula.
 //
-// In:  sizes and choices.
-// Out: a page to read from top to bottom: stages 0 to 8, a prompt first, then one decode step.
+// In:  an example, sizes and choices; which stages are wanted.
+// Out: a page to read from top to bottom: what came of the example and why, then stages 0 to 8, a
+//      prompt first, then one decode step.
 //
-// This file reads the options. ExplainRun.swift runs the library and keeps what it traced,
-// ExplainPrefill.swift and ExplainDecode.swift tell the story. Arithmetic is in reference order, so
-// the same options print the same page on every machine.
+// This file reads the options. ExplainRun.swift runs the library and keeps what it traced;
+// ExplainJudgement.swift forms what is exact, to judge it; ExplainSummary.swift,
+// ExplainPrefill.swift, ExplainDecode.swift and ExplainAttention.swift tell the story, in the order
+// of ExplainChapters.swift. Arithmetic is in reference order, so the same options print the same
+// page on every machine.
 
 import ArgumentParser
 import Foundation
@@ -19,21 +22,45 @@ struct ExplainCommand: ParsableCommand {
     abstract: "Print every number of a small example beside its formula.",
     discussion: """
       A prompt of 8 tokens is factorised and offloaded, then one token is decoded: codes, proxy \
-      scores, hits and misses, attention, each with its formula and its exact counterpart. The \
-      stages are numbered 0 to 8. Change one choice and compare:
+      scores, hits and misses, attention, each with its formula and its exact counterpart. A \
+      summary comes first: what was chosen, how near attention is to full attention, and why.
+
+      There are three examples. near: the choice by codes misses one of the three best rows. good: \
+      it is the exact one. bad: codes of two numbers cannot rank these tokens, and the choice \
+      misses those that matter; with --rank 3 it does not.
+
+        lrqk explain --example bad
+        lrqk explain --stage 5 --step 1      one stage alone: 0 to 8; step 0 is the prompt
+        lrqk explain --colour always | less -R
+
+      A page is 80 columns wide. Compare two choices:
 
         lrqk explain > a.txt
         lrqk explain --code-map linear > b.txt
         diff a.txt b.txt
 
       Numbers are Double, in reference order: one input, one page, on every machine (but for \
-      --solver spectral, whose SVD is LAPACK's). One head, all weights lambda 1. Colour is used \
-      on a terminal, unless NO_COLOR is set.
+      --solver spectral, whose SVD is LAPACK's). One head, all weights lambda 1.
       """)
 
-  // With this seed the proxy scores miss one of the three best tokens: something to look at.
-  @Option(help: "Which example: another seed, other numbers.", transform: seedNumber)
-  var seed: UInt64 = 973
+  @Option(help: "Which example.")
+  var example = ExplainExample.near
+
+  @Option(
+    help: "Other numbers, made in the same way (default: the example's own seed).",
+    transform: seedNumber)
+  var seed: UInt64?
+
+  @Option(help: "Print this stage alone, 0 to 8; may be given again.")
+  var stage: [Int] = []
+
+  @Option(help: "Print the prompt (0) or the new token (1) alone.")
+  var step: Int?
+
+  @Option(
+    name: [.long, .customLong("color")],
+    help: "Colour. With auto on a terminal, unless NO_COLOR is set.")
+  var colour = ColourChoice.auto
 
   @Option(help: "l, tokens of the prompt, up to 32; more than k + w.")
   var tokens = 8
@@ -55,6 +82,13 @@ struct ExplainCommand: ParsableCommand {
   func validate() throws {
     func require(_ holds: Bool, _ sentence: @autoclosure () -> String) throws {
       if !holds { throw ValidationError(sentence()) }
+    }
+    for number in stage {
+      try require((0...8).contains(number), "--stage \(number): the stages are numbered 0 to 8")
+    }
+    if let step {
+      try require(
+        (0...1).contains(step), "--step \(step): 0 is the prompt and 1 the new token, no others")
     }
     try require(
       (1...32).contains(tokens), "--tokens \(tokens): 1 to 32 tokens can be printed")
@@ -87,13 +121,42 @@ struct ExplainCommand: ParsableCommand {
   }
 
   func run() throws {
-    let data = ExplainData(seed: seed, tokens: tokens, width: width, rank: rank)
-    let example = try ExplainRun(data, try parameters)
-    var page = Page(colour: isColourWanted)
-    example.tellTitle(on: &page, seed: seed)
-    try example.tellPrefill(on: &page)
-    try example.tellDecode(on: &page)
+    let seed = seed ?? example.seed
+    let data = ExplainData(example, seed: seed, tokens: tokens, width: width, rank: rank)
+    let run = try ExplainRun(data, try parameters)
+    var page = Page(colour: colour.isWanted)
+    if stage.isEmpty && step == nil {
+      try run.tell(example, seed: seed, on: &page)
+    } else {
+      for chapter in try chosen(of: run.chapters) { try chapter.tell(on: &page) }
+    }
     show(page)
+  }
+
+  /// The chapters of the stages and the step that were asked for.
+  private func chosen(of chapters: [Chapter]) throws -> [Chapter] {
+    let inStep = chapters.filter { step == nil || $0.step == step }
+    for number in stage where !inStep.contains(where: { $0.stages.contains(number) }) {
+      let others = chapters.first { $0.stages.contains(number) }
+      throw ValidationError(
+        others.map { "--stage \(number): that is a stage of --step \($0.step)" }
+          ?? "--stage \(number): with these choices there is no such stage")
+    }
+    return stage.isEmpty
+      ? inStep : inStep.filter { !Set(stage).isDisjoint(with: $0.stages) }
+  }
+}
+
+/// Whether a page has colour.
+enum ColourChoice: String, CaseIterable, ExpressibleByArgument {
+  case auto, always, never
+
+  var isWanted: Bool {
+    switch self {
+    case .auto: isColourWanted
+    case .always: true
+    case .never: false
+    }
   }
 }
 

@@ -1,15 +1,53 @@
-// The example of `lrqk explain`: numbers that a person can calculate with.
+// The examples of `lrqk explain`: numbers that a person can calculate with.
 //
-// In:  a seed and sizes.
+// In:  which example, a seed and sizes.
 // Out: Q, K and V of a prompt of l tokens and of one more, and a start for the sweeps, all of them
 //      multiples of 0.1.
 //
-// Attention has structure: keys and queries lie near a few directions. Here there are two "topics"
-// t_0 and t_1; every key and query is a mixture of both, plus noise. So QKᵀ is near rank 2, but not
-// of rank 2, and a code of width r = 2 has something to find and something to lose.
+// Attention has structure: keys and queries lie near a few directions. Here these are the "topics"
+// t_0, t_1, ...; every key and query is a mixture of them, plus noise:
+//
+//   x = 0.7 (a_0 t_0 + a_1 t_1 + ...) + noise · e      a, e standard normal
+//
+// So QKᵀ is near the rank that the topics have, but not of it. Whether codes of r numbers can rank
+// the tokens depends on how many topics there are, and on the noise: that is what the examples
+// differ in. Their seeds are chosen, as one chooses an example; everything else is computed.
 
+import ArgumentParser
 import LRQK
 import Tensors
+
+/// Which example.
+enum ExplainExample: String, CaseIterable, ExpressibleByArgument {
+  case near, good, bad
+
+  /// How many directions keys and queries have in common.
+  var topics: Int { self == .bad ? 3 : 2 }
+
+  /// How much of a row is noise.
+  var noise: Double { self == .near ? 0.5 : 0.1 }
+
+  /// The seed of its numbers, unless another is asked for.
+  var seed: UInt64 {
+    switch self {
+    case .near: 973
+    case .good: 721
+    case .bad: 2597
+    }
+  }
+
+  /// What it is made of, in words.
+  var making: String {
+    switch self {
+    case .near:
+      "Keys and queries are mixtures of 2 directions, with much noise: QKᵀ is only near rank 2."
+    case .good:
+      "Keys and queries are mixtures of 2 directions, with little noise: QKᵀ is almost of rank 2."
+    case .bad:
+      "Keys and queries are mixtures of 3 directions, with little noise: QKᵀ is almost of rank 3."
+    }
+  }
+}
 
 /// One head's prompt, its next token, and where the sweeps start.
 struct ExplainData {
@@ -24,17 +62,17 @@ struct ExplainData {
   /// A_Q and A_K to start from, (l, r).
   let start: InitialCodes<Double>
 
-  init(seed: UInt64, tokens: Int, width: Int, rank: Int) {
+  init(_ example: ExplainExample, seed: UInt64, tokens: Int, width: Int, rank: Int) {
     func normal(_ stream: UInt64, _ rows: Int, _ columns: Int) -> Tensor<Double> {
       Tensor.normal(shape: [rows, columns], seed: seed, stream: stream)
     }
     func tenths(_ t: Tensor<Double>) -> Tensor<Double> { t.map { ($0 * 10).rounded() / 10 } }
 
-    let topics = normal(0, 2, width)
+    let topics = normal(0, example.topics, width)
     func rows(_ stream: UInt64) -> Tensor<Double> {
-      let mixture = matmul(normal(stream, tokens + 1, 2), topics, in: .reference)
+      let mixture = matmul(normal(stream, tokens + 1, example.topics), topics, in: .reference)
       let noise = normal(stream + 1, tokens + 1, width)
-      return tenths(mixture.map { 0.7 * $0 }.adding(noise, times: 0.5))
+      return tenths(mixture.map { 0.7 * $0 }.adding(noise, times: example.noise))
     }
     let q = rows(1)
     let k = rows(3)

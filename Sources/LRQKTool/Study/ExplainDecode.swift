@@ -1,7 +1,8 @@
 // The second half of `lrqk explain`: one new token.
 //
 // In:  a run with its trace.
-// Out: stages 3 to 6 on the page; ExplainAttention.swift has 7 and 8.
+// Out: stages 3 to 6 on the page: chapters of step 1, one function each. ExplainAttention.swift has
+//      7 and 8, ExplainChapters.swift the headings.
 //
 // The alternations of stage 3 are the library's `DecodeSolver`, run once more one at a time.
 
@@ -11,24 +12,7 @@ import Tensors
 import TieredMemory
 
 extension ExplainRun {
-  func tellDecode(on page: inout Page) throws {
-    page.part("Decode: one new token")
-    tellToken(on: &page)
-    if parameters.hasLinearCodes {
-      tellLinearCodes(on: &page)
-    } else {
-      tellOmega(on: &page)
-      try tellAlternations(on: &page)
-      tellBases(on: &page)
-    }
-    tellScores(on: &page)
-    tellMisses(on: &page)
-    tellAttention(on: &page)
-    tellSummary(on: &page)
-  }
-
-  private func tellToken(on page: inout Page) {
-    page.stage("Input", "Token \(l) arrives", "ResidentRows.swift, RecentRing.swift")
+  func tellToken(on page: inout Page) {
     page.blocks([
       matrix("q (1, d)", data.query, 1), matrix("k (1, d)", data.key, 1),
       matrix("v (1, d)", data.value, 1),
@@ -43,8 +27,7 @@ extension ExplainRun {
     }
   }
 
-  private func tellLinearCodes(on page: inout Page) {
-    page.stage("Stage 3", "Codes by the maps of the prompt", "GroupState.swift")
+  func tellLinearCodes(on page: inout Page) {
     page.text(
       "Linear codes are products with the maps of the prompt: no system, no Omega, no bases.")
     page.formula("q_hat = q W_Q      k_hat = k W_K")
@@ -56,8 +39,7 @@ extension ExplainRun {
     page.add("k_hat becomes row \(l) of A_K.")
   }
 
-  private func tellOmega(on page: inout Page) {
-    page.stage("Stage 3", "Omega: exact rows that are at hand", "LRQKCache+Codes.swift")
+  func tellOmega(on page: inout Page) {
     let omega = tokens("step1/head0/omega")
     page.text(
       "Omega = \(list(omega)): the old selection and the ring without the new token, whose code "
@@ -72,9 +54,7 @@ extension ExplainRun {
     ])
   }
 
-  private func tellAlternations(on page: inout Page) throws {
-    page.stage(
-      "Stage 3", "Codes for the new token: two small systems in turn", "DecodeSolver.swift")
+  func tellAlternations(on page: inout Page) throws {
     page.formula("k_hat_0 = k B_Kᵀ (B_K B_Kᵀ)⁻¹")
     page.formula("q_hat = [q B_Qᵀ + q K_Omegaᵀ A_Omega + (q kᵀ) k_hat]")
     page.formula("        [B_Q B_Qᵀ + A_OmegaᵀA_Omega + k_hatᵀk_hat]⁻¹")
@@ -118,8 +98,7 @@ extension ExplainRun {
         + "\(decimal(dot(data.query, data.key), 3)). k_hat becomes row \(l) of A_K.")
   }
 
-  private func tellBases(on page: inout Page) {
-    page.stage("Stage 4", "The bases follow the new token", "BasisUpdate.swift")
+  func tellBases(on page: inout Page) {
     let (B_Q, B_K) = before.matrices[0]
     let (newQ, newK) = (decode("B_Q"), decode("B_K"))
     switch parameters.alternation?.basisUpdate {
@@ -127,9 +106,9 @@ extension ExplainRun {
       page.text("Frozen: B_Q and B_K of the prompt are kept.")
     case .damped(let damping):
       page.formula(
-        "B_Q' = B_Q − \(damping.factor) eta q_hatᵀ(q_hat B_Q − q)      eta = 1 / ‖q_hat‖²")
+        "B_Q' = B_Q − \(damping.factor) eta q_hatᵀ(q_hat B_Q − q)", "eta = 1 / ‖q_hat‖²")
     default:
-      page.formula("B_Q' = B_Q − eta q_hatᵀ(q_hat B_Q − q)      eta = 1 / ‖q_hat‖²")
+      page.formula("B_Q' = B_Q − eta q_hatᵀ(q_hat B_Q − q)", "eta = 1 / ‖q_hat‖²")
       page.text(
         "A gradient step with exact line search (but for 1e-6 in eta). For one query it is a "
           + "projection: afterwards q_hat B_Q' = q, as the norms show. Older rows of A_K keep their "
@@ -147,8 +126,10 @@ extension ExplainRun {
     if parameters.alternation?.basisUpdate != .frozen {
       page.blocks([
         matrix("check: q_hat B_Q − q", residual("q_hat", B_Q, data.query)),
-        matrix("1 / ‖q_hat‖²", Tensor(shape: [1, 1], elements: [1 / decode("q_hat").squaredNorm])),
         matrix("k_hat B_K − k", residual("k_hat", B_K, data.key)),
+      ])
+      page.blocks([
+        matrix("1 / ‖q_hat‖²", Tensor(shape: [1, 1], elements: [1 / decode("q_hat").squaredNorm])),
         matrix("1 / ‖k_hat‖²", Tensor(shape: [1, 1], elements: [1 / decode("k_hat").squaredNorm])),
       ])
     }
@@ -161,12 +142,10 @@ extension ExplainRun {
       ], left: [0])
   }
 
-  private func tellScores(on page: inout Page) {
-    page.stage("Stages 5, 6", "Proxy scores choose the rows", "ProxyScores.swift, Selection.swift")
+  func tellScores(on page: inout Page) {
     let scores = decode("scores").elements
     let chosen = step.selected[0]
-    let exact = matmul(data.query, transposed: knownKeys, in: .reference).elements
-    let best = exactBest(Array(exact.prefix(scores.count)))
+    let exact = exactScores
     page.text(
       "r products a token instead of d, and no exact key of an older token is read. Candidates are "
         + "0 to \(scores.count - 1)"

@@ -1,7 +1,8 @@
 // The first half of `lrqk explain`: a prompt is factorised, and its rows go to the host.
 //
 // In:  a run with its trace.
-// Out: stages 0 to 2 of the prompt on the page, then its first selection and what it leaves.
+// Out: on the page, stages 0 to 2 of the prompt, then its first selection and what it leaves: the
+//      chapters of step 0, one function each. ExplainChapters.swift has their headings.
 //
 // Some products are formed only to be looked at (QKᵀ, A_Q A_Kᵀ, exact scores). The page says
 // "naive" or "check" beside them: the method itself never forms them.
@@ -12,56 +13,17 @@ import Tensors
 import TieredMemory
 
 extension ExplainRun {
-  /// Sizes and choices.
-  func tellTitle(on page: inout Page, seed: UInt64) {
-    let p = parameters
-    page.part("LRQK by hand: a prompt of \(l) tokens, then one more")
-    page.add(
-      "l = \(l) tokens   d = \(d) width   r = \(p.rank) rank   k = \(k) selected   w = \(w) recent   "
-        + "(seed \(seed))")
-    let sweeps = p.sweeps.map { ", \($0.iterations.limit) sweeps" } ?? ""
-    let codes =
-      switch p.alternation?.basisUpdate {
-      case nil: "linear codes"
-      case .frozen: "alternating codes, frozen bases"
-      case let update?: "alternating codes, basis update \(update.word)"
-      }
-    page.text(
-      "solver \(p.solver.rawValue)\(sweeps); \(codes); candidates \(p.candidates.rawValue)")
-    page.text(
-      "One head. Queries and keys are those after the rotary embedding. All weights lambda are 1. "
-        + "Numbers are Double and printed rounded. The stages are numbered 0 to 8, as in the files' "
-        + "heads and in the guides; the file on the right of a heading holds the stage."
-    )
-  }
-
-  func tellPrefill(on page: inout Page) throws {
-    page.part("Prefill: find short codes for queries and keys")
-    tellPrompt(on: &page)
-    try tellProduct(on: &page)
-    if parameters.solver == .spectral {
-      tellSpectral(on: &page)
-    } else {
-      tellStart(on: &page)
-      for s in 1..<factors.count { tellSweep(s, on: &page) }
-    }
-    try tellFactors(on: &page)
-    tellFirstSet(on: &page)
-    tellOffload(on: &page)
-  }
-
-  private func tellPrompt(on page: inout Page) {
-    page.stage("Input", "The prompt", "LRQKCache+Prompt.swift")
+  func tellPrompt(on page: inout Page) {
     page.text(
       "One row a token. The numbers are multiples of 0.1, so that sums can be redone by hand.")
-    page.blocks([
-      matrix("Q (l, d)", data.queries, 1), matrix("K (l, d)", data.keys, 1),
-      matrix("V (l, d)", data.values, 1),
-    ])
+    page.blocks(
+      [
+        matrix("Q (l, d)", data.queries, 1), matrix("K (l, d)", data.keys, 1),
+        matrix("V (l, d)", data.values, 1),
+      ], gap: 3)
   }
 
-  private func tellProduct(on page: inout Page) throws {
-    page.stage("Stage 0", "The objective: every query times every key", "Objective.swift")
+  func tellProduct(on page: inout Page) throws {
     page.text(
       "Attention weighs tokens by QKᵀ, l by l numbers. LRQK fits it without forming it, by codes of "
         + "r numbers a token whose products come close:")
@@ -75,19 +37,15 @@ extension ExplainRun {
         + "error below.")
   }
 
-  private func tellStart(on page: inout Page) {
-    page.stage("Stage 1", "A start for the sweeps", "InitialCodes.swift")
+  func tellStart(on page: inout Page) {
     page.text("Random codes (standard normals, rounded to 0.1). Any start of full rank will do.")
     page.blocks([
       matrix("A_Q (l, r)", data.start.queries, 1), matrix("A_K (l, r)", data.start.keys, 1),
     ])
   }
 
-  private func tellSweep(_ s: Int, on page: inout Page) {
+  func tellSweep(_ s: Int, on page: inout Page) {
     let at = { (name: String) in self.prefill("sweep\(s)/\(name)") }
-    page.stage(
-      "Stage 2, sweep \(s)", "Each factor in closed form, the others held",
-      parameters.solver == .gram ? "Sweep.swift, GramSide.swift" : "Sweep.swift, RowwiseSide.swift")
     if s == 1 && parameters.solver == .gram {
       page.text(
         "With the solver gram, S and C of later sweeps come from the d by d sums below, which saw "
@@ -125,12 +83,12 @@ extension ExplainRun {
         + "\(percent(judge(factors[s]).relative)).")
   }
 
-  private func tellSpectral(on page: inout Page) {
-    page.stage("Stages 1, 2", "The closed form: no start, no sweeps", "ClosedForm.swift")
+  func tellSpectral(on page: inout Page) {
     page.text(
       "With R_QᵀR_Q = QᵀQ and R_KᵀR_K = KᵀK (d by d), the SVD of the small R_Q R_Kᵀ = U Σ Vᵀ is "
         + "all of QKᵀ, and its r largest parts make the best codes:")
-    page.formula("W_Q = R_Q⁺ U_r Σ_r^½      W_K = R_K⁺ V_r Σ_r^½      A_Q = Q W_Q      A_K = K W_K")
+    page.formula(
+      "W_Q = R_Q⁺ U_r Σ_r^½", "W_K = R_K⁺ V_r Σ_r^½", "A_Q = Q W_Q", "A_K = K W_K")
     if let f = factors.first, let W_Q = f.queryMap, let W_K = f.keyMap {
       page.blocks([
         matrix("check: G_Q = QᵀQ (d, d)", data.queries.gram(in: .reference), 2),
@@ -140,8 +98,7 @@ extension ExplainRun {
     }
   }
 
-  private func tellFactors(on page: inout Page) throws {
-    page.stage("Stage 2, end", "Codes and bases of the prompt", "PromptFactorizer+Finish.swift")
+  func tellFactors(on page: inout Page) throws {
     let last = factors[factors.count - 1]
     let (A_Q, A_K) = codes(factors.count - 1)
     page.text(
@@ -177,9 +134,8 @@ extension ExplainRun {
       "(F also asks that the codes rebuild Q and K, so its minimum need not reach the optimum.)")
   }
 
-  private func tellFirstSet(on page: inout Page) {
-    page.stage("Stages 5, 6", "The first selected set", "ProxyScores.swift, Selection.swift")
-    let first = tokens("prefill/head0/selected")
+  func tellFirstSet(on page: inout Page) {
+    let first = firstSet
     let scores = prefill("scores").elements
     let q = data.queries.rows(l - 1..<l)
     let exact = matmul(q, transposed: data.keys, in: .reference).elements
@@ -188,22 +144,18 @@ extension ExplainRun {
         + "scores win; of equal ones the older token.")
     page.formula(
       "q_hat = A_Q[\(l - 1)]      s_t = q_hat · A_K[t]      t = 0 ... l − w − 1 = \(l - w - 1)")
-    let best = exactBest(Array(exact.prefix(scores.count)))
     page.table(
       ["token", "s_t", "selected", "check: q · K[t]", "exact choice"],
       scores.indices.map { t in
         [
           "\(t)", decimal(scores[t], 3), first.contains(t) ? "yes" : "", decimal(exact[t], 3),
-          best.contains(t) ? "yes" : "",
+          firstBest.contains(t) ? "yes" : "",
         ]
       }, left: [2, 4])
-    page.text("Selected: \(list(first)). Exact scores would select \(list(best)).")
+    page.text("Selected: \(list(first)). Exact scores would select \(list(firstBest)).")
   }
 
-  private func tellOffload(on page: inout Page) {
-    page.stage(
-      "Stage 7", "What stays on the device, what goes to the host",
-      "ResidentRows.swift, RecentRing.swift")
+  func tellOffload(on page: inout Page) {
     let slots = before.slots(ofQueryHead: 0)
     page.text(
       "All exact rows of K and V go to the host. The device keeps the ring of recent tokens (slots 0 "
@@ -223,11 +175,6 @@ extension ExplainRun {
   private func codes(_ s: Int) -> (queries: Tensor<Double>, keys: Tensor<Double>) {
     let f = factors[s]
     return (f.queryCodes ?? Tensor(repeating: 0, shape: [l, parameters.rank]), f.keyCodes)
-  }
-
-  /// Relative error of the closed-form optimum.
-  private var optimum: Double {
-    get throws { relative(try objective.optimalProduct(rank: parameters.rank)) }
   }
 }
 

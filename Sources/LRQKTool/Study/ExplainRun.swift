@@ -107,5 +107,5 @@ func list(_ tokens: some Sequence<Int>) -> String {
 /// The same, or only how many they are where they would not fit into a table.
 func short(_ tokens: [Int]) -> String {
   let text = list(tokens)
-  return text.count <= 45 ? text : "\(tokens.count) tokens"
+  return text.count <= 27 ? text : "\(tokens.count) tokens"
 }

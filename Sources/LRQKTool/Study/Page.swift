@@ -1,7 +1,7 @@
 // A page of text with matrices on it, for `lrqk explain` and `lrqk demo`.
 //
 // In:  headings, sentences, formulas, matrices, in reading order.
-// Out: lines of at most 96 columns, or of as many as the page was given. Colour is the caller's
+// Out: lines of at most 80 columns, or of as many as the page was given. Colour is the caller's
 //      choice and changes no letter.
 //
 // Matrices are blocks; blocks stand side by side as long as they fit, then below each other. A
@@ -49,7 +49,7 @@ func matrix(
 
 /// Text that grows line by line.
 struct Page {
-  static let width = 96
+  static let width = 80
   static let indent = 4
 
   private(set) var lines: [String] = []
@@ -73,26 +73,43 @@ struct Page {
     lines.append(styled(String(repeating: "=", count: width), "2"))
   }
 
-  /// A numbered stage of the method, and the file that holds it.
-  mutating func stage(_ number: String, _ title: String, _ file: String) {
+  /// The heading of a chapter, and the files that hold its stage.
+  mutating func heading(_ title: String, _ files: String) {
     blank()
-    let left = padded(number, max(Self.indent, number.count + 2)) + title
-    let gap = String(repeating: " ", count: max(2, width - left.count - file.count))
-    lines.append(styled(left, "1") + gap + styled(file, "2"))
+    lines.append(
+      styled(title, "1") + gap(between: title, and: files, 0) + styled(files, "2"))
     lines.append(styled(String(repeating: "-", count: width), "2"))
+  }
+
+  /// A chapter in a list of chapters.
+  mutating func entry(_ title: String, _ files: String) {
+    add(title + gap(between: title, and: files, Self.indent) + styled(files, "2"))
+  }
+
+  /// A few words above what they announce.
+  mutating func subtitle(_ words: String) {
+    blank()
+    add(styled(words, "1"))
+  }
+
+  private func gap(between left: String, and right: String, _ indent: Int) -> String {
+    let room = width - indent - left.count - right.count
+    precondition(room >= 2, "too long for a line: \(left) \(right)")
+    return String(repeating: " ", count: room)
   }
 
   /// Sentences, filled to the width of the page.
   mutating func text(_ sentences: String) {
-    var line = ""
-    for word in visible(sentences).split(separator: " ") {
-      if !line.isEmpty && Self.indent + line.count + 1 + word.count > width {
-        add(line)
-        line = ""
-      }
-      line += (line.isEmpty ? "" : " ") + word
+    for line in filled(visible(sentences), width: max(1, width - Self.indent)) { add(line) }
+  }
+
+  /// A label, and what belongs to it in a column of its own.
+  mutating func item(_ label: String, _ words: String) {
+    let column = 17
+    let room = max(1, width - Self.indent - column)
+    for (n, line) in filled(visible(words), width: room).enumerated() {
+      add(padded(n == 0 ? label : "", column) + line)
     }
-    add(line)
   }
 
   /// A line as it is.
@@ -100,9 +117,21 @@ struct Page {
     lines.append(line.isEmpty ? "" : String(repeating: " ", count: Self.indent) + line)
   }
 
-  /// A formula on its own line.
-  mutating func formula(_ text: String) {
-    lines.append(String(repeating: " ", count: Self.indent + 2) + styled(text, "36"))
+  /// Formulas side by side as long as they fit, then below each other.
+  mutating func formula(_ formulas: String...) {
+    let indent = Self.indent + 2
+    let between = String(repeating: " ", count: 6)
+    var line = ""
+    for formula in formulas {
+      let longer = line.isEmpty ? formula : line + between + formula
+      if !line.isEmpty && indent + longer.count > width {
+        lines.append(String(repeating: " ", count: indent) + styled(line, "36"))
+        line = formula
+      } else {
+        line = longer
+      }
+    }
+    lines.append(String(repeating: " ", count: indent) + styled(line, "36"))
   }
 
   /// An empty line, unless there is one already.

@@ -22,6 +22,16 @@ let cacheGoesOn = "--cache lrqk:on-breakdown=proceed"
 func fail(
   _ error: any Error, _ path: String, goingOn: String = "--continue-on-breakdown"
 ) -> Never {
+  let (line, status) = failure(error, path, goingOn: goingOn)
+  if status == 1 { showNotes() }  // the run began; otherwise the line stands alone
+  Streams.writeErrors(visible(line) + "\n")
+  Streams.exit(status)
+}
+
+/// The line for an error, and the exit status of a command that ends with it.
+func failure(
+  _ error: any Error, _ path: String, goingOn: String
+) -> (line: String, status: Int32) {
   let (text, status): (String, Int32) =
     switch error {
     case LRQKError.parameter(let sentence): (sentence, 64)
@@ -45,10 +55,7 @@ func fail(
         ("\(error)".contains(path) ? "\(error)" : "\(path): \(error)", 65)
       }
     }
-  if status == 1 { showNotes() }  // the run began; otherwise the line stands alone
-  let line = "lrqk: \(text.unicodeScalars.count > 1000 ? text.prefix(1000) + "..." : text)"
-  Streams.writeErrors(visible(line) + "\n")
-  Streams.exit(status)
+  return ("lrqk: \(text.unicodeScalars.count > 1000 ? text.prefix(1000) + "..." : text)", status)
 }
 
 /// One line for an error of the system's libraries; nil for an error of ours, which has its own
@@ -81,20 +88,24 @@ private func systemLine(_ error: any Error, _ path: String) -> String? {
   }
 }
 
+/// Whether standard output is a terminal.
+var isOnTerminal: Bool { isatty(1) == 1 }
+
 /// Writes text to standard output, and a line's end; where that fails, the tool ends with status
 /// 74.
 ///
 /// Bytes stay as they are in files and pipes; a terminal is shown escapes (VisibleText.swift).
 func show(_ text: String, ending: String = "\n") {
   showNotes()
-  let isOnTerminal = isatty(1) == 1
   Streams.writeOutput((isOnTerminal ? visible(text, keeping: ["\n", "\t"]) : text) + ending)
 }
 
 /// Writes a page to standard output; its own colours are the only escape sequences in it.
 func show(_ page: Page) {
   showNotes()
-  Streams.writeOutput(page.lines.joined(separator: "\n") + "\n")
+  var lines = page.lines
+  while lines.last == "" { lines.removeLast() }
+  Streams.writeOutput(lines.joined(separator: "\n") + "\n")
 }
 
 /// Writes a line for people to standard error; where that fails, the tool's exit status will be 74.
@@ -111,7 +122,7 @@ func objectJSON(_ object: [String: Any]) throws -> Data {
 /// A terminal, and nobody asked for plain text (no-color.org).
 var isColourWanted: Bool {
   let environment = ProcessInfo.processInfo.environment
-  return isatty(1) == 1 && (environment["NO_COLOR"] ?? "").isEmpty
+  return isOnTerminal && (environment["NO_COLOR"] ?? "").isEmpty
     && environment["TERM"] != "dumb"
 }
 
@@ -154,7 +165,7 @@ final class ProgressBar {
 /// say.
 var terminalWidth: Int? {
   var size = winsize()
-  guard isatty(1) == 1, unsafe ioctl(1, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else {
+  guard isOnTerminal, unsafe ioctl(1, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else {
     return nil
   }
   return Int(size.ws_col)

@@ -18,6 +18,7 @@ struct CalibrateDoubleSparsityCommand: ParsableCommand {
 
   @Option(
     help: "What is important: qk, or q or k alone.",
+    completion: .words(of: ChannelImportance.self),
     transform: { try choice($0, as: ChannelImportance.self) })
   var statistic = ChannelImportance.qk
 

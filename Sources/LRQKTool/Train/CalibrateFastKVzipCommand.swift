@@ -33,6 +33,7 @@ struct CalibrateFastKVzipCommand: ParsableCommand {
   @Option(help: "Tokens that the model repeats in one pass.") var chunk = 2000
   @Option(
     help: "Before the repetition: official (with a tokenizer), none.",
+    completion: .words(of: RepetitionInstruction.self),
     transform: { try choice($0, as: RepetitionInstruction.self) })
   var instruction = RepetitionInstruction.official
 

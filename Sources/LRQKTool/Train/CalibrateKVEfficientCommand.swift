@@ -24,7 +24,7 @@ struct CalibrateKVEfficientCommand: ParsableCommand {
   @Option(help: "Width of the LSTM.") var hidden = 16
   @Option(
     help: "What it reads of a row: keys, keys-and-values.",
-    transform: { try choice($0, as: GateInput.self) })
+    completion: .words(of: GateInput.self), transform: { try choice($0, as: GateInput.self) })
   var input = GateInput.keysAndValues
   @Option(help: "Steps of the training, each on one stretch and head for every layer.")
   var steps = 300

@@ -18,6 +18,7 @@ struct CalibrateLokiCommand: ParsableCommand {
 
   @Option(
     help: "Which keys: after-rotary, as the scores use them, or before-rotary.",
+    completion: .words(of: KeyMoments.Keys.self),
     transform: { try choice($0, as: KeyMoments.Keys.self) })
   var keys = KeyMoments.Keys.afterRotary
 

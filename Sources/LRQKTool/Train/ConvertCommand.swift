@@ -26,7 +26,9 @@ struct ConvertCommand: ParsableCommand {
 
   @OptionGroup var model: ModelOption
 
-  @Option(help: "The weight method, METHOD[:option=value,...]; help lists them.")
+  @Option(
+    help: "The weight method, METHOD[:option=value,...]; help lists them.",
+    completion: .weightMethods)
   var method: String
 
   @Option(help: "The folder to write; it must not be there yet.", completion: .directory)
@@ -46,7 +48,8 @@ struct ConvertCommand: ParsableCommand {
   @Option(help: "Most tokens in all. (default: all)") var tokens: Int?
 
   @Option(
-    help: "How new tensors are stored: f32, f16, bf16.", transform: { try storedFormat($0) })
+    help: "How new tensors are stored: f32, f16, bf16.", completion: .list(["f32", "f16", "bf16"]),
+    transform: { try storedFormat($0) })
   var format = StorageFormat.float32
 
   @Flag(inversion: .prefixedNo, help: "Progress bar on standard error (default: on a terminal).")

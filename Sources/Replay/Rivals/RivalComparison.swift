@@ -182,7 +182,10 @@ package struct RivalReport: Encodable {
   }
 
   /// As people read it: the verdict first, then a line for every tensor.
+  ///
+  /// Lines are at most 100 columns wide, but for the name of the file.
   package func text(width: Int?) -> String {
+    let width = replayWidth(width)
     let rows = outputs.map { line in
       [
         line.name,
@@ -193,10 +196,16 @@ package struct RivalReport: Encodable {
           ? "" : "at \(line.worst)" + (line.found.map { ": \($0[0]), not \($0[1])" } ?? ""),
       ]
     }
-    let met = outputs.count { $0.within && $0.count > 0 }
-    return "\(within ? "met" : "NOT MET"): \(file), \(method) in \(precision): \(met) of "
-      + "\(outputs.count { $0.count > 0 || !$0.within }) tensors within their limits\n"
-      + "  recorded with \(source)\n"
-      + TextTable([["tensor", "largest error", "limit", ""]] + rows).text(width: width)
+    let compared = outputs.filter { $0.count > 0 || !$0.within }.map {
+      (name: $0.name, error: $0.error, limit: $0.limit, isWithin: $0.within)
+    }
+    let verdict =
+      finding(compared).map { ReplayVerdict(isWithin: within, findings: [$0]) }
+      ?? ReplayVerdict(nothingCompared: "no output is expected in this precision")
+    let lines =
+      verdict.lines(width: width) + ["  \(visible(file)) (\(method), \(precision))"]
+      + filled("recorded with \(visible(source))", width: width, indent: 2, hanging: 2)
+      + [TextTable([["tensor", "largest error", "limit", ""]] + rows).text(width: width)]
+    return lines.joined(separator: "\n")
   }
 }

@@ -154,7 +154,7 @@ private func shownValue(_ value: JSONValue) -> String {
 
 /// What our method computes for a recording; names are those after expected/.
 package struct RivalOutputs<E: Scalar>: Sendable {
-  /// Numbers.
+  /// Results that are numbers: scores, rows, attention.
   package private(set) var numbers: [(name: String, tensor: Tensor<E>)] = []
   /// Sets, ids, counts, masks.
   package private(set) var integers: [(name: String, tensor: Tensor<Int>)] = []

@@ -13,7 +13,7 @@ internal import CFusedChains
 
 /// One of the two 16-bit floats, two of them in a word.
 public enum PackedHalves: Sendable, Equatable {
-  /// IEEE binary16.
+  /// IEEE binary16: eleven significant bits, numbers up to 65,504.
   case float16
   /// The upper half of a Float.
   case bfloat16

@@ -22,7 +22,7 @@ public enum JSONValue: Sendable {
   case number(String)
   /// true or false.
   case bool(Bool)
-  /// JSON's null.
+  /// The word null of JSON.
   case null
 
   /// One `"key": value` of an object.

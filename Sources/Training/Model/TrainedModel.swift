@@ -102,7 +102,7 @@ package struct StartingFolder: Sendable {
   package let model: TrainedModel<Float>
   /// config.json and the files beside it, which the trained model keeps.
   package let files: [(name: String, bytes: [UInt8])]
-  /// Reads `folder`.
+  /// Reads the checkpoint in `folder`.
   package init(_ folder: String) throws {
     model = try TrainedModel(folder: folder)
     let configuration = try readFile(at: "\(folder)/config.json", limit: 4_000_000)

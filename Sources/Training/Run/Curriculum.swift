@@ -92,7 +92,7 @@ package struct Stage: Sendable {
   package var thinning: HaystackThinning?
   /// What the texts are compared with.
   package var comparison = Comparison.texts
-  /// What changes.
+  /// The parameters that the stage changes.
   package var trained = TrainedPart.all
 
   /// A part of a run.

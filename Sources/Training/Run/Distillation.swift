@@ -36,7 +36,7 @@ package enum Comparison: String, Sendable, CaseIterable {
 
 /// The parameters that a stage changes.
 package enum TrainedPart: String, Sendable, CaseIterable {
-  /// All.
+  /// All parameters of the model.
   case all
   /// Those of blocks: embedding, last norm and output stay.
   case blocks

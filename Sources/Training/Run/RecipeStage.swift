@@ -38,7 +38,7 @@ package struct RecipeStage: Sendable {
   package let thinFrom: Int?
   /// What the texts are compared with.
   package let comparison: Comparison
-  /// What changes.
+  /// The parameters that the stage changes.
   package let trained: TrainedPart
 
   init(_ given: ConfigurationReader) throws {

@@ -1,8 +1,10 @@
 // The picture of a training run: loss and accuracy over steps, as an SVG file.
 //
 // In:  the rows of log.csv.
-// Out: SVG text: a panel each, means over as many steps as make 240 points, a grey line and a name
-//      where a stage begins.
+// Out: SVG text: a panel each, means over as many steps as make 240 points, a line and a name where
+//      a stage begins; the title says where loss and accuracy began and ended.
+//
+// A loss that falls by a factor of 10 or more stands on a logarithmic axis (Reports' Axis.swift).
 
 import Reports
 
@@ -36,46 +38,66 @@ package struct LoggedStep {
 
 /// The picture of a run; empty panels where there are no steps.
 package func trainingCurve(_ steps: [LoggedStep], title: String) -> String {
-  let (width, height, left, top) = (720.0, 180.0, 56.0, 56.0)
-  let bucket = max(1, steps.count / 240)
+  let (width, left, right, height) = (720.0, 68.0, 704.0, 180.0)
+  let losses = means(of: steps) { $0.loss }
+  let shares = means(of: steps) { $0.accuracy.map { 100 * $0 } }
   var plot = Plot()
-  plot.heading(title, x: left)
-  func place(_ step: Int) -> Double { left + width * Double(step) / Double(max(1, steps.count)) }
-  let panels: [(name: String, colour: String, most: Double, value: (LoggedStep) -> Double?)] = [
-    (
-      "loss, nats", "#c2410c", max(1, (steps.compactMap(\.loss).max() ?? 1).rounded(.up)),
-      { $0.loss }
-    ),
-    ("accuracy", "#0b6e99", 1, { $0.accuracy }),
+  var y = plot.lines(
+    "\(title): \(trainingFinding(losses, shares))", at: (16, 26), width: width - 32, size: 15)
+  // Names of stages stand in three rows, so that short stages do not hide each other's.
+  let starts = steps.indices.filter { $0 > 0 && steps[$0].stage != steps[$0 - 1].stage }
+  let across = Axis(
+    "training step", [], limits: 0...Double(max(1, steps.count)), from: left, to: right)
+  for (n, start) in starts.enumerated() {
+    let place = across.place(Double(start))
+    let isLate = place > (left + right) / 2
+    plot.text(
+      steps[start].stage, at: (place, y + 12 * Double(n % 3)), anchor: isLate ? "end" : "start",
+      size: 11, colour: Plot.muted)
+  }
+  y += starts.isEmpty ? 0 : 12 * Double(min(3, starts.count)) - 8
+  let panels: [(name: String, points: [Mean], limits: ClosedRange<Double>?)] = [
+    ("loss, nats per token", losses, nil), ("right tokens, %", shares, 0...100),
   ]
   for (n, panel) in panels.enumerated() {
-    let bottom = top + height + Double(n) * (height + 40)
-    for quarter in 0...4 {
-      let y = bottom - height * Double(quarter) / 4
-      plot.line(from: (left, y), to: (left + width, y), colour: "#dddddd")
-      let label = number(panel.most * Double(quarter) / 4, 2)
-      plot.text(label, at: (left - 6, y + 4), anchor: "end", size: 11)
+    let frame = Frame(
+      x: across,
+      y: Axis(
+        panel.name, panel.points.map(\.value), limits: panel.limits, from: y + height, to: y))
+    frame.draw(on: &plot)
+    for start in starts {
+      let x = frame.x.place(Double(start))
+      plot.line(from: (x, y), to: (x, y + height), colour: Plot.muted)
     }
-    plot.text(panel.name, at: (left, bottom - height - 8), size: 11)
-    var points: [Plot.Point] = []
-    for first in stride(from: 0, to: steps.count, by: bucket) {
-      let part = steps[first..<min(first + bucket, steps.count)].compactMap(panel.value)
-      if part.isEmpty { continue }
-      let mean = part.reduce(0, +) / Double(part.count)
-      points.append((place(first), bottom - height * min(1, mean / panel.most)))
-    }
-    for first in steps.indices where first > 0 && steps[first].stage != steps[first - 1].stage {
-      plot.line(
-        from: (place(first), bottom - height), to: (place(first), bottom), colour: "#999999")
-      if n == 0 {
-        let y = top + 12 + Double(first % 3) * 12
-        plot.text(steps[first].stage, at: (place(first) + 3, y), size: 11)
-      }
-    }
-    plot.curve(points, colour: panel.colour, width: 1.5)
+    plot.curve(
+      panel.points.map { frame.place($0.step, $0.value) }, colour: Colour.series(n).hex,
+      width: 1.5)
+    y += height + 56
   }
-  let bottom = top + 2 * height + 40
-  plot.text("0", at: (left, bottom + 16), size: 11)
-  plot.text("\(steps.count) steps", at: (left + width, bottom + 16), anchor: "end", size: 11)
-  return plot.svg(width: Int(left + width + 24), height: Int(bottom + 28))
+  return plot.svg(width: Int(width), height: Int(y - 12))
+}
+
+/// A mean over some steps, which begin at `step`.
+private typealias Mean = (step: Double, value: Double)
+
+/// Means over as many steps as make about 240 points.
+private func means(of steps: [LoggedStep], _ value: (LoggedStep) -> Double?) -> [Mean] {
+  let bucket = max(1, steps.count / 240)
+  return stride(from: 0, to: steps.count, by: bucket).compactMap { first in
+    let part = steps[first..<min(first + bucket, steps.count)].compactMap(value)
+      .filter(\.isFinite)
+    return part.isEmpty ? nil : (Double(first), part.reduce(0, +) / Double(part.count))
+  }
+}
+
+/// "loss 5.31 to 0.12 nats, right tokens 3 to 97 %", from the first and the last point.
+private func trainingFinding(_ losses: [Mean], _ shares: [Mean]) -> String {
+  func change(_ name: String, _ points: [Mean], _ unit: String) -> String? {
+    guard let first = points.first, let last = points.last else { return nil }
+    let digits = unit == "%" ? 0 : 2
+    return "\(name) \(decimal(first.value, digits)) to \(decimal(last.value, digits)) \(unit)"
+  }
+  let parts = [change("loss", losses, "nats"), change("right tokens", shares, "%")]
+  let known = parts.compactMap(\.self)
+  return known.isEmpty ? "no steps yet" : known.joined(separator: ", ")
 }

@@ -11,15 +11,32 @@ import Foundation
 import Tensors
 
 /// What stands at a path that should be a checkpoint folder.
-enum CheckpointFolder {
+package enum CheckpointFolder {
+  /// Why `path` cannot be the folder of a model, whatever is wanted of it; nil where it is a folder
+  /// that may be one.
+  package static func misnamed(
+    _ path: String, environment: [String: String] = ProcessInfo.processInfo.environment
+  ) -> String? {
+    let isFolder = fileExists(at: "\(path)/.")
+    if isFolder && (fileExists(at: "\(path)/config.json") || !fileExists(at: "\(path)/snapshots")) {
+      return nil
+    }
+    return missingConfiguration(path, environment: environment)
+  }
+
   /// Why there is no config.json in `folder`.
-  static func missingConfiguration(_ folder: String) -> String {
+  static func missingConfiguration(
+    _ folder: String, environment: [String: String] = ProcessInfo.processInfo.environment
+  ) -> String {
     if !fileExists(at: folder) {
-      if isRepositoryName(folder) {
-        return "no such folder; if this is the name of a repository, download it and name the "
-          + "folder that holds its config.json"
+      let start = "no such folder; "
+      if !isRepositoryName(folder) { return start + "name the folder that holds config.json" }
+      if let snapshot = HubCache.snapshot(in: HubCache.repository(folder, environment)) {
+        return start + "the hub's cache on this machine has the repository: name \(snapshot)"
       }
-      return "no such folder; name the folder that holds config.json"
+      let name = folder.split(separator: "/").last.map(String.init) ?? folder
+      return start + "if this is a repository of the Hugging Face hub, "
+        + "hf download \(folder) --local-dir \(name) makes the folder \(name), with config.json; name that"
     }
     if !fileExists(at: "\(folder)/.") {
       let format = otherFormat([folder]).map { " (\($0))" } ?? ""
@@ -79,10 +96,7 @@ enum CheckpointFolder {
     func withConfiguration(_ paths: [String]) -> [String] {
       paths.filter { fileExists(at: "\($0)/config.json") }
     }
-    if names.contains("snapshots") {
-      let snapshots = (contents("\(folder)/snapshots") ?? []).map { "\(folder)/snapshots/\($0)" }
-      return withConfiguration(snapshots).last.map { "the snapshot in it, \($0)" }
-    }
+    if names.contains("snapshots") { return HubCache.snapshot(in: folder) }
     let folders = withConfiguration(names.map { "\(folder)/\($0)" })
     if let first = folders.first {
       if folders.count == 1 { return "the folder in it, \(first)" }

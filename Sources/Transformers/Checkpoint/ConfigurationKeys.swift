@@ -40,7 +40,7 @@ package enum FixedValue: Sendable {
   /// A number however it is written: 1 and 1.0 are one number.
   case number(Double)
   case flag(Bool)
-  /// null, {} or [].
+  /// A value that says nothing: null, {} or [].
   case nothing
 
   package func matches(_ json: JSONValue) -> Bool {

@@ -90,7 +90,7 @@ public struct LowRankSizes: Sendable, Equatable {
 
 /// One side of a layer, keys or values: L_g of each group, and a bias.
 public struct LowRankSide<E: Scalar>: Sendable {
-  /// The groups.
+  /// Which heads share a latent.
   public let groups: HeadGroups
   /// L_g of each group, (|g| d, r_g).
   public let factors: [Tensor<E>]
@@ -142,7 +142,7 @@ public struct LowRankFactors<E: Scalar>: Sendable {
   public let width: Int
   /// Keys before norm and RoPE.
   public let keys: LowRankSide<E>
-  /// Values.
+  /// The side of the values.
   public let values: LowRankSide<E>
   /// The norm of each head's key, of width d; nil in most families.
   public let keyNorm: RowNorm<E>?
@@ -185,7 +185,7 @@ public struct LowRankFactors<E: Scalar>: Sendable {
 
 /// A norm of rows, in either precision.
 public struct RowNorm<E: Scalar>: Sendable {
-  /// Weights, (d).
+  /// The weight of each column, (d).
   public let weights: [E]
   /// ε, added to the mean square.
   public let epsilon: Double

@@ -50,7 +50,7 @@ public protocol AssistedCache: KeyValueCache {
 
 /// What an assistant cost one sequence so far.
 public struct AssistantUse: Sendable, Equatable, Codable {
-  /// Its layers.
+  /// Layers of the assistant.
   public let layers: Int
   /// Steps that it took, one before each of the model's.
   public internal(set) var steps = 0

@@ -32,7 +32,7 @@ public struct CacheNeeds: OptionSet, Sendable {
   /// The needs whose bits are set.
   public init(rawValue: Int) { self.rawValue = rawValue }
 
-  /// `PromptRows.queriesBeforeRotary`.
+  /// A prompt's queries before RoPE: `PromptRows.queriesBeforeRotary`.
   public static let queriesBeforeRotary = CacheNeeds(rawValue: 1 << 0)
   /// `layerInput` of prompts and tokens: what the layer's projections are applied to.
   public static let layerInput = CacheNeeds(rawValue: 1 << 1)

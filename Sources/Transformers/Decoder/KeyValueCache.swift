@@ -227,7 +227,7 @@ public protocol KeyValueCache: Sendable {
 }
 
 extension KeyValueCache {
-  /// Nothing.
+  /// No needs: queries after RoPE, keys and values are enough.
   public var needs: CacheNeeds { [] }
   /// Nothing: the layers decide alone.
   public static func settle(_ caches: inout [any KeyValueCache], tiers: inout Tiers) throws {}

@@ -17,9 +17,9 @@ public import Tensors
 
 /// Attention over keys and values of two widths; a `FactoredAttention` without any zeros.
 public struct NarrowAttention<E: Scalar>: Sendable, Equatable {
-  /// H.
+  /// Query heads of the layer, H.
   public let queryHeads: Int
-  /// M.
+  /// Key/value heads of the layer, M.
   public let keyValueHeads: Int
   /// d_qk, of a query and a key.
   public let keyWidth: Int

@@ -71,7 +71,7 @@ public struct RepetitionRows: Sendable {
 public struct ContextRows: Sendable {
   /// Keys, after RoPE.
   public let keys: [Tensor<Float>]
-  /// Values.
+  /// Values of the context, (n, d) for each key/value head.
   public let values: [Tensor<Float>]
 
   /// The rows of a context.

@@ -37,6 +37,8 @@ public final class Generation {
   public fileprivate(set) var needed = (hits: 0, misses: 0)
   /// True when an end-of-text token ended the answer, false when the limit did.
   public fileprivate(set) var isEnded = false
+  /// True when `Generator.goesOn` ended the answer.
+  public fileprivate(set) var isStopped = false
   fileprivate var sampler: Sampler
   /// Everything after the prompt so far: given tokens, then the answer.
   fileprivate var later: [Int] = []
@@ -79,6 +81,8 @@ public struct Generator {
   public var repetition: (_ sequence: Int) -> RepetitionWords = { _ in RepetitionWords() }
   /// Hears every new token.
   public var onToken: (_ sequence: Int, _ token: Int) -> Void = { _, _ in }
+  /// Asked after every new token; false ends the sequence's answer there.
+  public var goesOn: (_ sequence: Int) -> Bool = { _ in true }
   /// What the last call of `generate` took.
   public private(set) var times = Times()
 
@@ -131,10 +135,32 @@ public struct Generator {
     return try finish(all)
   }
 
+  /// One more answer of a sequence that goes on: `tokens` are all of it, those that the state of
+  /// `before` has taken and those that come now.
+  ///
+  /// The new ones come as decode steps, as `given` tokens do, and the answer has the bits of one
+  /// that was generated with all of them given. Returns nil where `tokens` do not begin with what
+  /// the state has taken, or add nothing to it: a new prompt is needed then.
+  public mutating func goOn(_ before: Generation, to tokens: [Int]) throws -> Generation? {
+    // The last token of an answer was not fed back.
+    let taken = (before.prompt + before.later).dropLast()
+    guard !before.later.isEmpty, let state = before.states.last, tokens.count > taken.count,
+      tokens.starts(with: taken)
+    else { return nil }
+    times = Times()
+    let generation = Generation(
+      prompt: before.prompt, given: Array(tokens[before.prompt.count...]), state: state,
+      sampler: Sampler(sampling))
+    generation.later = Array(tokens[before.prompt.count...taken.count])
+    return try finish([generation])[0]
+  }
+
   /// Steps until every sequence has ended.
   private mutating func finish(_ all: [Generation]) throws -> [Generation] {
     while true {
-      let open = all.indices.filter { !all[$0].isEnded && all[$0].tokens.count < limit }
+      let open = all.indices.filter {
+        !all[$0].isEnded && !all[$0].isStopped && all[$0].tokens.count < limit
+      }
       if open.isEmpty { return all }
       try step(all, open)
     }
@@ -194,6 +220,7 @@ public struct Generator {
     generation.tokens.append(token)
     generation.isEnded = endOfText.contains(token)
     onToken(sequence, token)
+    generation.isStopped = !goesOn(sequence)
   }
 
   private func newState(_ sequence: Int) throws -> DecodingState {

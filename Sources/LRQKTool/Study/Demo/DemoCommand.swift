@@ -38,10 +38,10 @@ struct DemoCommand: ParsableCommand {
       LRQK method wrong.
       """)
 
-  @Option(help: "Checkpoint folder.", completion: .directory)
+  @Option(name: .model, help: "Checkpoint folder.", completion: .directory)
   var model = Self.shipped
 
-  @Option(help: "Which of RULER's tasks; lrqk ruler lists them.")
+  @Option(help: "Which of RULER's tasks; lrqk ruler lists them.", completion: .tasks)
   var task = RulerTask.niahMultikey1.rawValue
 
   @Option(help: "Tokens of prompt and answer together.")

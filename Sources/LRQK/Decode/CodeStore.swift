@@ -1,7 +1,7 @@
 // A_K on the device: one code of width r for every token.
 //
 // In:  the codes of a prompt, then one row k_hat a step.
-// Out: rows of A_K; scores are read from it in Decode/ProxyScores.swift.
+// Out: rows of A_K; the next file, ProxyScores.swift, reads scores from it.
 //
 // The buffer grows by 256 tokens at a time and is zero behind the last token's code.
 

@@ -1,0 +1,127 @@
+// The log of a long run, one record a line: what a killed run is continued from.
+//
+// In:  a path, and what all records depend on (the head).
+// Out: the records that are there already; then every new one, written before the next begins.
+//
+//   line 1        the head: which command, which model, which settings
+//   other lines   records
+//
+// A log with another head is refused: its numbers are about something else. A last line without its
+// line break is what a killed run leaves behind; it is cut off (LineLog.swift, which also keeps a
+// second run away from the same file). Numbers keep every bit: JSON has the shortest text that
+// reads back as the same Double.
+//
+// Two commands have such logs: ruler, with sweep (SampleLog.swift), and perplexity
+// (WindowLog.swift).
+
+import Foundation
+import Reports
+import Tensors
+
+/// What all records of a log have in common.
+package protocol LogHeading: Codable, Equatable {
+  /// The command that writes such logs: "lrqk ruler".
+  static var command: String { get }
+  /// What another run may have differently, in words for an error.
+  var settings: [(name: String, text: String)] { get }
+}
+
+/// A line of a log.
+package protocol LogRecord: Codable {
+  /// What a record is about; another record of the same key replaces it.
+  associatedtype Key: Hashable
+  /// What this record is about.
+  var key: Key { get }
+}
+
+/// A log that is written to.
+package final class RecordLog<Head: LogHeading, Record: LogRecord> {
+  /// The file's path; empty where records are in memory alone.
+  var path: String { log?.path ?? "" }
+  private let log: LineLog?
+  private var records: [Record.Key: Record] = [:]
+  private var synchronized = ContinuousClock.now
+  /// Bytes of the largest log that is read.
+  static var fileLimit: Int { 1 << 30 }
+  /// How much a power failure may cost.
+  private static var mostAtRisk: Duration { .seconds(5) }
+
+  /// Records in memory alone.
+  package init() { log = nil }
+
+  /// Opens the log at `path`, or begins it.
+  ///
+  /// Throws where it is not a log of this run, cannot be written, or another process writes to it.
+  package init(path: String, head: Head) throws {
+    let log: LineLog
+    do {
+      log = try LineLog(path: path, limit: Self.fileLimit)
+    } catch {
+      throw EvaluationError("\(error)")
+    }
+    self.log = log
+    if log.text.isEmpty && !log.tail.isEmpty && log.tail[0] != UInt8(ascii: "{") {
+      throw EvaluationError("\(path): not a log of \(Head.command); choose another file")
+    }
+    let lines = log.text.split(separator: 10, omittingEmptySubsequences: false).dropLast()
+    for (n, line) in lines.enumerated() {
+      if n == 0 {
+        try Self.check(line, path, head)
+      } else {
+        guard let record = try? Self.decoder.decode(Record.self, from: Data(line)) else {
+          throw EvaluationError("\(path): line \(n + 1) is no record of \(Head.command)")
+        }
+        records[record.key] = record
+      }
+    }
+    do {
+      if !log.tail.isEmpty { try log.cut(to: log.text.count) }
+      if lines.isEmpty { try log.append(try jsonText(head, isPretty: false)) }
+    } catch {
+      throw EvaluationError("\(error)")
+    }
+  }
+
+  deinit { try? log?.synchronize() }
+
+  /// Requires that the first line is `head`.
+  private static func check(
+    _ line: ArraySlice<UInt8>, _ path: String, _ head: Head
+  ) throws(EvaluationError) {
+    guard let found = try? decoder.decode(Head.self, from: Data(line)) else {
+      throw EvaluationError("\(path): not a log of \(Head.command); choose another file")
+    }
+    if found == head { return }
+    let other = zip(found.settings, head.settings).first { $0.text != $1.text }
+    let difference = other.map { "\($0.name) \(shown($0.text)), here \(shown($1.text))" }
+    throw EvaluationError(
+      "\(path): the log is of another run (\(difference ?? "other inputs")); choose another file")
+  }
+
+  /// As `jsonText` writes.
+  private static var decoder: JSONDecoder {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    decoder.nonConformingFloatDecodingStrategy = .convertFromString(
+      positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
+    return decoder
+  }
+
+  /// The record about `key`, if there is one.
+  package func record(_ key: Record.Key) -> Record? { records[key] }
+
+  /// Adds a record.
+  package func add(_ record: Record) throws(EvaluationError) {
+    records[record.key] = record
+    guard let log else { return }
+    do {
+      try log.append(try jsonText(record, isPretty: false))
+      if ContinuousClock.now - synchronized > Self.mostAtRisk {
+        try log.synchronize()
+        synchronized = .now
+      }
+    } catch {
+      throw EvaluationError("\(error)")
+    }
+  }
+}

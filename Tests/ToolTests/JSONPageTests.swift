@@ -1,0 +1,324 @@
+// Docs/json.md against what the commands print: every key, its type, and whether it may be absent.
+//
+// In:  the page's tables; the output of every command that prints JSON.
+// Out: a failure for a key that is printed and not listed, listed and never printed, absent where
+//      the page does not say so, or of another type.
+
+import Foundation
+import Testing
+
+/// Any JSON value; whole numbers are told from others, and true from 1.
+private enum AnyJSON: Decodable {
+  case null
+  case boolean
+  case integer
+  case number
+  case string(String)
+  case list([AnyJSON])
+  case object([String: AnyJSON])
+
+  init(from decoder: any Decoder) throws {
+    let value = try decoder.singleValueContainer()
+    if value.decodeNil() {
+      self = .null
+    } else if (try? value.decode(Bool.self)) != nil {
+      self = .boolean
+    } else if (try? value.decode(Int.self)) != nil {
+      self = .integer
+    } else if (try? value.decode(Double.self)) != nil {
+      self = .number
+    } else if let text = try? value.decode(String.self) {
+      self = .string(text)
+    } else if let list = try? value.decode([AnyJSON].self) {
+      self = .list(list)
+    } else {
+      self = .object(try value.decode([String: AnyJSON].self))
+    }
+  }
+}
+
+/// The tables of Docs/json.md, by heading.
+private struct JSONPage {
+  struct Row {
+    let type: String
+    let mayBeAbsent: Bool
+  }
+  /// Rows by key, by heading.
+  private(set) var tables: [String: [String: Row]] = [:]
+
+  init() throws {
+    var heading = ""
+    for line in try committed("Docs/json.md").split(separator: "\n") {
+      if let title = line.wholeMatch(of: #/#+ (.*)/#) { heading = String(title.1) }
+      if let row = line.wholeMatch(of: #/\| `([^`]+)` \| (.*?) \| (.*) \|/#) {
+        tables[heading, default: [:]][String(row.1)] = Row(
+          type: String(row.2), mayBeAbsent: row.3.contains("absent"))
+      }
+    }
+  }
+}
+
+/// Compares values with the tables of one heading.
+private struct PageComparison {
+  let page: JSONPage
+  /// The heading's own keys, and those that it borrows.
+  let rows: [String: JSONPage.Row]
+  private(set) var faults: Set<String> = []
+  private(set) var seen: Set<String> = []
+  /// Keys of the objects that commands share, by heading.
+  private(set) var seenOfShared: [String: Set<String>] = [:]
+
+  init(_ page: JSONPage, _ headings: [String]) {
+    self.page = page
+    rows = headings.reduce(into: [:]) { rows, heading in
+      rows.merge(page.tables[heading] ?? [:]) { $1 }
+    }
+  }
+
+  /// Keys that no output had.
+  var unseen: Set<String> { Set(rows.keys).subtracting(seen) }
+
+  /// An object whose keys stand in the tables behind `prefix`.
+  mutating func compare(_ object: [String: AnyJSON], behind prefix: String = "") {
+    let here = rows.filter { key, _ in
+      key.hasPrefix(prefix) && !key.dropFirst(prefix.count).contains(".")
+    }
+    for (name, value) in object {
+      let key = prefix + (here[prefix + "*"] == nil ? name : "*")
+      guard let row = here[key] else {
+        faults.insert("\(key) is not on the page")
+        continue
+      }
+      seen.insert(key)
+      compare(value, row.type, key)
+    }
+    for (key, row) in here where !row.mayBeAbsent && !key.hasSuffix("*") {
+      if object[String(key.dropFirst(prefix.count))] == nil { faults.insert("\(key) is absent") }
+    }
+  }
+
+  private mutating func compare(_ value: AnyJSON, _ type: String, _ key: String) {
+    switch (value, type) {
+    case (.object(let object), "object"): compare(object, behind: key + ".")
+    case (.list(let list), "list of objects"):
+      for case .object(let object) in list { compare(object, behind: key + "[].") }
+    case (.list(let list), _) where type.hasPrefix("list of "):
+      let element = String(type.dropFirst("list of ".count))
+      for value in list {
+        compare(
+          value,
+          element.hasPrefix("list")
+            ? element.replacing("lists", with: "list") : String(element.dropLast()), key)
+      }
+    case (.object(let object), _) where type.hasPrefix("["):
+      let heading = String(type.dropFirst().prefix { $0 != "]" })
+      var shared = PageComparison(page, [heading])
+      shared.compare(object)
+      faults.formUnion(shared.faults.map { "\(key): \($0)" })
+      seenOfShared[heading, default: []].formUnion(shared.seen)
+    case (.string, "string"), (.boolean, "boolean"), (.integer, "integer"): break
+    case (.integer, "number"), (.number, "number"): break
+    case (.string(let text), "number") where ["Infinity", "-Infinity", "NaN"].contains(text): break
+    default: faults.insert("\(key) is no \(type)")
+    }
+  }
+}
+
+/// Runs of the tool, and where the page describes what they print.
+struct JSONRuns: CustomTestStringConvertible, Sendable {
+  /// Tables whose keys stand side by side; the first one names the runs.
+  let headings: [String]
+  let runs: [[String]]
+  /// Which output counts: standard output, or this many lines less of a log.
+  var isLog = false
+  var testDescription: String { headings[0] }
+
+  private static let llama = ModelToolTests.checkpoint("llama3")
+  private static let ids = llama + "/expected.safetensors"
+  private static let tiny = EvaluationToolTests.tiny
+  private static let replays = ReplayToolTests.root.appendingPathComponent("Tests/ReplayTests").path
+  private static let lrqk = "lrqk:preset=paper,r=4,k=16,w=4"
+
+  /// Stands for a file of scores that are wrong.
+  private static let wrongScores = "WRONG"
+
+  private static func generate(_ cache: String, _ more: [String] = []) -> [String] {
+    ["generate", "-m", llama, "--ids-file", ids, "-n", "9", "--json", "--cache", cache] + more
+  }
+
+  private static let ruler = [
+    "ruler", "-m", tiny, "--tasks", "niah_multikey_2,qa_1", "--lengths", "330", "--samples", "2",
+    "--cache", "full", "--cache", "lrqk:preset=recommended,r=4,k=16,w=8",
+  ]
+  private static let perplexity = [
+    "perplexity", "-m", tiny, "--text",
+    ReplayToolTests.root.appendingPathComponent("README.md").path,
+    "--context", "60", "--stride", "20", "--windows", "2", "--cache", "full", "--cache",
+    "lrqk:preset=recommended,r=4,k=16,w=8", "--cache", "topk:k=500,w=8",
+  ]
+
+  static let all = [
+    JSONRuns(
+      headings: ["lrqk generate --json"],
+      runs: [
+        generate(lrqk, ["--recall"]), generate("full"), generate("lrqk:r=4,k=500,w=8"),
+        generate("smallkv:assistant=\(llama)"),
+        ["generate", "-m", tiny, "-p", "the grass is", "-n", "3", "--json"],
+      ]),
+    JSONRuns(
+      headings: ["lrqk inspect --json"],
+      runs: ModelToolTests.names.map { ["inspect", "-m", ModelToolTests.checkpoint($0), "--json"] }
+        + [["inspect", "-m", llama, "--json", "--cache", "smallkv:assistant=\(llama)"]]),
+    JSONRuns(
+      headings: ["lrqk heads --json"],
+      runs: [["heads", "-m", llama, "--json"], ["heads", "-m", tiny, "--json"]]),
+    JSONRuns(
+      headings: ["lrqk check --json"],
+      runs: [
+        ["check", "--backend", "cpu", "--json"],
+        [
+          "check", "--candidate", wrongScores, "--kernel", "proxy-scores", "--case",
+          "one-candidate", "--json",
+        ],
+      ]),
+    JSONRuns(
+      headings: ["lrqk replay --json"],
+      runs: ["Golden/trajectory-gqa", "Golden/prefill-r8", "Golden/decode-r8"].map {
+        ["replay", "\(replays)/\($0).safetensors", "--json"]
+      } + [["replay", "\(replays)/Captures/needle-layer0.safetensors", "--steps", "9", "--json"]]),
+    JSONRuns(
+      headings: ["lrqk replay --cache METHOD --json"],
+      runs: ["snapkv:budget=12.5%", "full"].map {
+        [
+          "replay", "\(replays)/Captures/needle-layer0.safetensors", "--steps", "9", "--json",
+          "--cache", $0,
+        ]
+      }),
+    JSONRuns(
+      headings: ["lrqk replay RIVAL --json"],
+      runs: ["h2o-1", "kvlatent-1", "snapkv-1"].map {
+        ["replay", "\(replays)/Rivals/\($0).safetensors", "--json"]
+      }),
+    JSONRuns(
+      headings: ["lrqk ruler --format json"],
+      runs: [
+        ruler + ["--format", "json", "--recall", "--needle-recall"],
+        ["ruler", "-m", tiny, "--lengths", "100", "--samples", "1", "--format", "json"],
+      ]),
+    JSONRuns(
+      headings: ["lrqk ruler --log"], runs: [ruler + ["--recall", "--needle-recall"]],
+      isLog: true),
+    JSONRuns(
+      headings: ["lrqk ruler --show-prompts --format jsonl"],
+      runs: [
+        [
+          "ruler", "-m", tiny, "--tasks", "niah_multikey_2,qa_1", "--lengths", "330", "--samples",
+          "1", "--show-prompts", "--format", "jsonl",
+        ]
+      ]),
+    JSONRuns(
+      headings: ["lrqk perplexity --format json"], runs: [perplexity + ["--format", "json"]]),
+    JSONRuns(headings: ["lrqk perplexity --log"], runs: [perplexity], isLog: true),
+    JSONRuns(
+      headings: ["lrqk tokenize"], runs: [["tokenize", "-m", tiny, "--text", "the grass"]]),
+    JSONRuns(
+      headings: ["lrqk bench prefill --json", "openblas"],
+      runs: [
+        ["bench", "prefill", "--tokens", "64", "-r", "8", "--runs", "1", "--json"],
+        [
+          "bench", "decode", "--tokens", "64", "-r", "8", "-k", "8", "-w", "4", "--runs", "1",
+          "--json",
+        ],
+      ]),
+    JSONRuns(
+      headings: ["lrqk bench decode-model --json", "openblas"],
+      runs: ["full", "topk:k=500,w=4"].map {
+        [
+          "bench", "decode-model", "-m", llama, "--context", "9", "--steps", "2", "--cache", $0,
+          "--json",
+        ]
+      }),
+    JSONRuns(
+      headings: ["lrqk bench train-step --json", "openblas"],
+      runs: [
+        [
+          "bench", "train-step", "--vocabulary", "50", "--layers", "1", "--hidden", "16",
+          "--query-heads", "2", "--key-value-heads", "1", "--width", "8", "--intermediate", "16",
+          "--batch", "2", "--length", "8", "--shards", "1", "--steps", "1", "--json",
+        ]
+      ]),
+  ]
+
+  /// The objects that the runs print.
+  fileprivate func objects() throws -> [[String: AnyJSON]] {
+    var objects: [[String: AnyJSON]] = []
+    func add(_ text: some StringProtocol) throws {
+      let value = try JSONDecoder().decode(AnyJSON.self, from: Data(text.utf8))
+      if case .object(let object) = value { objects.append(object) }
+    }
+    for arguments in runs {
+      let folder = try TemporaryFolder()
+      let log = folder.path + "/log"
+      let scores = folder.path + "/scores.safetensors"
+      // Zeros, (6, 1) in F32.
+      let header = #"{"scores":{"dtype":"F32","shape":[6,1],"data_offsets":[0,24]}}"#
+      let length = (0..<8).map { UInt8(truncatingIfNeeded: header.utf8.count >> (8 * $0)) }
+      try Data(length + header.utf8 + [UInt8](repeating: 0, count: 24))
+        .write(to: URL(fileURLWithPath: scores))
+      let isWrong = arguments.contains(Self.wrongScores)
+      let words = arguments.map { $0 == Self.wrongScores ? scores : $0 }
+      let found = try run("lrqk", words + (isLog ? ["--log", log] : []))
+      #expect(found.status == (isWrong ? 1 : 0), "\(words): \(found.error)")
+      let text = isLog ? try String(contentsOfFile: log, encoding: .utf8) : found.output
+      if isLog || arguments.contains("jsonl") {
+        for line in text.split(separator: "\n").dropFirst(isLog ? 1 : 0) { try add(line) }
+      } else {
+        try add(text)
+      }
+    }
+    return objects
+  }
+}
+
+@Suite struct JSONPageTests {
+  @Test(arguments: JSONRuns.all)
+  func `the page lists what is printed, and what it lists is printed`(_ runs: JSONRuns) throws {
+    var comparison = PageComparison(try JSONPage(), runs.headings)
+    #expect(!comparison.rows.isEmpty)
+    for object in try runs.objects() { comparison.compare(object) }
+    #expect(comparison.faults.isEmpty, "\(comparison.faults.sorted())")
+    #expect(comparison.unseen.isSubset(of: JSONRuns.rare), "\(comparison.unseen.sorted())")
+    // What commands share is printed in full by the first of them.
+    if runs.headings == JSONRuns.all[0].headings {
+      #expect(Set(comparison.seenOfShared.keys) == ["options", "budget", "ledger"])
+      for (heading, seen) in comparison.seenOfShared {
+        #expect(seen == Set(comparison.page.tables[heading, default: [:]].keys), "\(heading)")
+      }
+    }
+  }
+
+  @Test func `every command that prints JSON is on the page`() throws {
+    let text = try committed("Docs/json.md")
+    for command in LeafCommand.all where command.options.flatMap(\.spellings).contains("--json") {
+      #expect(text.contains("lrqk \(command.testDescription) --json"), "\(command)")
+    }
+    for command in ["ruler", "sweep", "perplexity"] {
+      #expect(text.contains("lrqk \(command) --format json"))
+    }
+    let tested = Set(JSONRuns.all.flatMap(\.headings))
+    #expect(tested.isSubset(of: Set(try JSONPage().tables.keys)))
+  }
+
+  @Test func `a page that is wrong is found to be wrong`() throws {
+    var comparison = PageComparison(try JSONPage(), ["lrqk tokenize"])
+    comparison.compare(["ids": .list([.string("1")]), "more": .boolean])
+    #expect(
+      comparison.faults == ["ids is no integer", "more is not on the page", "decoded is absent"])
+    #expect(comparison.unseen == ["decoded"])
+  }
+}
+
+extension JSONRuns {
+  /// Keys that none of these runs prints: a code that broke down, a model that was converted.
+  fileprivate static let rare: Set = ["first_non_finite_code", "converted"]
+}
