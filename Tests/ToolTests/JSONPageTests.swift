@@ -231,6 +231,9 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
         ],
       ]),
     JSONRuns(
+      headings: ["lrqk bench attention --json", "openblas"],
+      runs: [["bench", "attention", "--tokens", "64", "--runs", "1", "--json"]]),
+    JSONRuns(
       headings: ["lrqk bench decode-model --json", "openblas"],
       runs: ["full", "topk:k=500,w=4"].map {
         [

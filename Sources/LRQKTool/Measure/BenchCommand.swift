@@ -14,8 +14,11 @@ import TieredMemory
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
-    abstract: "Time prefill or decode beside this machine's limits.",
-    subcommands: [BenchPrefill.self, BenchDecode.self, BenchModel.self, BenchTraining.self])
+    abstract: "Time LRQK, attention, a model or training beside this machine's limits.",
+    subcommands: [
+      BenchPrefill.self, BenchDecode.self, BenchAttention.self, BenchModel.self,
+      BenchTraining.self,
+    ])
 }
 
 struct BenchSizes: ParsableArguments {
