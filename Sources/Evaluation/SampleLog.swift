@@ -59,7 +59,7 @@ package struct LogHead: LogHeading, Sendable {
 }
 
 extension LogHead {
-  /// The command.
+  /// The command that writes such logs.
   package static var command: String { "lrqk ruler" }
 
   /// What another run may have differently.

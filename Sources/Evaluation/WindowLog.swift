@@ -31,7 +31,7 @@ package struct WindowHead: LogHeading, Sendable {
     stride = windows.stride
   }
 
-  /// The command.
+  /// The command that writes such logs.
   package static var command: String { "lrqk perplexity" }
 
   /// What another run may have differently.

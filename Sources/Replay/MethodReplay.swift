@@ -42,7 +42,7 @@ package struct MethodReplay: Sendable {
     let full: SquaredRatio
   }
 
-  /// The method.
+  /// The method that was replayed.
   package let method: any CacheMethod
   /// Sequences that were recorded together.
   package let batch: Int

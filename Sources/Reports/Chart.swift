@@ -18,7 +18,7 @@ package struct ChartSeries: Sendable {
   package struct Point: Sendable {
     /// Where it stands in each panel, from left to right.
     package let x: [Double]
-    /// How high.
+    /// Where it stands on the vertical axis.
     package let y: Double
     /// Standard error of y.
     package let error: Double?
@@ -58,7 +58,7 @@ package struct Chart: Sendable {
   package let up: String
   /// The ends of the vertical axis.
   package let limits: ClosedRange<Double>
-  /// All points.
+  /// All points, by series.
   package let series: [ChartSeries]
   /// Below the legend, a paragraph each.
   package let caption: [String]

@@ -18,9 +18,9 @@ package struct Colour: Sendable, Equatable {
   /// Red, green, blue.
   private let parts: [Double]
 
-  /// White paper.
+  /// The colour of white paper.
   package static let white = Colour(parts: [1, 1, 1])
-  /// Dark paper.
+  /// The colour of dark paper.
   package static let dark = Colour(parts: [13 / 255, 17 / 255, 23 / 255])
 
   private init(parts: [Double]) { self.parts = parts }
@@ -42,7 +42,7 @@ package struct Colour: Sendable, Equatable {
     }
   }
 
-  /// "#rrggbb".
+  /// The colour as "#rrggbb".
   package var hex: String {
     "#" + parts.map { String(format: "%02x", Int(($0 * 255).rounded())) }.joined()
   }

@@ -97,7 +97,7 @@ public struct H2OMethod: KeepingMethod {
 
 /// How many of the kept rows are the newest ones.
 enum RecentShare: Sendable, Equatable, CustomStringConvertible {
-  /// So many.
+  /// This number of rows.
   case rows(Int)
   /// So many percent of the kept rows, from 0 to 100.
   case percent(Double)

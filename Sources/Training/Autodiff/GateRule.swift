@@ -9,7 +9,7 @@
 import Tensors
 
 extension Tape {
-  /// silu(z) ⊙ u.
+  /// The gated product silu(z) ⊙ u.
   package func gated(_ z: Variable<E>, _ u: Variable<E>) -> Variable<E> {
     precondition(z.value.shape == u.value.shape, "a gate \(z.value.shape) of \(u.value.shape)")
     let (Z, U) = (z.value.elements, u.value.elements)

@@ -98,7 +98,7 @@ extension ModelShape {
 
 /// A checkpoint's folder as a run starts from it.
 package struct StartingFolder: Sendable {
-  /// The model.
+  /// The model that the folder holds.
   package let model: TrainedModel<Float>
   /// config.json and the files beside it, which the trained model keeps.
   package let files: [(name: String, bytes: [UInt8])]
