@@ -1,7 +1,8 @@
 """Checks pages of lrqk view in headless Chromium against the traces that they were made of.
 
   viewer-page.py large FILE           writes a trace of 4,096 tokens, 500 steps, 12 layers of 4 heads
-  viewer-page.py check FOLDER [SHOTS] opens the pages in FOLDER; screenshots go to the folder SHOTS
+  viewer-page.py check FOLDER [SHOTS] opens the pages in FOLDER; the pictures of Docs/viewer.md go there, too,
+                                      and many more screenshots to the folder SHOTS
 
 What is checked: no error and no warning on the console; no request but for the page itself; every number,
 fate and score that is shown, against the trace, at several steps, layers and heads, reached by keys alone;
@@ -356,12 +357,13 @@ def narrow(check, name):
     check.equal(f"{name}, pixels beyond the window", wide, 0)
 
 
-def picture(browser, path, shots):
-    """The picture of Docs/viewer.md: the copying head of the shipped model, under two methods."""
-    browser.open(path, width=1180, height=1190)
-    browser.press("l")
-    browser.press("h", 2)
-    browser.shoot(f"{shots}/viewer.png")
+def pictures(browser, path, folder):
+    """Those of Docs/viewer.md: the copying head of the shipped model, under two methods, light and dark."""
+    for name, scheme in [("viewer", "light"), ("viewer-dark", "dark")]:
+        browser.open(path, width=1180, height=1190, scheme=scheme)
+        browser.press("l")
+        browser.press("h", 2)
+        browser.shoot(f"{folder}/{name}.png")
 
 
 def check_pages(folder, shots):
@@ -392,8 +394,8 @@ def check_with(browser, folder, shots):
         controls(check, name)
         check.equal(f"{name}, requests", browser.requests, [f"file://{path}"])
         browser.call("Accessibility.disable")
-        if shots and name == "two":
-            picture(browser, path, shots)
+        if name == "two":
+            pictures(browser, path, folder)
         for scheme in ["light", "dark"]:
             for width in [1280, 390]:
                 browser.open(path, width=width, scheme=scheme)

@@ -73,7 +73,7 @@ struct SweepPoint {
   }
 }
 
-/// What a sweep found: the choice with the fewest bytes on the device among those within one point
+/// What a sweep found: the choice with the fewest bytes on the device among those within two points
 /// of full attention; where there is none, the best one.
 ///
 /// Oracles and controls are there to compare with, not to be used: they are not named.
@@ -93,15 +93,15 @@ func sweepFinding(_ points: [SweepPoint]) -> String {
     let share = decimal(100 * point.held / max(1, full.held), 0)
     return ([name] + sizes).joined(separator: ", ") + " with \(share) % of its bytes"
   }
-  let near = usable.filter { $0.score >= full.score - 1 }
+  let near = usable.filter { $0.score >= full.score - 2 }
   if let least = near.min(by: { $0.held < $1.held }) {
-    return "Within one point of full attention: \(words(least))"
+    return "Within two points of full attention: \(words(least))"
   }
   guard let best = usable.max(by: { $0.score < $1.score }) else {
     return "Full attention finds \(decimal(full.score, 1)) of 100"
   }
   let fewer = decimal(full.score - best.score, 1)
-  return "No choice comes within one point of full attention; "
+  return "No choice comes within two points of full attention; "
     + "\(fewer) points below it: \(words(best))"
 }
 
@@ -121,6 +121,7 @@ private func sweepCaption(_ lines: [[SweepPoint]], _ names: [String: String]) ->
     let key = options(of: point.method, without: own)
     guard shown.insert(key).inserted, let name = names[key] else { continue }
     let brief = options(of: point.method, without: own, isBrief: true)
+    if !brief.contains(":") { continue }  // no options to explain
     caption.append("\(name.prefix(1).uppercased() + name.dropFirst()): \(brief)")
   }
   return caption

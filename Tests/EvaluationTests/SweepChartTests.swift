@@ -45,14 +45,14 @@ import Testing
     let poor = try point("lrqk:preset=paper,r=8,k=16,w=16", 40, 200)
     #expect(
       sweepFinding([full, oracle, cheap, dear, poor])
-        == "Within one point of full attention: LRQK recommended, r = 32, k = 16 "
+        == "Within two points of full attention: LRQK recommended, r = 32, k = 16 "
         + "with 37 % of its bytes")
     #expect(
       sweepFinding([full, dear, poor]).hasSuffix(
         "LRQK recommended, r = 32, k = 48 with 45 % of its bytes"))
     #expect(
       sweepFinding([full, oracle, poor])
-        == "No choice comes within one point of full attention; 58.0 points below it: "
+        == "No choice comes within two points of full attention; 58.0 points below it: "
         + "LRQK as released, r = 8, k = 16 with 20 % of its bytes")
     #expect(sweepFinding([full]) == "Full attention finds 98.0 of 100")
     #expect(sweepFinding([poor]) == "Full attention has no score")

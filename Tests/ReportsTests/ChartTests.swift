@@ -40,10 +40,12 @@ import Testing
         #expect(!others[0].hasShape(of: marks[0]), "\(meaning), \(other)")
       }
     }
-    // The legend says what they mean.
-    let svg = chart.svg
-    for method in Set(chart.series.map(\.method)) {
-      #expect(svg.contains(">\(method)</text>"))
+    // The legend says so: a line of the method's colour stands before its name.
+    let rows = chart.svg.split(separator: "\n")
+    for (method, marks) in methods {
+      let place = rows.firstIndex { $0.hasSuffix(">\(method)</text>") }
+      let swatch = place.map { rows[$0 - 1] } ?? ""
+      #expect(swatch.contains("stroke=\"\(marks[0].colour)\" stroke-width=\"4.0\""), "\(method)")
     }
   }
 
@@ -75,6 +77,17 @@ import Testing
       let rule = "[\(match.1)=\"\(match.2)\"] { \(match.1): \(colour.onDark.hex) }"
       #expect(style.contains(rule), "\(rule)")
     }
+  }
+
+  @Test func `whatever the pen draws has a twin`() {
+    var plot = Plot()
+    plot.text("t", at: (1, 1), colour: "#000001")
+    plot.line(from: (1, 1), to: (2, 2), colour: "#000002")
+    plot.curve([(1, 1), (2, 2)], colour: "#000003")
+    plot.bar(from: (1, 1), to: (2, 2), colour: "#000004", title: "")
+    plot.mark(0, at: (1, 1), colour: "#000005")
+    let svg = plot.svg(width: 9, height: 9)
+    for n in 1...5 { #expect(svg.contains("[fill=\"#00000\(n)\"] { fill: "), "\(n)") }
   }
 
   @Test func `series differ in colour, and stand out on both papers`() throws {
