@@ -133,6 +133,8 @@ import Testing
     process.standardInput = input
     process.standardOutput = FileHandle(forWritingAtPath: answer)
     process.standardError = errors
+    // A shell that runs the tests in the background ignores it, and so would every process below.
+    _ = signal(SIGINT, SIG_DFL)
     try process.run()
     var said = ""
     func hear(until part: String) {

@@ -71,7 +71,7 @@ struct ChatSession {
   mutating func answer(_ message: String) throws -> String {
     let asked = messages + [ChatMessage(role: "user", content: message)]
     let tokens = try tokens(of: asked)
-    lengths.check(tokens.count + generator.limit, "the conversation with its answer")
+    lengths.check(tokens.count, "the conversation")
     var text = tokenizer.makeStream(skippingSpecialTokens: true)
     var isBegun = false
     generator.onToken = { _, token in
@@ -95,6 +95,7 @@ struct ChatSession {
       throw error
     }
     show(text.finish())
+    lengths.check(tokens.count + answer.tokens.count, "the conversation with its answer")
     messages = asked
     messages.append(ChatMessage(role: "assistant", content: tokenizer.decode(answer.tokens)))
     turns += 1
