@@ -55,8 +55,8 @@ struct DemoCommand: ParsableCommand {
 
   @Option(
     help:
-      "Compared with full attention: METHOD[:option=value,...]; may be given several times. (default: LRQK with r = d/4 and k + w = length/8, a window of as many bytes, and LRQK with the released choices)"
-  )
+      "Compared with full attention: METHOD[:option=value,...]; may be given several times. (default: LRQK with r = d/4 and k + w = length/8, a window of as many bytes, and LRQK with the released choices)",
+    completion: .cacheMethods)
   var cache: [String] = []
 
   @Option(help: "Columns of the page. (default: the terminal's, from 76 to 100; 80 elsewhere)")
@@ -90,7 +90,7 @@ struct DemoCommand: ParsableCommand {
   func run() throws {
     var hasLost = false
     do {
-      if !FileManager.default.fileExists(atPath: model) {
+      if model == Self.shipped && !FileManager.default.fileExists(atPath: model) {
         throw InputError(
           "\(model): there is no such folder; run lrqk demo in the package's folder or give --model"
         )
