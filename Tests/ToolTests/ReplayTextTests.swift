@@ -78,7 +78,8 @@ import Testing
   }
 
   @Test(arguments: [
-    [], ["--steps", "3"], ["--steps", "0"], ["--steps", "12", "--preset", "recommended"],
+    ["--preset", "recommended"], ["--steps", "3"], ["--steps", "0"],
+    ["--steps", "12", "--preset", "recommended"],
     ["--steps", "5", "--per-step", "--precision", "double"],
     ["--steps", "6", "--transfers", "per-key-value-head", "-k", "32"],
   ])

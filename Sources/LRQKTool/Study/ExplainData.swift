@@ -17,7 +17,7 @@ import ArgumentParser
 import LRQK
 import Tensors
 
-/// Which example.
+/// Which of the examples, and how its numbers are made.
 enum ExplainExample: String, CaseIterable, ExpressibleByArgument {
   case near, good, bad
 

@@ -93,7 +93,7 @@ extension ExplainRun {
       "the alternations shown are not those of the cache")
     let q_hat = decode("q_hat")
     let k_hat = decode("k_hat")
-    page.add(
+    page.text(
       "check: q_hat · k_hat = \(decimal(dot(q_hat, k_hat), 3)) for q · k = "
         + "\(decimal(dot(data.query, data.key), 3)). k_hat becomes row \(l) of A_K.")
   }

@@ -90,7 +90,7 @@ extension ExplainRun {
     let (proxyPlaces, exactPlaces) = (places(scores), places(exact))
     let shown = Set(best + step.selected[0]).sorted { exactPlaces[$0] < exactPlaces[$1] }
     page.table(
-      ["token", "q · K[t]", "place", "s_t", "place", "key lost", "full attention", "chosen"],
+      ["token", "q · K[t]", "place", "s_t", "place", "key lost", "weight", "chosen"],
       shown.map { t in
         [
           "\(t)", decimal(exact[t], 3), "\(exactPlaces[t])", decimal(scores[t], 3),
@@ -101,7 +101,7 @@ extension ExplainRun {
     page.text(
       "Lost is what a code does not hold of its row, with the bases of the prompt: of a key "
         + "‖K[t] − A_K[t] B_K‖ / ‖K[t]‖, of the new query ‖q − q_hat B_Q‖ / ‖q‖ = "
-        + "\(percent(queryLost)). Full attention is the token's weight there.")
+        + "\(percent(queryLost)). Weight is the token's in full attention.")
     tellMargin(scores, exact, on: &page)
     if let worst = best.filter({ !step.selected[0].contains($0) })
       .max(by: { fullWeights[$0] < fullWeights[$1] })
