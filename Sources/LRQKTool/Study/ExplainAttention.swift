@@ -14,8 +14,8 @@ extension ExplainRun {
     let slots = after.slots(ofQueryHead: 0)
     page.item("selected before", list(before.selected[0]))
     page.item("selected now", list(after.selected[0]))
-    page.item("hits", "\(list(hits)) (they stay in their slots)")
-    page.item("misses", "\(list(misses)) (they are copied from the host)")
+    page.item("hits", list(hits) + (hits.isEmpty ? "" : " (they stay in their slots)"))
+    page.item("misses", list(misses) + (misses.isEmpty ? "" : " (they are copied from the host)"))
     page.table(
       ["slot", "token", "because"],
       slots.sorted { $0.value < $1.value }.map { token, slot in

@@ -30,7 +30,7 @@ struct ExplainCommand: ParsableCommand {
       misses those that matter; with --rank 3 it does not.
 
         lrqk explain --example bad
-        lrqk explain --stage 5 --step 1      one stage alone: 0 to 8; step 0 is the prompt
+        lrqk explain --stage 5 --step 1   one stage of one step (0: the prompt)
         lrqk explain --colour always | less -R
 
       A page is 80 columns wide. Compare two choices:

@@ -164,7 +164,7 @@ extension ExplainRun {
       "Selected: \(list(chosen)). Exact scores would select \(list(best)): in common "
         + "\(chosen.filter(best.contains).count) of \(k).")
     page.text(
-      "The gap between places \(k) and \(k + 1) is \(decimal(step.gaps[0], 3)): the choice stands "
-        + "as long as errors stay below half of it.")
+      "The proxy scores of places \(k) and \(k + 1) are \(decimal(step.gaps[0], 3)) apart. Were every "
+        + "proxy score off by less than half of that, this would be the exact choice.")
   }
 }

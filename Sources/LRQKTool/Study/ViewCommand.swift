@@ -14,11 +14,11 @@ struct ViewCommand: ParsableCommand {
     commandName: "view",
     abstract: "Make a page of a trace: which tokens every step attended to, and what it moved.",
     discussion: """
-      A trace comes from lrqk generate --trace. Two traces of the same prompt stand side by side. \
+      A trace comes from lrqk generate, demo or replay, with --trace. Two traces of the same prompt stand side by side. \
       The page is one file: open it in any browser, no network is needed. Keys: arrows for steps, \
       l and h for layers and heads, ? for the rest. Docs/viewer.md says what it shows.
 
-        lrqk generate --model DIR --prompt-file FILE --cache lrqk:r=16,k=240,w=16 --trace a.json
+        lrqk generate -m DIR -f FILE --cache lrqk:r=16,k=240,w=16 --trace a.json
         lrqk view a.json -o page.html
       """)
 

@@ -67,7 +67,7 @@ struct DemoCommand: ParsableCommand {
 
   @Option(
     help:
-      "A folder for traces of the answer that is drawn, 0-full.json, 1-lrqk.json, ..., for lrqk view.",
+      "A folder that exists, for traces of the answer that is drawn, 0-full.json, 1-lrqk.json, ..., for lrqk view.",
     completion: .directory)
   var trace: String?
 

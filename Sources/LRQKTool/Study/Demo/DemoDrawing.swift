@@ -98,7 +98,7 @@ struct DemoDrawing {
       let words =
         look.isSure
         ? "\(clipped(shownPiece(row.landed), 8)), \(share), \(fate.words)"
-        : "no token above \(share)"
+        : "spread: \(share) at most"
       plot.text(words, at: (left + strip + 12, bottom))
       y = bottom + 2
     }

@@ -132,7 +132,8 @@ extension Page {
     blank()
     text(
       "Counted, not estimated: float32 rows and codes of all layers, the largest figures of all "
-        + "answers. Moved, both ways, by decode steps, which also take the question.")
+        + "answers. Moved/token: both directions, the mean over decode steps; the question's tokens "
+        + "are decode steps, too.")
   }
 
   /// The options behind the names, as --cache takes them.

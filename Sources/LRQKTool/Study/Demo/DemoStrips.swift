@@ -80,7 +80,7 @@ extension Page {
       if picture.rows.isEmpty { text("It wrote nothing that could be drawn.") }
       for row in picture.rows.prefix(DemoFinding.mostRows) { strip(row) }
       let more = picture.rows.count - DemoFinding.mostRows
-      if more > 0 { add("and \(more) more tokens") }
+      if more > 0 { add("and \(more) more \(more == 1 ? "token" : "tokens")") }
       needles(picture)
     }
     legend()
@@ -92,7 +92,7 @@ extension Page {
       clipped(shownPiece(row.written), Self.beside.written - 1), Self.beside.written)
     let share = "\(decimal(100 * look.share, 0)) %"
     if !look.isSure {
-      add(written + Self.bars(row.heights[...]) + "  " + styled("no token above \(share)", "2"))
+      add(written + Self.bars(row.heights[...]) + "  " + styled("spread: \(share) at most", "2"))
       return
     }
     // The mark takes the place of its column; styles change no width.
@@ -118,8 +118,9 @@ extension Page {
     text(
       "Left what was written, right the token of the text that had most of the head's exact "
         + "attention, its share, and its row: ● on the device, ○ fetched from the host in that "
-        + "step, × left out, so that the head could not see it. The taller a column, the more of "
-        + "its tokens the head attended to. ▲ the needle asked for, △ the others.")
+        + "step, × left out, so that the head could not see it. Spread: no token of the text had "
+        + "half of the attention, so there is no mark. The taller a column, the more of its tokens "
+        + "the head attended to. ▲ the needle asked for, △ the others.")
   }
 
   /// The sentence at the end: what LRQK lost, and why as far as the trace says it.
