@@ -133,8 +133,13 @@ import Testing
     process.standardInput = input
     process.standardOutput = FileHandle(forWritingAtPath: answer)
     process.standardError = errors
-    // A shell that runs the tests in the background ignores it, and so would every process below.
+    // A shell that runs the tests in the background ignores it, and a thread of a pool blocks it:
+    // so would every process below.
     _ = signal(SIGINT, SIG_DFL)
+    var interrupt = sigset_t()
+    unsafe sigemptyset(&interrupt)
+    unsafe sigaddset(&interrupt, SIGINT)
+    unsafe pthread_sigmask(SIG_UNBLOCK, &interrupt, nil)
     try process.run()
     var said = ""
     func hear(until part: String) {
