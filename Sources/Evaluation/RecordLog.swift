@@ -32,7 +32,12 @@ package protocol LogRecord: Codable {
   associatedtype Key: Hashable
   /// What this record is about.
   var key: Key { get }
+  /// Whether a run with this head could have written the numbers.
+  func isSound(under head: any LogHeading) -> Bool
 }
+
+/// Whether a count of bytes, rows or tokens can be summed up: not negative, and below 2^53.
+func isSound(count: Int) -> Bool { (0..<1 << 53).contains(count) }
 
 /// A log that is written to.
 package final class RecordLog<Head: LogHeading, Record: LogRecord> {
@@ -60,7 +65,10 @@ package final class RecordLog<Head: LogHeading, Record: LogRecord> {
       throw EvaluationError("\(error)")
     }
     self.log = log
-    if log.text.isEmpty && !log.tail.isEmpty && log.tail[0] != UInt8(ascii: "{") {
+    // A run that was killed within its first line leaves the beginning of that line, and nothing
+    // else may be cut off.
+    let firstLine = try jsonText(head, isPretty: false)
+    if log.text.isEmpty && !firstLine.utf8.starts(with: log.tail) {
       throw EvaluationError("\(path): not a log of \(Head.command); choose another file")
     }
     let lines = log.text.split(separator: 10, omittingEmptySubsequences: false).dropLast()
@@ -68,7 +76,9 @@ package final class RecordLog<Head: LogHeading, Record: LogRecord> {
       if n == 0 {
         try Self.check(line, path, head)
       } else {
-        guard let record = try? Self.decoder.decode(Record.self, from: Data(line)) else {
+        guard let record = try? Self.decoder.decode(Record.self, from: Data(line)),
+          record.isSound(under: head)
+        else {
           throw EvaluationError("\(path): line \(n + 1) is no record of \(Head.command)")
         }
         records[record.key] = record
@@ -76,7 +86,7 @@ package final class RecordLog<Head: LogHeading, Record: LogRecord> {
     }
     do {
       if !log.tail.isEmpty { try log.cut(to: log.text.count) }
-      if lines.isEmpty { try log.append(try jsonText(head, isPretty: false)) }
+      if lines.isEmpty { try log.append(firstLine) }
     } catch {
       throw EvaluationError("\(error)")
     }

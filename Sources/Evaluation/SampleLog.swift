@@ -84,6 +84,15 @@ extension SampleRecord: LogRecord {
 
   /// Which sample, under which method.
   package var key: Key { Key(task: task, length: length, sample: sample, cache: cache) }
+
+  /// A score from 0 to 1, counts from 0.
+  package func isSound(under head: any LogHeading) -> Bool {
+    (0...1).contains(score)
+      && [
+        length, sample, promptTokens, units, answerTokens, steps, residentBytes, peakBytes,
+        hostBytes, movedBytes, hitRows, missedRows,
+      ].allSatisfy(Evaluation.isSound(count:))
+  }
 }
 
 /// The log of samples.

@@ -75,6 +75,15 @@ package struct WindowRecord: LogRecord, Sendable, Equatable {
 
   /// Which window, under which method.
   package var key: Key { Key(window: window, cache: cache) }
+
+  /// A loss and a likeliest token for each scored token; no loss below 0 but for rounding.
+  package func isSound(under head: any LogHeading) -> Bool {
+    guard let stride = (head as? WindowHead)?.stride else { return false }
+    return losses.count == stride && tops.count == stride
+      && losses.allSatisfy { !($0 < -1e-6) }
+      && ([window, residentBytes, movedBytes, hitRows, missedRows] + tops)
+        .allSatisfy(Evaluation.isSound(count:))
+  }
 }
 
 /// The log of windows.

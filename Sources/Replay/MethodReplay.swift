@@ -150,6 +150,11 @@ package struct MethodReplay: Sendable {
     var counted = tiers.ledger.events.count
     for t in 0..<all.stepCount {
       let step = try caches[0].decode(rows.token(promptLength + t), tiers: &tiers)
+      if let place = step.attention.firstNonFinite {
+        throw ReplayError(
+          "\(recording.file.path): the answer of query head \(place / all.width) in step \(t + 1) "
+            + "is not finite: products of the recorded rows overflow float32")
+      }
       try settleTogether(&caches, tiers: &tiers)
       guard let measured = (caches[0] as? RecallProbe)?.steps.last else {
         preconditionFailure("the probe stays around the cache")

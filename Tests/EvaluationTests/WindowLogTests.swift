@@ -93,12 +93,21 @@ import Transformers
       model: try modelHash(folder: Tiny.folder), tokens: Array(tokens.reversed()), plan)
     let text = try refusal { _ = try WindowLog(path: path, head: other) }
     #expect(text.contains("another run (text "), "\(text)")
+    // Somebody's own JSON on one line is no torn head; a damaged record is none of ours.
+    let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+    let (head, record) = (lines[0] + "\n", String(lines[1]))
+    func damaged(_ pattern: some RegexComponent, _ text: String) -> (String, String) {
+      let line = record.replacing(pattern, with: text, maxReplacements: 1)
+      #expect(line != record)
+      return (head + line + "\n", "line 2 is no record of lrqk perplexity")
+    }
     for (content, part) in [
       ("# a page\n", "not a log of lrqk perplexity"), ("no line", "not a log of lrqk perplexity"),
-      (
-        try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")[0] + "\n{}\n",
-        "line 2 is no record of lrqk perplexity"
-      ),
+      (#"{"mine":"precious"}"#, "not a log of lrqk perplexity"),
+      (head + "{}\n", "line 2 is no record of lrqk perplexity"),
+      damaged(#/"losses":\[[^,]*,/#, #""losses":["#), damaged(#/"losses":\[/#, #""losses":[-"#),
+      damaged(#/"moved_bytes":[0-9]*/#, #""moved_bytes":9223372036854775807"#),
+      damaged(#/"hit_rows":[0-9]*/#, #""hit_rows":-5"#),
     ] {
       try Data(content.utf8).write(to: URL(fileURLWithPath: path))
       let line = try refusal { _ = try run([names[0]], log: path, windows: 1) }

@@ -113,7 +113,8 @@ import Testing
       (["--model", "/nowhere"], 65, "/nowhere"), (["--task", "needle"], 64, "needle"),
       (["--task", "vt,cwe"], 64, "one task"), (["--length", "3"], 64, "--length 3"),
       (["--length", "100"], 64, "niah_multikey_1"), (["--cache", "lrqk:q=3"], 64, "q"),
-      (["--texts", "0"], 64, "--texts 0"), (["--width", "20"], 64, "--width 20"),
+      (["--texts", "0"], 64, "--texts 0"),
+      (["--trace", ""], 64, "--trace is empty"), (["--width", "20"], 64, "--width 20"),
     ])
   func `bad choices get one line`(_ arguments: [String], _ status: Int, _ part: String) throws {
     let model = arguments.contains("--model") ? [] : ["--model", Self.model]

@@ -104,6 +104,7 @@ package struct TraceRecorder: WrappingCache {
       rows: keys.span.extracting(first * layer.width..<visible.upperBound * layer.width),
       width: layer.width, q: q.span, into: &out)
     let exact = scores.map { Double($0) / Double(layer.width).squareRoot() }
+    if let place = exact.firstIndex(where: { !$0.isFinite }) { throw NaNScore(index: place) }
 
     let older = max(first, length - recent)
     let chosen = attended.prefix { $0 < older }

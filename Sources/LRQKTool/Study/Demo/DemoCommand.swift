@@ -84,6 +84,7 @@ struct DemoCommand: ParsableCommand {
     if let width, !(76...400).contains(width) {
       throw ValidationError("--width \(width): it must be from 76 to 400")
     }
+    if trace == "" { throw ValidationError("--trace is empty; name a folder") }
     _ = try cacheMethodList(cache)
   }
 
