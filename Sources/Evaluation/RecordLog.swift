@@ -30,17 +30,22 @@ package protocol LogHeading: Codable, Equatable {
 package protocol LogRecord: Codable {
   /// What a record is about; another record of the same key replaces it.
   associatedtype Key: Hashable
+  /// What all records of such a log have in common.
+  associatedtype Head: LogHeading
   /// What this record is about.
   var key: Key { get }
   /// Whether a run with this head could have written the numbers.
-  func isSound(under head: any LogHeading) -> Bool
+  func isSound(under head: Head) -> Bool
 }
 
 /// Whether a count of bytes, rows or tokens can be summed up: not negative, and below 2^53.
 func isSound(count: Int) -> Bool { (0..<1 << 53).contains(count) }
 
 /// A log that is written to.
-package final class RecordLog<Head: LogHeading, Record: LogRecord> {
+package final class RecordLog<Record: LogRecord> {
+  /// What all of its records have in common.
+  package typealias Head = Record.Head
+
   /// The file's path; empty where records are in memory alone.
   var path: String { log?.path ?? "" }
   private let log: LineLog?

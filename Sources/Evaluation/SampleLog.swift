@@ -86,7 +86,7 @@ extension SampleRecord: LogRecord {
   package var key: Key { Key(task: task, length: length, sample: sample, cache: cache) }
 
   /// A score from 0 to 1, counts from 0.
-  package func isSound(under head: any LogHeading) -> Bool {
+  package func isSound(under head: LogHead) -> Bool {
     (0...1).contains(score)
       && [
         length, sample, promptTokens, units, answerTokens, steps, residentBytes, peakBytes,
@@ -96,7 +96,7 @@ extension SampleRecord: LogRecord {
 }
 
 /// The log of samples.
-package typealias SampleLog = RecordLog<LogHead, SampleRecord>
+package typealias SampleLog = RecordLog<SampleRecord>
 
 extension SampleLog {
   /// The record of a sample under a method, if there is one.

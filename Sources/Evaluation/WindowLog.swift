@@ -77,9 +77,8 @@ package struct WindowRecord: LogRecord, Sendable, Equatable {
   package var key: Key { Key(window: window, cache: cache) }
 
   /// A loss and a likeliest token for each scored token; no loss below 0 but for rounding.
-  package func isSound(under head: any LogHeading) -> Bool {
-    guard let stride = (head as? WindowHead)?.stride else { return false }
-    return losses.count == stride && tops.count == stride
+  package func isSound(under head: WindowHead) -> Bool {
+    losses.count == head.stride && tops.count == head.stride
       && losses.allSatisfy { !($0 < -1e-6) }
       && ([window, residentBytes, movedBytes, hitRows, missedRows] + tops)
         .allSatisfy(Evaluation.isSound(count:))
@@ -87,4 +86,4 @@ package struct WindowRecord: LogRecord, Sendable, Equatable {
 }
 
 /// The log of windows.
-package typealias WindowLog = RecordLog<WindowHead, WindowRecord>
+package typealias WindowLog = RecordLog<WindowRecord>

@@ -96,21 +96,6 @@ struct BenchAttention: ParsableCommand {
   }
 }
 
-/// Some measurements, sorted.
-private struct Spread {
-  let median: Double
-  let least: Double
-  let most: Double
-
-  init(_ values: [Double]) {
-    let sorted = values.sorted()
-    let middle = sorted.count / 2
-    median =
-      sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
-    (least, most) = (sorted.first ?? 0, sorted.last ?? 0)
-  }
-}
-
 /// A finished benchmark of attention.
 private struct AttentionBench {
   let tokens: Int

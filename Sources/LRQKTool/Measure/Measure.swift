@@ -17,13 +17,25 @@ struct Timing {
     seconds.sort()
   }
 
-  var median: Double {
-    let middle = seconds.count / 2
-    return seconds.count % 2 == 1
-      ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2
+  var median: Double { Spread(seconds).median }
+  var fastest: Double { Spread(seconds).least }
+  var slowest: Double { Spread(seconds).most }
+}
+
+/// The middle and the ends of some measurements.
+struct Spread {
+  let median: Double
+  let least: Double
+  let most: Double
+
+  init(_ values: [Double]) {
+    precondition(!values.isEmpty, "no measurement")
+    let sorted = values.sorted()
+    let middle = sorted.count / 2
+    median =
+      sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
+    (least, most) = (sorted[0], sorted[sorted.count - 1])
   }
-  var fastest: Double { seconds.first ?? 0 }
-  var slowest: Double { seconds.last ?? 0 }
 }
 
 /// What this machine can do at most, measured now, on all cores.
