@@ -87,7 +87,7 @@ package struct CPUBackend: KernelBackend {
     var device = DeviceTier()
     let codes = try CodeStore(x.tensor("A_K"), label: "A_K", on: &device)
     let q_hat = x.tensor("q_hat")
-    let scores = (0..<q_hat.rows).flatMap { codes.scores(q_hat.row($0), tokens: codes.count) }
+    let scores = codes.scores(q_hat, tokens: codes.count).elements
     out.write("scores", Tensor(shape: [q_hat.rows, codes.count], elements: scores))
   }
 

@@ -62,17 +62,15 @@ extension LRQKCache {
       return noGaps
     case .sparse:
       let candidates = parameters.candidates.count(oldestRecent: rows.ring.tokens.lowerBound)
-      let choices = try mapConcurrently(shape.queryHeads) { h in
-        let q_hat = codes.queries[coders.holder(ofQueryHead: h)].row(h % coders.size)
-        let choice = try choose(h, q_hat, candidates: candidates)
+      let choices = try choose(codes.queries, candidates: candidates)
+      for (h, choice) in choices.enumerated() {
         let scope = TraceScope(trace, "step\(step)/head\(h)")
         scope("scores", row: choice.scores)
         scope("selected", tokens: choice.selection.tokens)
-        return choice.selection
       }
-      chosen = choices.map(\.tokens)
+      chosen = choices.map(\.selection.tokens)
       selected = attended(chosen)
-      return choices.map(\.gap)
+      return choices.map(\.selection.gap)
     }
   }
 

@@ -93,13 +93,12 @@ extension LRQKCache {
   private func firstSets(
     _ codes: [PromptCodes<E>], candidates: Int, _ trace: Trace?
   ) throws -> [[Int]] {
-    try (0..<shape.queryHeads).map { h in
-      let newest = codes[coders.holder(ofQueryHead: h)].newestQueryCodes
-      let choice = try choose(h, newest.row(h % coders.size), candidates: candidates)
+    let choices = try choose(codes.map(\.newestQueryCodes), candidates: candidates)
+    for (h, choice) in choices.enumerated() {
       let scope = TraceScope(trace, "prefill/head\(h)")
       scope("scores", row: choice.scores)
       scope("selected", tokens: choice.selection.tokens)
-      return choice.selection.tokens
     }
+    return choices.map(\.selection.tokens)
   }
 }

@@ -116,19 +116,31 @@ public struct LRQKCache<E: Scalar>: Sendable {
   /// Where head or group `head` is now, for messages.
   func location(_ head: Int) -> Location { Location(layer: shape.layer, head: head, step: step) }
 
-  /// The best k candidates of query head `h`, with the scores of all of them.
+  /// The best k candidates of every query head, with the scores of all of them; `q_hats` (G, r) are
+  /// the query codes of each group.
+  ///
+  /// Heads that share codes share a pass over them.
   func choose(
-    _ h: Int, _ q_hat: [E], candidates: Int
-  ) throws -> (selection: Selection, scores: [E]) {
-    let group = groups[coders.holder(ofQueryHead: h)]
-    do {
-      return try LRQK.select(
-        q_hat, from: group.codes, first: rows.visible.lowerBound, candidates: candidates,
-        k: parameters.selected, nan: parameters.breakdown == .stop ? .refuse : .largest)
-    } catch {
-      throw LRQKError.overflow(
-        what: "a proxy score", largestBefore: group.largestCode, location(h))
+    _ q_hats: [Tensor<E>], candidates: Int
+  ) throws -> [(selection: Selection, scores: [E])] {
+    let passes = sharedPasses(shape.queryHeads) {
+      coders.holder(ofQueryHead: $0) == coders.holder(ofQueryHead: $1)
     }
+    let choices = try mapConcurrently(passes.count) { n in
+      let g = coders.holder(ofQueryHead: passes[n].lowerBound)
+      let own = passes[n].lowerBound % coders.size
+      do {
+        return try LRQK.select(
+          q_hats[g].rows(own..<own + passes[n].count), from: groups[g].codes,
+          first: rows.visible.lowerBound, candidates: candidates, k: parameters.selected,
+          nan: parameters.breakdown == .stop ? .refuse : .largest)
+      } catch let error as NaNProxyScore {
+        throw LRQKError.overflow(
+          what: "a proxy score", largestBefore: groups[g].largestCode,
+          location(passes[n].lowerBound + error.query))
+      }
+    }
+    return choices.flatMap { $0 }
   }
 
   /// The older tokens that each query head attends to: its own set, or the union of its group's.

@@ -1,6 +1,7 @@
 // Stage 5: proxy scores, one dot product of width r for every past token.
 //
-// In:  A_K, a code (r) for each token, on the device (CodeStore.swift); q_hat (r).
+// In:  A_K, a code (r) for each token, on the device (CodeStore.swift); q_hat (r) of each query
+//      head that shares these codes.
 // Out: s_t = q_hat · A_K[t] for the first c tokens, in reference order: one fused chain over r.
 //      With a sliding window the scores begin at the oldest token in sight.
 //
@@ -15,16 +16,24 @@ import Tensors
 import TieredMemory
 
 extension CodeStore {
-  /// s, (c - first): scores of tokens `first` ..< c = `tokens` for the code `q_hat`.
-  public func scores(_ q_hat: [E], tokens: Int, from first: Int = 0) -> [E] {
-    precondition(q_hat.count == rank, "a query code of width \(q_hat.count), rank \(rank)")
+  /// s, (n, c - first): scores of tokens `first` ..< c = `tokens` for n query codes, (n, r).
+  ///
+  /// One pass over the codes serves all queries; each score is the chain that it is alone.
+  public func scores(_ q_hats: Tensor<E>, tokens: Int, from first: Int = 0) -> Tensor<E> {
+    precondition(
+      q_hats.columns == rank, "query codes of width \(q_hats.columns), rank \(rank)")
     precondition(
       first >= 0 && first <= tokens && tokens <= count,
       "scores of tokens \(first) to \(tokens) of \(count)")
-    var scores: [E] = zeros(tokens - first)
-    var out = scores.mutableSpan
-    let rows = buffer.elements.span.extracting(first * rank..<tokens * rank)
-    E.chainRowScores(rows: rows, width: rank, q: q_hat.span, into: &out)
-    return scores
+    let n = q_hats.rows
+    var scores: [E] = zeros(n * (tokens - first))
+    do {
+      var out = scores.mutableSpan
+      let rows = buffer.elements.span.extracting(first * rank..<tokens * rank)
+      E.chainGroupScores(
+        rows: rows, width: rank, slots: nil, heads: n, queries: q_hats.elements.span, scale: 1,
+        into: &out)
+    }
+    return Tensor(shape: [n, tokens - first], elements: scores)
   }
 }

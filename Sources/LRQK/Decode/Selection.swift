@@ -42,18 +42,32 @@ public enum CandidateWindow: String, Sendable, CaseIterable {
   }
 }
 
-/// The `k` best of the tokens `first` ..< `candidates` of `codes` for `q_hat`, or all of them.
+/// A proxy score that is not a number.
+public struct NaNProxyScore: Error {
+  /// Which of the queries has it.
+  public let query: Int
+}
+
+/// For each query code (n, r) the `k` best of the tokens `first` ..< `candidates` of `codes`, or
+/// all of them.
 ///
 /// Also returns the candidates' scores; empty if every candidate was taken.
 public func select<E: Scalar>(
-  _ q_hat: [E], from codes: CodeStore<E>, first: Int = 0, candidates: Int, k: Int,
+  _ q_hats: Tensor<E>, from codes: CodeStore<E>, first: Int = 0, candidates: Int, k: Int,
   nan: NaNScores = .refuse
-) throws(NaNScore) -> (selection: Selection, scores: [E]) {
+) throws(NaNProxyScore) -> [(selection: Selection, scores: [E])] {
   if candidates - first <= k {
-    return (Selection(tokens: Array(first..<max(candidates, first)), gap: .infinity), [])
+    let all = Selection(tokens: Array(first..<max(candidates, first)), gap: .infinity)
+    return Array(repeating: (all, []), count: q_hats.rows)
   }
-  let scores = codes.scores(q_hat, tokens: candidates, from: first)
-  let best = try topK(scores, count: k, nan: nan)
-  let tokens = first == 0 ? best.indices : best.indices.map { first + $0 }
-  return (Selection(tokens: tokens, gap: Double(best.gap)), scores)
+  let scores = codes.scores(q_hats, tokens: candidates, from: first)
+  var choices: [(selection: Selection, scores: [E])] = []
+  for query in 0..<q_hats.rows {
+    let own = scores.row(query)
+    let best: TopK<E>
+    do { best = try topK(own, count: k, nan: nan) } catch { throw NaNProxyScore(query: query) }
+    let tokens = first == 0 ? best.indices : best.indices.map { first + $0 }
+    choices.append((Selection(tokens: tokens, gap: Double(best.gap)), own))
+  }
+  return choices
 }
