@@ -137,7 +137,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
       } catch let error as NaNProxyScore {
         throw LRQKError.overflow(
           what: "a proxy score", largestBefore: groups[g].largestCode,
-          location(passes[n].lowerBound + error.query))
+          location(passes[n].lowerBound + error.row))
       }
     }
     return choices.flatMap { $0 }

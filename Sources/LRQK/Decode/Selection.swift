@@ -44,8 +44,8 @@ public enum CandidateWindow: String, Sendable, CaseIterable {
 
 /// A proxy score that is not a number.
 public struct NaNProxyScore: Error {
-  /// Which of the queries has it.
-  public let query: Int
+  /// Which of the query codes has it.
+  public let row: Int
 }
 
 /// For each query code (n, r) the `k` best of the tokens `first` ..< `candidates` of `codes`, or
@@ -62,10 +62,10 @@ public func select<E: Scalar>(
   }
   let scores = codes.scores(q_hats, tokens: candidates, from: first)
   var choices: [(selection: Selection, scores: [E])] = []
-  for query in 0..<q_hats.rows {
-    let own = scores.row(query)
+  for row in 0..<q_hats.rows {
+    let own = scores.row(row)
     let best: TopK<E>
-    do { best = try topK(own, count: k, nan: nan) } catch { throw NaNProxyScore(query: query) }
+    do { best = try topK(own, count: k, nan: nan) } catch { throw NaNProxyScore(row: row) }
     let tokens = first == 0 ? best.indices : best.indices.map { first + $0 }
     choices.append((Selection(tokens: tokens, gap: Double(best.gap)), own))
   }
