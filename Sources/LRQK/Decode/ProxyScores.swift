@@ -7,8 +7,9 @@
 //
 // A chain cannot be split without changing its bits, but 16 tokens' chains can run side by side:
 // chainGroupScores transposes tiles of 16 rows in the processor's registers, as fast as memory
-// brings them, and uses each for all queries. We tried storing A_K transposed, in blocks of 16 tokens. Scoring no longer transposes, but
-// each code of Omega then spans r cache lines instead of two, and the step is slower.
+// brings them, and uses each for all queries. We tried storing A_K transposed, in blocks of 16
+// tokens. Scoring no longer transposes, but each code of Omega then spans r cache lines instead of
+// two, and the step is slower.
 //
 // The next file, Selection.swift, chooses.
 
