@@ -13,7 +13,7 @@
 //
 // The next file, Selection.swift, chooses.
 
-import Tensors
+public import Tensors
 import TieredMemory
 
 extension CodeStore {
