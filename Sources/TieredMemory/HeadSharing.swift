@@ -101,8 +101,12 @@ public struct HeadSharing: Sendable, Equatable {
   ///
   /// `sets` holds the ascending tokens of each query head.
   public func union(of sets: [[Int]]) -> [[Int]] {
-    if size == 1 { return sets }
-    return (0..<count).map { SlotPool.union(of: Array(sets[queryHeads(of: $0)])) }
+    (0..<count).map { union(of: sets, holder: $0) }
+  }
+
+  /// The tokens that holder `s` needs.
+  func union(of sets: [[Int]], holder s: Int) -> [Int] {
+    size == 1 ? sets[s] : SlotPool.union(of: Array(sets[queryHeads(of: s)]))
   }
 
   /// `list`, one element for each holder, for every query head.

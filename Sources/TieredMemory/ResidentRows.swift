@@ -230,15 +230,14 @@ public struct ResidentRows<E: Scalar>: Sendable {
     _ sets: [[Int]], reload: Bool = false, tiers: inout Tiers
   ) throws -> BroughtRows {
     if !isSettled { return BroughtRows(holders: holders.count) }
-    let needed = holders.union(of: sets)
-    try updateConcurrently(&stores) { s, store in store.plan(needed[s]) }
+    let (hosts, holders) = (self.hosts, self.holders)
+    try updateConcurrently(&stores) { s, store in store.plan(holders.union(of: sets, holder: s)) }
     for s in stores.indices {
       try stores[s].makeRoom(on: &tiers.device)
       let plan = stores[s].lastPlan
       record(.hostToDevice, holder: s, rows: plan?.misses ?? 0, .miss, &tiers)
       record(.hostToDevice, holder: s, rows: reload ? plan?.hits ?? 0 : 0, .reload, &tiers)
     }
-    let (hosts, holders) = (self.hosts, self.holders)
     try updateConcurrently(&stores) { s, store in
       store.fetch(from: hosts[holders.keyValueHead(of: s)], reload: reload)
     }

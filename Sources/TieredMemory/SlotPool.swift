@@ -144,16 +144,24 @@ public struct SlotPool: Sendable {
   ///
   /// Int32, as kernels read them.
   public func slots(for wanted: [Int]) -> [Int32] {
-    var result: [Int32] = []
-    result.reserveCapacity(wanted.count)
-    var held = 0
-    for token in wanted {
-      while held < tokens.count && tokens[held] < token { held += 1 }
-      precondition(
-        held < tokens.count && tokens[held] == token,
-        "token \(token) does not lie on the device, or the list does not ascend")
-      result.append(Int32(slots[held]))
+    var result = [Int32](repeating: 0, count: wanted.count)
+    var found = 0
+    do {
+      // One pass over the tokens held, without a branch on what is wanted: a slot is written again
+      // until it is the right one.
+      let (asked, holding, holdingSlots) = (wanted.span, tokens.span, slots.span)
+      var out = result.mutableSpan
+      var held = 0
+      while found < asked.count && held < holding.count {
+        out[found] = Int32(holdingSlots[held])
+        found += asked[found] == holding[held] ? 1 : 0
+        held += 1
+      }
     }
+    precondition(
+      found == wanted.count,
+      "token \(wanted[min(found, wanted.count - 1)]) does not lie on the device, or the list does "
+        + "not ascend")
     return result
   }
 
@@ -177,13 +185,17 @@ public struct SlotPool: Sendable {
     var count = 0
     var i = 0
     var j = 0
-    while i < a.count && j < b.count {
-      let x = a[i]
-      let y = b[j]
-      union[count] = min(x, y)
-      count += 1
-      i += x <= y ? 1 : 0
-      j += y <= x ? 1 : 0
+    do {
+      let (a, b) = (a.span, b.span)
+      var out = union.mutableSpan
+      while i < a.count && j < b.count {
+        let x = a[i]
+        let y = b[j]
+        out[count] = min(x, y)
+        count += 1
+        i += x <= y ? 1 : 0
+        j += y <= x ? 1 : 0
+      }
     }
     union.removeLast(union.count - count)
     union += a[i...]

@@ -1,7 +1,8 @@
 // Top-k against the sentence that defines it: a sort by score, then by index.
 
-import Tensors
 import Testing
+
+@testable import Tensors
 
 @Suite("Top-k")
 struct TopKTests {
@@ -98,5 +99,46 @@ struct TopKTests {
     #expect(three.indices == [1, 2, 4])
     for k in 1...5 { try expectSorted(scores, k) }
     for k in 1...5 { try expectSorted([.nan, 1, .nan, .nan, -2] as [Double], k) }
+  }
+
+  /// Scores for which a sample says much, little, or the wrong thing.
+  static let populations: [(name: String, score: @Sendable (Int, Float) -> Float)] = [
+    ("random", { _, x in x }),
+    ("rising", { i, _ in Float(i) }),
+    ("falling", { i, _ in Float(-i) }),
+    ("large where the sample looks", { i, x in i % 8 == i / 8 % 8 ? 10 + x : x }),
+    ("large where it does not look", { i, x in i % 8 == i / 8 % 8 ? x : 10 + x }),
+    ("all equal", { _, _ in 0 }),
+    ("a few values, both zeros", { _, x in (x * 2).rounded() }),
+    ("a large block", { i, x in i > 7000 ? 5 + x : x }),
+    ("infinite", { _, x in x > 0.8 ? .infinity : -.infinity }),
+    ("two not numbers", { i, x in i == 5000 || i == 8000 ? .nan : x }),
+    ("mostly not numbers", { _, x in x > 0 ? .nan : x }),
+  ]
+
+  @Test(arguments: populations.indices)
+  func `what is sifted out changes nothing`(population: Int) throws {
+    func check<E: Scalar>(_: E.Type) throws {
+      var random = TestRandom(14)
+      let (name, score) = Self.populations[population]
+      for n in [4095, 4096, 8192, 9999] {
+        let values: [Float] = random.values(n)
+        let scores = values.indices.map { E(score($0, values[$0])) }
+        for k in [0, 1, 2, 64, n / 16, n / 4, n / 4 + 1] {
+          let plain = try topKOfAll(scores.span, count: k, .largest)
+          let sifted = try topK(scores, count: k, nan: .largest)
+          #expect(sifted.indices == plain.indices, "\(name): \(k) of \(n)")
+          #expect(sifted.gap == plain.gap)
+          #expect(
+            sifted.threshold == plain.threshold
+              || sifted.threshold.isNaN && plain.threshold.isNaN)
+          if let first = scores.firstIndex(where: \.isNaN) {
+            #expect(throws: NaNScore(index: first)) { try topK(scores, count: k) }
+          }
+        }
+      }
+    }
+    try check(Float.self)
+    try check(Double.self)
   }
 }

@@ -8,12 +8,16 @@
 // -0 and +0 are equal. `gap` says how much rounding the choice could have borne.
 //
 // A sort would cost n log n comparisons and answer more than was asked. Instead:
-//   1. Every score becomes an integer that sorts as the score does (`orderKey`).
-//   2. Radix select: count the keys by their top 11 bits; the counts, added from the top, tell the
+//   1. Sift: a sample suggests a bound, a little below the score of place k. One pass keeps the
+//      scores from there on. If these are at least k + 1, places 1 to k + 1 are among them, and the
+//      rest goes on with a few scores instead of all n. If not, all are kept.
+//   2. Every kept score becomes an integer that sorts as the score does (`orderKey`).
+//   3. Radix select: count the keys by their top 11 bits; the counts, added from the top, tell the
 //      bin that place k falls in; keep that bin's keys and go on with the next 11 bits. After 3
 //      passes (Float; 6 for Double) the key of place k is known to the last bit.
-//   3. One pass in index order takes every key above it and, of those equal to it, the first ones.
-// Time O(n) whatever the scores, and line 3 delivers the set sorted by index.
+//   4. One pass in index order takes every key above it and, of those equal to it, the first ones.
+// Time O(n) whatever the scores, and line 4 delivers the set sorted by index. The bound decides
+// how long it takes, never what is chosen.
 
 /// The k largest of some scores.
 public struct TopK<Element: Scalar>: Sendable, Equatable {
@@ -64,6 +68,24 @@ public func topK<E: Scalar>(
   _ scores: Span<E>, count k: Int, nan: NaNScores = .refuse
 ) throws(NaNScore) -> TopK<E> {
   precondition(k >= 0, "topK: k is \(k)")
+  if let kept = sift(scores, count: k) {
+    var few = [E](repeating: 0, count: kept.count)
+    for i in kept.indices { few[i] = scores[kept[i]] }
+    do {
+      let best = try topKOfAll(few.span, count: k, nan)
+      return TopK(
+        indices: best.indices.map { kept[$0] }, threshold: best.threshold, gap: best.gap)
+    } catch { throw NaNScore(index: kept[error.index]) }
+  }
+  return try topKOfAll(scores, count: k, nan)
+}
+
+/// `topK` without the sieve: the plain form.
+@specialized(where E == Float)
+@specialized(where E == Double)
+func topKOfAll<E: Scalar>(
+  _ scores: Span<E>, count k: Int, _ nan: NaNScores
+) throws(NaNScore) -> TopK<E> {
   let n = scores.count
   let keys = try orderKeys(scores, nan)
   if k == 0 || n == 0 { return TopK(indices: [], threshold: .infinity, gap: .infinity) }
@@ -112,6 +134,35 @@ public func ranked<E: Scalar>(
     let (a, b) = (scores[$0].orderKey, scores[$1].orderKey)
     return a > b || (a == b && $0 < $1)
   }
+}
+
+/// The indices, ascending, of the scores that may be among the best k + 1, NaN with them; nil where
+/// sifting does not pay, or the bound let pass too few or too many.
+@inline(__always)
+private func sift<E: Scalar>(_ scores: Span<E>, count k: Int) -> [Int]? {
+  let n = scores.count
+  if k == 0 || n < 4096 || k > n / 4 { return nil }
+  // Of m samples k m / n are expected above place k. Four standard deviations more make a bound
+  // that is too high rare.
+  let m = 1024
+  var sample = [E.OrderKey](repeating: 0, count: m)
+  for i in 0..<m { sample[i] = scores[i * (n / m) + i % (n / m)].orderKey }
+  let expected = Double(k * m) / Double(n)
+  let place = min(m, Int(expected + 4 * expected.squareRoot()) + 4)
+  let bound = E(orderKey: selectKey(sample.span, place: place).key)
+
+  let room = 2 * n * place / m
+  var kept = [Int](repeating: 0, count: room + 1)
+  var list = kept.mutableSpan
+  var end = 0
+  for i in scores.indices {
+    list[end] = i
+    end &+= oneIf(!(scores[i] < bound))  // NaN passes
+    if end > room { return nil }
+  }
+  if end <= k { return nil }
+  kept.removeLast(room + 1 - end)
+  return kept
 }
 
 /// The key of every score; throws at the first NaN if they are refused.
