@@ -183,5 +183,6 @@ void chains_keep_freed_memory(void) {
 #if defined(__GLIBC__)
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  mallopt(M_ARENA_MAX, 1);  // the arenas of other threads give memory back whatever the threshold
 #endif
 }

@@ -66,7 +66,7 @@ private func product<E: Scalar>(
   return Tensor(shape: batch + [m, n], elements: parts)
 }
 
-/// One contiguous product, in either arithmetic.
+/// One contiguous product, in either arithmetic; `out` is 0 before.
 private func multiply<E: Scalar>(
   m: Int, n: Int, k: Int, _ a: Span<E>, _ transposeA: Bool, _ b: Span<E>, _ transposeB: Bool,
   into out: inout MutableSpan<E>, _ arithmetic: Arithmetic
@@ -76,7 +76,7 @@ private func multiply<E: Scalar>(
   case .library:
     E.libraryMatmul(
       m: m, n: n, k: k, a: a, lda: transposeA ? m : k, transposeA: transposeA, b: b,
-      ldb: transposeB ? k : n, transposeB: transposeB, into: &out, ldc: n, accumulate: false)
+      ldb: transposeB ? k : n, transposeB: transposeB, into: &out, ldc: n, accumulate: true)
   case .reference where transposeB:
     // The chains run down the columns of B, so B is transposed first.
     let straight = transposeElements(b, rows: n, columns: k)
@@ -136,9 +136,9 @@ private func sumOfSquares<E: Scalar>(_ a: Span<E>) -> Double {
 @specialized(where E == Float, Other == Double)
 @specialized(where E == Double, Other == Float)
 private func convert<E: Scalar, Other: Scalar>(_ a: Span<E>) -> [Other] {
-  var out: [Other] = []
-  out.reserveCapacity(a.count)
-  for i in 0..<a.count { out.append(Other(a[i])) }
+  var out: [Other] = zeros(a.count)
+  var span = out.mutableSpan
+  for i in a.indices { span[i] = Other(a[i]) }
   return out
 }
 
@@ -159,9 +159,10 @@ extension Tensor where Element: Scalar {
 @specialized(where E == Float)
 @specialized(where E == Double)
 private func sum<E: Scalar>(_ a: Span<E>, _ b: Span<E>, _ factor: E) -> [E] {
-  var out: [E] = []
-  out.reserveCapacity(a.count)
-  for i in 0..<a.count { out.append(a[i] + factor * b[i]) }
+  precondition(b.count == a.count, "\(a.count) + factor \(b.count)")
+  var out: [E] = zeros(a.count)
+  var span = out.mutableSpan
+  for i in a.indices { span[i] = a[i] + factor * b[i] }
   return out
 }
 

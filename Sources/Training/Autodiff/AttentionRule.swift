@@ -72,12 +72,9 @@ extension Tape {
     return record(answers) { [logSums] dO in
       let (O, gradient) = (answers.elements, dO.elements)
       let parts = HeadOfSequence.all(shape, rows: n)
-      q.accumulate { dQ, adds in
-        if !adds { zero(&dQ) }
-        k.accumulate { dK, adds in
-          if !adds { zero(&dK) }
-          v.accumulate { dV, adds in
-            if !adds { zero(&dV) }
+      q.accumulate { dQ in
+        k.accumulate { dK in
+          v.accumulate { dV in
             for head in parts {
               attendBack(
                 shape, head, Q.span, K.span, V.span, O.span, gradient.span, logSums.span,
@@ -139,7 +136,7 @@ private func attend<E: Scalar>(
     E.libraryMatmul(
       m: last - first, n: s.valueWidth, k: last, a: P.span, lda: last, transposeA: false,
       b: V.extracting(at.v...), ldb: at.ldv, transposeB: false, into: &O,
-      from: at.o + first * at.ldo, ldc: at.ldo, accumulate: false)
+      from: at.o + first * at.ldo, ldc: at.ldo, accumulate: true)
   }
 }
 

@@ -61,10 +61,10 @@ extension Tape {
     for i in p.indices { p[i] -= q[i] }
     return record(Tensor(shape: [1], elements: [E(loss / Double(totalWeight))])) { [p] gradient in
       let scale = gradient.elements[0] / totalWeight
-      z.accumulate { dz, adds in
+      z.accumulate { dz in
         for i in p.indices {
           let part = scale * weights[i / V] * p[i]
-          dz[i] = adds ? dz[i] + part : part
+          dz[i] += part
         }
       }
     }

@@ -5,13 +5,6 @@
 
 import Tensors
 
-/// Sets all to 0.
-@specialized(where E == Float)
-@specialized(where E == Double)
-func zero<E: Scalar>(_ out: inout MutableSpan<E>) {
-  for i in out.indices { out[i] = 0 }
-}
-
 /// Adds x to `out`.
 @specialized(where E == Float)
 @specialized(where E == Double)

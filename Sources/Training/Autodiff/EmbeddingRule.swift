@@ -12,8 +12,7 @@ extension Tape {
     let width = W.value.columns
     return record(W.value.gather(rows: tokens)) { dx in
       let gradient = dx.elements
-      W.accumulate { dW, adds in
-        if !adds { zero(&dW) }
+      W.accumulate { dW in
         addRows(gradient.span, at: tokens, width: width, to: &dW)
       }
     }

@@ -17,12 +17,10 @@ extension Tape {
     let y = products(Z.span, sigma.span, U.span)
     return record(Tensor(shape: u.value.shape, elements: y)) { dy in
       let gradient = dy.elements
-      z.accumulate { dz, adds in
-        if !adds { zero(&dz) }
+      z.accumulate { dz in
         addGateGradient(Z.span, sigma.span, U.span, gradient.span, to: &dz)
       }
-      u.accumulate { du, adds in
-        if !adds { zero(&du) }
+      u.accumulate { du in
         addProducts(Z.span, sigma.span, gradient.span, to: &du)
       }
     }
@@ -45,6 +43,7 @@ private func sigmoid<E: Scalar>(_ z: Span<E>) -> [E] {
 @specialized(where E == Float)
 @specialized(where E == Double)
 private func products<E: Scalar>(_ a: Span<E>, _ b: Span<E>, _ c: Span<E>) -> [E] {
+  precondition(b.count == a.count && c.count == a.count, "factors of one length")
   var y: [E] = zeros(a.count)
   var out = y.mutableSpan
   for i in a.indices { out[i] = a[i] * b[i] * c[i] }
@@ -57,6 +56,7 @@ private func products<E: Scalar>(_ a: Span<E>, _ b: Span<E>, _ c: Span<E>) -> [E
 private func addProducts<E: Scalar>(
   _ a: Span<E>, _ b: Span<E>, _ c: Span<E>, to out: inout MutableSpan<E>
 ) {
+  precondition(b.count == a.count && c.count == a.count && out.count == a.count, "one length")
   for i in a.indices { out[i] += a[i] * b[i] * c[i] }
 }
 
@@ -66,5 +66,8 @@ private func addProducts<E: Scalar>(
 private func addGateGradient<E: Scalar>(
   _ z: Span<E>, _ sigma: Span<E>, _ u: Span<E>, _ dy: Span<E>, to dz: inout MutableSpan<E>
 ) {
+  precondition(
+    sigma.count == z.count && u.count == z.count && dy.count == z.count && dz.count == z.count,
+    "one length")
   for i in z.indices { dz[i] += dy[i] * u[i] * sigma[i] * (1 + z[i] * (1 - sigma[i])) }
 }

@@ -32,20 +32,20 @@ extension Tape {
     }
     return record(Tensor(shape: [n, H * d], elements: y)) { dy in
       let g = dy.elements
-      x.accumulate { dx, adds in
+      x.accumulate { dx in
         for h in 0..<H {
           E.libraryMatmul(
             m: n, n: r, k: d, a: g.span.extracting((h * d)...), lda: H * d, transposeA: false,
             b: factors.span.extracting((h * d * r)...), ldb: r, transposeB: false, into: &dx,
-            from: h * r, ldc: H * r, accumulate: adds)
+            from: h * r, ldc: H * r, accumulate: true)
         }
       }
-      B.accumulate { dB, adds in
+      B.accumulate { dB in
         for h in 0..<H {
           E.libraryMatmul(
             m: d, n: r, k: n, a: g.span.extracting((h * d)...), lda: H * d, transposeA: true,
             b: X.span.extracting((h * r)...), ldb: H * r, transposeB: false, into: &dB,
-            from: h * d * r, ldc: r, accumulate: adds)
+            from: h * d * r, ldc: r, accumulate: true)
         }
       }
     }
@@ -72,8 +72,7 @@ extension Tape {
     }
     return record(Tensor(shape: [n, H * b], elements: y)) { dy in
       let g = dy.elements
-      x.accumulate { dx, adds in
-        if !adds { zero(&dx) }
+      x.accumulate { dx in
         addColumns(g.span, width: b, from: 0, b, to: &dx, width: a, at: range.lowerBound)
       }
     }
@@ -91,12 +90,10 @@ extension Tape {
     }
     return record(Tensor(shape: [n, H * (a + b)], elements: y)) { dy in
       let g = dy.elements
-      x.accumulate { dx, adds in
-        if !adds { zero(&dx) }
+      x.accumulate { dx in
         addColumns(g.span, width: a + b, from: 0, a, to: &dx, width: a, at: 0)
       }
-      z.accumulate { dz, adds in
-        if !adds { zero(&dz) }
+      z.accumulate { dz in
         addColumns(g.span, width: a + b, from: a, b, to: &dz, width: b, at: 0)
       }
     }
@@ -126,20 +123,20 @@ extension Tape {
       // d(c x) = dy Ψᵀ, and c times that is dx; dΨ = (c x)ᵀ dy.
       let g = dy.elements
       let scaled = c == 1 ? g : g.map { c * $0 }
-      x.accumulate { dx, adds in
+      x.accumulate { dx in
         for h in 0..<H {
           E.libraryMatmul(
             m: n, n: a, k: b, a: scaled.span.extracting((h * b)...), lda: H * b, transposeA: false,
             b: bases.span.extracting((h / G * a * b)...), ldb: b, transposeB: true, into: &dx,
-            from: h * a, ldc: H * a, accumulate: adds)
+            from: h * a, ldc: H * a, accumulate: true)
         }
       }
-      Ψ.accumulate { dΨ, adds in
+      Ψ.accumulate { dΨ in
         for h in 0..<H {
           E.libraryMatmul(
             m: a, n: b, k: n, a: X.span.extracting((h * a)...), lda: H * a, transposeA: true,
             b: g.span.extracting((h * b)...), ldb: H * b, transposeB: false, into: &dΨ,
-            from: h / G * a * b, ldc: b, accumulate: adds || h % G > 0)
+            from: h / G * a * b, ldc: b, accumulate: true)
         }
       }
     }
@@ -163,12 +160,10 @@ extension Tape {
     }
     return record(Tensor(shape: [n, H * width], elements: y)) { dy in
       let g = dy.elements
-      x.accumulate { dx, adds in
-        if !adds { zero(&dx) }
+      x.accumulate { dx in
         addColumns(g.span, width: width, from: 0, own, to: &dx, width: own, at: 0)
       }
-      s.accumulate { ds, adds in
-        if !adds { zero(&ds) }
+      s.accumulate { ds in
         addOverHeads(g.span, width: width, heads: H, from: place, to: &ds, width: b)
       }
     }

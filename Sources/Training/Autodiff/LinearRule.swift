@@ -14,15 +14,15 @@ extension Tape {
     let (n, inputs, outputs) = (x.value.rows, x.value.columns, W.value.rows)
     return record(matmul(x.value, transposed: W.value, in: .library)) { dy in
       let (X, weights, g) = (x.value.elements, W.value.elements, dy.elements)
-      x.accumulate { dx, adds in
+      x.accumulate { dx in
         E.libraryMatmul(
           m: n, n: inputs, k: outputs, a: g.span, lda: outputs, transposeA: false,
-          b: weights.span, ldb: inputs, transposeB: false, into: &dx, ldc: inputs, accumulate: adds)
+          b: weights.span, ldb: inputs, transposeB: false, into: &dx, ldc: inputs, accumulate: true)
       }
-      W.accumulate { dW, adds in
+      W.accumulate { dW in
         E.libraryMatmul(
           m: outputs, n: inputs, k: n, a: g.span, lda: outputs, transposeA: true, b: X.span,
-          ldb: inputs, transposeB: false, into: &dW, ldc: inputs, accumulate: adds)
+          ldb: inputs, transposeB: false, into: &dW, ldc: inputs, accumulate: true)
       }
     }
   }

@@ -34,8 +34,7 @@ extension Tape {
     let value = Tensor(shape: [1], elements: [E(loss / Double(totalWeight))])
     return record(value) { [probabilities] gradient in
       let scale = gradient.elements[0] / totalWeight
-      logits.accumulate { dz, adds in
-        if !adds { zero(&dz) }
+      logits.accumulate { dz in
         for t in 0..<n where weights[t] != 0 {
           let factor = scale * weights[t]
           addScaled(probabilities.span, t * V..<(t + 1) * V, factor, to: &dz)

@@ -19,12 +19,10 @@ extension Tape {
     let y = normalized(X.span, factors.span, scales.span)
     return record(Tensor(shape: x.value.shape, elements: y)) { dy in
       let gradient = dy.elements
-      x.accumulate { dx, adds in
-        if !adds { zero(&dx) }
+      x.accumulate { dx in
         addRowGradient(X.span, factors.span, scales.span, gradient.span, to: &dx)
       }
-      g.accumulate { dg, adds in
-        if !adds { zero(&dg) }
+      g.accumulate { dg in
         addFactorGradient(X.span, scales.span, gradient.span, to: &dg)
       }
     }

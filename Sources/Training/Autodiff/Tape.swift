@@ -45,15 +45,13 @@ package final class Variable<E: Scalar> {
     return sum ?? []
   }
 
-  /// Adds to the gradient: `body` gets its elements, and true where it must add to them rather than
-  /// write all of them.
-  func accumulate(_ body: (inout MutableSpan<E>, _ adds: Bool) -> Void) {
-    let adds = sum != nil
+  /// Adds to the gradient: `body` gets its elements, which are 0 at first, and adds to them.
+  func accumulate(_ body: (inout MutableSpan<E>) -> Void) {
     var elements = sum ?? zeros(value.count)
     sum = nil  // so that `elements` is the only holder, and is not copied
     do {
       var span = elements.mutableSpan
-      body(&span, adds)
+      body(&span)
     }
     sum = elements
   }
@@ -65,7 +63,7 @@ package final class Variable<E: Scalar> {
       sum = gradient.elements
     } else {
       let elements = gradient.elements
-      accumulate { out, _ in Training.add(elements.span, to: &out) }
+      accumulate { out in Training.add(elements.span, to: &out) }
     }
   }
 }
