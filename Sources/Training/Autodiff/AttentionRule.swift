@@ -199,15 +199,14 @@ private func weigh<E: Scalar>(
   let columns = tokens.upperBound
   for t in tokens {
     let first = (t - tokens.lowerBound) * columns
-    var largest = P[first]
-    for j in first...first + t where P[j] > largest { largest = P[j] }
-    for j in first...first + t { P[j] = (P[j] - largest) * scale }
+    let top = largest(P.span.extracting(first..<first + t + 1))
+    for j in first...first + t { P[j] = (P[j] - top) * scale }
     for j in first + t + 1..<first + max(columns, t + 1) { P[j] = 0 }
     E.chainExponentials(&P, in: first..<first + t + 1)
     let sum = total(P.span.extracting(first..<first + t + 1))
     let factor = 1 / sum
     for j in first...first + t { P[j] *= factor }
-    logSums[place + t * step] = E(Double.log(Double(sum))) + largest * scale
+    logSums[place + t * step] = E(Double.log(Double(sum))) + top * scale
   }
 }
 

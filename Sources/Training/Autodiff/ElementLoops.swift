@@ -42,3 +42,20 @@ func total<E: Scalar>(_ x: Span<E>) -> E {
   for i in whole..<x.count { a += x[i] }
   return (a + b) + (c + d)
 }
+
+/// The largest of all, in four parts side by side; there is at least one.
+@inline(__always)
+func largest<E: Scalar>(_ x: Span<E>) -> E {
+  var (a, b, c, d) = (x[0], x[0], x[0], x[0])
+  let whole = x.count / 4 * 4
+  for i in stride(from: 0, to: whole, by: 4) {
+    a = x[i] > a ? x[i] : a
+    b = x[i + 1] > b ? x[i + 1] : b
+    c = x[i + 2] > c ? x[i + 2] : c
+    d = x[i + 3] > d ? x[i + 3] : d
+  }
+  for i in whole..<x.count { a = x[i] > a ? x[i] : a }
+  a = b > a ? b : a
+  c = d > c ? d : c
+  return c > a ? c : a
+}

@@ -61,21 +61,16 @@ private func normalized<E: Scalar>(_ x: Span<E>, _ g: Span<E>, _ s: Span<E>) -> 
 private func addRowGradient<E: Scalar>(
   _ x: Span<E>, _ g: Span<E>, _ s: Span<E>, _ dy: Span<E>, to dx: inout MutableSpan<E>
 ) {
+  var pulled: [E] = zeros(g.count)
   for row in 0..<s.count {
     let first = row * g.count
-    var (even, odd): (E, E) = (0, 0)
-    for j in stride(from: 0, to: g.count - 1, by: 2) {
-      even += dy[first + j] * g[j] * x[first + j]
-      odd += dy[first + j + 1] * g[j + 1] * x[first + j + 1]
-    }
-    if g.count % 2 == 1 {
-      let j = g.count - 1
-      even += dy[first + j] * g[j] * x[first + j]
-    }
-    let pull = s[row] * s[row] * (even + odd) / E(g.count)
-    for j in 0..<g.count {
-      dx[first + j] += s[row] * (dy[first + j] * g[j] - x[first + j] * pull)
-    }
+    let (dyRow, xRow) = (
+      dy.extracting(first..<first + g.count), x.extracting(first..<first + g.count)
+    )
+    var a = pulled.mutableSpan
+    for j in g.indices { a[j] = dyRow[j] * g[j] }
+    let pull = s[row] * s[row] * dot(a.span, xRow) / E(g.count)
+    for j in g.indices { dx[first + j] += s[row] * (a[j] - xRow[j] * pull) }
   }
 }
 
