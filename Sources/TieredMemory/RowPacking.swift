@@ -97,10 +97,11 @@ package struct RowPacking: Sendable {
   package func rows(
     _ part: RowPart, of elements: [Float], head: Int, slots: [Int32], tokens: [Int]
   ) -> Tensor<Float> {
-    var all: [Float] = []
-    all.reserveCapacity(slots.count * width)
-    forEachBlock(part, of: elements, head: head, slots: slots, tokens: tokens) { _, rows in
-      for i in rows.indices { all.append(rows[i]) }
+    var all: [Float] = zeros(slots.count * width)
+    forEachBlock(part, of: elements, head: head, slots: slots, tokens: tokens) { places, rows in
+      var out = all.mutableSpan
+      let first = places.lowerBound * width
+      for i in rows.indices { out[first + i] = rows[i] }
     }
     return Tensor(shape: [slots.count, width], elements: all)
   }

@@ -114,12 +114,12 @@ package struct CodedMatrix: Sendable {
     let d = sizes.width
     let (codes, ranges) = (self.codes[m].elements, self.ranges.elements)
     var reader = BitReader(bits: sizes.bits, from: slot * sizes.words)
-    var range = CodeRange<Float>(low: 0, high: 0)
+    let (words, bounds) = (codes.span, ranges.span)
     let isPerToken = if case .tokens = axis { true } else { false }
-    for c in 0..<d {
-      let at = 2 * (isPerToken ? slot : m * d + c)
-      if !isPerToken || c == 0 { range = CodeRange(low: ranges[at], high: ranges[at + 1]) }
-      block[place + c] = levels.value(reader.code(of: codes.span), in: range)
+    let (first, step) = isPerToken ? (slot, 0) : (m * d, 1)
+    levels.read(d, &reader, of: words, into: &block, at: place) { c in
+      let at = 2 * (first + c * step)
+      return CodeRange(low: bounds[at], high: bounds[at + 1])
     }
     outliers.overwrite(row: slot, columns: m * d..<(m + 1) * d, in: &block, at: place)
   }

@@ -119,16 +119,12 @@ struct KVQuantForm: RowForm {
       let start = Int(slots[i]) * places.words
       var reader = BitReader(bits: bits, from: start + places.codes)
       if part == .key {
-        for c in 0..<d {
-          rows[i * d + c] = statics.keys.value(
-            reader.code(of: words), in: statics.keyRanges[head * d + c])
-        }
+        let ranges = statics.keyRanges.span
+        statics.keys.read(d, &reader, of: words, into: &rows, at: i * d) { ranges[head * d + $0] }
       } else {
         let range = CodeRange(
           low: Float(bitPattern: words[start]), high: Float(bitPattern: words[start + 1]))
-        for c in 0..<d {
-          rows[i * d + c] = statics.values.value(reader.code(of: words), in: range)
-        }
+        statics.values.read(d, &reader, of: words, into: &rows, at: i * d) { _ in range }
       }
       var columns = BitReader(bits: 16, from: start + places.columns)
       for s in 0..<o {

@@ -95,6 +95,26 @@ package enum Levels<E: Scalar>: Sendable, Equatable {
     }
   }
 
+  /// Writes ŷ of the next codes of `reader`, one for each of `columns`, into `out` from `place` on.
+  ///
+  /// The same numbers as `value`, with the form of the levels looked up once a row.
+  @inline(__always)
+  func read(
+    _ columns: Int, _ reader: inout BitReader, of words: Span<UInt32>,
+    into out: inout MutableSpan<E>, at place: Int, range: (Int) -> CodeRange<E>
+  ) {
+    guard case .codebook(let entries, let norm) = self else {
+      for c in 0..<columns { out[place + c] = value(reader.code(of: words), in: range(c)) }
+      return
+    }
+    let moved = norm.map { norm in entries.map { $0 * norm.scale + norm.shift } } ?? entries
+    let table = moved.span
+    for c in 0..<columns {
+      let (e, range) = (table[Int(reader.code(of: words))], range(c))
+      out[place + c] = range.half == 0 ? range.low : e * range.half + range.centre
+    }
+  }
+
   /// What `y` comes back as.
   package func rounded(_ y: E, in range: CodeRange<E>) -> E {
     value(code(y, in: range), in: range)

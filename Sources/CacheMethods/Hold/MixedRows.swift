@@ -120,11 +120,14 @@ struct MixedRows: Sendable {
     let parts = forms.indices.map { f in
       forms[f].rows(part, head: m, slots: places.filter { $0.form == f }.map(\.slot))
     }
+    let d = parts[0].columns
     var next = [Int](repeating: 0, count: forms.count)
-    var block: [Float] = []
-    block.reserveCapacity(places.count * (parts.first?.columns ?? 0))
-    for place in places {
-      block += parts[place.form].row(next[place.form])
+    var block: [Float] = zeros(places.count * d)
+    var out = block.mutableSpan
+    for (i, place) in places.enumerated() {
+      let rows = parts[place.form].elements
+      let row = rows.span.extracting(next[place.form] * d..<(next[place.form] + 1) * d)
+      for c in row.indices { out[i * d + c] = row[c] }
       next[place.form] += 1
     }
     return block

@@ -37,6 +37,7 @@ struct BitReader {
   init(bits: Int, from first: Int) { (self.bits, next) = (bits, first) }
 
   /// The next code of `words`.
+  @inline(__always)
   mutating func code(of words: Span<UInt32>) -> UInt32 {
     if held < bits {
       window |= UInt64(words[next]) << UInt64(held)
