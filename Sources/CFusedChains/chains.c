@@ -15,6 +15,7 @@
 #define LEVEL plain
 #define TARGET
 #define TILE_ROWS 4
+#define HEADS 4
 
 #define E float
 #define I int32_t
@@ -30,12 +31,14 @@
 #undef LEVEL
 #undef TARGET
 #undef TILE_ROWS
+#undef HEADS
 
 #if HAVE_LEVELS
 // ---- Level 1: AVX2 with FMA ---------------------------------------------------------------------
 #define LEVEL avx2
 #define TARGET TARGET_AVX2
-#define TILE_ROWS 4
+#define TILE_ROWS 6
+#define HEADS 4
 
 #define E float
 #define I int32_t
@@ -51,11 +54,13 @@
 #undef LEVEL
 #undef TARGET
 #undef TILE_ROWS
+#undef HEADS
 
 // ---- Level 2: AVX-512 ---------------------------------------------------------------------------
 #define LEVEL avx512
 #define TARGET TARGET_AVX512
 #define TILE_ROWS 8
+#define HEADS 8
 
 #define E float
 #define I int32_t
@@ -71,6 +76,7 @@
 #undef LEVEL
 #undef TARGET
 #undef TILE_ROWS
+#undef HEADS
 #endif
 
 // ---- Which level runs ---------------------------------------------------------------------------
@@ -128,6 +134,9 @@ int chains_set_level(int level) {
                          ptrdiff_t a_column, const E *b, ptrdiff_t b_row, E *out,               \
                          ptrdiff_t out_row, int accumulate) {                                   \
     DISPATCH(matmul, T, m, n, k, a, a_row, a_column, b, b_row, out, out_row, accumulate)        \
+  }                                                                                             \
+  int chains_gram_##T(ptrdiff_t k, ptrdiff_t n, const E *x, E *out, int accumulate) {           \
+    DISPATCH(gram, T, k, n, x, out, accumulate)                                                 \
   }                                                                                             \
   void chains_row_scores_##T(ptrdiff_t n, ptrdiff_t width, const E *rows, const E *q, E *out) { \
     DISPATCH(row_scores, T, n, width, rows, q, out)                                             \

@@ -62,6 +62,11 @@ struct RandomNumbersTests {
     #expect(floats == whole.map { Float($0) })
     let random = RandomNumbers(seed: 9, stream: 4)
     #expect((0..<101).map(random.normal) == whole)
+    for level in ChainLevel.available {
+      // 50,000 pairs: u and v reach every octant, and u small values.
+      let many: [Double] = level.run { normals(count: Self.n, seed: 9, stream: 4, offset: 1) }
+      #expect(many == (1...Self.n).map(random.normal), "level \(level)")
+    }
     for (offset, count) in [(0, 0), (0, 1), (1, 1), (1, 2), (3, 50), (50, 51), (100, 1), (7, 0)] {
       let part: [Double] = normals(count: count, seed: 9, stream: 4, offset: offset)
       #expect(part == Array(whole[offset..<offset + count]), "\(offset) + \(count)")

@@ -46,6 +46,11 @@ int chains_set_level(int level);
   void chains_matmul_##T(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const E *a, ptrdiff_t a_row,   \
                          ptrdiff_t a_column, const E *b, ptrdiff_t b_row, E *out,               \
                          ptrdiff_t out_row, int accumulate);                                    \
+  /* The Gram matrix: out(i, j) = chain over t = 0 ..< k of X(t, i) * X(t, j), for i <= j < n;  */ \
+  /* X(t, i) is x[t * n + i] and out(i, j) is out[i * n + j]. What the lower triangle holds    */ \
+  /* afterwards is not part of the answer. accumulate is that of matmul. Returns 1 if all      */ \
+  /* elements of X are finite, else 0. May ask the cache for the k rows that follow X.         */ \
+  int chains_gram_##T(ptrdiff_t k, ptrdiff_t n, const E *x, E *out, int accumulate);           \
   /* out[i] = chain over j = 0 ..< width of rows[i * width + j] * q[j], for i < n.             */ \
   void chains_row_scores_##T(ptrdiff_t n, ptrdiff_t width, const E *rows, const E *q, E *out); \
   /* out[i] = (chain over j = 0 ..< width of rows[slots[i] * width + j] * q[j]) * scale,      */ \
@@ -104,6 +109,13 @@ void chains_striped_products(ptrdiff_t n, ptrdiff_t rows, ptrdiff_t width, const
 
 // out[i] = w[i] as a float, i < n.
 void chains_widen(ptrdiff_t n, const void *w, int format, float *out);
+
+// ---- Normal numbers ----
+
+// out[i] = normal offset + i, i < count, of the stream that starts at `start`: RandomNumbers.swift
+// (module Tensors) defines them. The floats are the doubles, rounded once.
+void chains_normals_f32(uint64_t start, uint64_t offset, ptrdiff_t count, float *out);
+void chains_normals_f64(uint64_t start, uint64_t offset, ptrdiff_t count, double *out);
 
 // ---- Integers of few bits ----
 // Rows of `width` numbers x = fma(step, code, lowest), code 0 to 2^bits - 1, bits 2, 3, 4 or 8.

@@ -94,8 +94,9 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     func location(_ head: Int) -> Location { Location(layer: layer, head: head, step: 0) }
 
     try updateConcurrently(&keySums) { m, sums in
-      try Self.forEachBlock(of: keys[m], "K of head \(m)", first, location(m)) { rows in
-        sums.add(keys[m], rows: rows)
+      for rows in Self.blocks(n) {
+        let isFinite = sums.add(keys[m], rows: rows)
+        if !isFinite { try requireFinite(keys[m], "K of head \(m)", first, location(m)) }
       }
     }
     let keepsRows = parameters.solver == .rowwise
@@ -111,8 +112,9 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
       for (i, h) in heads.enumerated() {
         let Q = queries[h]
         let codes = start.map { G == 1 ? $0.queries : $0.queries.rows(i * n..<(i + 1) * n) }
-        try Self.forEachBlock(of: Q, "Q of head \(h)", first, location(h)) { rows in
-          group.heads[i].sums.add(Q, rows: rows)
+        for rows in Self.blocks(n) {
+          let isFinite = group.heads[i].sums.add(Q, rows: rows)
+          if !isFinite { try requireFinite(Q, "Q of head \(h)", first, location(h)) }
           if let codes { group.heads[i].start.sum(Q, codes, rows: rows) }
         }
         if let codes { group.heads[i].start.keep(codes) }
@@ -134,21 +136,10 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     return seed
   }
 
-  /// Blocks of n rows, of a size that stays in the processor's cache.
+  /// Blocks of n rows, of a size that stays in the processor's cache: everything that reads a block
+  /// does so while it is there.
   private static func blocks(_ n: Int) -> [Range<Int>] {
     stride(from: 0, to: n, by: RowProduct<E>.block).map { $0..<min($0 + RowProduct<E>.block, n) }
-  }
-
-  /// Hands out X block by block, each checked for NaN and infinity first: everything that reads a
-  /// block does so while the block is in the cache.
-  private static func forEachBlock(
-    of X: Tensor<E>, _ name: String, _ firstToken: Int, _ location: Location,
-    _ body: (Range<Int>) throws -> Void
-  ) throws {
-    for rows in blocks(X.rows) {
-      if !X.isFinite(rows: rows) { try requireFinite(X, name, firstToken, location) }
-      try body(rows)
-    }
   }
 
   private func check(

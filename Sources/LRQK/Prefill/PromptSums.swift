@@ -27,14 +27,15 @@ struct DataSums<E: Scalar>: Sendable {
   /// G = XᵀX, (d, d).
   var gram: Tensor<Double> { product.total }
 
-  /// Adds the rows `rows` of X (n, d).
-  mutating func add(_ data: Tensor<E>, rows: Range<Int>) {
-    if needsGram { product.add(data, rows: rows) }
+  /// Adds the rows `rows` of X (n, d); returns whether they are finite.
+  mutating func add(_ data: Tensor<E>, rows: Range<Int>) -> Bool {
+    let isFinite = needsGram ? product.add(data, rows: rows) : data.isFinite(rows: rows)
     if needsMagnitudes {
       let d = data.columns
       let part = data.elements.span.extracting(rows.lowerBound * d..<rows.upperBound * d)
       addMagnitudes(part, width: d, to: &magnitudes)
     }
+    return isFinite
   }
 }
 

@@ -45,6 +45,20 @@ extension Double: ReferenceOrder {
     }
   }
 
+  /// Gram matrix; see `ReferenceOrder`.
+  public static func chainGram(
+    rows: Span<Double>, width: Int, accumulate: Bool, into out: inout MutableSpan<Double>
+  ) -> Bool {
+    let count = checkGram(rows: rows.count, width: width, out: out.count)
+    if width == 0 { return true }
+    return unsafe rows.withUnsafeBufferPointer { rows in
+      unsafe out.withUnsafeMutableBufferPointer { out in
+        unsafe chains_gram_f64(
+          count, width, rows.baseAddress, out.baseAddress, accumulate ? 1 : 0) == 1
+      }
+    }
+  }
+
   /// Scores of all rows; see `ReferenceOrder`.
   public static func chainRowScores(
     rows: Span<Double>, width: Int, q: Span<Double>, into out: inout MutableSpan<Double>
@@ -149,6 +163,16 @@ extension Double: ReferenceOrder {
           }
         }
       }
+    }
+  }
+
+  /// Normal numbers; see `ReferenceOrder`.
+  public static func chainNormals(
+    start: UInt64, offset: Int, into out: inout MutableSpan<Double>
+  ) {
+    precondition(offset >= 0, "normals are counted from 0, not from \(offset)")
+    unsafe out.withUnsafeMutableBufferPointer { out in
+      unsafe chains_normals_f64(start, UInt64(offset), out.count, out.baseAddress)
     }
   }
 

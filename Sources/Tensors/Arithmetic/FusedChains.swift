@@ -40,6 +40,14 @@ func checkMatmul(
     "matmul: B (\(k), \(n)) with rows of \(bWidth) reaches beyond \(b) elements")
 }
 
+/// `rows` elements are whole rows of `width`, and `out` is (width, width); returns how many rows.
+func checkGram(rows: Int, width: Int, out: Int) -> Int {
+  checkSquare(width, out, "Gram matrix: out")
+  let count = width == 0 ? 0 : rows / width
+  checkCount(count, width, rows, "Gram matrix: rows")
+  return count
+}
+
 /// `out` rows of `width` elements lie in `rows`, and q has `width`.
 func checkRowScores(rows: Int, width: Int, q: Int, out: Int) {
   precondition(width >= 0 && q == width, "scores: q has \(q) elements, not the width \(width)")

@@ -99,6 +99,16 @@ private func transposeElements<E: Scalar>(_ a: Span<E>, rows: Int, columns: Int)
   return out
 }
 
+/// Copies the upper triangle of a square matrix to the lower one.
+@specialized(where E == Float)
+@specialized(where E == Double)
+func mirrorUpperTriangle<E: Scalar>(_ a: inout [E], order n: Int) {
+  var elements = a.mutableSpan
+  for i in 0..<n {
+    for j in 0..<i { elements[i * n + j] = elements[j * n + i] }
+  }
+}
+
 extension Tensor where Element: Scalar {
   /// The transpose of a matrix (a copy).
   public func transposed() -> Tensor {
@@ -109,8 +119,17 @@ extension Tensor where Element: Scalar {
   }
 
   /// The Gram matrix AᵀA, (n, n) for A of (l, n).
+  ///
+  /// In reference order half of it is computed: a product commutes, so (i, j) and (j, i) are the
+  /// same chain.
   public func gram(in arithmetic: Arithmetic) -> Tensor {
-    matmul(transposed: self, self, in: arithmetic)
+    if arithmetic == .library { return matmul(transposed: self, self, in: .library) }
+    precondition(axisCount == 2, "Gram matrix of shape \(shape)")
+    var out: [Element] = zeros(columns * columns)
+    var span = out.mutableSpan
+    _ = Element.chainGram(rows: elements.span, width: columns, accumulate: false, into: &span)
+    mirrorUpperTriangle(&out, order: columns)
+    return Tensor(shape: [columns, columns], elements: out)
   }
 
   /// The sum of the squares of all elements, ‖A‖²_F, in Double, first element first.

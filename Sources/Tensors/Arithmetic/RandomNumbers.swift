@@ -15,7 +15,8 @@
 // between machines in the last bit, so they are written here from +, -, * and / alone (sqrt is
 // correctly rounded everywhere): Taylor series, which need no table and can be checked by hand. No
 // fused multiply-add: on baseline x86-64 each would be a library call, and plain operations have
-// one result everywhere as well.
+// one result everywhere as well. `normal` is the definition; many at once come from the same steps in
+// the lanes of a register (CFusedChains/normals_template.inc), a test compares the bits.
 
 /// One stream of random numbers, addressed by index.
 public struct RandomNumbers: Sendable, Equatable {
@@ -84,39 +85,22 @@ public struct RandomNumbers: Sendable, Equatable {
     return (radius * cosine, radius * sine)
   }
 
-  /// Calls `body` with the normals `offset ..< offset + count` in order.
-  @inline(__always)
-  fileprivate func forEachNormal(offset: Int, count: Int, _ body: (Double) -> Void) {
-    precondition(offset >= 0 && count >= 0, "normals \(offset) and \(count) more")
-    if count == 0 { return }
-    var i = offset
-    if i & 1 == 1 {
-      body(normalPair(i >> 1).1)
-      i += 1
-    }
-    while i + 1 < offset + count {
-      let pair = normalPair(i >> 1)
-      body(pair.0)
-      body(pair.1)
-      i += 2
-    }
-    if i < offset + count { body(normalPair(i >> 1).0) }
+  /// Fills `out` with the normals from `offset` on, several pairs at once (CFusedChains).
+  fileprivate func fill<E: Scalar>(_ out: inout MutableSpan<E>, from offset: Int) {
+    E.chainNormals(start: start, offset: offset, into: &out)
   }
 }
 
 /// The normal numbers `offset ..< offset + count` of a stream.
 ///
 /// The Float values are the Double values rounded once.
-@specialized(where E == Float)
-@specialized(where E == Double)
 public func normals<E: Scalar>(
   count: Int, seed: UInt64, stream: UInt64 = 0, offset: Int = 0, of type: E.Type = E.self
 ) -> [E] {
-  var result: [E] = []
-  result.reserveCapacity(count)
-  RandomNumbers(seed: seed, stream: stream).forEachNormal(offset: offset, count: count) {
-    result.append(E($0))
-  }
+  precondition(offset >= 0 && count >= 0, "normals \(offset) and \(count) more")
+  var result: [E] = zeros(count)
+  var out = result.mutableSpan
+  RandomNumbers(seed: seed, stream: stream).fill(&out, from: offset)
   return result
 }
 

@@ -120,6 +120,15 @@ public protocol ReferenceOrder: Equatable, Sendable {
     m: Int, n: Int, k: Int, _ a: Span<Self>, _ aLayout: ChainLayout, _ b: Span<Self>,
     bOffset: Int, bWidth: Int, accumulate: Bool, into out: inout MutableSpan<Self>)
 
+  /// Gram matrix: out(i, j) = chain over rows t of rows(t, i) * rows(t, j), for i <= j < width.
+  ///
+  /// rows is (t, width) row-major, out (width, width); what its lower triangle holds afterwards is
+  /// not part of the answer. `accumulate` is that of `chainMatmul`. The result is true when none of
+  /// the rows holds NaN or infinity: they pass through anyway, so the question costs nothing.
+  static func chainGram(
+    rows: Span<Self>, width: Int, accumulate: Bool, into out: inout MutableSpan<Self>
+  ) -> Bool
+
   /// Scores of rows: out[i] = chain over j < width of rows(i, j) * q[j], for the first rows.
   ///
   /// rows is row-major, q has `width` elements, and `out.count` is the number of scores.
@@ -154,6 +163,11 @@ public protocol ReferenceOrder: Equatable, Sendable {
   static func chainGroupWeightedSum(
     rows: Span<Self>, width: Int, slots: Span<Int32>, heads: Int, weights: Span<Self>,
     into out: inout MutableSpan<Self>)
+
+  /// out[i] = normal `offset` + i of the random numbers that start at `start` (`RandomNumbers`).
+  ///
+  /// Not a chain, but here for the same reason: one result on every machine, at every level.
+  static func chainNormals(start: UInt64, offset: Int, into out: inout MutableSpan<Self>)
 
   /// x[i] = exp(x[i]) in place, for i in `range`.
   ///

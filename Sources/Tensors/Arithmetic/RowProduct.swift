@@ -7,23 +7,21 @@
 // in blocks of 512, counted from the first row ever added: inside a block every element is one
 // fused chain in the element type, and blocks are added up in Double. A chain goes on where the
 // last chunk ended, so in reference order every chunking gives the same bits. Where A is B only the
-// upper half is computed, in panels of 32 columns and the rows down to the diagonal; a product
-// commutes, so the lower half would have the same bits.
+// upper triangle is computed; a product commutes, so the lower one would have the same bits.
 
 /// The sum AᵀB over the rows seen so far.
 public struct RowProduct<E: Scalar>: Sendable {
   /// Rows in a block.
   public static var block: Int { 512 }
-  private static var panelWidth: Int { 32 }
 
   /// p and q.
   public let shape: [Int]
   /// True for AᵀA.
   public let isGram: Bool
   private let arithmetic: Arithmetic
-  /// Sum over finished blocks, panel after panel, and over the one that is not.
-  private var finished: [[Double]]
-  private var current: [[E]]
+  /// Sum over finished blocks, and over the one that is not: (p, q) each, of AᵀA the upper triangle.
+  private var finished: [Double]
+  private var current: [E]
   /// Rows in the block that is not finished.
   private var pending = 0
 
@@ -41,90 +39,81 @@ public struct RowProduct<E: Scalar>: Sendable {
     shape = [p, q]
     self.isGram = isGram
     self.arithmetic = arithmetic
-    var sizes = [p * q]
-    if isGram && arithmetic == .reference {
-      sizes = stride(from: 0, to: p, by: Self.panelWidth).map { left in
-        min(left + Self.panelWidth, p) * min(Self.panelWidth, p - left)
-      }
-    }
-    finished = sizes.map { Array(repeating: 0, count: $0) }
-    current = sizes.map { Array(repeating: 0, count: $0) }
+    finished = zeros(p * q)
+    current = zeros(p * q)
   }
 
   /// Adds rows of A (n, p) to AᵀA: all of them, or those in `rows`.
-  public mutating func add(_ a: Tensor<E>, rows: Range<Int>? = nil) {
+  ///
+  /// The result is true when they hold neither NaN nor infinity.
+  @discardableResult
+  public mutating func add(_ a: Tensor<E>, rows: Range<Int>? = nil) -> Bool {
     precondition(isGram, "AᵀB needs both matrices")
-    addRows(a, a, rows ?? 0..<a.rows)
+    return addRows(a, a, rows ?? 0..<a.rows)
   }
 
   /// Adds rows of A (n, p) and B (n, q) to AᵀB: all of them, or those in `rows`.
   public mutating func add(_ a: Tensor<E>, _ b: Tensor<E>, rows: Range<Int>? = nil) {
     precondition(!isGram, "AᵀA takes one matrix")
-    addRows(a, b, rows ?? 0..<a.rows)
+    _ = addRows(a, b, rows ?? 0..<a.rows)
   }
 
-  private mutating func addRows(_ a: Tensor<E>, _ b: Tensor<E>, _ rows: Range<Int>) {
-    let (p, q) = (shape[0], shape[1])
+  /// Of AᵀA: whether the rows are finite.
+  private mutating func addRows(_ a: Tensor<E>, _ b: Tensor<E>, _ rows: Range<Int>) -> Bool {
+    let (p, q, isGram, arithmetic) = (shape[0], shape[1], isGram, arithmetic)
     precondition(
       a.axisCount == 2 && b.axisCount == 2 && a.columns == p && b.columns == q && a.rows == b.rows
         && rows.lowerBound >= 0 && rows.upperBound <= a.rows,
       "rows \(rows) of \(a.shape) and \(b.shape) do not fit AᵀB of shape \(shape)")
+    var isFinite = true
     var first = rows.lowerBound
     while first < rows.upperBound {
       let n = min(Self.block - pending, rows.upperBound - first)
-      for panel in current.indices {
-        var out = current[panel].mutableSpan
-        switch arithmetic {
-        case .reference:
-          let left = isGram ? panel * Self.panelWidth : 0
-          let width = isGram ? min(Self.panelWidth, q - left) : q
-          E.chainMatmul(
-            m: isGram ? left + width : p, n: width, k: n, a.elements.span,
-            ChainLayout(offset: first * p, row: 1, column: p), b.elements.span,
-            bOffset: first * q + left, bWidth: q, accumulate: pending > 0, into: &out)
-        case .library:
-          E.libraryMatmul(
-            m: p, n: q, k: n, a: a.elements.span.extracting(first * p..<(first + n) * p), lda: p,
-            transposeA: true, b: b.elements.span.extracting(first * q..<(first + n) * q), ldb: q,
-            transposeB: false, into: &out, ldc: q, accumulate: pending > 0)
-        }
+      let part = a.elements.span.extracting(first * p..<(first + n) * p)
+      let resumes = pending > 0
+      var out = current.mutableSpan
+      switch arithmetic {
+      case .reference where isGram:
+        let finite = E.chainGram(rows: part, width: p, accumulate: resumes, into: &out)
+        isFinite = isFinite && finite
+      case .reference:
+        E.chainMatmul(
+          m: p, n: q, k: n, part, .transposed(p), b.elements.span, bOffset: first * q, bWidth: q,
+          accumulate: resumes, into: &out)
+      case .library:
+        E.libraryMatmul(
+          m: p, n: q, k: n, a: part, lda: p, transposeA: true,
+          b: b.elements.span.extracting(first * q..<(first + n) * q), ldb: q, transposeB: false,
+          into: &out, ldc: q, accumulate: resumes)
+        if isGram { isFinite = isFinite && E.allFinite(part) }
       }
       first += n
       pending += n
       if pending == Self.block {
-        for panel in current.indices { addWidened(current[panel], to: &finished[panel]) }
+        addWidened(current, to: &finished, width: q, upperOnly: isGram)
         pending = 0
       }
     }
+    return isFinite
   }
 
   /// AᵀB (p, q) over all rows so far.
   public var total: Tensor<Double> {
-    var sums = finished
-    if pending > 0 {
-      for panel in current.indices { addWidened(current[panel], to: &sums[panel]) }
-    }
-    if !(isGram && arithmetic == .reference) {
-      return Tensor(shape: shape, elements: sums.first ?? [])
-    }
-    var whole = Tensor<Double>(repeating: 0, shape: shape)
-    for (panel, sum) in sums.enumerated() {
-      let left = panel * Self.panelWidth
-      let width = min(Self.panelWidth, shape[1] - left)
-      for i in 0..<left + width {
-        for j in max(i - left, 0)..<width {
-          whole[i, left + j] = sum[i * width + j]
-          whole[left + j, i] = sum[i * width + j]
-        }
-      }
-    }
-    return whole
+    var sum = finished
+    if pending > 0 { addWidened(current, to: &sum, width: shape[1], upperOnly: isGram) }
+    if isGram { mirrorUpperTriangle(&sum, order: shape[0]) }
+    return Tensor(shape: shape, elements: sum)
   }
 }
 
+/// Adds a block's sum, row by row: whole rows, or each from its diagonal element on.
 @specialized(where E == Float)
 @specialized(where E == Double)
-private func addWidened<E: Scalar>(_ part: [E], to sum: inout [Double]) {
-  precondition(part.count == sum.count, "a panel keeps its size")
-  for i in part.indices { sum[i] += Double(part[i]) }
+private func addWidened<E: Scalar>(
+  _ part: [E], to sum: inout [Double], width: Int, upperOnly: Bool
+) {
+  precondition(part.count == sum.count, "a sum keeps its size")
+  for (i, first) in stride(from: 0, to: part.count, by: max(width, 1)).enumerated() {
+    for n in first + (upperOnly ? i : 0)..<first + width { sum[n] += Double(part[n]) }
+  }
 }
