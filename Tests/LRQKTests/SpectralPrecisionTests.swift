@@ -83,6 +83,36 @@ private func share(_ a: [[[Int]]], _ b: [[[Int]]]) -> Double {
     }
   }
 
+  // Cholesky's root may stand for the spectral one where it exists: R is fixed up to an orthogonal
+  // factor, which RᵀR and R⁺R⁺ᵀ do not show. And it exists only where no direction is rounding.
+  @Test(arguments: manyRows, [Arithmetic.reference, .library])
+  private func `the triangular root is the spectral one, or there is none`(
+    _ rows: Rows, _ arithmetic: Arithmetic
+  ) throws {
+    for seed in UInt64(1)...4 {
+      let X = rows.make(seed)
+      var product = RowProduct<Float>(gram: width, in: arithmetic)
+      product.add(X)
+      let G = SummedGram(product.total, rows: X.rows, of: Float.self)
+      guard let root = G.triangularRoot() else {
+        // 200 rows and more are far from singular.
+        #expect(rows.rank < width || X.rows < 200, "seed \(seed)")
+        continue
+      }
+      let expected = try G.spectralRoot()
+      #expect(root.rank == width && expected.rank == width)
+      let (inverse, other) = (root.inverse, expected.inverse)
+      #expect(relativeError(root.root.gram(in: .reference), product.total) < 1e-13)
+      // Double's rounding, 64 2⁻⁵², times the condition of G: below 3e5 where twice the cut, 8e-4
+      // for 65 rows, is below the smallest eigenvalue, and the largest is about 256.
+      let size = matmul(other, transposed: other, in: .reference)
+      #expect(relativeError(matmul(inverse, transposed: inverse, in: .reference), size) < 5e-9)
+      var one = Tensor<Double>(repeating: 0, shape: [width, width])
+      for i in 0..<width { one[i, i] = 1 }
+      #expect(relativeError(matmul(inverse, root.root, in: .reference), one) < 5e-9)
+    }
+  }
+
   // 64 normal rows of width 64: the weakest direction is about 1/64² of the strongest, and now and
   // then it is down in the rounding of Float. It is kept or not; no other one hangs on it.
   @Test func `as many rows as columns lose one direction at most`() throws {

@@ -8,9 +8,14 @@
 //
 //   A_Q = U_Q U_r S_r^½ = Q R_Q⁺ U_r S_r^½,   so   W_Q = R_Q⁺ U_r S_r^½,   W_K = R_K⁺ V_r S_r^½
 //
-// R comes from the Gram matrix alone: G = E diag(v) Eᵀ gives R = diag(√v) Eᵀ, R⁺ = E diag(1/√v).
-// Eigenvalues rather than Cholesky, because a key head may well span fewer than d directions: those
-// that are only rounding are left out of R⁺ (`SummedGram`).
+// R comes from the Gram matrix alone. Any R with RᵀR = G will do: another one is O R with an
+// orthogonal O, so that U becomes O U, and R⁺ U stays as it is. There are two (`SummedGram`):
+//
+//   G = L Lᵀ            R = Lᵀ,            R⁺ = G⁻¹ L          where all d directions are data
+//   G = E diag(v) Eᵀ    R = diag(√v) Eᵀ,   R⁺ = E diag(1/√v)   always
+//
+// The second takes longer, and is needed because a key head may well span fewer than d directions:
+// those that are only rounding are left out of R⁺, where Cholesky would divide by them.
 //
 // No iterations, no start, no seed. It is the optimum of the first term of the objective only; B_Q
 // and B_K are then fitted as after any sweep. The closed form was published as KQ-SVD (Lesens,
@@ -67,15 +72,49 @@ package struct SummedGram {
     package let rank: Int
   }
 
+  /// What may be rounding lies below this, if v is the largest eigenvalue.
+  private func cut(largest v: Double) -> Double {
+    let chain = Double(min(rows, RowProduct<Float>.block))
+    return max(
+      Double(sum.rows) * Double.ulpOfOne * v,
+      unitRoundoff * (chain * v * max(traceOf(sum), 0)).squareRoot() / 2)
+  }
+
   /// The root of G over the directions that are more than rounding.
   package func squareRoot() throws(DecompositionError) -> Root {
+    if let root = triangularRoot() { return root }
+    return try spectralRoot()
+  }
+
+  /// R = Lᵀ for G = L Lᵀ, where every direction is certainly more than rounding; otherwise nil.
+  ///
+  /// tr G⁻¹ is the sum of all 1/v, so no eigenvalue is below 1 / tr G⁻¹; and none is above ‖G‖_F.
+  /// If the one is above the other's cut, then no eigenvalue is below its cut. Twice that, because L
+  /// has rounding of its own, d 2⁻⁵² of G, which is within the cut.
+  package func triangularRoot() -> Root? {
+    let d = sum.rows
+    if rows < d { return nil }
+    var factor = sum.elements
+    var factorSpan = factor.mutableSpan
+    let pivots = Double.chainCholesky(n: d, &factorSpan, threshold: 0)
+    if pivots.failed != nil { return nil }
+    var columns = [Double](repeating: 0, count: d * d)  // first 1, then G⁻¹
+    for i in 0..<d { columns[i * d + i] = 1 }
+    var columnsSpan = columns.mutableSpan
+    Double.chainCholeskySolve(n: d, m: d, factor: factor.span, &columnsSpan)
+    let inverse = Tensor(shape: [d, d], elements: columns)
+    let least = 1 / traceOf(inverse)
+    guard least > 2 * cut(largest: sum.squaredNorm.squareRoot()) else { return nil }
+    let L = Tensor(shape: [d, d], elements: factor)
+    return Root(
+      root: L.transposed(), inverse: matmul(inverse, L, in: .reference), rank: d)
+  }
+
+  /// R = diag(√v) Eᵀ for G = E diag(v) Eᵀ, without the directions that are rounding.
+  package func spectralRoot() throws(DecompositionError) -> Root {
     let d = sum.rows
     let eigen = try sum.symmetricEigen()
-    let largest = max(eigen.values.last ?? 0, 0)
-    let chain = Double(min(rows, RowProduct<Float>.block))
-    let cut = max(
-      Double(d) * Double.ulpOfOne * largest,
-      unitRoundoff * (chain * largest * max(traceOf(sum), 0)).squareRoot() / 2)
+    let cut = cut(largest: max(eigen.values.last ?? 0, 0))
     var root = Tensor<Double>(repeating: 0, shape: [d, d])
     var inverse = root
     var rank = 0
@@ -112,7 +151,7 @@ func productSpectrum(
     let q = try queryGram.squareRoot()
     let k = try keyGram.squareRoot()
     let product = matmul(q.root, transposed: k.root, in: .reference)
-    let svd = try product.singularValueDecomposition()
+    let svd = try product.singularValueDecomposition(by: .divideAndConquer)
     return ProductSpectrum(
       singularValues: svd.s, left: svd.u, right: svd.vt.transposed(), queryInverse: q.inverse,
       keyInverse: k.inverse)
