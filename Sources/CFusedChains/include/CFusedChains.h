@@ -42,7 +42,8 @@ int chains_set_level(int level);
   /* A(i, t) is a[i * a_row + t * a_column], so a transposed A needs no copy; B(t, j) is      */ \
   /* b[t * b_row + j] and out(i, j) is out[i * out_row + j]. Every chain starts at 0, or, if  */ \
   /* accumulate is not 0, at the value already in out: a sum over k continued over chunks of  */ \
-  /* k has the same bits as the whole, whatever the chunks.                                   */ \
+  /* k has the same bits as the whole, whatever the chunks. May ask the cache for the k        */ \
+  /* columns of A that follow.                                                                 */ \
   void chains_matmul_##T(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const E *a, ptrdiff_t a_row,   \
                          ptrdiff_t a_column, const E *b, ptrdiff_t b_row, E *out,               \
                          ptrdiff_t out_row, int accumulate);                                    \
