@@ -102,14 +102,15 @@ private func share(_ a: [[[Int]]], _ b: [[[Int]]]) -> Double {
       let expected = try G.spectralRoot()
       #expect(root.rank == width && expected.rank == width)
       let (inverse, other) = (root.inverse, expected.inverse)
-      #expect(relativeError(root.root.gram(in: .reference), product.total) < 1e-13)
+      let R = root.transposed.transposed()
+      #expect(relativeError(R.gram(in: .reference), product.total) < 1e-13)
       // Double's rounding, 64 2⁻⁵², times the condition of G: below 3e5 where twice the cut, 8e-4
       // for 65 rows, is below the smallest eigenvalue, and the largest is about 256.
       let size = matmul(other, transposed: other, in: .reference)
       #expect(relativeError(matmul(inverse, transposed: inverse, in: .reference), size) < 5e-9)
       var one = Tensor<Double>(repeating: 0, shape: [width, width])
       for i in 0..<width { one[i, i] = 1 }
-      #expect(relativeError(matmul(inverse, root.root, in: .reference), one) < 5e-9)
+      #expect(relativeError(matmul(inverse, R, in: .reference), one) < 5e-9)
     }
   }
 

@@ -64,8 +64,8 @@ package struct SummedGram {
 
   /// R (d, d) with RᵀR = G, and what belongs to it.
   package struct Root {
-    /// R, (d, d); rows of zeros for directions that are rounding.
-    package let root: Tensor<Double>
+    /// Rᵀ, (d, d); columns of zeros for directions that are rounding.
+    package let transposed: Tensor<Double>
     /// R⁺, (d, d).
     package let inverse: Tensor<Double>
     /// How many directions are more than rounding.
@@ -89,8 +89,8 @@ package struct SummedGram {
   /// R = Lᵀ for G = L Lᵀ, where every direction is certainly more than rounding; otherwise nil.
   ///
   /// tr G⁻¹ is the sum of all 1/v, so no eigenvalue is below 1 / tr G⁻¹; and none is above ‖G‖_F.
-  /// If the one is above the other's cut, then no eigenvalue is below its cut. Twice that, because L
-  /// has rounding of its own, d 2⁻⁵² of G, which is within the cut.
+  /// If the one is above the other's cut, then no eigenvalue is below its cut. Twice that, because
+  /// L has rounding of its own, d 2⁻⁵² of G, which is within the cut.
   package func triangularRoot() -> Root? {
     let d = sum.rows
     if rows < d { return nil }
@@ -106,8 +106,7 @@ package struct SummedGram {
     let least = 1 / traceOf(inverse)
     guard least > 2 * cut(largest: sum.squaredNorm.squareRoot()) else { return nil }
     let L = Tensor(shape: [d, d], elements: factor)
-    return Root(
-      root: L.transposed(), inverse: matmul(inverse, L, in: .reference), rank: d)
+    return Root(transposed: L, inverse: matmul(inverse, L, in: .reference), rank: d)
   }
 
   /// R = diag(√v) Eᵀ for G = E diag(v) Eᵀ, without the directions that are rounding.
@@ -115,18 +114,19 @@ package struct SummedGram {
     let d = sum.rows
     let eigen = try sum.symmetricEigen()
     let cut = cut(largest: max(eigen.values.last ?? 0, 0))
-    var root = Tensor<Double>(repeating: 0, shape: [d, d])
-    var inverse = root
-    var rank = 0
-    for i in max(d - rows, 0)..<d where eigen.values[i] > cut {
+    let kept = (0..<d).filter { $0 >= d - rows && eigen.values[$0] > cut }
+    var transposed = [Double](repeating: 0, count: d * d)
+    var inverse = transposed
+    let E = eigen.vectors.elements
+    for i in kept {
       let s = eigen.values[i].squareRoot()
-      for j in 0..<d {
-        root[i, j] = s * eigen.vectors[j, i]
-        inverse[j, i] = eigen.vectors[j, i] / s
+      for n in stride(from: i, to: d * d, by: d) {
+        (transposed[n], inverse[n]) = (s * E[n], E[n] / s)
       }
-      rank += 1
     }
-    return Root(root: root, inverse: inverse, rank: rank)
+    return Root(
+      transposed: Tensor(shape: [d, d], elements: transposed),
+      inverse: Tensor(shape: [d, d], elements: inverse), rank: kept.count)
   }
 }
 
@@ -134,8 +134,9 @@ package struct SummedGram {
 struct ProductSpectrum {
   /// Singular values of QKᵀ, largest first.
   let singularValues: [Double]
-  /// U and V, (d, p) each.
+  /// U, (d, d).
   let left: Tensor<Double>
+  /// Vᵀ, (d, d).
   let right: Tensor<Double>
   /// R_Q⁺ and R_K⁺, (d, d) each.
   let queryInverse: Tensor<Double>
@@ -150,10 +151,10 @@ func productSpectrum(
   do {
     let q = try queryGram.squareRoot()
     let k = try keyGram.squareRoot()
-    let product = matmul(q.root, transposed: k.root, in: .reference)
+    let product = matmul(transposed: q.transposed, k.transposed, in: .reference)
     let svd = try product.singularValueDecomposition(by: .divideAndConquer)
     return ProductSpectrum(
-      singularValues: svd.s, left: svd.u, right: svd.vt.transposed(), queryInverse: q.inverse,
+      singularValues: svd.s, left: svd.u, right: svd.vt, queryInverse: q.inverse,
       keyInverse: k.inverse)
   } catch {
     throw .decomposition(error, location)
@@ -165,18 +166,21 @@ package func spectralMaps(
   queryGram: SummedGram, keyGram: SummedGram, rank: Int, _ location: Location
 ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>) {
   let spectrum = try productSpectrum(queryGram: queryGram, keyGram: keyGram, location)
-  let width = queryGram.sum.rows
-  func scaled(_ vectors: Tensor<Double>) -> Tensor<Double> {
-    var out = Tensor<Double>(repeating: 0, shape: [width, rank])
-    for j in 0..<rank {
-      let s = spectrum.singularValues[j].squareRoot()
-      for i in 0..<width { out[i, j] = s * vectors[i, j] }
+  let d = queryGram.sum.rows
+  let roots = spectrum.singularValues.map { $0.squareRoot() }
+  /// The first r vectors as columns, each times the root of its singular value.
+  func scaled(_ element: (_ i: Int, _ j: Int) -> Double) -> Tensor<Double> {
+    var elements: [Double] = []
+    elements.reserveCapacity(d * rank)
+    for i in 0..<d {
+      for j in 0..<rank { elements.append(roots[j] * element(i, j)) }
     }
-    return out
+    return Tensor(shape: [d, rank], elements: elements)
   }
+  let (U, VT) = (spectrum.left.elements, spectrum.right.elements)
   return (
-    matmul(spectrum.queryInverse, scaled(spectrum.left), in: .reference),
-    matmul(spectrum.keyInverse, scaled(spectrum.right), in: .reference)
+    matmul(spectrum.queryInverse, scaled { i, j in U[i * d + j] }, in: .reference),
+    matmul(spectrum.keyInverse, scaled { i, j in VT[j * d + i] }, in: .reference)
   )
 }
 
@@ -187,14 +191,14 @@ package func spectralMaps(
 /// contain kept directions only, and S is made from them in Double, so the cut is at Double's
 /// rounding.
 package func spectralBasis(gram: Tensor<Double>, cross: Tensor<Double>) -> Tensor<Double> {
-  var basis = cross
-  let largest = (0..<gram.rows).reduce(0) { max($0, gram[$1, $1]) }
-  let cut = Double(cross.columns) * Double.ulpOfOne * largest
-  for i in 0..<cross.rows {
-    let s = gram[i, i]
-    for j in 0..<cross.columns { basis[i, j] = s > cut ? cross[i, j] / s : 0 }
+  let (r, d) = (cross.rows, cross.columns)
+  let diagonal = (0..<r).map { gram[$0, $0] }
+  let cut = Double(d) * Double.ulpOfOne * diagonal.reduce(0, max)
+  var basis = cross.elements
+  for (i, s) in diagonal.enumerated() {
+    for n in i * d..<(i + 1) * d { basis[n] = s > cut ? basis[n] / s : 0 }
   }
-  return basis
+  return Tensor(shape: [r, d], elements: basis)
 }
 
 extension PrefillObjective {

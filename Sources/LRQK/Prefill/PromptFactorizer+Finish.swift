@@ -69,16 +69,15 @@ extension PromptFactorizer {
 
   private func keyGram(_ g: Int) -> Tensor<Double> { keySums[keyHeads[g]].gram }
 
-  /// Maps to start from, where the choice is a map.
+  /// Maps to start from, where the choice is a map; G_Q and G_K are asked for where it needs them.
   private func startMaps(
-    _ g: Int
+    _ g: Int, _ G_Q: @autoclosure () -> Tensor<Double>, _ G_K: @autoclosure () -> Tensor<Double>
   ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>)? {
     switch parameters.sweeps?.start {
     case nil, .spectral:
       return try spectralMaps(
-        queryGram: SummedGram(queryGram(g), rows: groupSize * tokens, of: E.self),
-        keyGram: SummedGram(keyGram(g), rows: tokens, of: E.self), rank: parameters.rank,
-        location(g))
+        queryGram: SummedGram(G_Q(), rows: groupSize * tokens, of: E.self),
+        keyGram: SummedGram(G_K(), rows: tokens, of: E.self), rank: parameters.rank, location(g))
     case .gaussian, .given:
       return nil
     case .topColumns, .sharedTopColumns:
@@ -102,7 +101,7 @@ extension PromptFactorizer {
     let arithmetic = parameters.arithmetic
     let (group, K) = (groups[g], keys[keyHeads[g]])
     let Q = Tensor(joiningRows: group.heads.flatMap(\.rows))
-    if let maps = try startMaps(g) {
+    if let maps = try startMaps(g, queryGram(g), keyGram(g)) {
       return Sides(
         queries: RowwiseSide(data: Q, map: maps.queries, arithmetic: arithmetic),
         keys: RowwiseSide(data: K, map: maps.keys, arithmetic: arithmetic))
@@ -117,7 +116,7 @@ extension PromptFactorizer {
   private func gramSides(_ g: Int) throws(LRQKError) -> Sides<GramSide> {
     let (group, G_Q, G_K) = (groups[g], queryGram(g), keyGram(g))
     let rows = tokens * groupSize
-    if let maps = try startMaps(g) {
+    if let maps = try startMaps(g, G_Q, G_K) {
       return Sides(
         queries: GramSide(G_Q, rows: rows, map: maps.queries),
         keys: GramSide(G_K, rows: tokens, map: maps.keys))

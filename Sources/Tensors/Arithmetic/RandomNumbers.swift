@@ -15,8 +15,8 @@
 // between machines in the last bit, so they are written here from +, -, * and / alone (sqrt is
 // correctly rounded everywhere): Taylor series, which need no table and can be checked by hand. No
 // fused multiply-add: on baseline x86-64 each would be a library call, and plain operations have
-// one result everywhere as well. `normal` is the definition; many at once come from the same steps in
-// the lanes of a register (CFusedChains/normals_template.inc), a test compares the bits.
+// one result everywhere as well. `normal` is the definition; many at once come from the same steps
+// in the lanes of a register (CFusedChains/normals_template.inc), and a test compares the bits.
 
 /// One stream of random numbers, addressed by index.
 public struct RandomNumbers: Sendable, Equatable {

@@ -19,7 +19,7 @@ public struct RowProduct<E: Scalar>: Sendable {
   /// True for AᵀA.
   public let isGram: Bool
   private let arithmetic: Arithmetic
-  /// Sum over finished blocks, and over the one that is not: (p, q) each, of AᵀA the upper triangle.
+  /// Sum over finished blocks, and over the one that is not: (p, q); of AᵀA the upper triangle.
   private var finished: [Double]
   private var current: [E]
   /// Rows in the block that is not finished.
