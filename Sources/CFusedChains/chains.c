@@ -160,6 +160,16 @@ int chains_set_level(int level) {
     DISPATCH(group_weighted_sum, T, n, width, rows, slots, heads, weights, out)                 \
   }                                                                                             \
   void chains_exponentials_##T(ptrdiff_t n, E *x) { DISPATCH(exponentials, T, n, x) }           \
+  void chains_gate_##T(ptrdiff_t n, const E *z, const E *u, E *out) {                           \
+    DISPATCH(gate, T, n, z, u, out)                                                             \
+  }                                                                                             \
+  void chains_causal_attention_##T(ptrdiff_t first, ptrdiff_t count, ptrdiff_t window,          \
+                                   ptrdiff_t width, const E *q, const E *k, const E *v,         \
+                                   ptrdiff_t columns, E scale, E *out, ptrdiff_t out_row,       \
+                                   E *scratch) {                                                \
+    DISPATCH(causal_attention, T, first, count, window, width, q, k, v, columns, scale, out,    \
+             out_row, scratch)                                                                  \
+  }                                                                                             \
   ptrdiff_t chains_cholesky_##T(ptrdiff_t n, E *a, E threshold, E *smallest, E *largest) {      \
     DISPATCH(cholesky, T, n, a, threshold, smallest, largest)                                   \
   }                                                                                             \

@@ -16,6 +16,23 @@
 #define EACH_(lanes, f, h) EACH__(lanes, f, h)
 #define EACH(f, h) EACH_(LANES, f, h)
 
+// Transposes LANES vectors of LANES lanes in registers: for h = 8, 4, 2, 1 vectors x and x + h
+// exchange the lanes whose bit h differs from their own, that is, row bits and lane bits swap
+// places.
+#define KEEP(l, h) ((l) & (h) ? LANES + (l) - (h) : (l))
+#define GIVE(l, h) ((l) & (h) ? LANES + (l) : (l) + (h))
+#define EXCHANGE(V, tile, h)                                                                    \
+  if (h < LANES) {                                                                              \
+    UNROLL for (int x = 0; x < LANES; x++) {                                                    \
+      if (x & h) continue;                                                                      \
+      V a = tile[x], b = tile[(x + h) % LANES];                                                 \
+      tile[x] = __builtin_shufflevector(a, b, EACH(KEEP, ((h) & (LANES - 1))));                 \
+      tile[(x + h) % LANES] = __builtin_shufflevector(a, b, EACH(GIVE, ((h) & (LANES - 1))));   \
+    }                                                                                           \
+  }
+#define TRANSPOSE(V, tile)                                                                      \
+  EXCHANGE(V, tile, 8) EXCHANGE(V, tile, 4) EXCHANGE(V, tile, 2) EXCHANGE(V, tile, 1)
+
 #define UNROLL _Pragma("clang loop unroll(full)")
 
 #if defined(__x86_64__)

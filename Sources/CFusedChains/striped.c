@@ -21,6 +21,7 @@
 #define LANES 4
 #define X_ROWS 1
 #define W_ROWS(x) 1
+#define TILE_VECTORS 4
 #include "striped_template.inc"
 
 #if HAVE_LEVELS
@@ -30,6 +31,7 @@
 #define LANES 8
 #define X_ROWS 2
 #define W_ROWS(x) (6 / (x))
+#define TILE_VECTORS 2
 #include "striped_template.inc"
 
 // ---- Level 2: AVX-512, 32 registers -------------------------------------------------------------
@@ -38,6 +40,7 @@
 #define LANES 16
 #define X_ROWS 4
 #define W_ROWS(x) 6
+#define TILE_VECTORS 4
 #include "striped_template.inc"
 #endif
 
@@ -57,6 +60,11 @@
 void chains_striped_products(ptrdiff_t n, ptrdiff_t rows, ptrdiff_t width, const float *x,
                              const void *w, int format, float *out, ptrdiff_t out_row) {
   DISPATCH(products, n, rows, width, x, w, format, out, out_row)
+}
+
+void chains_panel_products(ptrdiff_t n, ptrdiff_t rows, ptrdiff_t width, const float *x,
+                           const void *w, int format, float *out, ptrdiff_t out_row) {
+  DISPATCH(panel_products, n, rows, width, x, w, format, out, out_row)
 }
 
 void chains_widen(ptrdiff_t n, const void *w, int format, float *out) {

@@ -37,6 +37,12 @@ int chains_level(void);
 // Returns the level now in use. Results do not depend on it; tests use it to show that.
 int chains_set_level(int level);
 
+// Attention of a prompt: keys that are scored together, and elements of scratch memory.
+#define CHAINS_ATTENTION_CHUNK 256
+static inline ptrdiff_t chains_attention_scratch(ptrdiff_t width, ptrdiff_t columns) {
+  return 32 * (CHAINS_ATTENTION_CHUNK + width + columns + 15);  // 32 queries at most side by side
+}
+
 #define CHAINS_DECLARE(E, T)                                                                    \
   /* out(i, j) = chain over t = 0 ..< k of A(i, t) * B(t, j), for i < m and j < n.           */ \
   /* A(i, t) is a[i * a_row + t * a_column], so a transposed A needs no copy; B(t, j) is      */ \
@@ -73,6 +79,25 @@ int chains_set_level(int level);
   /* x[i] = exp(x[i]) in place by a fixed polynomial, within 1 ulp; 0 at and below -87 (float) */ \
   /* or -708 (double), infinity where the type overflows, NaN stays NaN.                      */ \
   void chains_exponentials_##T(ptrdiff_t n, E *x);                                              \
+  /* out[i] = z[i] / (1 + exp(-z[i])) * u[i] with that exp: a gate silu(z) times u.           */ \
+  void chains_gate_##T(ptrdiff_t n, const E *z, const E *u, E *out);                            \
+  /* Causal attention of the tokens first ..< first + count of one head: row i of q is token   */ \
+  /* t = first + i, which sees the keys j with t - window < j <= t. For the chunks of keys      */ \
+  /* that begin at 0, C, 2 C, ... with C = CHAINS_ATTENTION_CHUNK, in this order:               */ \
+  /*                                                                                            */ \
+  /*     x(j) = (chain over the width of k(j) and q(i)) * scale, for the keys j that t sees    */ \
+  /*     m' = max of m and all x(j);  f = exp(m - m')        m is the lowest number at first   */ \
+  /*     e(j) = exp(x(j) - m')                                                                  */ \
+  /*     z = ((z * f + e(j)) + e(j + 1)) + ...               z is 0 at first                   */ \
+  /*     o(c) = chain over j of e(j) and v(j, c), from o(c) * f on         o(c) is 0 at first   */ \
+  /*                                                                                            */ \
+  /* and then out(i, c) = o(c) / z for c < columns, in out[i * out_row + c]. q, k and v are     */ \
+  /* `width` wide; scale is positive. The scratch holds chains_attention_scratch(width,         */ \
+  /* columns) elements.                                                                         */ \
+  void chains_causal_attention_##T(ptrdiff_t first, ptrdiff_t count, ptrdiff_t window,          \
+                                   ptrdiff_t width, const E *q, const E *k, const E *v,         \
+                                   ptrdiff_t columns, E scale, E *out, ptrdiff_t out_row,       \
+                                   E *scratch);                                                 \
   /* The lower Cholesky factor of the symmetric matrix a(i, j) = a[i * n + j], in place:      */ \
   /* L(i, j) = (a(i, j) - chain over t = 0 ..< j of L(i, t) * L(j, t)) / L(j, j), where the   */ \
   /* chain starts at a(i, j) and subtracts, and L(j, j) is the root of that pivot. Only the   */ \
@@ -107,6 +132,12 @@ enum { CHAINS_FLOAT32 = 0, CHAINS_FLOAT16 = 1, CHAINS_BFLOAT16 = 2 };
 // row-major and `width` wide. Row i of out depends on row i of x and on w, on nothing else.
 void chains_striped_products(ptrdiff_t n, ptrdiff_t rows, ptrdiff_t width, const float *x,
                              const void *w, int format, float *out, ptrdiff_t out_row);
+
+// The same product for many rows of x, without stripes: out[i * out_row + j] = chain over t = 0 ..<
+// width of x(i, t) * w(j, t). Rows of W are taken CHAINS_PANEL_GROUP at a time.
+#define CHAINS_PANEL_GROUP 128
+void chains_panel_products(ptrdiff_t n, ptrdiff_t rows, ptrdiff_t width, const float *x,
+                           const void *w, int format, float *out, ptrdiff_t out_row);
 
 // out[i] = w[i] as a float, i < n.
 void chains_widen(ptrdiff_t n, const void *w, int format, float *out);

@@ -185,6 +185,49 @@ extension Float: ReferenceOrder {
     }
   }
 
+  /// A gate; see `ReferenceOrder`.
+  public static func chainGate(
+    _ z: Span<Float>, _ u: Span<Float>, into out: inout MutableSpan<Float>, from first: Int
+  ) {
+    precondition(z.count == u.count, "gate: \(z.count) elements times \(u.count)")
+    checkRange(first..<first + z.count, out.count)
+    unsafe z.withUnsafeBufferPointer { z in
+      unsafe u.withUnsafeBufferPointer { u in
+        unsafe out.withUnsafeMutableBufferPointer { out in
+          unsafe chains_gate_f32(
+            z.count, z.baseAddress, u.baseAddress, out.baseAddress.map { unsafe $0 + first })
+        }
+      }
+    }
+  }
+
+  /// Causal attention of one head; see `ReferenceOrder`.
+  public static func chainCausalAttention(
+    first: Int, window: Int, width: Int, queries: Span<Float>, keys: Span<Float>,
+    values: Span<Float>, columns: Int, scale: Float, into out: inout MutableSpan<Float>,
+    from offset: Int, row: Int
+  ) {
+    let count = checkCausalAttention(
+      first: first, window: window, width: width, queries.count, keys.count, values.count,
+      columns: columns, out: out.count, offset: offset, row: row)
+    unsafe withUnsafeTemporaryAllocation(
+      of: Float.self, capacity: chains_attention_scratch(width, columns)
+    ) { scratch in
+      unsafe queries.withUnsafeBufferPointer { queries in
+        unsafe keys.withUnsafeBufferPointer { keys in
+          unsafe values.withUnsafeBufferPointer { values in
+            unsafe out.withUnsafeMutableBufferPointer { out in
+              unsafe chains_causal_attention_f32(
+                first, count, window, width, queries.baseAddress, keys.baseAddress,
+                values.baseAddress, columns, scale, out.baseAddress.map { unsafe $0 + offset },
+                row, scratch.baseAddress)
+            }
+          }
+        }
+      }
+    }
+  }
+
   /// Cholesky factor in place; see `ReferenceOrder`.
   public static func chainCholesky(
     n: Int, _ a: inout MutableSpan<Float>, threshold: Float

@@ -81,3 +81,23 @@ func checkGroupScores(
   }
   return n
 }
+
+/// Every row that causal attention reads or writes lies within its elements; returns the queries.
+func checkCausalAttention(
+  first: Int, window: Int, width: Int, _ queries: Int, _ keys: Int, _ values: Int, columns: Int,
+  out: Int, offset: Int, row: Int
+) -> Int {
+  precondition(width >= 1, "attention: width is \(width)")
+  let count = queries / width
+  checkCount(count, width, queries, "attention: queries")
+  checkCount(keys / width, width, keys, "attention: keys")
+  precondition(values == keys, "attention: \(values) elements of values, \(keys) of keys")
+  precondition(
+    first >= 0 && window >= 1 && first + count <= keys / width,
+    "attention: tokens \(first) and \(count - 1) after it among \(keys / width), window \(window)")
+  precondition(
+    columns >= 0 && columns <= width && offset >= 0 && columns <= row
+      && (count == 0 || offset + (count - 1) * row + columns <= out),
+    "attention: \(count) rows of \(columns) columns, \(row) apart from \(offset) on, in \(out)")
+  return count
+}

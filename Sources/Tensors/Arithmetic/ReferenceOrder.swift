@@ -177,6 +177,26 @@ public protocol ReferenceOrder: Equatable, Sendable {
   /// where the type overflows; NaN stays NaN.
   static func chainExponentials(_ x: inout MutableSpan<Self>, in range: Range<Int>)
 
+  /// out[first + i] = z[i] / (1 + exp(-z[i])) * u[i]: silu(z) times u.
+  static func chainGate(
+    _ z: Span<Self>, _ u: Span<Self>, into out: inout MutableSpan<Self>, from first: Int)
+
+  /// Causal attention of one head, for the tokens `first` and after it, one a query.
+  ///
+  /// Token t sees the keys j with t - window < j <= t. Keys come in chunks of 256, counted from
+  /// key 0; each chunk's scores are chains over the width, times `scale`, and its exponentials
+  /// are relative to the largest score so far. When that grows, what was summed before shrinks by
+  /// the exponential of the difference. The sum of the exponentials, and each column's chain of
+  /// exponentials and values, go on over the chunks in index order; their quotient is the answer.
+  /// CFusedChains.h has the formulas.
+  ///
+  /// queries, keys and values are row-major, `width` wide. Query i's answer, the first `columns`
+  /// of its columns, goes to `offset + i * row` of `out`.
+  static func chainCausalAttention(
+    first: Int, window: Int, width: Int, queries: Span<Self>, keys: Span<Self>,
+    values: Span<Self>, columns: Int, scale: Self, into out: inout MutableSpan<Self>,
+    from offset: Int, row: Int)
+
   /// The lower Cholesky factor, in place, of a symmetric (n, n) matrix, n² elements row-major.
   ///
   /// L(i, j) = (a(i, j) - chain over t < j of L(i, t) * L(j, t)) / L(j, j), the chain starting at

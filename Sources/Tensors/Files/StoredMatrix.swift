@@ -9,17 +9,16 @@
 // Decoding multiplies one row of x, or one for each sequence of a batch, by every weight of the
 // model: each weight is read from memory and used a few times, so reading is what takes the time.
 // That is the path for few rows: striped chains (CFusedChains.h), which read W once for all rows of
-// x and give a row of x the same result whatever its neighbours are. Prefill multiplies many rows;
-// then arithmetic takes the time, and OpenBLAS is best at that.
+// x. Prefill multiplies many rows; then arithmetic takes the time. That is the path of panels:
+// parts of W, widened and transposed once, stay in the cache while all rows of x pass. Either way a
+// row of x has the same result whatever its neighbours are, and the same on every machine. On a
+// processor without fused multiply-add both are slow: each one is then a call.
 //
 // Next: StoredProducts.swift, the loops and the calls to C.
 
 /// A matrix W (rows, columns) of a file: `columns` inputs, `rows` outputs of a linear layer.
 public struct StoredMatrix: Sendable {
-  /// From this many rows of x on, a product is in library order.
-  ///
-  /// Measured: with AVX-512 the two paths take the same time at about 48 rows (F32) or beyond 64
-  /// (16 bits), with AVX2 at about 16.
+  /// From this many rows of x on, a product is made of panels; with fewer, of striped chains.
   public static let manyRows = 32
 
   /// Rows: outputs of a linear layer.
@@ -29,7 +28,7 @@ public struct StoredMatrix: Sendable {
   /// How its elements lie in the file.
   public var format: StorageFormat { weights.storage }
 
-  private let weights: WeightFormat
+  let weights: WeightFormat
   private let file: FileBytes
   /// The byte of the file at which W(0, 0) starts.
   private let start: Int
@@ -64,23 +63,28 @@ public struct StoredMatrix: Sendable {
 
   /// x Wᵀ: (n, columns) to (n, rows).
   ///
-  /// Row i of the result has the same bits whatever the other rows of x are, and the same on every
-  /// machine, as long as n is below `manyRows`: element (i, j) is then the striped chain of row i
-  /// of x and row j of W. From `manyRows` on it is a product in library order.
-  public func product(_ x: Tensor<Float>) -> Tensor<Float> {
-    precondition(
-      x.axisCount == 2 && x.columns == columns,
-      "x of shape \(x.shape) times the transpose of a matrix of shape [\(rows), \(columns)]")
-    var out: [Float] = zeros(x.rows * rows)
-    var span = out.mutableSpan
-    file.withSpan(of: range(0..<rows)) { w in
-      if x.rows < Self.manyRows {
-        stripedProducts(x.elements.span, n: x.rows, w, weights, rows: rows, into: &span)
-      } else {
-        libraryProducts(x.elements.span, n: x.rows, w, weights, rows: rows, into: &span)
-      }
+  /// Element (i, j) belongs to row i of x and row j of W alone, with the same bits on every
+  /// machine: their striped chain as long as n is below `manyRows`, from there on one chain over
+  /// the columns.
+  public func product(_ x: Tensor<Float>) -> Tensor<Float> { Self.product(x, [self]) }
+
+  /// `product` of x and each of several matrices, side by side: (n, columns) to (n, rows of all).
+  public static func product(_ x: Tensor<Float>, _ matrices: [StoredMatrix]) -> Tensor<Float> {
+    for matrix in matrices {
+      precondition(
+        x.axisCount == 2 && x.columns == matrix.columns,
+        "x of shape \(x.shape) times the transpose of a matrix of shape "
+          + "[\(matrix.rows), \(matrix.columns)]")
     }
-    return Tensor(shape: [x.rows, rows], elements: out)
+    let elements = x.elements
+    let out = storedProducts(
+      elements.span, n: x.rows, matrices, byPanels: x.rows >= manyRows)
+    return Tensor(shape: [x.rows, matrices.reduce(0) { $0 + $1.rows }], elements: out)
+  }
+
+  /// Lends `body` the bytes of these rows.
+  func withBytes<Result>(of rows: Range<Int>, _ body: (RawSpan) -> Result) -> Result {
+    file.withSpan(of: range(rows), body)
   }
 
   /// The bytes of these rows.
