@@ -131,7 +131,7 @@ final class AssistantRun {
       }
     }
     weights = try tiers.device.allocate(
-      "assistant's weights", holding: Array(rows.weights.joined()))
+      "assistant's weights", holding: rows.weights.flatMap { $0 })
     use.steps += 1
     use.deviceBytes = decoder.assistantBytes(tokens: length)
     use.decodeSeconds += (ContinuousClock.now - start) / .seconds(1)

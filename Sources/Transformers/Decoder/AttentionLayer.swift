@@ -24,29 +24,25 @@ struct AttentionLayer: Sendable {
   let output: Linear
 
   /// Line 4 for a prompt: the heads' answers side by side, (l, H d_v).
-  func attend(_ prompt: PromptRows) throws -> Tensor<Float> {
-    try attend(prompt.queries, prompt.keys, prompt.values)
+  func attend(_ prompt: PromptRows) -> Tensor<Float> {
+    attend(prompt.queries, prompt.keys, prompt.values)
   }
 
   /// The same for rows that follow `context` and see it.
-  func attend(_ rows: PromptRows, after context: ContextRows) throws -> Tensor<Float> {
+  func attend(_ rows: PromptRows, after context: ContextRows) -> Tensor<Float> {
     func joined(_ earlier: [Tensor<Float>], _ later: [Tensor<Float>]) -> [Tensor<Float>] {
       zip(earlier, later).map { Tensor(joiningRows: [$0, $1]) }
     }
-    return try attend(
+    return attend(
       rows.queries, joined(context.keys, rows.keys), joined(context.values, rows.values))
   }
 
   /// The queries are those of the last keys.
   private func attend(
     _ queries: [Tensor<Float>], _ keys: [Tensor<Float>], _ values: [Tensor<Float>]
-  ) throws -> Tensor<Float> {
-    let answers = try mapConcurrently(shape.queryHeads) { h in
-      let m = h / shape.groupSize
-      return causalAttention(
-        queries: queries[h], keys: keys[m], values: values[m], window: shape.window)
-    }
-    return join(answers)
+  ) -> Tensor<Float> {
+    causalAttention(
+      queries: queries, keys: keys, values: values, window: shape.window, valueWidth: valueWidth)
   }
 
   /// The answers of every query head, (l, d) each, side by side: (l, H d_v).
@@ -54,10 +50,8 @@ struct AttentionLayer: Sendable {
 
   /// Line 5 for one token of each of several sequences, given their answers (H, d): (n, D).
   func mix(_ answers: [Tensor<Float>]) -> Tensor<Float> {
-    let rows = answers.map { trimmed($0).elements }
-    return output(
-      Tensor(
-        shape: [rows.count, shape.queryHeads * valueWidth], elements: Array(rows.joined())))
+    let rows = answers.map { trimmed($0).reshaped([1, shape.queryHeads * valueWidth]) }
+    return output(Tensor(joiningRows: rows))
   }
 
   /// The columns that count.

@@ -61,6 +61,6 @@ extension Block {
   ) throws -> Tensor<Float> {
     let rows = try attention.heads.prompt(inputNorm(x), rotations)
     try hear(rows)
-    return finish(x, attention.output(try attention.attend(rows, after: context)))
+    return finish(x, attention.output(attention.attend(rows, after: context)))
   }
 }

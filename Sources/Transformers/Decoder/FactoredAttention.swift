@@ -91,6 +91,8 @@ func joinedColumns<E: Scalar>(_ parts: [Tensor<E>]) -> Tensor<E> {
 }
 
 /// Columns `range` of a matrix, as a matrix.
+@specialized(where E == Float)
+@specialized(where E == Double)
 func columns<E: Scalar>(_ range: Range<Int>, of x: Tensor<E>) -> Tensor<E> {
   let (elements, width) = (x.elements, x.columns)
   var part: [E] = []

@@ -22,25 +22,27 @@ struct FeedForward: Sendable {
 
   /// Rows (n, D) to rows (n, D).
   func callAsFunction(_ x: Tensor<Float>) -> Tensor<Float> {
-    if x.rows <= Self.chunkRows { return down(gated(gate(x), up(x))) }
+    if x.rows <= Self.chunkRows { return down(gated(x)) }
     var result: [Float] = []
     result.reserveCapacity(x.count)
     for first in stride(from: 0, to: x.rows, by: Self.chunkRows) {
       let chunk = x.rows(first..<min(first + Self.chunkRows, x.rows))
-      result += down(gated(gate(chunk), up(chunk))).elements
+      result += down(gated(chunk)).elements
     }
     return Tensor(shape: x.shape, elements: result)
   }
 
-  /// silu(z) ⊙ u; where exp(−z) overflows, z / ∞ = −0, the limit of silu.
-  private func gated(_ z: Tensor<Float>, _ u: Tensor<Float>) -> Tensor<Float> {
-    let (z, factor) = (z.elements, u.elements)
-    var y = z.map { -$0 }
-    do {
-      var out = y.mutableSpan
-      Float.chainExponentials(&out)
+  /// silu(gate(x)) ⊙ up(x), (n, F); where exp(−z) overflows, z / ∞ = −0, the limit of silu.
+  private func gated(_ x: Tensor<Float>) -> Tensor<Float> {
+    let F = gate.weights.rows
+    let both = sideBySide([gate, up], x).elements
+    let product: [Float] = filledConcurrently(rows: x.rows, width: F) { rows, out in
+      for n in rows {
+        let z = both.span.extracting(2 * n * F..<(2 * n + 1) * F)
+        let u = both.span.extracting((2 * n + 1) * F..<(2 * n + 2) * F)
+        Float.chainGate(z, u, into: &out, from: (n - rows.lowerBound) * F)
+      }
     }
-    for i in y.indices { y[i] = z[i] / (1 + y[i]) * factor[i] }
-    return Tensor(shape: u.shape, elements: y)
+    return Tensor(shape: [x.rows, F], elements: product)
   }
 }

@@ -57,29 +57,29 @@ struct OrdinaryHeads: HeadProjections {
   let keyNorm: RMSNorm?
 
   func prompt(_ x: Tensor<Float>, _ rotations: Rotations<Float>) throws -> PromptRows {
-    let q = heads(query(x), shape.queryHeads)
-    let unrotated = try mapConcurrently(q.count) { queryNorm?(q[$0]) ?? q[$0] }
-    let queries = try mapConcurrently(q.count) { rotations.rotate(unrotated[$0]) }
-    let k = heads(key(x), shape.keyValueHeads)
-    let before = try mapConcurrently(k.count) { keyNorm?(k[$0]) ?? k[$0] }
-    let keys = try mapConcurrently(k.count) { rotations.rotate(before[$0]) }
+    let (H, M) = (shape.queryHeads, shape.keyValueHeads)
+    let all = sideBySide([query, key, value], x)
+    let q = try heads(0..<H, of: all, queryNorm)
+    let k = try heads(H..<H + M, of: all, keyNorm)
     return PromptRows(
-      queries: queries, keys: keys, keysBeforeRotary: before,
-      values: heads(value(x), shape.keyValueHeads), queriesBeforeRotary: unrotated)
+      queries: try mapConcurrently(H) { rotations.rotate(q[$0]) },
+      keys: try mapConcurrently(M) { rotations.rotate(k[$0]) }, keysBeforeRotary: k,
+      values: try heads(H + M..<H + 2 * M, of: all, nil), queriesBeforeRotary: q)
   }
 
   func tokens(_ x: Tensor<Float>, _ rotations: [Rotations<Float>]) -> [TokenRows] {
-    let (q, k, v) = (query(x), key(x), value(x))
-    let d = shape.width
+    let (H, M, d) = (shape.queryHeads, shape.keyValueHeads, shape.width)
+    let all = sideBySide([query, key, value], x)
     return rotations.indices.map { n in
-      let queries = Tensor(shape: [shape.queryHeads, d], elements: q.row(n))
-      let keys = Tensor(shape: [shape.keyValueHeads, d], elements: k.row(n))
+      // The heads of a token lie one behind the other.
+      let heads = Tensor(shape: [H + 2 * M, d], elements: all.row(n))
+      let (queries, keys) = (heads.rows(0..<H), heads.rows(H..<H + M))
       let queriesBefore = queryNorm?(queries) ?? queries
       let keysBefore = keyNorm?(keys) ?? keys
       return TokenRows(
         queries: rotations[n].rotate(queriesBefore), queriesBeforeRotary: queriesBefore,
         keys: rotations[n].rotate(keysBefore), keysBeforeRotary: keysBefore,
-        values: Tensor(shape: [shape.keyValueHeads, d], elements: v.row(n)))
+        values: heads.rows(H + M..<H + 2 * M))
     }
   }
 
@@ -93,10 +93,16 @@ struct OrdinaryHeads: HeadProjections {
       queries: (0..<shape.queryHeads).map { head(query, $0) }, keys: shape.forQueryHeads(keys))
   }
 
-  /// (l, heads d) as one matrix (l, d) for every head.
-  private func heads(_ all: Tensor<Float>, _ count: Int) -> [Tensor<Float>] {
+  /// Some of the heads of (l, (H + 2 M) d), (l, d) each, through `norm` where there is one.
+  private func heads(
+    _ some: Range<Int>, of all: Tensor<Float>, _ norm: RMSNorm?
+  ) throws -> [Tensor<Float>] {
     let d = shape.width
-    return (0..<count).map { columns($0 * d..<($0 + 1) * d, of: all) }
+    return try mapConcurrently(some.count) { i in
+      let h = some.lowerBound + i
+      let head = columns(h * d..<(h + 1) * d, of: all)
+      return norm?(head) ?? head
+    }
   }
 }
 

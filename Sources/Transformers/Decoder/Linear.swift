@@ -13,22 +13,33 @@ struct Linear: Sendable {
   let bias: [Float]?
 
   /// Rows (n, inputs) to rows (n, outputs).
-  func callAsFunction(_ x: Tensor<Float>) -> Tensor<Float> {
-    let product = weights.product(x)
-    guard let bias else { return product }
-    var y = product.elements
-    for first in stride(from: 0, to: y.count, by: bias.count) {
-      for j in bias.indices { y[first + j] += bias[j] }
+  func callAsFunction(_ x: Tensor<Float>) -> Tensor<Float> { sideBySide([self], x) }
+}
+
+/// The outputs of several layers of one input, side by side: (n, inputs) to (n, outputs of all).
+///
+/// One call for all cores in place of one for each layer; the bits are the same.
+func sideBySide(_ layers: [Linear], _ x: Tensor<Float>) -> Tensor<Float> {
+  let product = StoredMatrix.product(x, layers.map(\.weights))
+  if layers.allSatisfy({ $0.bias == nil }) { return product }
+  let bias: [Float] = layers.flatMap { $0.bias ?? zeros($0.weights.rows) }
+  var y = product.elements
+  updateRowsConcurrently(&y, width: bias.count) { rows, y in
+    for n in 0..<rows.count {
+      for j in bias.indices { y[n * bias.count + j] += bias[j] }
     }
-    return Tensor(shape: product.shape, elements: y)
   }
+  return Tensor(shape: product.shape, elements: y)
 }
 
 /// x + y, element by element.
 func sum(_ x: Tensor<Float>, _ y: Tensor<Float>) -> Tensor<Float> {
   precondition(x.shape == y.shape, "\(x.shape) plus \(y.shape)")
-  var total = x.elements
-  let addend = y.elements
-  for i in total.indices { total[i] += addend[i] }
+  let (a, b) = (x.elements, y.elements)
+  let width = x.columns
+  let total: [Float] = filledConcurrently(rows: x.rows, width: width) { rows, total in
+    let first = rows.lowerBound * width
+    for i in 0..<total.count { total[i] = a[first + i] + b[first + i] }
+  }
   return Tensor(shape: x.shape, elements: total)
 }

@@ -33,12 +33,16 @@ public struct RMSNorm: Sendable {
 func normed<E: Scalar>(_ x: Tensor<E>, weights: [E], epsilon: Double) -> Tensor<E> {
   let width = weights.count
   precondition(x.columns == width, "a norm of width \(width) over rows of \(x.columns)")
-  var y = x.elements
-  for first in stride(from: 0, to: y.count, by: width) {
-    var squares = 0.0
-    for i in first..<first + width { squares += Double(y[i]) * Double(y[i]) }
-    let scale = E(1 / (squares / Double(width) + epsilon).squareRoot())
-    for i in 0..<width { y[first + i] = weights[i] * (y[first + i] * scale) }
+  let elements = x.elements
+  let y: [E] = filledConcurrently(rows: x.rows, width: width) { rows, y in
+    for n in 0..<rows.count {
+      let row = elements.span.extracting(
+        (rows.lowerBound + n) * width..<(rows.lowerBound + n + 1) * width)
+      var squares = 0.0
+      for i in 0..<width { squares += Double(row[i]) * Double(row[i]) }
+      let scale = E(1 / (squares / Double(width) + epsilon).squareRoot())
+      for i in 0..<width { y[n * width + i] = weights[i] * (row[i] * scale) }
+    }
   }
   return Tensor(shape: x.shape, elements: y)
 }
