@@ -160,6 +160,11 @@ void chains_normals_f64(uint64_t start, uint64_t offset, ptrdiff_t count, double
 void chains_unpack(ptrdiff_t n, ptrdiff_t width, int bits, ptrdiff_t group, const uint32_t *words,
                    ptrdiff_t row_words, const int32_t *slots, float *out);
 
+// ---- Memory that is read, and nothing else ----
+
+// The exclusive or of words[i], i < n: what a benchmark compares other reads with.
+uint64_t chains_read(ptrdiff_t n, const uint64_t *words);
+
 // ---- Rows that are moved, not computed ----
 // Scattered rows are slow because each one is waited for; this asks for the next ones ahead.
 
