@@ -36,19 +36,24 @@ package struct Axis {
   private let hasZero: Bool
 
   /// An axis for `values`; `limits`, where given, are its outermost values, and it is linear.
+  ///
+  /// With `byFactors` it is logarithmic however little the values, all above 0, span.
   package init(
     _ title: String, _ values: [Double], limits: ClosedRange<Double>? = nil, unit: Unit = .number,
-    from: Double, to: Double
+    byFactors: Bool = false, from: Double, to: Double
   ) {
+    precondition(
+      !byFactors || limits == nil && values.allSatisfy { $0 > 0 }, "a logarithm of 0 or less")
     self.title = title
     self.unit = unit
     ends = (from, to)
     let values = values.filter(\.isFinite)
     let positive = values.filter { $0 > 0 }
     let (least, most) = (positive.min() ?? 1, positive.max() ?? 1)
-    isLogarithmic = limits == nil && most / least >= 10 && !values.contains { $0 < 0 }
+    isLogarithmic =
+      byFactors || limits == nil && most / least >= 10 && !values.contains { $0 < 0 }
     if isLogarithmic {
-      (low, high) = (log2(least), log2(most))
+      (low, high) = (log2(least), most > least ? log2(most) : log2(least) + 1)
       hasZero = positive.count < values.count
     } else {
       let range = limits ?? min(0, values.min() ?? 0)...max(0, values.max() ?? 0)
