@@ -141,7 +141,7 @@ let package = Package(
         .target(name: "GPUBackend", condition: .when(traits: ["OpenCL", "CUDA"])),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
-      exclude: ["README.md"],
+      exclude: ["README.md"], resources: [.embedInCode("Measure/twin.py")],
       swiftSettings: strict),
     .executableTarget(
       name: "LRQKMain", dependencies: ["LRQKTool"], exclude: ["README.md"], swiftSettings: strict),
@@ -240,7 +240,7 @@ let package = Package(
       name: "ToolTests",
       dependencies: [
         "LRQKMain", "LRQKTool", "LRQK", "Replay", "Evaluation", "CacheMethods", "Tensors",
-        "lrqk-in-one-page", "factorise-prompt", "one-decode-step",
+        "TieredMemory", "lrqk-in-one-page", "factorise-prompt", "one-decode-step",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       exclude: ["explain.txt"], swiftSettings: strict),

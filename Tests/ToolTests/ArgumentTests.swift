@@ -123,7 +123,7 @@ private func isOneLine(_ found: Outcome) -> Bool {
 
   @Test(arguments: [
     (["dmo"], "lrqk demo"), (["generat", "--prompt", "x"], "lrqk generate"),
-    (["golden", "verfiy"], "lrqk golden verify"), (["bench", "decode-modle"], "decode-model"),
+    (["golden", "verfiy"], "lrqk golden verify"), (["bench", "genrate"], "generate"),
     (["help", "repaly"], "lrqk replay"), (["generate", "--promt", "x"], "--prompt"),
     (["generate", "-temperature", "1"], "--temperature"), (["replay", "a", "-k8"], "-k 8"),
     (["generate", "\u{2014}prompt", "x"], "--prompt"), (["replay", "-a.safetensors"], "./-a"),
@@ -194,7 +194,7 @@ private func isOneLine(_ found: Outcome) -> Bool {
     #expect(list.output.split(separator: "\n").allSatisfy { $0.count <= 120 })
     for command in [
       ["generate"], ["ruler"], ["sweep"], ["perplexity"], ["demo"], ["inspect"],
-      ["bench", "decode-model"],
+      ["bench", "generate"], ["bench", "select"],
     ] {
       let help = try run("lrqk", command + ["--cache", "help"])
       // What `lrqk convert` can do stands behind the cache methods.

@@ -145,6 +145,8 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
   private static let wrongScores = "WRONG"
   /// Stands for a file to come.
   private static let newFile = "NEW"
+  /// Stands for a program in place of a Python with PyTorch.
+  private static let fakePython = "PYTHON"
 
   private static func generate(_ cache: String, _ more: [String] = []) -> [String] {
     ["generate", "-m", llama, "--ids-file", ids, "-n", "9", "--json", "--cache", cache] + more
@@ -237,25 +239,45 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
     JSONRuns(
       headings: ["lrqk tokenize"], runs: [["tokenize", "-m", tiny, "--text", "the grass"]]),
     JSONRuns(
-      headings: ["lrqk bench prefill --json", "openblas"],
+      headings: ["lrqk bench prefill --json", "openblas", "limits"],
       runs: [
         ["bench", "prefill", "--tokens", "64", "-r", "8", "--runs", "1", "--json"],
+        [
+          "bench", "prefill", "--tokens", "64", "-r", "8", "--runs", "1", "--json", "--preset",
+          "recommended", "--compare", "--python", fakePython, "--pairs", "2",
+        ],
         [
           "bench", "decode", "--tokens", "64", "-r", "8", "-k", "8", "-w", "4", "--runs", "1",
           "--json",
         ],
       ]),
     JSONRuns(
-      headings: ["lrqk bench attention --json", "openblas"],
+      headings: ["lrqk bench attention --json", "openblas", "limits"],
       runs: [["bench", "attention", "--tokens", "64", "--runs", "1", "--json"]]),
     JSONRuns(
-      headings: ["lrqk bench decode-model --json", "openblas"],
+      headings: ["lrqk bench select --json", "openblas"],
+      runs: [
+        [
+          "bench", "select", "--tokens", "64", "--query-heads", "2", "--key-value-heads", "1",
+          "--width", "32", "--turns", "1", "--steps", "1", "--budget", "48", "--json",
+        ]
+      ]),
+    JSONRuns(
+      headings: ["lrqk bench generate --json", "openblas"],
       runs: ["full", "topk:k=500,w=4"].map {
         [
-          "bench", "decode-model", "-m", llama, "--context", "9", "--steps", "2", "--cache", $0,
-          "--json",
+          "bench", "generate", "-m", llama, "--context", "9", "--runs", "1", "--steps", "2",
+          "--cache", $0, "--json",
         ]
       }),
+    JSONRuns(
+      headings: ["lrqk bench growth --json"],
+      runs: [
+        [
+          "bench", "growth", "--tokens", "80,128", "--rank", "4", "--selected", "8", "--heads",
+          "4", "--base", "80,4,8,4", "--runs", "1", "--json",
+        ]
+      ]),
     JSONRuns(
       headings: ["lrqk bench train-step --json", "openblas"],
       runs: [
@@ -284,9 +306,11 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
       try Data(length + header.utf8 + [UInt8](repeating: 0, count: 24))
         .write(to: URL(fileURLWithPath: scores))
       let isWrong = arguments.contains(Self.wrongScores)
-      let words = arguments.map {
-        $0 == Self.wrongScores ? scores : $0 == Self.newFile ? folder.path + "/new" : $0
-      }
+      let python = try FakePython()
+      let stands = [
+        Self.wrongScores: scores, Self.newFile: folder.path + "/new", Self.fakePython: python.path,
+      ]
+      let words = arguments.map { stands[$0] ?? $0 }
       let found = try run("lrqk", words + (isLog ? ["--log", log] : []))
       #expect(found.status == (isWrong ? 1 : 0), "\(words): \(found.error)")
       let text = isLog ? try String(contentsOfFile: log, encoding: .utf8) : found.output
@@ -342,6 +366,10 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
 }
 
 extension JSONRuns {
-  /// Keys that none of these runs prints: a code that broke down, a model that was converted.
-  fileprivate static let rare: Set = ["first_non_finite_code", "converted"]
+  /// Keys that some of these runs do not print: a code that broke down, a model that was converted,
+  /// another program's times.
+  fileprivate static let rare: Set = [
+    "first_non_finite_code", "converted", "comparison", "results[].prompt_comparison",
+    "results[].step_comparison",
+  ]
 }

@@ -8,7 +8,9 @@
 //     shared   the query heads of a key/value head in one pass over its rows (RowAttention.swift)
 //     alone    a pass for each query head, so G times as many reads
 //
-// Both give the same bits, and the run stops if they do not.
+// Both give the same bits, and the run stops if they do not. The other side of --compare is
+// PyTorch's scaled_dot_product_attention with shared key/value heads, over the same numbers; the
+// two results are compared first.
 
 import ArgumentParser
 import Foundation
@@ -33,16 +35,15 @@ struct BenchAttention: ParsableCommand {
   @Option(help: "Timed runs, after one that is not counted.") var runs = 5
   @Option(help: "Seed of the random queries, keys and values.", transform: seedNumber)
   var seed: UInt64 = 0
+  @OptionGroup var comparison: CompareOptions
   @Flag(help: "Print one JSON object.") var json = false
 
   func validate() throws {
-    for (name, value, most) in [
+    try requireRange([
       ("--tokens", tokens, 1 << 24), ("--query-heads", queryHeads, 1024),
       ("--key-value-heads", keyValueHeads, 1024), ("--width", width, 4096),
       ("--runs", runs, 10_000),
-    ] where !(1...most).contains(value) {
-      throw ValidationError("\(name) \(value): it must be from 1 to \(most)")
-    }
+    ])
     if rowBytes > 32 << 30 {
       throw ValidationError(
         "K and V of these sizes take \(rowBytes >> 30) GiB, more than the 32 allowed")
@@ -52,10 +53,28 @@ struct BenchAttention: ParsableCommand {
     }
   }
 
-  /// Bytes of all keys and values.
-  private var rowBytes: Int { 2 * 4 * tokens * keyValueHeads * width }
+  private var rowBytes: Int {
+    attentionBytes(tokens: tokens, keyValueHeads: keyValueHeads, width: width)
+  }
+
+  /// The two ways, in turn, and the other side.
+  private struct Measured {
+    var shared, alone: [Double]
+    var comparison: Comparison?
+    /// Single passes by shared ones, run by run.
+    var ratio: Spread { Spread(zip(shared, alone).map { $1 / $0 }) }
+  }
 
   func run() throws {
+    do {
+      let measured = try measure()
+      try report(measured, MachineLimits.measure(touching: Double(rowBytes)))
+    } catch {
+      fail(error, "bench attention")
+    }
+  }
+
+  private func measure() throws -> Measured {
     func rows(_ stream: Int) throws -> [[Float]] {
       try mapConcurrently(keyValueHeads) { m in
         Tensor<Float>.normal(
@@ -65,84 +84,77 @@ struct BenchAttention: ParsableCommand {
     }
     let q = Tensor<Float>.normal(shape: [queryHeads, width], seed: seed, stream: 0)
     let (keys, values) = (try rows(1), try rows(2))
-    let slots = (0..<Int32(tokens)).map { $0 }
-    let limits = MachineLimits.measure()
+    let slots = Array(repeating: (0..<Int32(tokens)).map { $0 }, count: queryHeads)
     let group = queryHeads / keyValueHeads
-    var (shared, alone, ratios): ([Double], [Double], [Double]) = ([], [], [])
-    for run in 0...runs {
-      let start = ContinuousClock.now
-      let together = try attention(
-        queries: q, keys: keys, values: values,
-        slots: Array(repeating: slots, count: queryHeads))
-      let middle = ContinuousClock.now
-      let single = try mapConcurrently(queryHeads) { h in
+    func together() throws -> [Float] {
+      try attention(queries: q, keys: keys, values: values, slots: slots).elements
+    }
+    func oneByOne() throws -> [Float] {
+      try mapConcurrently(queryHeads) { h in
         attention(
-          query: q.row(h), keys: keys[h / group], values: values[h / group], slots: slots)
-      }
-      let end = ContinuousClock.now
-      if together.elements != single.flatMap({ $0 }) {
-        throw InputError("shared and single passes differ: this must not happen")
-      }
-      if run == 0 { continue }
-      shared.append((middle - start) / .seconds(1))
-      alone.append((end - middle) / .seconds(1))
-      ratios.append(alone[run - 1] / shared[run - 1])
+          query: q.row(h), keys: keys[h / group], values: values[h / group], slots: slots[h])
+      }.flatMap { $0 }
     }
-    let report = AttentionBench(
-      tokens: tokens, queryHeads: queryHeads, keyValueHeads: keyValueHeads, width: width,
-      shared: Spread(shared), alone: Spread(alone), ratio: Spread(ratios), bytes: rowBytes,
-      limits: limits)
-    show(json ? try report.json() : report.text)
-  }
-}
-
-/// A finished benchmark of attention.
-private struct AttentionBench {
-  let tokens: Int
-  let queryHeads: Int
-  let keyValueHeads: Int
-  let width: Int
-  let shared: Spread
-  let alone: Spread
-  let ratio: Spread
-  let bytes: Int
-  let limits: MachineLimits
-
-  private var bandwidth: Double { Double(bytes) / shared.median / 1e9 }
-
-  var text: String {
-    func milliseconds(_ time: Spread) -> String {
-      "\(number(time.median * 1e3, 2)) ms, \(number(time.least * 1e3, 2)) to "
-        + "\(number(time.most * 1e3, 2))"
+    let result = try together()
+    if try result != oneByOne() {
+      throw InputError("shared and single passes differ: this must not happen")
     }
-    return "attention: \(tokens) tokens, \(queryHeads) query and \(keyValueHeads) key/value heads, "
-      + "d = \(width), float, \(processorCount) cores\n\(kernelReport().line)\n"
-      + table([
-        ["shared passes", milliseconds(shared), "one for each key/value head"],
-        [
-          "single passes", milliseconds(alone),
-          "one for each query head: \(number(ratio.median, 2)) times as long "
-            + "(\(number(ratio.least, 2)) to \(number(ratio.most, 2)))",
-        ],
-        [
-          "bytes touched", Reports.bytes(bytes),
-          "\(number(bandwidth, 1)) GB/s, \(number(bandwidth / limits.bandwidth, 2)) of memory "
-            + "reads at \(number(limits.bandwidth, 1)) GB/s",
-        ],
-      ])
+    var measured = Measured(shared: [], alone: [])
+    for _ in 0..<runs {
+      measured.shared.append(try secondsOf { _ = try together() })
+      measured.alone.append(try secondsOf { _ = try oneByOne() })
+    }
+    if comparison.compare {
+      measured.comparison = try withTemporaryFolder { folder in
+        let sizes = [
+          "query_heads": queryHeads, "key_value_heads": keyValueHeads, "tokens": tokens,
+          "width": width,
+        ]
+        let twin = try comparison.twin(
+          "attention", in: folder, sizes: sizes,
+          numbers: ["q": [q.elements], "k": keys, "v": values])
+        guard let twin else { return nil }
+        _ = try twin.seconds()
+        _ = try twin.check(result, within: 1e-4)
+        return try Comparison(twin, pairs: comparison.pairCount, runs: runs) { _ = try together() }
+      }
+    }
+    return measured
   }
 
-  func json() throws -> String {
-    var object: [String: Any] = [
-      "benchmark": "attention", "precision": "float", "tokens": tokens,
-      "query_heads": queryHeads, "key_value_heads": keyValueHeads, "width": width,
-      "seconds_median": shared.median, "seconds_min": shared.least, "seconds_max": shared.most,
-      "single_seconds_median": alone.median, "ratio_median": ratio.median,
-      "ratio_min": ratio.least, "ratio_max": ratio.most, "bytes_touched": bytes,
-      "gigabytes_per_second": bandwidth,
-      "limit_read_gigabytes_per_second": limits.bandwidth, "processors": processorCount,
-    ]
-    for (name, value) in kernelReport().fields { object[name] = value }
-    return String(decoding: try objectJSON(object), as: UTF8.self)
+  private func report(_ m: Measured, _ limits: MachineLimits) throws {
+    let (shared, alone, bytes) = (Spread(m.shared), Spread(m.alone), Double(rowBytes))
+    if json {
+      var object: [String: Any] = [
+        "precision": "float", "tokens": tokens, "query_heads": queryHeads,
+        "key_value_heads": keyValueHeads, "width": width, "runs": runs,
+      ]
+      object.merge(shared.fields("seconds")) { $1 }
+      object.merge(alone.fields("single_seconds")) { $1 }
+      object.merge(m.ratio.fields("ratio")) { $1 }
+      object.merge(limits.fields(bytes: bytes, seconds: shared.median)) { $1 }
+      if let compared = m.comparison { object["comparison"] = compared.fields }
+      return show(try benchJSON("attention", object))
+    }
+    show(
+      "attention: \(tokens) tokens, \(queryHeads) query and \(keyValueHeads) key/value heads, "
+        + "d = \(width), float, \(processorCount) cores")
+    show(kernelReport().line)
+    func times(_ name: String, _ time: Spread, _ note: String) -> [String] {
+      let (median, range) = time.texts(2, unit: 1e-3)
+      return [name, "\(median) ms", "\(range) ms, \(note)"]
+    }
+    show(
+      benchTable(
+        [
+          times("shared passes", shared, "one for each key/value head"),
+          times(
+            "single passes", alone,
+            "one for each query head: \(m.ratio.text(2)) times as long"),
+          [
+            "bytes touched", Reports.bytes(rowBytes),
+            limits.share(ofBytes: bytes, in: shared.median),
+          ],
+        ] + limits.rows + (m.comparison?.rows() ?? [])))
   }
 }

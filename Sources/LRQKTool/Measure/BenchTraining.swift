@@ -66,10 +66,10 @@ struct BenchTraining: ParsableCommand {
         try Optimizer().step(&parameters, result.gradients, t: t, rate: 1e-3)
       }
       try step()
-      let before = MachineLimits.measure()
+      let before = try MachineLimits.products()
       let timing = try Timing(runs: steps, step)
-      let after = MachineLimits.measure()
-      try report(shape, timing, (before.gflops + after.gflops) / 2 * 1e9)
+      let after = try MachineLimits.products()
+      try report(shape, timing, (before.median + after.median) / 2 * 1e9)
     } catch {
       fail(error, "train-step")
     }
@@ -82,13 +82,11 @@ struct BenchTraining: ParsableCommand {
     let share = operations / timing.median / limit
     if json {
       let measured: [String: Any] = [
-        "benchmark": "train-step", "parameters": shape.parameterCount, "batch": batch,
-        "length": length, "seconds_median": timing.median, "seconds_min": timing.fastest,
-        "seconds_max": timing.slowest, "tokens_per_second": tokens / timing.median,
+        "parameters": shape.parameterCount, "batch": batch,
+        "length": length, "tokens_per_second": tokens / timing.median,
         "operations_per_second": operations / timing.median, "share_of_products": share,
       ]
-      let object = measured.merging(kernelReport().fields) { measured, _ in measured }
-      return show(String(decoding: try objectJSON(object), as: UTF8.self))
+      return show(try benchJSON("train-step", measured, timing.spread.fields("seconds")))
     }
     show(
       "training step of \(shape.parameterCount) parameters: D = \(hidden), \(layers) layers, "
@@ -97,11 +95,10 @@ struct BenchTraining: ParsableCommand {
         + "\(shards) tapes")
     show(kernelReport().line)
     show(
-      table([
+      benchTable([
         [
           "time", "\(number(timing.median * 1e3, 1)) ms",
-          "median of \(timing.seconds.count), \(number(timing.fastest * 1e3, 1)) to "
-            + "\(number(timing.slowest * 1e3, 1)) ms",
+          "median of \(steps), \(timing.spread.texts(1, unit: 1e-3).range) ms",
         ],
         ["tokens", "\(number(tokens / timing.median, 0)) a second", ""],
         [

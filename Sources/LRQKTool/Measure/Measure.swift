@@ -1,34 +1,46 @@
-// A stopwatch, and the limits of the machine it runs on.
+// A stopwatch, and the middle and the ends of what it measured.
+//
+// In:  some work, and how often it is timed.
+// Out: seconds of each run; their median with the smallest and the largest.
 
+import ArgumentParser
 import Foundation
+import Reports
 import Tensors
 
 /// Seconds of several runs of the same work, after one that is not counted.
 struct Timing {
   private(set) var seconds: [Double] = []
 
-  init(runs: Int, _ work: () throws -> Void) throws {
+  /// `count` is called after each run that counts, with the clock stopped.
+  init(runs: Int, _ work: () throws -> Void, count: () -> Void = {}) throws {
     for run in 0...runs {
-      let start = ContinuousClock.now
-      try work()
-      let elapsed = ContinuousClock.now - start
-      if run > 0 { seconds.append(elapsed / .seconds(1)) }
+      let elapsed = try secondsOf(work)
+      if run == 0 { continue }
+      seconds.append(elapsed)
+      count()
     }
-    seconds.sort()
   }
 
-  var median: Double { Spread(seconds).median }
-  var fastest: Double { Spread(seconds).least }
-  var slowest: Double { Spread(seconds).most }
+  var spread: Spread { Spread(seconds) }
+  var median: Double { spread.median }
+}
+
+/// The seconds that one run of `work` takes.
+func secondsOf(_ work: () throws -> Void) rethrows -> Double {
+  let start = ContinuousClock.now
+  try work()
+  return (ContinuousClock.now - start) / .seconds(1)
 }
 
 /// The middle and the ends of some measurements.
-struct Spread {
-  let median: Double
-  let least: Double
-  let most: Double
+package struct Spread: Sendable, Equatable {
+  package let median: Double
+  package let least: Double
+  package let most: Double
 
-  init(_ values: [Double]) {
+  /// The spread of `values`, at least one of them.
+  package init(_ values: [Double]) {
     precondition(!values.isEmpty, "no measurement")
     let sorted = values.sorted()
     let middle = sorted.count / 2
@@ -36,42 +48,59 @@ struct Spread {
       sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
     (least, most) = (sorted[0], sorted[sorted.count - 1])
   }
+
+  /// "8.10", "7.90 to 9.31": the median, and its range, in units of `unit`.
+  func texts(_ digits: Int, unit: Double = 1) -> (median: String, range: String) {
+    (
+      number(median / unit, digits),
+      "\(number(least / unit, digits)) to \(number(most / unit, digits))"
+    )
+  }
+
+  /// "8.10 (7.90 to 9.31)".
+  func text(_ digits: Int, unit: Double = 1) -> String {
+    let (median, range) = texts(digits, unit: unit)
+    return "\(median) (\(range))"
+  }
+
+  /// `name`_median, `name`_min and `name`_max, for JSON.
+  func fields(_ name: String) -> [String: Any] {
+    ["\(name)_median": median, "\(name)_min": least, "\(name)_max": most]
+  }
 }
 
-/// What this machine can do at most, measured now, on all cores.
-struct MachineLimits {
-  /// OpenBLAS single precision products, 10^9 operations a second.
-  let gflops: Double
-  /// Reads of 128 MiB, 10^9 bytes a second; where a cache is as large, reads of the cache.
-  let bandwidth: Double
+/// A benchmark's object, with what every benchmark says: its name, its cores, its OpenBLAS.
+func benchJSON(_ name: String, _ parts: [String: Any]...) throws -> String {
+  var object: [String: Any] = ["benchmark": name, "processors": processorCount]
+  for part in parts + [kernelReport().fields] { object.merge(part) { $1 } }
+  return String(decoding: try objectJSON(object), as: UTF8.self)
+}
 
-  static func measure() -> MachineLimits {
-    let cores = ProcessInfo.processInfo.activeProcessorCount
-    let n = 1024
-    let matrix = Tensor<Float>.normal(shape: [n, n], seed: 1)
-    let products = bestOf(5) {
-      _ = try? mapConcurrently(cores) { _ in matmul(matrix, matrix, in: .library).count }
+/// Rows of a benchmark: what, how much, and a sentence.
+func benchTable(_ rows: [[String]]) -> String {
+  TextTable(rows, alignments: [.left, .right, .left]).text(width: terminalWidth)
+}
+
+/// A row of a table for the most memory that the process had.
+func peakRow(_ peak: Int) -> [String] {
+  ["peak memory", Reports.bytes(peak), "of the whole process, random rows included"]
+}
+
+/// Throws for a value that is given and not from 1 to its most.
+func requireRange(_ values: [(name: String, value: Int?, most: Int)]) throws {
+  for (name, value, most) in values {
+    if let value, !(1...most).contains(value) {
+      throw ValidationError("\(name) \(value): it must be from 1 to \(most)")
     }
-    let words = [UInt64](repeating: 1, count: 16 << 20)
-    let reads = bestOf(5) {
-      _ = try? mapConcurrently(cores) { core in
-        let share = words.count / cores
-        return parity(words.span.extracting(core * share..<(core + 1) * share))
-      }
+  }
+}
+
+/// "512,4096" as numbers; `name` is the option's.
+func wholeNumbers(_ text: String, _ name: String) throws -> [Int] {
+  try text.split(separator: ",", omittingEmptySubsequences: false).map { part in
+    guard let number = Int(part) else {
+      throw ValidationError("\(name) \(text): it is a whole number, or several: 512,4096")
     }
-    return MachineLimits(
-      gflops: Double(cores) * 2 * pow(Double(n), 3) / products / 1e9,
-      bandwidth: Double(words.count * 8) / reads / 1e9)
-  }
-
-  private static func bestOf(_ runs: Int, _ work: () -> Void) -> Double {
-    (try? Timing(runs: runs, work))?.fastest ?? .infinity
-  }
-
-  /// The exclusive or of all words: nothing but reading.
-  private static func parity(_ words: Span<UInt64>) -> UInt64 {
-    var parity: UInt64 = 0
-    for i in words.indices { parity ^= words[i] }
-    return parity
+    return number
   }
 }

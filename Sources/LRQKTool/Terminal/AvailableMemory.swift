@@ -1,4 +1,4 @@
-// How much memory a run may take.
+// How much memory a run may take, and how much it took.
 //
 // In:  /proc and /sys of this machine.
 // Out: bytes: what the system could give without swapping, and no more than control groups
@@ -12,13 +12,19 @@ func availableMemory() -> Int? {
   [systemMemory(), groupMemory(), addressSpace()].compactMap { $0 }.min()
 }
 
+/// The most memory that this process has had so far, in bytes; 0 where the system does not say.
+func peakMemory() -> Int {
+  (number("VmHWM:", in: text("/proc/self/status")) ?? 0) << 10
+}
+
 /// The files below /proc have no length, so they are read as a stream.
 private func text(_ path: String) -> String? { try? String(contentsOfFile: path, encoding: .utf8) }
 
 /// The number behind `name` on the line that begins with it.
 private func number(_ name: String, in text: String?) -> Int? {
   for line in text?.split(separator: "\n") ?? [] where line.hasPrefix(name) {
-    return line.dropFirst(name.count).split(separator: " ").first.flatMap { Int($0) }
+    return line.dropFirst(name.count).split(whereSeparator: \.isWhitespace).first
+      .flatMap { Int($0) }
   }
   return nil
 }

@@ -43,6 +43,7 @@ func failure(
     case is DeviceTierError, is SamplingError, is ScoreError: ("\(path): \(error)", 1)
     case is MethodError: ("--cache \(error)", 64)
     case is StreamError: ("\(error)", EX_IOERR)
+    case is TwinError: ("\(error)", EX_UNAVAILABLE)
     case let error as FileError where error.isOfStandardInput: ("\(error)", EX_IOERR)
     case is MisfitError: ("\(error)", 64)
     case is ReplayError, is SafetensorsError, is InputError, is EvaluationError, is TaskError,
