@@ -27,7 +27,7 @@ package struct StepBytes: Sendable, Equatable {
   /// Stage 8: keys and values that some head attends to.
   package var attended = 0
 
-  /// All stages.
+  /// What all stages of a step touch together.
   package var total: Int { omega + codes + copied + attended }
 
   /// The bytes of the step that attended to the tokens `attended` and copied `missed` rows.

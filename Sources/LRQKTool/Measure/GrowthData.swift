@@ -9,7 +9,7 @@ import Foundation
 package import LRQK
 import Tensors
 
-/// What grows.
+/// The quantity that varies while the others stay.
 package enum GrowthQuantity: String, Codable, CaseIterable, Sendable {
   case tokens, rank, selected, heads
 
@@ -79,7 +79,7 @@ package struct GrowthSizes: Codable, Equatable, Sendable {
   }
 }
 
-/// One measurement.
+/// One measurement: a value of one quantity, its times and its peak memory.
 package struct GrowthPoint: Codable, Equatable, Sendable {
   /// Which size differs from the start, and its value.
   package let quantity: GrowthQuantity
@@ -139,12 +139,12 @@ package struct GrowthPoint: Codable, Equatable, Sendable {
   }
 }
 
-/// All measurements.
+/// All measurements of a run, and where they were made.
 package struct Growth: Codable, Equatable, Sendable {
   /// Sizes while another one varies.
   package let start: GrowthSizes
   package let runs, processors: Int
-  /// OpenBLAS's kernels.
+  /// The core type whose kernels OpenBLAS ran.
   package let coreType: String
   package let points: [GrowthPoint]
 
