@@ -1,6 +1,7 @@
 // lrqk train: a small model from a recipe, or a checkpoint that goes on learning.
 //
-// In:  recipe.json, a folder for the run; a checkpoint to start from, another one to learn from.
+// In:  recipe.json, a folder for the run; a checkpoint to start from, another one to learn from;
+//      a text to learn from.
 // Out: checkpoints that the same command goes on from, log.csv and its picture curve.svg, and at
 //      the end the model's folder.
 //
@@ -28,6 +29,9 @@ struct TrainCommand: ParsableCommand {
 
       With --from the recipe has no model: it says how the model in a folder goes on. That may be one \
       that lrqk convert made, and --teacher the model that it was made of.
+
+      With --text the recipe's task 'text' learns from a text of yours. One in twenty of its lines is \
+      never learned; the run's folder has these lines as held-out.txt, for lrqk perplexity.
       """)
 
   @Option(
@@ -46,6 +50,9 @@ struct TrainCommand: ParsableCommand {
     completion: .directory)
   var teacher: String?
 
+  @Option(help: "The text that the recipe's task 'text' learns from.", completion: .file())
+  var text: String?
+
   @Option(
     help: "Seed of parameters and batches. (default: the recipe's)", transform: seedNumber)
   var seed: UInt64?
@@ -60,9 +67,11 @@ struct TrainCommand: ParsableCommand {
   var reportEvery = 20
 
   func validate() throws {
-    for (name, value) in [("--from", from), ("--teacher", teacher), ("--output", output)]
+    for (name, value) in [
+      ("--from", from), ("--teacher", teacher), ("--text", text), ("--output", output),
+    ]
     where value?.isEmpty == true {
-      throw ValidationError("\(name) is empty: name a folder")
+      throw ValidationError("\(name) is empty: name a \(name == "--text" ? "file" : "folder")")
     }
     for (name, value) in [
       ("--stop-after", stopAfter ?? 1), ("--checkpoint-every", checkpointEvery),
@@ -88,7 +97,9 @@ struct TrainCommand: ParsableCommand {
   private func train() throws -> Int32 {
     var used = CommandFiles()
     used.reads(self.recipe, "--recipe")
-    for name in ["log.csv", "curve.svg"] { used.writes("\(output)/\(name)", "--output") }
+    used.reads(text, "--text")
+    let names = ["log.csv", "curve.svg"] + (text == nil ? [] : [heldOutName])
+    for name in names { used.writes("\(output)/\(name)", "--output") }
     try used.checkThatNothingIsReplaced()
     let run = try prepare()
     let (recipe, trainer) = (run.recipe, run.trainer)
@@ -100,6 +111,7 @@ struct TrainCommand: ParsableCommand {
         "\(output): \(holder ?? "another process") trains into this folder; wait for it, stop it, or "
           + "choose another folder")
     }
+    if let heldOut = run.heldOut { try writeFile(heldOut.utf8, to: "\(output)/\(heldOutName)") }
     // Held until the last file is written.
     return try withExtendedLifetime(lock) {
       try train(
@@ -117,7 +129,12 @@ struct TrainCommand: ParsableCommand {
     let identity: String
     /// config.json and the tokenizer's files.
     let companions: [(name: String, bytes: [UInt8])]
+    /// The lines of --text that are never learned.
+    let heldOut: String?
   }
+
+  /// The file of these lines in the run's folder.
+  private var heldOutName: String { "held-out.txt" }
 
   /// Reads the recipe and the models.
   private func prepare() throws -> Preparation {
@@ -127,6 +144,8 @@ struct TrainCommand: ParsableCommand {
     let start = from.map { folder in read(folder) { try StartingFolder(folder) } }
     let recipe = try Recipe(path: recipe, seed: seed, model: start?.model)
     var identity = recipe.text
+    let text = try trainingText(recipe)
+    if let file = text?.file { identity += "\ntext \(fnv1a(file))\n" }
     let (tokenizer, companions): (Tokenizer, [(name: String, bytes: [UInt8])])
     if let from, let start {
       identity += "\nfrom \(try modelHash(folder: from))\n"
@@ -137,7 +156,13 @@ struct TrainCommand: ParsableCommand {
             + "\(recipe.shape.vocabulary); is this the tokenizer of another model?")
       }
     } else {
-      let made = try ModelTokenizer(vocabulary: recipe.shape.vocabulary)
+      let vocabulary = recipe.shape.vocabulary
+      let made =
+        if let text, recipe.readsTextAlone {
+          try ModelTokenizer(vocabulary: vocabulary, of: text.parts)
+        } else {
+          try ModelTokenizer(vocabulary: vocabulary, text: text?.parts)
+        }
       let configuration = ("config.json", Array(recipe.shape.configuration.utf8))
       (tokenizer, companions) = (made.tokenizer, [configuration] + made.files)
     }
@@ -148,8 +173,21 @@ struct TrainCommand: ParsableCommand {
       if let from { try checkSameTokens(from, teacher, "a teacher") }
     }
     return Preparation(
-      recipe: recipe, trainer: try recipe.trainer(tokenizer, teacher: model), identity: identity,
-      companions: companions)
+      recipe: recipe,
+      trainer: try recipe.trainer(tokenizer, teacher: model, text: text?.parts),
+      identity: identity, companions: companions, heldOut: text?.parts.heldOut)
+  }
+
+  /// The file that --text names, and its parts; nil where the recipe reads none.
+  private func trainingText(_ recipe: Recipe) throws -> (file: String, parts: TrainingText)? {
+    guard let text else { return nil }
+    if !recipe.readsText {
+      throw InputError("--text \(text): no stage of the recipe has the task 'text', which reads it")
+    }
+    let file = try readText(text)
+    do { return (file, try TrainingText(file)) } catch {
+      throw InputError("\(text): \(error)")
+    }
   }
 
   /// What `body` reads of `folder`; an error of it names the folder and not the recipe.
@@ -223,6 +261,11 @@ struct TrainCommand: ParsableCommand {
     let stage = recipe.stages[recipe.stages.count - 1]
     let folder = shellQuoted(model)
     let length = stage.sizes.map(\.length).max() ?? 0
+    if recipe.readsTextAlone {
+      let held = shellQuoted("\(output)/\(heldOutName)")
+      return "lrqk perplexity --model \(folder) --text \(held) --context \(length / 2) "
+        + "--stride \(max(1, length / 8)) --windows 10"
+    }
     guard let task = stage.tasks.map(\.name).first(where: { RulerTask(rawValue: $0) != nil }) else {
       return "lrqk inspect --model \(folder)"
     }

@@ -1,7 +1,8 @@
 // The tokenizer of a model that is trained here.
 //
-// In:  the size of the vocabulary.
-// Out: tokenizer.json and tokenizer_config.json, trained on the tasks' own texts.
+// In:  the size of the vocabulary; a text of the user's, if the recipe reads one.
+// Out: tokenizer.json and tokenizer_config.json, trained on the tasks' own texts, on the user's
+//      text, or on both.
 //
 // Words are cut as Llama 3 cuts them, numbers into groups of three digits; a space before the first
 // group belongs to it. A token that is one of a thousand is found again by what it is, where a
@@ -39,16 +40,29 @@ package struct ModelTokenizer: Sendable {
     text.replacing(#/\b(?!VAR)[A-Z]{3,5}\b/#, with: "1")
   }
 
-  /// Trains one; `samples` texts of every task, at lengths of about 1,500 bytes.
-  package init(vocabulary: Int, samples: Int = 12, seed: UInt64 = trainingSeeds) throws {
+  /// Trains one on `samples` texts of every task, at lengths of about 1,500 bytes, and on `text`.
+  package init(
+    vocabulary: Int, samples: Int = 12, seed: UInt64 = trainingSeeds, text: TrainingText? = nil
+  ) throws {
+    let texts = try Self.taskTexts(samples: samples, seed: seed)
+    try self.init(vocabulary: vocabulary, texts: texts + (text.map { [$0.training] } ?? []))
+  }
+
+  /// Trains one on the training part of a text alone.
+  package init(vocabulary: Int, of text: TrainingText) throws {
+    try self.init(vocabulary: vocabulary, texts: [text.training])
+  }
+
+  /// What the tasks are made of: their texts, and every word and every group of digits.
+  private static func taskTexts(samples: Int, seed: UInt64) throws -> [String] {
     let bytes = PromptForm(name: "bytes") { Array($0.utf8).map(Int.init) }
     let generator = RulerGenerator(seed: seed, form: bytes)
     var texts: [String] = []
-    for task in RulerTask.allCases where !Self.withoutWords.contains(task) {
+    for task in RulerTask.allCases where !withoutWords.contains(task) {
       for index in 0..<samples {
         let length = task.hasExample || task.metric == .part ? 8000 : 2000
         let sample = try generator.sample(task, length: length, index: index)
-        texts.append(Self.withoutNames(sample.prompt + sample.answer))
+        texts.append(withoutNames(sample.prompt + sample.answer))
       }
     }
     for (n, noun) in WordLists.nouns.enumerated() {
@@ -65,7 +79,10 @@ package struct ModelTokenizer: Sendable {
     for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" {
       texts += Array(repeating: " \(letter)", count: 60)
     }
-    texts.append(prose(words: 4000, seed: seed))
+    return texts + [prose(words: 4000, seed: seed)]
+  }
+
+  private init(vocabulary: Int, texts: [String]) throws {
     let json = try trainedTokenizer(
       texts: texts, vocabularySize: vocabulary, pattern: Self.pattern,
       specialTokens: ["<|begin|>", "<|end|>"],

@@ -1,11 +1,12 @@
 // The tasks that a recipe can name.
 //
-// In:  a name; the tokenizer; the weight of tokens that are not asked for.
+// In:  a name; the tokenizer; the weight of tokens that are not asked for; the user's text, if any.
 // Out: texts of exactly so many tokens, with the weight of each as a target.
 //
 //   repeats       random segments that come again at random distances (InductionTasks.swift)
 //   pairs         short needles that come again: a key must find its value (InductionTasks.swift)
 //   prose         sentences of the evaluation's haystack; every token asked for
+//   text          the user's text; every token asked for (TrainingText.swift)
 //   recital       needles among needles, then their beginnings once more (TaskTexts.swift)
 //   survey        several values of a key, by how far back they stand (TaskTexts.swift)
 //   chain         vt as it is scored, one chain (TaskTexts.swift)
@@ -38,11 +39,11 @@ package let trainingSeeds: UInt64 = 1 << 40
 /// The weight of the tokens of an answer that can be copied.
 let copiedWeight: Float = 0.9
 
-/// The task of this name.
+/// The task of this name; `text` is what the task of that name reads.
 ///
-/// Throws where there is no task of this name.
+/// Throws where there is no task of this name, or no text for it.
 package func trainingTask(
-  _ name: String, tokenizer: Tokenizer, background: Double
+  _ name: String, tokenizer: Tokenizer, background: Double, text: TrainingText? = nil
 ) throws -> any TrainingTask {
   let form = PromptForm(tokenizer)
   switch name {
@@ -57,10 +58,15 @@ package func trainingTask(
     return RepeatsTask(alphabets: digits.count < 1000 ? [all] : [all, digits])
   case "pairs", "updates": return PairsTask(form: form, areUpdates: name == "updates")
   case "prose": return ProseTask(form: form)
+  case "text":
+    guard let text else {
+      throw TaskError("the task 'text' learns from a text of yours; name it with --text FILE")
+    }
+    return TextTask(text, tokenizer, begin: tokenizer.beginID ?? ModelTokenizer.beginID)
   default:
     guard let subject = LessonTask.Subject(rawValue: name) else {
       throw TaskError(
-        "there is no task '\(name)'; there are: repeats, pairs, updates, prose, "
+        "there is no task '\(name)'; there are: repeats, pairs, updates, prose, text, "
           + LessonTask.Subject.names.joined(separator: ", "))
     }
     guard let end = tokenizer.endID else {

@@ -210,9 +210,18 @@ package struct Recipe: Sendable {
 }
 
 extension Recipe {
-  /// The run that the recipe describes, with this tokenizer, and a teacher where a stage wants one.
+  /// Whether a stage learns from a text of the user's.
+  package var readsText: Bool { taskNames.contains("text") }
+
+  /// Whether all stages learn from a text of the user's and from nothing else.
+  package var readsTextAlone: Bool { taskNames == ["text"] }
+
+  private var taskNames: Set<String> { Set(stages.flatMap { $0.tasks.map(\.name) }) }
+
+  /// The run that the recipe describes, with this tokenizer, and a teacher and a text where a stage
+  /// wants one.
   package func trainer(
-    _ tokenizer: Tokenizer, teacher: TrainedModel<Float>? = nil
+    _ tokenizer: Tokenizer, teacher: TrainedModel<Float>? = nil, text: TrainingText? = nil
   ) throws -> Trainer {
     let borders = (0..<tokenizer.vocabularySize).filter {
       let text = tokenizer.decode([$0])
@@ -225,7 +234,7 @@ extension Recipe {
           TaskShare(
             name: name, share: share,
             task: try trainingTask(
-              name, tokenizer: tokenizer, background: background))
+              name, tokenizer: tokenizer, background: background, text: text))
         },
         sizes: stage.sizes, schedule: stage.schedule, accuracy: stage.accuracy,
         window: stage.window, steps: stage.steps)
