@@ -99,10 +99,12 @@ extension LogHead {
 /// Methods as settings of a run, briefly, so that an error can name the first that differs.
 func cacheSettings(_ caches: [String]) -> [(name: String, text: String)] {
   [("number of caches", "\(caches.count)")]
-    + caches.enumerated().map { n, text in
-      ("cache \(n + 1)", (try? cacheMethod(text))?.brief ?? text)
-    }
+    + caches.enumerated().map { ("cache \($0 + 1)", briefCache($1)) }
 }
+
+/// A method's text without the options that say nothing new; all of it where there is no such
+/// method.
+func briefCache(_ text: String) -> String { (try? cacheMethod(text))?.brief ?? text }
 
 extension LogHead: ShardHeading {
   /// Which part the log holds; nil for a whole run.
@@ -126,7 +128,7 @@ extension SampleRecord: ShardRecord {
 
     /// In words, for an error.
     package var description: String {
-      "task \(task), length \(length), sample \(sample), \(cache)"
+      "task \(task), length \(length), sample \(sample), \(briefCache(cache))"
     }
   }
 

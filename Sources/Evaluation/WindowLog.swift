@@ -82,7 +82,7 @@ package struct WindowRecord: ShardRecord, Sendable, Equatable {
     let cache: String
 
     /// In words, for an error.
-    package var description: String { "window \(window), \(cache)" }
+    package var description: String { "window \(window), \(briefCache(cache))" }
   }
 
   /// What the records of a part are about.

@@ -156,19 +156,19 @@ private func merged(_ logs: [TemporaryFile]) throws -> RulerReport {
       return [logs[0], try run.logs(2)[1]]
     }
     for (change, words) in [
-      ({ $0.seed = 1 }, "seed \"0\", there \"1\""),
-      ({ $0.texts.append("topk:k=9,w=3") }, "number of caches \"2\", there \"3\""),
+      ({ $0.seed = 1 }, "seed \"1\", there \"0\""),
+      ({ $0.texts.append("topk:k=9,w=3") }, "number of caches \"3\", there \"2\""),
       ({ $0.texts[1] = "streaming:sinks=2,w=31" }, "streaming:sinks=2,w=31"),
-      ({ $0.texts.reverse() }, "cache 1 \"full\", there"),
-      ({ $0.samples = 6 }, "samples \"5\", there \"6\""),
-      ({ $0.tasks.removeLast() }, "tasks \"vt,cwe,niah_multiquery\", there \"vt,cwe\""),
-      ({ $0.lengths[1] = 401 }, "lengths \"200,400\", there \"200,401\""),
+      ({ $0.texts.reverse() }, "there \"full\""),
+      ({ $0.samples = 6 }, "samples \"6\", there \"5\""),
+      ({ $0.tasks.removeLast() }, "tasks \"vt,cwe\", there \"vt,cwe,niah_multiquery\""),
+      ({ $0.lengths[1] = 401 }, "lengths \"200,401\", there \"200,400\""),
     ] as [((inout PartialRun) -> Void, String)] {
       let files = try other(change)
       try refuses(files, ["\(files[1].path): another run than \(files[0].path)", words])
     }
     let thirds = try PartialRun().logs(3)
-    try refuses([logs[0], thirds[1]], ["shards \"2\", there \"3\""])
+    try refuses([logs[0], thirds[1]], ["shards \"3\", there \"2\""])
   }
 
   @Test func `a log continues its own part alone`() throws {
@@ -203,7 +203,7 @@ private func merged(_ logs: [TemporaryFile]) throws -> RulerReport {
     try refusesFile(text + "{}\n", "line \(lines.count + 1) is no record")
     for (old, new) in [
       ("\"sample\":1", "\"sample\":2"), ("\"sample\":1", "\"sample\":5"),
-      ("\"cache\":\"full\"", "\"cache\":\"fuel\""), ("\"task\":\"vt\"", "\"task\":\"fwe\""),
+      ("\"cache\":\"full", "\"cache\":\"fuel"), ("\"task\":\"vt\"", "\"task\":\"fwe\""),
     ] {
       let changed = text.replacing(old, with: new, maxReplacements: 1)
       try refusesFile(changed, "line 2 is no record")
@@ -281,7 +281,7 @@ private func merged(_ logs: [TemporaryFile]) throws -> RulerReport {
       let error = #expect(throws: EvaluationError.self) { try merged(logs) }
       return try #require(error).description
     }
-    #expect(try refusal([logs[0], logs[2]]).contains("context \"60\", there \"50\""))
+    #expect(try refusal([logs[0], logs[2]]).contains("context \"50\", there \"60\""))
     #expect(try refusal([logs[1]]).contains("no file holds shard 1/2"))
     let lines = try logs[1].text().split(separator: "\n").map { $0 + "\n" }
     try logs[1].write(lines.dropLast().joined())

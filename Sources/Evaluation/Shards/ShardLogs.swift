@@ -94,7 +94,7 @@ package struct ShardLogs<Record: ShardRecord> {
       let same = shard.count == first.shard.count ? head.with(first.shard) : head
       if same == first.head { return }
       throw EvaluationError(
-        "\(path): another run than \(first.path) (\(first.head.difference(to: same, "there")))")
+        "\(path): another run than \(first.path) (\(same.difference(to: first.head, "there")))")
     }
 
     /// Requires a record of every sample under every method.
