@@ -48,36 +48,19 @@ package struct PerplexityWindows: Sendable, Equatable {
     }
     count = min(all, limit ?? all)
   }
-}
 
-/// One method's result.
-package struct PerplexityRow: Sendable, Equatable, Encodable {
-  /// The method's brief text.
-  package let cache: String
-  /// All options in effect, and the method's name.
-  package let options: [String: String]
-  /// What the method's budget came to after a window's prompt.
-  package let budget: BudgetUse
-  /// How many tokens were scored.
-  package let tokens: Int
-  /// Mean of −log p, in nats.
-  package let meanNegativeLogLikelihood: Double
-  /// Standard error of that mean, as if tokens were independent; nil for one token.
-  package let standardError: Double?
-  /// exp of the mean.
-  package let perplexity: Double
-  /// Σ -log₂ p over the bytes of the scored tokens.
-  package let bitsPerByte: Double
-  /// Share of steps whose likeliest token is the first method's.
-  package let sameTopToken: Double
-  /// Mean over windows, on the device, at their ends.
-  package let residentBytes: Int
-  /// Bytes that a decode step moved, both ways, mean over all steps.
-  package let movedBytesPerToken: Double
-  /// Share of the rows needed from the host that lay on the device; nil where none was needed.
-  package let hitRate: Double?
-  /// Where the method attended to everything: what would make it leave tokens out.
-  package let note: String?
+  /// The windows of a log's head.
+  init(context: Int, stride: Int, count: Int) {
+    self.context = context
+    self.stride = stride
+    self.count = count
+  }
+
+  /// The scored tokens of a window.
+  func scored(_ window: Int) -> Range<Int> {
+    let start = window * stride + context
+    return start..<start + stride
+  }
 }
 
 /// Scores a text.
@@ -96,36 +79,53 @@ package struct Perplexity {
     self.methods = methods
   }
 
-  /// One row for each method; `log` is opened before anything runs.
+  /// One row for each method, of all windows or of those of a part; `log` is opened before anything
+  /// runs.
   package func run(
-    _ tokens: [Int], _ windows: PerplexityWindows, log: WindowLog = WindowLog()
+    _ tokens: [Int], _ windows: PerplexityWindows, shard: Shard? = nil,
+    log: WindowLog = WindowLog()
   ) throws -> [PerplexityRow] {
     var records: [[WindowRecord]] = Array(repeating: [], count: methods.count)
-    var bytes = 0
-    let ends = byteEnds(tokens)
-    for window in 0..<windows.count {
+    let own = ownSamples(shard, of: windows.count)
+    for (place, window) in own.enumerated() {
       let start = window * windows.stride
-      let scored = start + windows.context..<start + windows.context + windows.stride
-      bytes += ends[scored.upperBound] - ends[scored.lowerBound]
+      let end = windows.scored(window).upperBound
       let known = methods.map { log.record(.init(window: window, cache: $0.description)) }
       let open = methods.indices.filter { known[$0] == nil }
       var new: [WindowRecord] = []
       if !open.isEmpty {
-        new = try score(window, Array(tokens[start...scored.upperBound]), windows, open)
+        new = try score(window, Array(tokens[start...end]), windows, open) { done in
+          onToken(place * windows.stride + done, own.count * windows.stride)
+        }
         for record in new { try log.add(record) }
       }
       for n in methods.indices {
         records[n] += known[n].map { [$0] } ?? [new.removeFirst()]
       }
-      onToken((window + 1) * windows.stride, windows.count * windows.stride)
+      onToken((place + 1) * windows.stride, own.count * windows.stride)
     }
-    return methods.indices.map { row(methods[$0], records[$0], records[0], windows, bytes) }
+    let bytes = scoredBytes(tokens, windows, shard: shard)
+    return methods.indices.map {
+      PerplexityRow(
+        methods[$0], shard, records[$0], first: records[0], windows, bytes: bytes,
+        layers: decoder.layerShapes)
+    }
+  }
+
+  /// UTF-8 bytes of the tokens that all windows score, or those of a part.
+  package func scoredBytes(
+    _ tokens: [Int], _ windows: PerplexityWindows, shard: Shard? = nil
+  ) -> Int {
+    let ends = byteEnds(tokens)
+    return ownSamples(shard, of: windows.count).map { windows.scored($0) }
+      .reduce(0) { $0 + ends[$1.upperBound] - ends[$1.lowerBound] }
   }
 
   /// A window's record under each of the methods `open`; `tokens` are its prompt, its scored
   /// tokens and the one before them.
   private func score(
-    _ window: Int, _ tokens: [Int], _ windows: PerplexityWindows, _ open: [Int]
+    _ window: Int, _ tokens: [Int], _ windows: PerplexityWindows, _ open: [Int],
+    onToken: (_ done: Int) -> Void
   ) throws -> [WindowRecord] {
     for length in windows.context..<windows.context + windows.stride
     where decoder.configuration.needsNewPrompt(at: length) {
@@ -154,7 +154,7 @@ package struct Perplexity {
           records[n].missedRows += step.missedRows
         }
       }
-      onToken(window * windows.stride + t - windows.context, windows.count * windows.stride)
+      onToken(t - windows.context)
     }
     for (n, state) in states.enumerated() {
       records[n].residentBytes = state.tiers.device.residentBytes
@@ -162,34 +162,6 @@ package struct Perplexity {
         state.tiers.ledger.events.reduce(0) { $0 + ($1.step > 0 ? $1.bytes : 0) }
     }
     return records
-  }
-
-  /// A method's result from its windows; `first` are those of the first method.
-  private func row(
-    _ method: any CacheMethod, _ records: [WindowRecord], _ first: [WindowRecord],
-    _ windows: PerplexityWindows, _ bytes: Int
-  ) -> PerplexityRow {
-    let length = windows.context + windows.stride
-    let losses = records.flatMap(\.losses)
-    let n = Double(losses.count)
-    let total = losses.reduce(0, +)
-    let mean = total / n
-    let variance = losses.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / max(1, n - 1)
-    let same = zip(records.flatMap(\.tops), first.flatMap(\.tops)).count { $0.0 == $0.1 }
-    func sum(_ count: (WindowRecord) -> Int) -> Int { records.reduce(0) { $0 + count($1) } }
-    let (hits, misses) = (sum(\.hitRows), sum(\.missedRows))
-    return PerplexityRow(
-      cache: method.brief,
-      options: Dictionary(method.options.map { ($0.name, $0.value) }) { first, _ in first }
-        .merging(["method": type(of: method).name]) { $1 },
-      budget: method.budgetUse(tokens: windows.context, layers: decoder.layerShapes),
-      tokens: losses.count, meanNegativeLogLikelihood: mean,
-      standardError: n > 1 ? (variance / n).squareRoot() : nil, perplexity: exp(mean),
-      bitsPerByte: total / log(2) / Double(max(1, bytes)), sameTopToken: Double(same) / n,
-      residentBytes: sum(\.residentBytes) / windows.count,
-      movedBytesPerToken: Double(sum(\.movedBytes)) / n,
-      hitRate: hits + misses == 0 ? nil : Double(hits) / Double(hits + misses),
-      note: method.nothingLeftOut(length: length, layers: decoder.layerShapes))
   }
 
   /// -log softmax(z)[token], in Double.

@@ -12,7 +12,7 @@
 // reads back as the same Double.
 //
 // Two commands have such logs: ruler, with sweep (SampleLog.swift), and perplexity
-// (WindowLog.swift).
+// (WindowLog.swift). `lrqk merge` reads those of several shards (Shards/ShardLogs.swift).
 
 import Foundation
 import Reports
@@ -24,12 +24,22 @@ package protocol LogHeading: Codable, Equatable {
   static var command: String { get }
   /// What another run may have differently, in words for an error.
   var settings: [(name: String, text: String)] { get }
+  /// Whether a run can have this head; one that was read from a damaged file may be none.
+  var isSound: Bool { get }
+}
+
+extension LogHeading {
+  /// The first setting that differs: `seed "0", here "1"`, where `word` is "here".
+  func difference(to other: Self, _ word: String) -> String {
+    let pair = zip(settings, other.settings).first { $0.text != $1.text }
+    return pair.map { "\($0.name) \(shown($0.text)), \(word) \(shown($1.text))" } ?? "other inputs"
+  }
 }
 
 /// A line of a log.
 package protocol LogRecord: Codable {
   /// What a record is about; another record of the same key replaces it.
-  associatedtype Key: Hashable
+  associatedtype Key: Hashable, CustomStringConvertible
   /// What all records of such a log have in common.
   associatedtype Head: LogHeading
   /// What this record is about.
@@ -77,18 +87,13 @@ package final class RecordLog<Record: LogRecord> {
       throw EvaluationError("\(path): not a log of \(Head.command); choose another file")
     }
     let lines = log.text.split(separator: 10, omittingEmptySubsequences: false).dropLast()
-    for (n, line) in lines.enumerated() {
-      if n == 0 {
-        try Self.check(line, path, head)
-      } else {
-        guard let record = try? Self.decoder.decode(Record.self, from: Data(line)),
-          record.isSound(under: head)
-        else {
-          throw EvaluationError("\(path): line \(n + 1) is no record of \(Head.command)")
-        }
-        records[record.key] = record
-      }
+    let known = try Self.read(lines, path) { (found) throws(EvaluationError) in
+      if found == head { return }
+      throw EvaluationError(
+        "\(path): the log is of another run (\(found.difference(to: head, "here"))); choose "
+          + "another file")
     }
+    if let known { records = known.records }
     do {
       if !log.tail.isEmpty { try log.cut(to: log.text.count) }
       if lines.isEmpty { try log.append(firstLine) }
@@ -99,18 +104,26 @@ package final class RecordLog<Record: LogRecord> {
 
   deinit { try? log?.synchronize() }
 
-  /// Requires that the first line is `head`.
-  private static func check(
-    _ line: ArraySlice<UInt8>, _ path: String, _ head: Head
-  ) throws(EvaluationError) {
-    guard let found = try? decoder.decode(Head.self, from: Data(line)) else {
+  /// The head and the records of a log's whole lines; nil where there is no line.
+  ///
+  /// `check` throws where the head will not do.
+  static func read(
+    _ lines: ArraySlice<ArraySlice<UInt8>>, _ path: String,
+    check: (Head) throws(EvaluationError) -> Void
+  ) throws(EvaluationError) -> (head: Head, records: [Record.Key: Record])? {
+    guard let first = lines.first else { return nil }
+    guard let head = try? decoder.decode(Head.self, from: Data(first)), head.isSound else {
       throw EvaluationError("\(path): not a log of \(Head.command); choose another file")
     }
-    if found == head { return }
-    let other = zip(found.settings, head.settings).first { $0.text != $1.text }
-    let difference = other.map { "\($0.name) \(shown($0.text)), here \(shown($1.text))" }
-    throw EvaluationError(
-      "\(path): the log is of another run (\(difference ?? "other inputs")); choose another file")
+    try check(head)
+    var records: [Record.Key: Record] = [:]
+    for (n, line) in lines.enumerated().dropFirst() {
+      guard let record = try? decoder.decode(Record.self, from: Data(line)),
+        record.isSound(under: head)
+      else { throw EvaluationError("\(path): line \(n + 1) is no record of \(Head.command)") }
+      records[record.key] = record
+    }
+    return (head, records)
   }
 
   /// As `jsonText` writes.

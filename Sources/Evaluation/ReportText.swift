@@ -21,6 +21,11 @@ package enum ReportFormat: String, Sendable, CaseIterable {
   case jsonl
 }
 
+/// What stands above the table of a part.
+func partNotice(_ shard: String) -> String {
+  "shard \(shard), a part of the run: lrqk merge puts the logs of all shards together"
+}
+
 extension RulerReport {
   /// The report as text, without a line break at its end.
   package func text(_ format: ReportFormat) throws -> String {
@@ -40,6 +45,7 @@ extension RulerReport {
         + (Int(head.answerTokens).map { ", answers of at most \($0) tokens" } ?? "")
         + ", model \(head.model)", "",
     ]
+    if let shard = results.first?.shard { lines += [partNotice(shard), ""] }
     let hasRecall = head.recall
     let hasNeedles = head.needleRecall
     var columns = [
@@ -99,6 +105,7 @@ extension RulerReport {
       "hit_rate", "recall", "attention_mass", "needle_recall", "note", "budget_rows",
       "budget_share", "budget_bytes",
     ]
+    let isPart = results.contains { $0.shard != nil }
     let rows = results.map { row -> [String] in
       let note =
         row.note
@@ -113,9 +120,12 @@ extension RulerReport {
         String(row.samples), String(row.nulls), row.metric,
       ] + numbers.map(Self.plain) + [note]
         + [row.budget?.rows, row.budget?.share, row.budget.map { Double($0.bytes) }].map(Self.plain)
+        + (isPart ? [row.shard ?? ""] : [])
     }
-    return ([head] + rows).map { $0.map(Self.quoted).joined(separator: ",") }
-      .joined(separator: "\n")
+    return ([head + (isPart ? ["shard"] : [])] + rows).map {
+      $0.map(Self.quoted).joined(separator: ",")
+    }
+    .joined(separator: "\n")
   }
 
   private static func plain(_ value: Double?) -> String {

@@ -10,7 +10,7 @@
 package import CacheMethods
 import Foundation
 import Tasks
-import Transformers
+package import Transformers
 
 /// One task at one length under one method.
 package struct RulerRow: Sendable, Equatable, Encodable {
@@ -22,6 +22,8 @@ package struct RulerRow: Sendable, Equatable, Encodable {
   package let cache: String
   /// All options in effect, and the method's name.
   package let options: [String: String]
+  /// Which part of the run's samples the row is about, "2/3"; nil for all.
+  package let shard: String?
   /// 0 to 100; nil where the task does not fit.
   package private(set) var score: Double?
   /// Standard error of the score; nil for one sample.
@@ -57,8 +59,9 @@ package struct RulerRow: Sendable, Equatable, Encodable {
   /// Why there is no score, or that the method attended to everything.
   package private(set) var note: String?
 
-  private init(_ task: RulerTask, _ length: Int, _ method: any CacheMethod) {
+  private init(_ task: RulerTask, _ length: Int, _ method: any CacheMethod, _ shard: Shard?) {
     self.task = task.rawValue
+    self.shard = shard?.description
     self.length = length
     cache = method.brief
     options = Dictionary(method.options.map { ($0.name, $0.value) }) { first, _ in first }
@@ -67,8 +70,10 @@ package struct RulerRow: Sendable, Equatable, Encodable {
   }
 
   /// A row without a score.
-  init(_ task: RulerTask, _ length: Int, _ method: any CacheMethod, misfit: String) {
-    self.init(task, length, method)
+  init(
+    _ task: RulerTask, _ length: Int, _ method: any CacheMethod, _ shard: Shard?, misfit: String
+  ) {
+    self.init(task, length, method, shard)
     note = misfit
   }
 
@@ -76,10 +81,10 @@ package struct RulerRow: Sendable, Equatable, Encodable {
   ///
   /// `layers` are the model's.
   init(
-    _ task: RulerTask, _ length: Int, _ method: any CacheMethod, _ records: [SampleRecord],
-    layers: [LayerShape]
+    _ task: RulerTask, _ length: Int, _ method: any CacheMethod, _ shard: Shard?,
+    _ records: [SampleRecord], layers: [LayerShape]
   ) {
-    self.init(task, length, method)
+    self.init(task, length, method, shard)
     // The answer's last token is never fed back.
     if let longest = records.filter({ $0.steps > 0 }).map({ $0.promptTokens + $0.answerTokens - 1 })
       .max()
@@ -152,7 +157,7 @@ package struct RulerReport: Sendable, Encodable {
   /// Lengths by methods.
   package let averages: [RulerAverage]
 
-  /// A run's rows with what they are about.
+  /// A run's rows with what they are about; of a part, the head of the whole run.
   package init(
     _ rows: [RulerRow], head: LogHead, modelFolder: String, longestSequence: Int? = nil
   ) {
@@ -173,5 +178,22 @@ package struct RulerReport: Sendable, Encodable {
           tasks: scores.count))
     }
     self.averages = averages
+  }
+
+  /// The report that the whole run would have made, and its methods.
+  ///
+  /// `layers` and `longestSequence` are those of the model. Throws where a log names a method that
+  /// there is not.
+  package static func merged(
+    _ logs: ShardLogs<SampleRecord>, layers: [LayerShape], longestSequence: Int?
+  ) throws -> (report: RulerReport, methods: [any CacheMethod]) {
+    guard let part = logs.head.part else { preconditionFailure("merged logs are those of parts") }
+    let methods = try loggedMethods(part.plan.caches)
+    var head = logs.head
+    head.part = nil
+    let rows = part.plan.rows(methods, layers: layers, shard: nil) { logs.record($0) }
+    let report = RulerReport(
+      rows, head: head, modelFolder: part.modelFolder, longestSequence: longestSequence)
+    return (report, methods)
   }
 }

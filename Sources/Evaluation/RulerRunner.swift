@@ -4,7 +4,7 @@
 // Out: a row for every task, length and method.
 //
 //   0. try the smallest sample of everything: what does not fit is found before anything runs
-//   for every task, length, sample:
+//   for every task, length, sample (those of a shard, where the run is one part of several):
 //     1. make the sample; records that the log has already are taken from there
 //     2. one pass of the prompt through the model, its rows to the caches of all other methods
 //     3. every method decodes its own answer, greedily, in one batch
@@ -53,36 +53,39 @@ package struct RulerRunner {
     _ tasks: [RulerTask], lengths: [Int], samples: Int,
     log openLog: @autoclosure () throws -> SampleLog = SampleLog()
   ) throws -> [RulerRow] {
-    precondition(samples >= 1 && !methods.isEmpty, "\(samples) samples, \(methods.count) methods")
-    var rows: [RulerRow] = []
-    var done = 0
+    let plan = try plan(tasks, lengths: lengths, samples: samples)
+    return try run(plan, log: try openLog())
+  }
+
+  /// Line 0 of the head: what the run consists of, and what does not fit.
+  package func plan(
+    _ tasks: [RulerTask], lengths: [Int], samples: Int
+  ) throws -> RulerPlan {
     let misfits = try generator.misfits(
       tasks, lengths: lengths, samples: samples, passingOver: passesOverMisfits, check: checkSample)
-    let log = try openLog()
-    let total = (tasks.count * lengths.count - misfits.count) * samples
-    for task in tasks {
-      for length in lengths {
-        if let misfit = misfits.first(where: { $0.task == task && $0.length == length }) {
-          for method in methods {
-            rows.append(RulerRow(task, length, method, misfit: misfit.error.description))
-          }
-          continue
-        }
-        var records: [[SampleRecord]] = Array(repeating: [], count: methods.count)
-        for index in 0..<samples {
-          for (n, record) in try self.records(task, length, index, log).enumerated() {
-            records[n].append(record)
-          }
-          done += 1
-          onSample(done, total)
-        }
-        for (method, records) in zip(methods, records) {
-          rows.append(
-            RulerRow(task, length, method, records, layers: layers))
-        }
+    return RulerPlan(
+      tasks, lengths: lengths, samples: samples, methods: methods,
+      misfits: misfits.map {
+        RulerMisfit(task: $0.task, length: $0.length, reason: $0.error.description)
+      })
+  }
+
+  /// The rows of a plan, or those of a part of its samples.
+  package func run(
+    _ plan: RulerPlan, shard: Shard? = nil, log: SampleLog = SampleLog()
+  ) throws -> [RulerRow] {
+    precondition(plan.caches == methods.map(\.description), "a plan of these methods")
+    let own = ownSamples(shard, of: plan.samples)
+    var records: [SampleRecord.Key: SampleRecord] = [:]
+    var done = 0
+    for (task, length) in plan.places {
+      for index in own {
+        for record in try self.records(task, length, index, log) { records[record.key] = record }
+        done += 1
+        onSample(done, plan.places.count * own.count)
       }
     }
-    return rows
+    return plan.rows(methods, layers: layers, shard: shard) { records[$0] }
   }
 
   /// One sample's record under every method.

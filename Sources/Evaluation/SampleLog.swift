@@ -5,8 +5,10 @@
 // Out: the head of a log, and its records by sample and method (RecordLog.swift writes the file).
 //
 // Tasks, lengths, methods and the number of samples may differ from run to run, since no sample
-// depends on them.
+// depends on them. Only the log of a shard is about all of these as well: `lrqk merge` has to know
+// what should be there (Shards/RulerPlan.swift).
 
+import CacheMethods
 package import Tasks
 
 /// What all samples of a log have in common.
@@ -36,6 +38,8 @@ package struct LogHead: LogHeading, Sendable {
   package let recall: Bool
   /// Whether needle recall is measured.
   package let needleRecall: Bool
+  /// The part of a run that the log holds; nil for a whole run.
+  package var part: RulerPart?
 
   /// The head of a run.
   package init(
@@ -70,28 +74,78 @@ extension LogHead {
       ("decoded questions", "\(decodedQuestions)"), ("answer tokens", answerTokens),
       ("recall", "\(recall)"), ("needle recall", "\(needleRecall)"),
     ] + questions.sorted { $0.key < $1.key }.map { (name: "questions of \($0)", text: $1) }
+      + partSettings
+  }
+
+  /// What another run may have differently where both are parts.
+  private var partSettings: [(name: String, text: String)] {
+    guard let part else { return [("shards", "none")] }
+    let plan = part.plan
+    let misfits = plan.misfits.map { "\($0.task.rawValue) at \($0.length)" }
+    return [
+      ("shards", "\(part.shard.count)"), ("shard", "\(part.shard.number)"),
+      ("tasks", plan.tasks.map(\.rawValue).joined(separator: ",")),
+      ("lengths", plan.lengths.map(String.init).joined(separator: ",")),
+      ("samples", "\(plan.samples)"), ("misfits", misfits.joined(separator: ", ")),
+      ("model folder", part.modelFolder),
+      ("picture", part.sweep.map { "\($0.measured), lines of \($0.lines)" } ?? "none"),
+    ] + cacheSettings(plan.caches)
+  }
+
+  /// Whether a part can have such a plan.
+  package var isSound: Bool { part?.plan.isSound ?? true }
+}
+
+/// Methods as settings of a run, briefly, so that an error can name the first that differs.
+func cacheSettings(_ caches: [String]) -> [(name: String, text: String)] {
+  [("number of caches", "\(caches.count)")]
+    + caches.enumerated().map { ("cache \($0 + 1)", briefCache($1)) }
+}
+
+/// A method's text without the options that say nothing new; all of it where there is no such
+/// method.
+func briefCache(_ text: String) -> String { (try? cacheMethod(text))?.brief ?? text }
+
+extension LogHead: ShardHeading {
+  /// Which part the log holds; nil for a whole run.
+  package var shard: Shard? { part?.shard }
+
+  /// The same head, of another part.
+  package func with(_ shard: Shard) -> LogHead {
+    var head = self
+    head.part?.shard = shard
+    return head
   }
 }
 
-extension SampleRecord: LogRecord {
+extension SampleRecord: ShardRecord {
   /// A sample under a method.
-  package struct Key: Hashable {
+  package struct Key: Hashable, CustomStringConvertible {
     let task: String
     let length: Int
     let sample: Int
     let cache: String
+
+    /// In words, for an error.
+    package var description: String {
+      "task \(task), length \(length), sample \(sample), \(briefCache(cache))"
+    }
   }
+
+  /// What the records of a part are about.
+  package static func keys(of head: LogHead) -> [Key] { head.part?.plan.keys(head.shard) ?? [] }
 
   /// Which sample, under which method.
   package var key: Key { Key(task: task, length: length, sample: sample, cache: cache) }
 
-  /// A score from 0 to 1, counts from 0.
+  /// A score from 0 to 1, counts from 0; of a part, a record of its own samples.
   package func isSound(under head: LogHead) -> Bool {
     (0...1).contains(score)
       && [
         length, sample, promptTokens, units, answerTokens, steps, residentBytes, peakBytes,
         hostBytes, movedBytes, hitRows, missedRows,
       ].allSatisfy(Evaluation.isSound(count:))
+      && head.part.map { $0.plan.has(key, $0.shard) } ?? true
   }
 }
 

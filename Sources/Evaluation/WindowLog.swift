@@ -5,7 +5,8 @@
 //
 // Methods and the number of windows may differ from run to run, since no window depends on them:
 // a row of a batched product has the same bits as the row alone. So a record holds the numbers of
-// each token, and everything that compares methods or averages is computed from records.
+// each token, and everything that compares methods or averages is computed from records. Only the
+// log of a shard is about these as well (Shards/WindowPart.swift).
 
 import CacheMethods
 import Tensors
@@ -22,6 +23,8 @@ package struct WindowHead: LogHeading, Sendable {
   package let context: Int
   /// S, scored tokens of a window.
   package let stride: Int
+  /// The part of a run that the log holds; nil for a whole run.
+  package var part: WindowPart?
 
   /// The head of a run.
   package init(model: String, tokens: [Int], _ windows: PerplexityWindows) {
@@ -39,17 +42,51 @@ package struct WindowHead: LogHeading, Sendable {
     [
       ("file", log), ("model", model), ("text", text), ("context", "\(context)"),
       ("stride", "\(stride)"),
-    ]
+    ] + partSettings
+  }
+
+  /// What another run may have differently where both are parts.
+  private var partSettings: [(name: String, text: String)] {
+    guard let part else { return [("shards", "none")] }
+    return [
+      ("shards", "\(part.shard.count)"), ("shard", "\(part.shard.number)"),
+      ("windows", "\(part.windows)"), ("scored bytes", "\(part.bytes)"),
+      ("model folder", part.modelFolder),
+    ] + cacheSettings(part.caches)
+  }
+
+  /// Windows of at least one token; of a part, a run that can be.
+  package var isSound: Bool {
+    [context, stride].allSatisfy { $0 >= 1 && Evaluation.isSound(count: $0) }
+      && part?.isSound ?? true
+  }
+}
+
+extension WindowHead: ShardHeading {
+  /// Which part the log holds; nil for a whole run.
+  package var shard: Shard? { part?.shard }
+
+  /// The same head, of another part.
+  package func with(_ shard: Shard) -> WindowHead {
+    var head = self
+    head.part?.shard = shard
+    return head
   }
 }
 
 /// What one method did in one window; nothing of it depends on the clock.
-package struct WindowRecord: LogRecord, Sendable, Equatable {
+package struct WindowRecord: ShardRecord, Sendable, Equatable {
   /// A window under a method.
-  package struct Key: Hashable {
+  package struct Key: Hashable, CustomStringConvertible {
     let window: Int
     let cache: String
+
+    /// In words, for an error.
+    package var description: String { "window \(window), \(briefCache(cache))" }
   }
+
+  /// What the records of a part are about.
+  package static func keys(of head: WindowHead) -> [Key] { head.part?.keys ?? [] }
 
   /// The window's number, from 0.
   package let window: Int
@@ -76,12 +113,14 @@ package struct WindowRecord: LogRecord, Sendable, Equatable {
   /// Which window, under which method.
   package var key: Key { Key(window: window, cache: cache) }
 
-  /// A loss and a likeliest token for each scored token; no loss below 0 but for rounding.
+  /// A loss and a likeliest token for each scored token, no loss below 0 but for rounding; of a
+  /// part, a record of its own windows.
   package func isSound(under head: WindowHead) -> Bool {
     losses.count == head.stride && tops.count == head.stride
       && losses.allSatisfy { !($0 < -1e-6) }
       && ([window, residentBytes, movedBytes, hitRows, missedRows] + tops)
         .allSatisfy(Evaluation.isSound(count:))
+      && head.part?.has(key) ?? true
   }
 }
 

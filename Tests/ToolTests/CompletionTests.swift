@@ -24,7 +24,8 @@ import Testing
   @Test(arguments: [
     ("lrqk gen", "generate"), ("lrqk golden v", "verify"), ("lrqk calibrate lo", "loki"),
     ("lrqk generate --max", "--max-new-tokens"), ("lrqk chat --cache stre", "streaming"),
-    ("lrqk ruler --tasks qa_1", "qa_1"), ("lrqk perplexity --format jsonl", "jsonl"),
+    ("lrqk ruler --tasks qa_1", "qa_1"), ("lrqk mer", "merge"),
+    ("lrqk perplexity --format jsonl", "jsonl"),
     ("lrqk bench generate --format bf", "bf16"), ("lrqk replay --preset rec", "recommended"),
     ("lrqk replay --solver ro", "rowwise"), ("lrqk check --kernel proxy", "proxy-scores"),
     ("lrqk replay --precision d", "double"), ("lrqk calibrate loki --keys bef", "before-rotary"),

@@ -209,6 +209,7 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
       headings: ["lrqk ruler --format json"],
       runs: [
         ruler + ["--format", "json", "--recall", "--needle-recall"],
+        ruler + ["--format", "json", "--shard", "1/2", "--log", newFile],
         ["ruler", "-m", tiny, "--lengths", "100", "--samples", "1", "--format", "json"],
         [
           "sweep", "-m", tiny, "--tasks", "niah_multikey_2", "--length", "330", "--samples", "1",
@@ -231,7 +232,11 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
         ]
       ]),
     JSONRuns(
-      headings: ["lrqk perplexity --format json"], runs: [perplexity + ["--format", "json"]]),
+      headings: ["lrqk perplexity --format json"],
+      runs: [
+        perplexity + ["--format", "json"],
+        perplexity + ["--format", "json", "--shard", "2/2", "--log", newFile],
+      ]),
     JSONRuns(
       headings: ["lrqk perplexity --format json"],
       runs: [perplexity + ["--format", "jsonl"]], rowsBehind: "results[]."),

@@ -37,6 +37,8 @@ struct PerplexityCommand: ParsableCommand {
     help: "A log, one line a window and cache; a run that was killed goes on from it.",
     completion: .file())
   var log: String?
+  @OptionGroup var part: ShardOption
+
   @Option(
     help: "md, csv, json, or jsonl (one row a line).", completion: .words(of: ReportFormat.self),
     transform: { try choice($0, as: ReportFormat.self) })
@@ -51,6 +53,7 @@ struct PerplexityCommand: ParsableCommand {
 
   func validate() throws {
     _ = try methods
+    try part.check(log: log)
     for (name, value) in [
       ("--context", context), ("--stride", stride), ("--windows", windows ?? 1),
     ]
@@ -74,12 +77,20 @@ struct PerplexityCommand: ParsableCommand {
         plan = try PerplexityWindows(
           tokens: tokens.count, context: context, stride: stride, limit: windows)
       } catch { throw InputError("\(text): \(error)") }
+      do { try part.shard?.check(plan.count, "windows") } catch {
+        throw ValidationError("\(error)")
+      }
       try checkCaches(try methods, decoder, model.model)
       var lengths = LengthNote(decoder)
       lengths.check(plan.context + plan.stride, "a window")
       var perplexity = Perplexity(decoder, tokenizer, methods: try methods)
       let log = try log.map { path in
-        let head = WindowHead(model: try modelHash(folder: model.model), tokens: tokens, plan)
+        var head = WindowHead(model: try modelHash(folder: model.model), tokens: tokens, plan)
+        head.part = try part.shard.map { shard in
+          WindowPart(
+            shard, windows: plan.count, bytes: perplexity.scoredBytes(tokens, plan),
+            methods: try methods, modelFolder: model.model)
+        }
         return try WindowLog(path: path, head: head)
       }
       let bar = ProgressBar(label: "tokens", isWanted: progress)
@@ -87,9 +98,9 @@ struct PerplexityCommand: ParsableCommand {
       let rows: [PerplexityRow]
       do {
         defer { bar.clear() }
-        rows = try perplexity.run(tokens, plan, log: log ?? WindowLog())
+        rows = try perplexity.run(tokens, plan, shard: part.shard, log: log ?? WindowLog())
       }
-      show(try PerplexityReport(rows, plan).text(format))
+      show(try PerplexityReport(rows, plan, shard: part.shard).text(format))
     } catch { fail(error, model.model, goingOn: cacheGoesOn) }
   }
 }

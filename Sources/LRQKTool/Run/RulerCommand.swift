@@ -51,7 +51,8 @@ struct RulerCommand: ParsableCommand {
     _ = try methods
     if showPrompts {
       for (name, isGiven) in [
-        ("--cache", !cache.isEmpty), ("--log", ruler.log != nil), ("--recall", ruler.recall),
+        ("--cache", !cache.isEmpty), ("--shard", ruler.part.shard != nil),
+        ("--log", ruler.log != nil), ("--recall", ruler.recall),
         ("--needle-recall", ruler.needleRecall), ("--decode-questions", ruler.decodeQuestions),
         ("--progress", ruler.progress == true),
         ("--format \(ruler.format)", ruler.format == .csv || ruler.format == .json),

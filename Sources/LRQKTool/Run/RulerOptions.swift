@@ -56,6 +56,8 @@ struct RulerOptions: ParsableArguments {
     completion: .file())
   var log: String?
 
+  @OptionGroup var part: ShardOption
+
   @Option(
     help: "md, csv, json, or jsonl (one row a line).", completion: .words(of: ReportFormat.self),
     transform: { try choice($0, as: ReportFormat.self) })
@@ -69,6 +71,8 @@ struct RulerOptions: ParsableArguments {
     if !(1...100_000).contains(samples) {
       throw ValidationError("--samples \(samples): it must be from 1 to 100000")
     }
+    try part.check(log: log)
+    do { try part.shard?.check(samples, "samples") } catch { throw ValidationError("\(error)") }
     if let answerTokens, !(1...4096).contains(answerTokens) {
       throw ValidationError("--answer-tokens \(answerTokens): it must be from 1 to 4096")
     }
@@ -129,10 +133,10 @@ struct RulerOptions: ParsableArguments {
     return files
   }
 
-  /// Runs `methods` and reports.
-  func report(_ model: ModelOption, lengths: [Int], methods: [any CacheMethod]) throws
-    -> RulerReport
-  {
+  /// Runs `methods` and reports; `sweep` is for the log of a shard.
+  func report(
+    _ model: ModelOption, lengths: [Int], methods: [any CacheMethod], sweep: SweepPlan? = nil
+  ) throws -> RulerReport {
     let folder = model.model
     let decoder = try openDecoder(folder)
     let tokenizer = try requiredTokenizer(folder)
@@ -156,9 +160,14 @@ struct RulerOptions: ParsableArguments {
     let bar = ProgressBar(label: "samples", isWanted: progress)
     runner.onSample = { bar.show($0, of: $1) }
     defer { bar.clear() }
+    let plan = try runner.plan(try taskList(), lengths: lengths, samples: samples)
+    var logHead = head
+    logHead.part = part.shard.map {
+      RulerPart($0, of: plan, modelFolder: folder, sweep: sweep)
+    }
     let rows = try runner.run(
-      try taskList(), lengths: lengths, samples: samples,
-      log: try log.map { try SampleLog(path: $0, head: head) } ?? SampleLog())
+      plan, shard: part.shard,
+      log: try log.map { try SampleLog(path: $0, head: logHead) } ?? SampleLog())
     return RulerReport(
       rows, head: head, modelFolder: folder,
       longestSequence: decoder.configuration.reach)

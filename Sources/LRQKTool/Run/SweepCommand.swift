@@ -42,8 +42,11 @@ struct SweepCommand: ParsableCommand {
   )
   var cache: [String] = []
 
-  @Option(help: "Where the picture goes, an SVG file.", completion: .file(extensions: ["svg"]))
-  var svg: String
+  @Option(
+    help:
+      "Where the picture goes, an SVG file; with --shard none, as lrqk merge draws that of all shards.",
+    completion: .file(extensions: ["svg"]))
+  var svg: String?
 
   /// A preset with a rank and a number of recent tokens is one line of the picture; so are other
   /// methods that differ only in k, or in their budget.
@@ -82,6 +85,13 @@ struct SweepCommand: ParsableCommand {
     if !(1...1 << 20).contains(length) {
       throw ValidationError("--length \(length): it must be from 1 to \(1 << 20)")
     }
+    if ruler.part.shard == nil && svg == nil {
+      throw ValidationError("--svg is missing: name the file for the picture")
+    }
+    if ruler.part.shard != nil && svg != nil {
+      throw ValidationError(
+        "--svg has no effect with --shard: a part has no picture; give it to lrqk merge")
+    }
     if try lines().joined().count > 256 {
       throw ValidationError("more than 256 methods; sweep over fewer values")
     }
@@ -94,17 +104,21 @@ struct SweepCommand: ParsableCommand {
       files.writes(svg, "--svg")
       try files.check()
       let lines = try lines()
+      let plan = SweepPlan(
+        lines, measured: "\(ruler.tasks), \(length) tokens, \(ruler.samples) samples each")
       let report = try ruler.report(
-        model, lengths: [length], methods: Array(lines.joined()))
-      let picture = sweepChart(
-        lines, report,
-        measured: "\(ruler.tasks), \(length) tokens, \(ruler.samples) samples each")
+        model, lengths: [length], methods: Array(lines.joined()), sweep: plan)
       show(try report.text(ruler.format))  // first: the numbers are there if the picture fails
-      do {
-        try writeFile(picture.utf8, to: svg)
-      } catch {
-        throw InputError("--svg \(error)")
-      }
+      if let svg { try writePicture(sweepChart(lines, report, measured: plan.measured), to: svg) }
     } catch { fail(error, model.model, goingOn: cacheGoesOn) }
+  }
+}
+
+/// Writes the picture of a sweep.
+func writePicture(_ picture: String, to svg: String) throws {
+  do {
+    try writeFile(picture.utf8, to: svg)
+  } catch {
+    throw InputError("--svg \(error)")
   }
 }
