@@ -18,7 +18,7 @@ private func sets(_ text: String, _ rows: Rows, prompt: Int) throws -> [[[Int]]]
 private func captured(_ layer: Int, tokens l: Int = 400) throws -> Rows {
   let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
   let file = try SafetensorsFile(
-    folder.path + "/ReplayTests/Captures/needle-layer\(layer).safetensors")
+    path: folder.path + "/ReplayTests/Captures/needle-layer\(layer).safetensors")
   var rows = Rows(Layer(4, 2, 32), tokens: l)
   func heads(_ name: String) throws -> [Tensor<Float>] {
     let all: Tensor<Float> = try file.tensor(name)
