@@ -31,6 +31,7 @@ private func message(_ text: String) -> String? {
         "quest",
         "sparq",
         "double-sparsity",
+        "key-bits",
         "streaming",
         "snapkv",
         "h2o",
@@ -68,12 +69,14 @@ private func message(_ text: String) -> String? {
       for (option, known) in zip(options, listed) {
         #expect(option.value == known.defaultValue, "\(type.name) \(option.name)")
       }
-      // The only defaults that are not in effect: what belongs to linear codes, and a budget where
-      // k (or w) says how many rows there are.
+      // The only defaults that are not in effect: what belongs to linear codes, to a map or a first
+      // choice of key-bits, and a budget where k (or w) says how many rows there are.
       let idle = type.optionList.filter { o in !options.contains { $0.name == o.name } }
       for option in idle {
         #expect(
           option.name == "map-refresh"
+            || type.name == "key-bits"
+              && ["rank", "estimator", "seed", "first-k"].contains(option.name)
             || option.name == "budget" && option.defaultValue == "none", "\(type.name)")
       }
     }
@@ -224,7 +227,7 @@ private func message(_ text: String) -> String? {
 
   @Test func `a method with a paper says so, and its page does`() throws {
     let without = cacheMethods.filter { $0.paper == nil }.map { $0.name }
-    #expect(without == ["full", "offload", "topk", "top-p", "random"])
+    #expect(without == ["full", "offload", "topk", "top-p", "random", "key-bits"])
     for method in cacheMethods {
       guard let paper = method.paper else { continue }
       let page = try Self.lines(Self.page(of: method.name)).joined(separator: "\n")

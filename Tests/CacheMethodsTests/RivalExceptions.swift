@@ -95,6 +95,17 @@ private let exceptions: [RivalException] = [
     property: .rotation, method: "double-sparsity", reason: "some channels as they are",
     mustFail: true),
   RivalException(
+    property: .keyShift, method: "key-bits", reason: "keys are rounded to few bits"),
+  RivalException(
+    property: .rotation, method: "key-bits:k=6", reason: "channels as they are are rounded",
+    mustFail: true),
+  RivalException(
+    property: .rotation, method: "key-bits:bits=1", reason: "signs of channels as they are",
+    mustFail: true),
+  RivalException(
+    property: .rotation, method: "key-bits:map=random", reason: "its rotation is another one then",
+    mustFail: true),
+  RivalException(
     property: .counts, method: "top-p", reason: "the fewest rows that have the mass"),
   RivalException(
     property: .groups, method: "random", reason: "every head draws its own rows"),
