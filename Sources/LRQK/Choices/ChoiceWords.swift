@@ -3,6 +3,8 @@
 // In:  a value of one of LRQK's choices.
 // Out: the word that the command line takes for it, and back.
 
+import Tensors
+
 extension Initialization {
   /// "randn:0", "top", "topcol", "spectral" or "given".
   public var word: String {
@@ -29,6 +31,18 @@ extension Initialization {
     case ("given", 1): self = .given
     default: return nil
     }
+  }
+}
+
+extension Parameters {
+  /// "uniform", "by-layer" or "by-model".
+  var rankWord: String {
+    if case .spectrum(let level, _) = ranks { optionWord(level.rawValue) } else { "uniform" }
+  }
+
+  /// What ranks by the spectrum compare; nil where ranks are uniform.
+  var rankEnergy: RankEnergy? {
+    if case .spectrum(_, let energy) = ranks { energy } else { nil }
   }
 }
 
