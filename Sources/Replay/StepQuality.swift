@@ -23,8 +23,9 @@ package struct StepQuality: Sendable, Equatable, Encodable {
   package let hits: Int
   /// How many of these rows had to be copied.
   package let misses: Int
-  /// Mean over heads of |selected ∩ exact top-k| / k; 1 while all rows fit. With pooled counts k is
-  /// what the head chose.
+  /// Mean over heads of |selected ∩ exact top-k| / k; 1 while all rows fit.
+  ///
+  /// With pooled counts k is what the head chose.
   package let recall: Double
   /// Squared distance from attention over the same rows in Double, and the norm of that.
   let sameRows: SquaredRatio

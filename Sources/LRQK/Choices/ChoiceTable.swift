@@ -57,7 +57,7 @@ extension Choice {
       }, write: { p, _ in p.sweeps == nil ? p.rankWord : nil }),
     .word(
       "rank-energy", "what ranks by the spectrum compare: absolute, relative (to a group's own)",
-      parts: .prompt,
+      parts: .prompt, silent: "absolute",
       read: { (energy: RankEnergy, p) in
         guard case .spectrum(let level, _) = p.ranks else { throw ChoiceError.noEffect }
         p.ranks = .spectrum(level, energy: energy)

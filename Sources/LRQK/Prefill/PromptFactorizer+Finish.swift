@@ -17,8 +17,8 @@ extension PromptFactorizer {
   ///
   /// `keys` are each key head's (l, d), whole. A_Q is computed only when asked for, and with
   /// `.gram` and `.spectral` only from `queries`, each group's stacked (G l, d), given again.
-  /// `ranks` are those of each group where they are known from elsewhere; nil: what was chosen, with
-  /// these groups as all there are.
+  /// `ranks` are those of each group where they are known from elsewhere; nil: what was chosen,
+  /// with these groups as all there are.
   public func finish(
     keys: [Tensor<E>], queries: [Tensor<E>]? = nil, ranks: [Int]? = nil, trace: Trace? = nil
   ) throws -> [PromptCodes<E>] {
@@ -92,7 +92,8 @@ extension PromptFactorizer {
 
   /// Maps to start from, where the choice is a map; G_Q and G_K are asked for where it needs them.
   private func startMaps(
-    _ g: Int, rank: Int, _ G_Q: @autoclosure () -> Tensor<Double>, _ G_K: @autoclosure () -> Tensor<Double>
+    _ g: Int, rank: Int, _ G_Q: @autoclosure () -> Tensor<Double>,
+    _ G_K: @autoclosure () -> Tensor<Double>
   ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>)? {
     switch parameters.sweeps?.start {
     case nil, .spectral:
