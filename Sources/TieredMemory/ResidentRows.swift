@@ -21,8 +21,9 @@
 //
 // A *row holder* is a query head, or the group of query heads of one key/value head
 // (HeadSharing.swift). Each has slots of its own; where their numbers of rows differ from step to
-// step, they share slots (RowStore.swift). Before `settle` everything is on the device and nothing is selected:
-// `append` extends the prompt's buffers, `bring` moves nothing and `attention` sees all tokens.
+// step, they share slots (RowStore.swift). Before `settle` everything is on the device and nothing
+// is selected: `append` extends the prompt's buffers, `bring` moves nothing and `attention` sees
+// all tokens.
 //
 // In a layer with a sliding window rows that are out of sight stay on the host. Rows are exact, or
 // in a form (RowForm.swift): then all of this is about their words, from the prompt's first row on,

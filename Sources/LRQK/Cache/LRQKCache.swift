@@ -44,8 +44,8 @@ public struct LRQKCache<E: Scalar>: Sendable {
   /// How the prompt was factorised, by group; empty while collecting.
   public internal(set) var prompt: [PromptSummary<E>] = []
 
-  /// Whether a decode step leaves a prompt that has become long enough to `completePrompt`, because
-  /// other layers have a part in the ranks of its codes.
+  /// Whether a decode step leaves a prompt that has become long enough to the caller, because other
+  /// layers have a part in the ranks of its codes.
   public var waitsForRanks = false
   /// Takes the prompt as it comes in; nil once it has been factorised.
   var factorizer: PromptFactorizer<E>?

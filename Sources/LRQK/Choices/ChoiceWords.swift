@@ -3,8 +3,6 @@
 // In:  a value of one of LRQK's choices.
 // Out: the word that the command line takes for it, and back.
 
-import Tensors
-
 extension Initialization {
   /// "randn:0", "top", "topcol", "spectral" or "given".
   public var word: String {
@@ -37,7 +35,11 @@ extension Initialization {
 extension Parameters {
   /// "uniform", "by-layer" or "by-model".
   var rankWord: String {
-    if case .spectrum(let level, _) = ranks { optionWord(level.rawValue) } else { "uniform" }
+    switch ranks {
+    case .uniform: "uniform"
+    case .spectrum(.byLayer, _): "by-layer"
+    case .spectrum(.byModel, _): "by-model"
+    }
   }
 
   /// What ranks by the spectrum compare; nil where ranks are uniform.

@@ -49,8 +49,8 @@ public enum RankEnergy: String, Sendable, CaseIterable {
   case relative
 }
 
-/// The rank of each group's codes, `rank` on average; `spectra` are their singular values, (d) each,
-/// largest first.
+/// The rank of each group's codes, `rank` on average; `spectra` are their singular values, (d)
+/// each, largest first.
 package func spectrumRanks(
   _ spectra: [[Double]], rank: Int, energy: RankEnergy
 ) throws(NaNScore) -> [Int] {
