@@ -12,8 +12,9 @@
 // Source: the LRQK paper (arXiv 2510.23649) and its released code. The module LRQK is the
 // algorithm; this file only lets a decoder call it. LRQKNoHitMiss.swift and
 // LRQKPrefillOffload.swift are the released variants; they are the same cache with other
-// parameters. LRQKRanks.swift is ranks=by-model, in which all layers have a part. In a layer with a sliding window all tokens keep their codes and host rows, though
-// those out of sight will not be chosen again.
+// parameters. LRQKRanks.swift is ranks=by-model, in which all layers have a part. In a layer with a
+// sliding window all tokens keep their codes and host rows, though those out of sight will not be
+// chosen again.
 
 public import LRQK
 import Tensors
