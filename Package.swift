@@ -163,7 +163,7 @@ let package = Package(
       name: "TieredMemoryTests", dependencies: ["TestSupport", "TieredMemory", "Tensors"],
       swiftSettings: strict),
     .testTarget(
-      name: "LRQKTests", dependencies: ["LRQK", "Tensors", "TieredMemory"],
+      name: "LRQKTests", dependencies: ["LRQK", "TestSupport", "Tensors", "TieredMemory"],
       swiftSettings: strict),
     .testTarget(
       name: "ReplayTests",

@@ -24,6 +24,8 @@ package struct StepQuality: Sendable, Equatable, Encodable {
   /// How many of these rows had to be copied.
   package let misses: Int
   /// Mean over heads of |selected ∩ exact top-k| / k; 1 while all rows fit.
+  ///
+  /// With pooled counts k is what the head chose.
   package let recall: Double
   /// Squared distance from attention over the same rows in Double, and the norm of that.
   let sameRows: SquaredRatio
@@ -76,13 +78,14 @@ struct StepJudge: Sendable {
   let queries: [Tensor<Double>]
   let keys: [Tensor<Double>]
   let values: [Tensor<Double>]
-  let selected: Int
+  /// How many tokens a head chooses, k; nil where that differs from step to step.
+  let selected: Int?
   let recent: Int
   /// A token sees this many of the newest tokens, itself included; nil: all.
   let window: Int?
 
   init<E: Scalar>(
-    queries: [Tensor<E>], keys: [Tensor<E>], values: [Tensor<E>], selected: Int, recent: Int,
+    queries: [Tensor<E>], keys: [Tensor<E>], values: [Tensor<E>], selected: Int?, recent: Int,
     window: Int?
   ) {
     self.queries = queries.map { $0.converted() }
@@ -127,7 +130,9 @@ struct StepJudge: Sendable {
   ) throws -> Double {
     let first = oldestVisible(tokens)
     if step.isDense || tokens - recent <= first { return 1 }
-    let best = try topK(exactScores(q, keys, first..<tokens - recent), count: selected).indices
+    let best = try topK(
+      exactScores(q, keys, first..<tokens - recent), count: selected ?? step.chosen[h].count
+    ).indices
     return Double(Set(best.map { first + $0 }).intersection(step.selected[h]).count)
       / Double(best.count)
   }

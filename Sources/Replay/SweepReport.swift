@@ -33,7 +33,11 @@ func sweepReports<E: Scalar>(
       queries: queries[h], keys: keys[h], weights: parameters.sweeps?.weights ?? SweepWeights())
   }
   let norm = objectives.reduce(0) { $0 + $1.productNorm }
-  let best = try objectives.reduce(0) { try $0 + $1.optimalProduct(rank: parameters.rank) }
+  // Ranks by the spectrum are those of the maps that came out.
+  let ranks = queries.indices.map { h in
+    trace["prefill/head\(h)/W_Q"]?.columns ?? parameters.rank
+  }
+  let best = try zip(objectives, ranks).reduce(0) { try $0 + $1.0.optimalProduct(rank: $1.1) }
   func share(_ squared: Double) -> Double { (max(squared, 0) / norm).squareRoot() }
 
   var reports: [SweepReport] = []

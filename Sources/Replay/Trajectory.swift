@@ -69,6 +69,11 @@ extension TrajectoryReplay {
     let (P, stepCount, window) = (all.promptLength, all.stepCount, all.window)
     let plan = try ReplayPlan(recording, options, width: d)
     let parameters = plan.parameters
+    if batch > 1 && (parameters.ranks != .uniform || parameters.counts != .fixed) {
+      throw LRQKError.parameter(
+        "ranks by the spectrum and pooled counts are shared by the heads of one sequence, and this "
+          + "recording has \(batch): replay it with --cache, which takes one after the other")
+    }
     for (name, size, own) in [
       ("recent w", parameters.recent, options["recent"]),
       ("selected k", parameters.selected, options["selected"]),
@@ -106,7 +111,7 @@ extension TrajectoryReplay {
     try cache.completePrompt(tiers: &tiers, trace: trace)
     if !cache.isCollecting {
       replay.prompt =
-        [("prefill.A_K", Tensor(batch: batch, heads: cache.keyCodes))]
+        [("prefill.A_K", Tensor(batch: batch, heads: padded(cache.keyCodes)))]
         + matrices(of: cache, batch: batch, parameters, prefix: "prefill")
       let stacked = stride(from: 0, to: batch * H, by: shared).map { h in
         Tensor(joiningRows: queries[h..<h + shared].map { $0.rows(0..<P) })
@@ -122,7 +127,8 @@ extension TrajectoryReplay {
 
     // The steps.
     let judge = StepJudge(
-      queries: queries, keys: keys, values: values, selected: parameters.selected,
+      queries: queries, keys: keys, values: values,
+      selected: parameters.counts == .fixed ? parameters.selected : nil,
       recent: parameters.recent, window: window)
     for t in 0..<stepCount {
       func token(_ matrices: [Tensor<E>]) -> Tensor<E> {
@@ -165,8 +171,8 @@ extension TrajectoryReplay {
   ) -> [(name: String, tensor: Tensor<E>)] {
     let letter = parameters.hasLinearCodes ? "W" : "B"
     return [
-      ("\(prefix).\(letter)_Q", Tensor(batch: batch, heads: cache.matrices.map(\.queries))),
-      ("\(prefix).\(letter)_K", Tensor(batch: batch, heads: cache.matrices.map(\.keys))),
+      ("\(prefix).\(letter)_Q", Tensor(batch: batch, heads: padded(cache.matrices.map(\.queries)))),
+      ("\(prefix).\(letter)_K", Tensor(batch: batch, heads: padded(cache.matrices.map(\.keys)))),
     ]
   }
 
@@ -194,6 +200,19 @@ extension TrajectoryReplay {
       return missed
     }
     return (misses(1), misses(group))
+  }
+}
+
+/// The same matrices with columns of zeros up to the widest one: what groups of different ranks
+/// have in one tensor.
+func padded<E: Scalar>(_ matrices: [Tensor<E>]) -> [Tensor<E>] {
+  let width = matrices.map(\.columns).max() ?? 0
+  return matrices.map { matrix in
+    Tensor(
+      shape: [matrix.rows, width],
+      elements: (0..<matrix.rows).flatMap { t in
+        matrix.row(t) + Array(repeating: 0, count: width - matrix.columns)
+      })
   }
 }
 

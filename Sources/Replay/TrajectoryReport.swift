@@ -127,9 +127,9 @@ extension TrajectoryReplay {
   /// Every float output, in the axis order of the golden files.
   package var tensors: [(name: String, tensor: Tensor<E>)] {
     var all = prompt
-    let codes = steps.map(\.keyCodes)
+    let codes = steps.map { padded($0.keyCodes) }
     if let groups = codes.first?.count, groups > 0, codes.allSatisfy({ $0.count == groups }) {
-      let r = plan.parameters.rank
+      let r = codes[0][0].columns
       all.append(
         (
           "k_hat",

@@ -23,10 +23,11 @@ extension ResidentRows {
         try tiers.device.allocate("all keys of head \(m)", holding: host.keys))
     }
     let keys = hosts.indices.map { m in
-      let store = stores[holders.firstHolder(ofKeyValueHead: m)]
+      let (x, n) = place(ofHolder: holders.firstHolder(ofKeyValueHead: m))
+      let store = stores[x]
       var keys = buffers[m].elements
       for token in hosts[m].count..<length {
-        let slot = ring.slot(of: token)
+        let slot = store.ringSlot(ring.slot(of: token), of: n)
         keys += store.keys.elements[slot * keyWidth..<(slot + 1) * keyWidth]
       }
       return readKeys(keys, head: m)

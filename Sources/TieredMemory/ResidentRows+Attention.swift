@@ -26,10 +26,11 @@ extension ResidentRows {
       holders.holder(ofQueryHead: a) == holders.holder(ofQueryHead: b) && sets[a] == sets[b]
     }
     return try forEachPass(passes, of: q, rows: rows) { heads in
-      let store = stores[holders.holder(ofQueryHead: heads.lowerBound)]
+      let (store, slots) = self.slots(
+        ofQueryHead: heads.lowerBound, selected: sets[heads.lowerBound], ring: ringSlots)
       return groupAttention(
         queries: q.rows(heads), keys: store.keys.elements, values: store.values.elements,
-        slots: store.slots(selected: sets[heads.lowerBound], ring: ringSlots))
+        slots: slots)
     }
   }
 
@@ -46,8 +47,8 @@ extension ResidentRows {
   public func exactScores(
     _ q: [E], ofQueryHead h: Int, older: [Int], recent: Range<Int>
   ) -> [E] {
-    let store = stores[holders.holder(ofQueryHead: h)]
-    let slots = store.slots(selected: older, ring: recent.map(ring.slot(of:)))
+    let (store, slots) = self.slots(
+      ofQueryHead: h, selected: older, ring: recent.map(ring.slot(of:)))
     if let packing {
       return packedScores(
         q, ofQueryHead: h, keys: store.keys.elements, slots: slots, tokens: older + recent, packing)
@@ -99,18 +100,18 @@ extension ResidentRows {
     if !ring.tokens.contains(token) {
       return (readValue(hosts[m].values, slot: token, token: token, head: m), true)
     }
-    let values = stores[holders.firstHolder(ofKeyValueHead: m)].values.elements
-    return (readValue(values, slot: ring.slot(of: token), token: token, head: m), false)
+    let (x, n) = place(ofHolder: holders.firstHolder(ofKeyValueHead: m))
+    let slot = stores[x].ringSlot(ring.slot(of: token), of: n)
+    return (readValue(stores[x].values.elements, slot: slot, token: token, head: m), false)
   }
 
   /// The older tokens whose rows lie in slots, by row holder, ascending; empty before `settle`.
-  public var slotTokens: [[Int]] { stores.map(\.pool.tokens) }
+  public var slotTokens: [[Int]] { stores.flatMap(\.tokens) }
 
   /// The device slot of each selected and recent token of query head `h`; none before `settle`.
   public func slots(ofQueryHead h: Int, selected: [Int]) -> [Int: Int] {
     if !isSettled { return [:] }
-    let store = stores[holders.holder(ofQueryHead: h)]
-    let slots = store.slots(selected: selected, ring: ring.slots)
+    let slots = self.slots(ofQueryHead: h, selected: selected, ring: ring.slots).slots
     return Dictionary(zip(selected + ring.tokens, slots.map(Int.init))) { first, _ in first }
   }
 }

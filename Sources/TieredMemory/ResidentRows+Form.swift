@@ -29,9 +29,10 @@ extension ResidentRows {
   /// so that it is the same whether a row is looked at now or later.
   public func newest(_ part: RowPart, _ n: Int) -> [Tensor<E>] {
     let tokens = Array(length - n..<length)
-    let slots = tokens.map { Int32(isSettled ? ring.slot(of: $0) : $0) }
     return hosts.indices.map { m in
-      let store = isSettled ? stores[holders.firstHolder(ofKeyValueHead: m)] : nil
+      let (x, own) = place(ofHolder: holders.firstHolder(ofKeyValueHead: m))
+      let store = isSettled ? stores[x] : nil
+      let slots = tokens.map { Int32(store?.ringSlot(ring.slot(of: $0), of: own) ?? $0) }
       let elements =
         part == .key
         ? prompt?[m].keys.elements ?? store?.keys.elements ?? []
@@ -81,13 +82,13 @@ extension ResidentRows {
   func packedAttention(
     _ q: Tensor<E>, over sets: [[Int]], _ packing: RowPacking
   ) throws -> Tensor<E> {
-    let keys = prompt?.map(\.keys.elements) ?? stores.map(\.keys.elements)
-    let values = prompt?.map(\.values.elements) ?? stores.map(\.values.elements)
+    let places = (0..<holders.count).map { place(ofHolder: $0).store }
+    let keys = prompt?.map(\.keys.elements) ?? places.map { stores[$0].keys.elements }
+    let values = prompt?.map(\.values.elements) ?? places.map { stores[$0].values.elements }
     let slots: [[Int32]] =
       if isSettled {
         sets.indices.map { h in
-          stores[holders.holder(ofQueryHead: h)].slots(
-            selected: sets[h], ring: visibleRing.map(ring.slot(of:)))
+          self.slots(ofQueryHead: h, selected: sets[h], ring: visibleRing.map(ring.slot(of:))).slots
         }
       } else {
         Array(repeating: visible.map(Int32.init), count: shape.queryHeads)

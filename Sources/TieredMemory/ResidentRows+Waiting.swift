@@ -20,15 +20,15 @@ extension ResidentRows {
   /// Brings the slots back to the device, as part of the first step; does nothing when none wait.
   public mutating func bringBack(tiers: inout Tiers) throws(DeviceTierError) {
     guard let rows = waiting else { return }
-    let holders = self.holders
-    try updateStores { s, store throws(DeviceTierError) in
-      try store.restore(rows[s], label: holders.label(s), on: &tiers.device)
+    let labels = stores.indices.map(label(ofStore:))
+    try updateStores { x, store throws(DeviceTierError) in
+      try store.restore(rows[x], label: labels[x], on: &tiers.device)
     }
     waiting = nil
     recordWaiting(.hostToDevice, step: 1, &tiers)
   }
 
-  /// One event for each row holder.
+  /// One event for each store: for each row holder, or one where all share slots.
   private func recordWaiting(
     _ direction: TransferDirection, step: Int, _ tiers: inout Tiers
   ) {

@@ -20,8 +20,10 @@
 //              `attention`(ResidentRows+Attention.swift) softmax(q Kᵀ / √d) V over slots and ring
 //
 // A *row holder* is a query head, or the group of query heads of one key/value head
-// (HeadSharing.swift). Before `settle` everything is on the device and nothing is selected:
-// `append` extends the prompt's buffers, `bring` moves nothing and `attention` sees all tokens.
+// (HeadSharing.swift). Each has slots of its own; where their numbers of rows differ from step to
+// step, they share slots (RowStore.swift). Before `settle` everything is on the device and nothing
+// is selected: `append` extends the prompt's buffers, `bring` moves nothing and `attention` sees
+// all tokens.
 //
 // In a layer with a sliding window rows that are out of sight stay on the host. Rows are exact, or
 // in a form (RowForm.swift): then all of this is about their words, from the prompt's first row on,
@@ -51,8 +53,10 @@ public struct ResidentRows<E: Scalar>: Sendable {
   private(set) var prompt: [(keys: DeviceBuffer<E>, values: DeviceBuffer<E>)]? = []
   /// The host's rows, by key/value head.
   private(set) var hosts: [HostStore<E>]
-  /// Slots and rows of each holder.
+  /// Slots and rows of each holder, or one store for all of them.
   private(set) var stores: [RowStore<E>] = []
+  /// Whether all holders have their slots in one store.
+  private let sharesSlots: Bool
   /// Slots for selected rows that each holder has from the start, beside the ring's.
   private let room: Int
   /// Rows of the slots while they wait on the host (ResidentRows+Waiting.swift).
@@ -60,17 +64,19 @@ public struct ResidentRows<E: Scalar>: Sendable {
 
   /// No rows yet, for a ring of `recent` tokens.
   ///
-  /// `room` slots are reserved for each holder's selected rows; they grow if more are needed. Only
-  /// Floats have a `form`; nil holds rows as they are.
+  /// `room` slots are reserved for each holder's selected rows; they grow if more are needed. With
+  /// `sharesSlots` a slot that one holder gives back may be another's next. Only Floats have a
+  /// `form`; nil holds rows as they are.
   public init(
     _ shape: CacheShape, holders: RowHolders, recent: Int, room: Int = 0,
-    form: (any RowForm)? = nil
+    sharesSlots: Bool = false, form: (any RowForm)? = nil
   ) {
     precondition(form == nil || E.self == Float.self, "only rows of Floats have a form")
     self.shape = shape
     packing = form.map { RowPacking($0, width: shape.width) }
     self.holders = shape.sharing(perKeyValueHead: holders == .perKeyValueHead)
     self.room = room
+    self.sharesSlots = sharesSlots
     ring = RecentRing(capacity: recent, holding: 0..<0)
     hosts = Array(
       repeating: HostStore(
@@ -160,19 +166,23 @@ public struct ResidentRows<E: Scalar>: Sendable {
       hosts[m].append(keys: first(K, keyWidth), values: first(V, valueWidth))
       record(.deviceToHost, holder: m, rows: offloaded, .promptOffload, &tiers)
     }
-    for (s, needed) in holders.union(of: sets).enumerated() {
+    let needed = holders.union(of: sets)
+    for x in 0..<(sharesSlots ? 1 : holders.count) {
+      let own = holdersOfStore(x)
       var store = try RowStore<E>(
         keyWidth: keyWidth, valueWidth: valueWidth, recent: ring.capacity, selected: room,
-        label: holders.label(s), on: &tiers.device)
-      let m = holders.keyValueHead(of: s)
-      let (K, V) = (rows[m].keys.elements, rows[m].values.elements)
-      store.plan(needed)
+        holders: own.count, label: label(ofStore: x), on: &tiers.device)
+      store.plan(Array(needed[own]))
       try store.makeRoom(on: &tiers.device)
-      store.fill(fromKeys: K, values: V)
-      for (token, slot) in zip(ring.tokens, ring.slots) {
-        store.write(
-          slot: slot, key: K[token * keyWidth..<(token + 1) * keyWidth],
-          value: V[token * valueWidth..<(token + 1) * valueWidth])
+      for (n, s) in own.enumerated() {
+        let m = holders.keyValueHead(of: s)
+        let (K, V) = (rows[m].keys.elements, rows[m].values.elements)
+        store.fill(fromKeys: K, values: V, of: n)
+        for (token, slot) in zip(ring.tokens, ring.slots) {
+          store.write(
+            slot: store.ringSlot(slot, of: n), key: K[token * keyWidth..<(token + 1) * keyWidth],
+            value: V[token * valueWidth..<(token + 1) * valueWidth])
+        }
       }
       stores.append(store)
     }
@@ -201,10 +211,11 @@ public struct ResidentRows<E: Scalar>: Sendable {
     let (K, V) = (try held(.key, keys), try held(.value, values))
     let slot = ring.append(length)
     length += 1
-    for s in stores.indices {
+    for s in 0..<holders.count {
       let m = holders.keyValueHead(of: s)
-      stores[s].write(
-        slot: slot, key: K[m * keyWidth..<(m + 1) * keyWidth],
+      let (x, n) = place(ofHolder: s)
+      stores[x].write(
+        slot: stores[x].ringSlot(slot, of: n), key: K[m * keyWidth..<(m + 1) * keyWidth],
         value: V[m * valueWidth..<(m + 1) * valueWidth])
     }
     flushIfDue(&tiers)
@@ -215,9 +226,11 @@ public struct ResidentRows<E: Scalar>: Sendable {
     let tokens = ring.flushIfDue()
     if tokens.isEmpty { return }
     for m in hosts.indices {
-      let store = stores[holders.firstHolder(ofKeyValueHead: m)]
+      let (x, n) = place(ofHolder: holders.firstHolder(ofKeyValueHead: m))
+      let store = stores[x]
       hosts[m].append(
-        slots: tokens.map(ring.slot(of:)), ofKeys: store.keys, values: store.values)
+        slots: tokens.map { store.ringSlot(ring.slot(of: $0), of: n) }, ofKeys: store.keys,
+        values: store.values)
       record(.deviceToHost, holder: m, rows: tokens.count, .ringFlush, &tiers)
     }
   }
@@ -231,18 +244,44 @@ public struct ResidentRows<E: Scalar>: Sendable {
   ) throws -> BroughtRows {
     if !isSettled { return BroughtRows(holders: holders.count) }
     let (hosts, holders) = (self.hosts, self.holders)
-    try updateConcurrently(&stores) { s, store in store.plan(holders.union(of: sets, holder: s)) }
-    for s in stores.indices {
-      try stores[s].makeRoom(on: &tiers.device)
-      let plan = stores[s].lastPlan
-      record(.hostToDevice, holder: s, rows: plan?.misses ?? 0, .miss, &tiers)
-      record(.hostToDevice, holder: s, rows: reload ? plan?.hits ?? 0 : 0, .reload, &tiers)
+    let own = stores.indices.map(holdersOfStore)
+    try updateConcurrently(&stores) { x, store in
+      store.plan(own[x].map { holders.union(of: sets, holder: $0) })
     }
-    try updateConcurrently(&stores) { s, store in
-      store.fetch(from: hosts[holders.keyValueHead(of: s)], reload: reload)
+    for x in stores.indices { try stores[x].makeRoom(on: &tiers.device) }
+    let (hits, misses) = (stores.flatMap(\.hits), stores.flatMap(\.misses))
+    for s in hits.indices {
+      record(.hostToDevice, holder: s, rows: misses[s], .miss, &tiers)
+      record(.hostToDevice, holder: s, rows: reload ? hits[s] : 0, .reload, &tiers)
     }
-    return BroughtRows(
-      hits: stores.map { $0.lastPlan?.hits ?? 0 }, misses: stores.map { $0.lastPlan?.misses ?? 0 })
+    try updateConcurrently(&stores) { x, store in
+      store.fetch(
+        from: { hosts[holders.keyValueHead(of: own[x].lowerBound + $0)] }, reload: reload)
+    }
+    return BroughtRows(hits: hits, misses: misses)
+  }
+
+  // MARK: Stores
+
+  /// The store in which holder `s` has its slots, and its place among that store's holders.
+  func place(ofHolder s: Int) -> (store: Int, own: Int) { sharesSlots ? (0, s) : (s, 0) }
+
+  /// The holders that have their slots in store `x`.
+  private func holdersOfStore(_ x: Int) -> Range<Int> {
+    sharesSlots ? 0..<holders.count : x..<x + 1
+  }
+
+  /// The name of store `x` in labels of buffers.
+  func label(ofStore x: Int) -> String {
+    sharesSlots ? "all heads" : holders.label(x)
+  }
+
+  /// Slots of query head `h`'s selected tokens, and of `ring` slots, with the store they lie in.
+  func slots(
+    ofQueryHead h: Int, selected: [Int], ring: [Int]
+  ) -> (store: RowStore<E>, slots: [Int32]) {
+    let (x, n) = place(ofHolder: holders.holder(ofQueryHead: h))
+    return (stores[x], stores[x].slots(selected: selected, ring: ring, of: n))
   }
 
   // MARK: Events
@@ -259,7 +298,7 @@ public struct ResidentRows<E: Scalar>: Sendable {
       bytes: rows * (bytesPerRow ?? rowBytes), reason: reason)
   }
 
-  /// Lends every holder's slots to `body`, in the holders' order.
+  /// Lends every store to `body`, in the holders' order.
   mutating func updateStores<Failure: Error>(
     _ body: (Int, inout RowStore<E>) throws(Failure) -> Void
   ) throws(Failure) {

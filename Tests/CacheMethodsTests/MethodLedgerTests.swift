@@ -161,6 +161,11 @@ private func firstSets(_ text: String, _ rows: Rows, prompt: Int) throws -> [[In
   var parameters = try Parameters(
     text.contains("recommended") ? .recommended : .paper, rank: kind.r, selected: kind.k,
     recent: kind.w)
+  if text.contains("counts=pooled") { parameters.counts = .pooled }
+  if text.contains("ranks=by-layer") {
+    parameters.ranks = .spectrum(
+      .byLayer, energy: text.contains("relative") ? .relative : .absolute)
+  }
   if let n = kind.refresh { parameters.codes = .linear(refresh: .every(try RefreshSteps(n))) }
   var cache = try LRQKCache<Float>(
     queryHeads: layer.H, keyValueHeads: layer.M, width: layer.d, window: layer.window,

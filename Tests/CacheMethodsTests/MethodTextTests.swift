@@ -69,12 +69,13 @@ private func message(_ text: String) -> String? {
       for (option, known) in zip(options, listed) {
         #expect(option.value == known.defaultValue, "\(type.name) \(option.name)")
       }
-      // The only defaults that are not in effect: what belongs to linear codes, to a map or a first
-      // choice of key-bits, and a budget where k (or w) says how many rows there are.
+      // The only defaults that are not in effect: what belongs to linear codes or to the closed
+      // form, to a map or a first choice of key-bits, and a budget where k (or w) says how many
+      // rows there are.
       let idle = type.optionList.filter { o in !options.contains { $0.name == o.name } }
       for option in idle {
         #expect(
-          option.name == "map-refresh"
+          ["map-refresh", "ranks", "rank-energy"].contains(option.name)
             || type.name == "key-bits"
               && ["rank", "estimator", "seed", "first-k"].contains(option.name)
             || option.name == "budget" && option.defaultValue == "none", "\(type.name)")
@@ -92,6 +93,7 @@ private func message(_ text: String) -> String? {
       "lrqk:code-map=linear,solver=rowwise,map-refresh=16,arithmetic=library,candidates=all",
       "lrqk:preset=recommended,code-map=alternating,basis-update=frozen",
       "lrqk:preset=recommended,solver=gram,initialization=spectral",
+      "lrqk:preset=recommended,ranks=by-model,rank-energy=relative,counts=pooled",
     ])
   func `options written out make the same method again`(_ text: String) throws {
     let method = try cacheMethod(text)

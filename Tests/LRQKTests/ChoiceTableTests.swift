@@ -40,6 +40,10 @@ private func parameters(
         $0.arithmetic = .library
       },
       parameters(.recommended) { $0.codes = .alternating(Alternation(.frozen)) },
+      parameters(.recommended) {
+        $0.ranks = .spectrum(.byModel, energy: .relative)
+        $0.counts = .pooled
+      },
     ] {
       for start in Preset.allCases {
         var made = Parameters(start, .released)
@@ -57,6 +61,14 @@ private func parameters(
     changed.alternation?.ridge = 0.5
     changed.sweeps?.start = .topColumns
     #expect(changed == refreshed && changed.refreshInterval == 5)
+    var spectrum = parameters(.recommended) { $0.ranks = .spectrum(.byLayer, energy: .relative) }
+    let before = spectrum
+    spectrum.sweeps?.start = .topColumns
+    spectrum.solver = .spectral
+    #expect(spectrum == before && spectrum.ranks == .spectrum(.byLayer, energy: .relative))
+    var swept = parameters()
+    swept.ranks = .spectrum(.byLayer, energy: .absolute)
+    #expect(swept == parameters() && swept.ranks == .uniform)
   }
 
   @Test func `a choice without effect says so and changes nothing`() {
@@ -73,9 +85,19 @@ private func parameters(
       #expect(changed == parameters(.recommended))
       #expect(Choice.named(name)?.write(changed) == nil)
     }
-    var paper = parameters()
+    for (name, text) in [
+      ("map-refresh", "5"), ("ranks", "by-layer"), ("ranks", "uniform"),
+      ("rank-energy", "relative"),
+    ] {
+      var paper = parameters()
+      #expect(throws: ChoiceError.noEffect, "\(name)") {
+        try Choice.named(name)?.read(text, into: &paper)
+      }
+      #expect(paper == parameters() && Choice.named("ranks")?.write(paper) == nil)
+    }
+    var uniform = parameters(.recommended)
     #expect(throws: ChoiceError.noEffect) {
-      try Choice.named("map-refresh")?.read("5", into: &paper)
+      try Choice.named("rank-energy")?.read("relative", into: &uniform)
     }
     var spectral = parameters { $0.solver = .spectral }
     #expect(throws: ChoiceError.partWithoutEffect("lambda_Q and lambda_K")) {

@@ -47,9 +47,11 @@ private struct Rows {
 
   /// Rows that have settled with the ring full and everything on the host.
   fileprivate static func settled(
-    _ data: Rows, _ holders: RowHolders, sets: [[Int]], _ tiers: inout Tiers
+    _ data: Rows, _ holders: RowHolders, sets: [[Int]], sharesSlots: Bool = false,
+    _ tiers: inout Tiers
   ) throws -> ResidentRows<Double> {
-    var rows = ResidentRows<Double>(data.shape, holders: holders, recent: recent)
+    var rows = ResidentRows<Double>(
+      data.shape, holders: holders, recent: recent, sharesSlots: sharesSlots)
     for chunk in [0..<7, 7..<8, 8..<prompt] {
       let (keys, values) = data.prompt(chunk)
       try rows.extend(keys: keys, values: values, on: &tiers.device)
@@ -63,6 +65,10 @@ private struct Rows {
   func `attention, hits, misses and events agree with a plain recount`(
     holders: RowHolders, seed: UInt64
   ) throws {
+    for sharesSlots in [false, true] { try recount(holders, seed, sharesSlots: sharesSlots) }
+  }
+
+  private func recount(_ holders: RowHolders, _ seed: UInt64, sharesSlots: Bool) throws {
     let shape = CacheShape(layer: 5, queryHeads: 4, keyValueHeads: 2, width: 6)
     let data = Rows(shape, tokens: 60, seed: seed)
     var numbers = SeededNumbers(seed: seed)
@@ -71,13 +77,15 @@ private struct Rows {
       (0..<4).map { _ in numbers.ascending(numbers.below(6), below: limit) }
     }
     var chosen = sets(olderThan: Self.prompt - Self.recent)
-    var rows = try Self.settled(data, holders, sets: chosen, &tiers)
+    var rows = try Self.settled(data, holders, sets: chosen, sharesSlots: sharesSlots, &tiers)
     let share = holders == .perQueryHead ? 1 : 2
     func union(_ sets: [[Int]]) -> [Set<Int>] {
       (0..<4 / share).map { s in Set(sets[s * share..<(s + 1) * share].joined()) }
     }
     var resident = union(chosen)
     var onHost = Self.prompt
+    var most = resident.map(\.count)
+    var mostTogether = most.reduce(0, +)
     for t in Self.prompt..<60 {
       let (q, k, v) = data.token(t)
       let before = tiers.ledger.events.count
@@ -112,8 +120,14 @@ private struct Rows {
       let attended = chosen.map { $0 + (t + 1 - Self.recent..<t + 1) }
       #expect(rows.attended(chosen) == attended)
       #expect(try rows.attention(q, over: chosen) == data.attention(t, attended))
+      #expect(rows.slotTokens == needed.map { $0.sorted() })
+      most = zip(most, needed).map { max($0, $1.count) }
+      mostTogether = max(mostTogether, needed.reduce(0) { $0 + $1.count })
     }
     #expect(rows.length == 60 && rows.step == 40)
+    // Slots for the most rows of each holder, or for the most of all of them at once.
+    let slots = sharesSlots ? mostTogether : most.reduce(0, +)
+    #expect(tiers.device.residentBytes == (slots + most.count * Self.recent) * 2 * 6 * 8)
   }
 
   @Test func `with every older token chosen it is full attention to the last bit`() throws {

@@ -6,13 +6,15 @@
 //         (ring-flush); proxy scores choose k older rows for each head, and those that are not on
 //         the device come from the host (miss). Up to k + w tokens everything is on the device and
 //         attention is full.
-// Bytes:  see `bytes`. Moved by a step: misses · 2 d · 4, from 0 to k rows a holder.
+// Bytes:  see `bytes`. Moved by a step: misses · 2 d · 4, from 0 to k rows a holder, or with
+//         counts=pooled to k on average over the holders.
 //
 // Source: the LRQK paper (arXiv 2510.23649) and its released code. The module LRQK is the
 // algorithm; this file only lets a decoder call it. LRQKNoHitMiss.swift and
 // LRQKPrefillOffload.swift are the released variants; they are the same cache with other
-// parameters. In a layer with a sliding window all tokens keep their codes and host rows, though
-// those out of sight will not be chosen again.
+// parameters. LRQKRanks.swift is ranks=by-model, in which all layers have a part. In a layer with a
+// sliding window all tokens keep their codes and host rows, though those out of sight will not be
+// chosen again.
 
 public import LRQK
 import Tensors
@@ -95,7 +97,7 @@ extension LRQKVariant {
     _ = try parameters(tokens: tokens, layer: layer)
   }
 
-  /// k + w, or all in sight.
+  /// k + w, or all in sight; the mean over the heads with counts=pooled.
   public func attendedRows(tokens: Int, layer: LayerShape) -> Int {
     let p = (try? parameters(tokens: tokens, layer: layer)) ?? lrqk.parameters
     return min(p.selected + p.recent, layer.visible(length: tokens).count)
@@ -122,7 +124,8 @@ struct LRQKLayer: InspectableCache {
   let waitsAfterPrompt: Bool
   /// The form of the rows; nil: as they are.
   private let form: (any RowForm)?
-  private var cache: LRQKCache<Float>
+  /// Rows, codes and sets.
+  var cache: LRQKCache<Float>
   /// The choices after a prompt of so many tokens, where k follows from a budget; nil where `cache`
   /// has them from the start.
   private let parameters: (@Sendable (_ tokens: Int) throws -> Parameters)?
@@ -141,7 +144,10 @@ struct LRQKLayer: InspectableCache {
     cache = try Self.cache(layer, first, form)
   }
 
-  var needs: CacheNeeds { form.needs }
+  /// Those of the form, and all layers together where they share out ranks.
+  var needs: CacheNeeds {
+    cache.parameters.ranksDependOnLayers ? form.needs.union(.jointDecision) : form.needs
+  }
   var slotTokens: [[Int]] { cache.rows.slotTokens }
   var keepsScores = false
   private(set) var lastScores: [CandidateScores?] = []
@@ -149,19 +155,27 @@ struct LRQKLayer: InspectableCache {
   private static func cache(
     _ layer: LayerShape, _ parameters: Parameters, _ form: (any RowForm)?
   ) throws -> LRQKCache<Float> {
-    try LRQKCache(
+    var cache = try LRQKCache<Float>(
       layer: layer.layer, queryHeads: layer.queryHeads, keyValueHeads: layer.keyValueHeads,
       width: layer.width, window: layer.window, parameters: parameters, form: form)
+    cache.waitsForRanks = parameters.ranksDependOnLayers
+    return cache
   }
 
   mutating func prefill(_ prompt: PromptRows, tiers: inout Tiers) throws {
     precondition(length == 0, "a cache takes one prompt")
     let l = layer.check(prompt)
     if let parameters { cache = try Self.cache(layer, parameters(l), form) }
-    try cache.prefill(
+    try cache.extendPrompt(
       queries: prompt.queries, keys: prompt.keys, values: prompt.values,
       heldKeys: prompt.heldKeys(form), tiers: &tiers)
-    if waitsAfterPrompt { cache.offloadPrefill(tiers: &tiers) }
+    if !cache.waitsForRanks { try completePrompt(ranks: nil, tiers: &tiers) }
+  }
+
+  /// Ends the prompt with these ranks of its groups; nil: those that this layer decides.
+  mutating func completePrompt(ranks: [Int]?, tiers: inout Tiers) throws {
+    try cache.completePrompt(ranks: ranks, tiers: &tiers)
+    if waitsAfterPrompt && cache.step == 0 { cache.offloadPrefill(tiers: &tiers) }
   }
 
   mutating func decode(_ token: TokenRows, tiers: inout Tiers) throws -> AttendedStep {
@@ -199,6 +213,8 @@ struct LRQKLayer: InspectableCache {
 ///                     device codes   groups · ((l + 256) r + 2 r d), 2 d² Doubles with a refresh
 ///                     host rows      M · l; M · k while l < k + w
 ///
+/// Ranks by the spectrum and pooled counts change neither sum, only how much of it each group or
+/// head has; with ranks=by-model the codes' bytes are the mean over layers, whose sum is exact.
 /// With rows per key/value head n is at most min(G k, candidates), known only from the data. `rows`
 /// says how many bytes a row has.
 func lrqkBytes(

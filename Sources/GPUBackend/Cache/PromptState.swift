@@ -92,6 +92,12 @@
       if parameters.reuse != .hitMiss {
         throw LRQKError.parameter("the GPU backend always reuses rows: choose reuse hit-miss")
       }
+      if parameters.counts != .fixed {
+        throw LRQKError.parameter("on the GPU every head attends to k rows: choose counts fixed")
+      }
+      if parameters.ranks != .uniform {
+        throw LRQKError.parameter("on the GPU all codes have rank r: choose ranks uniform")
+      }
       if parameters.rows.attended != .own {
         throw LRQKError.parameter("on the GPU a head attends to its own rows: choose support own")
       }

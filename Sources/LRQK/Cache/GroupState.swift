@@ -145,7 +145,7 @@ struct GroupState<E: Scalar>: Sendable {
     let sums = grams.tensors
     let new = try spectralMaps(
       queryGram: SummedGram(sums.queries, rows: queryHeads * keys.rows, of: E.self),
-      keyGram: SummedGram(sums.keys, rows: keys.rows, of: E.self), rank: parameters.rank, location)
+      keyGram: SummedGram(sums.keys, rows: keys.rows, of: E.self), rank: codes.rank, location)
     let W_K: Tensor<E> = new.keys.converted()
     maps.queries.elements = new.queries.converted(to: E.self).elements
     maps.keys.elements = W_K.elements

@@ -29,13 +29,16 @@ extension LRQKCache {
     let phase = self.phase
     let seen = rows.hasForm ? Tensor(joiningRows: rows.newest(.key, 1)) : k
     let codes = try encode(q, seen, tiers: &tiers, trace: trace)
-    let gaps = try select(codes, phase, trace: trace)
+    let gaps = try select(codes, q, phase, trace: trace)
     let reload = parameters.reuse == .reloadAll && phase == .sparse
     let brought = try rows.bring(selected, reload: reload, tiers: &tiers)
     let attention = try rows.attention(q, over: selected)
     let attended = rows.attended(selected)
-    try isCollecting
-      ? completePrompt(tiers: &tiers, trace: trace) : refreshIfDue(tiers: &tiers)
+    if !isCollecting {
+      try refreshIfDue(tiers: &tiers)
+    } else if !waitsForRanks {
+      try completePrompt(tiers: &tiers, trace: trace)
+    }
 
     let all = Array(repeating: Array(0..<length), count: shape.queryHeads)
     return DecodeStep(
@@ -48,7 +51,7 @@ extension LRQKCache {
   ///
   /// While all rows fit, all that are in sight stay selected.
   private mutating func select(
-    _ codes: StepCodes<E>, _ phase: Phase, trace: Trace?
+    _ codes: StepCodes<E>, _ q: Tensor<E>, _ phase: Phase, trace: Trace?
   ) throws -> [Double] {
     let noGaps = [Double](repeating: .infinity, count: shape.queryHeads)
     switch phase {
@@ -62,7 +65,7 @@ extension LRQKCache {
       return noGaps
     case .sparse:
       let candidates = parameters.candidates.count(oldestRecent: rows.ring.tokens.lowerBound)
-      let choices = try choose(codes.queries, candidates: candidates)
+      let choices = try choose(codes.queries, q, candidates: candidates)
       for (h, choice) in choices.enumerated() {
         let scope = TraceScope(trace, "step\(step)/head\(h)")
         scope("scores", row: choice.scores)

@@ -58,16 +58,29 @@ extension LRQKCache {
   /// Ends the prompt.
   ///
   /// With at least max(k, r) tokens it is factorised now. A shorter one is factorised by the decode
-  /// step that reaches that length.
-  public mutating func completePrompt(tiers: inout Tiers, trace: Trace? = nil) throws {
-    if parameters.phase(length: length) != .collecting {
-      try factorise(tiers: &tiers, trace: trace)
-    }
+  /// step that reaches that length. `ranks` are those of each group's codes where other layers have
+  /// a part in them; nil: this layer decides.
+  public mutating func completePrompt(
+    ranks: [Int]? = nil, tiers: inout Tiers, trace: Trace? = nil
+  ) throws {
+    if hasWholePrompt { try factorise(ranks: ranks, tiers: &tiers, trace: trace) }
   }
 
+  /// Whether the prompt is long enough to be factorised, and has not been.
+  public var hasWholePrompt: Bool {
+    isCollecting && parameters.phase(length: length) != .collecting
+  }
+
+  /// The singular values of QKᵀ of each group, largest first, (d); nil once the prompt has been
+  /// factorised.
+  public func promptSpectra() throws -> [[Double]]? { try factorizer?.spectra() }
+
   /// Makes codes and first sets from all tokens so far; then the rows settle on the two tiers.
-  mutating func factorise(tiers: inout Tiers, trace: Trace?) throws {
-    guard let codes = try factorizer?.finish(keys: rows.promptKeys, trace: trace) else { return }
+  mutating func factorise(ranks: [Int]?, tiers: inout Tiers, trace: Trace?) throws {
+    guard
+      let codes = try factorizer?.finish(keys: rows.promptKeys, ranks: ranks, trace: trace),
+      let newest = factorizer?.newestQueries
+    else { return }
     factorizer = nil
     prompt = codes.map { PromptSummary($0.factorization) }
     for (g, prompt) in codes.enumerated() {
@@ -76,7 +89,7 @@ extension LRQKCache {
     }
     let (k, w, l) = (parameters.selected, parameters.recent, length)
     let fits = phase == .dense
-    chosen = try fits ? dense() : firstSets(codes, candidates: l - w, trace)
+    chosen = try fits ? dense() : firstSets(codes, newest, candidates: l - w, trace)
     selected = attended(chosen)
     try rows.settle(
       selected, firstRecent: fits ? k : l - w, offloaded: fits ? k : l, tiers: &tiers)
@@ -89,11 +102,12 @@ extension LRQKCache {
     return Array(repeating: tokens, count: shape.queryHeads)
   }
 
-  /// The best k tokens of each head, by the code of its newest query.
+  /// The best tokens of each head, by the code of its newest query; `newest` are these queries,
+  /// (H, d).
   private func firstSets(
-    _ codes: [PromptCodes<E>], candidates: Int, _ trace: Trace?
+    _ codes: [PromptCodes<E>], _ newest: Tensor<E>, candidates: Int, _ trace: Trace?
   ) throws -> [[Int]] {
-    let choices = try choose(codes.map(\.newestQueryCodes), candidates: candidates)
+    let choices = try choose(codes.map(\.newestQueryCodes), newest, candidates: candidates)
     for (h, choice) in choices.enumerated() {
       let scope = TraceScope(trace, "prefill/head\(h)")
       scope("scores", row: choice.scores)

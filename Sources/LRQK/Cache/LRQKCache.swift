@@ -15,7 +15,7 @@
 //
 // WHICH rows are attended to is decided here; WHERE they are is the business of TieredMemory's
 // ResidentRows.swift. The phases of a sequence (collecting, dense, sparse) are in Phase.swift. The
-// next file, LRQKCache+Prompt.swift, is the prompt.
+// next file, LRQKCache+Selection.swift, is how heads choose.
 //
 // A batch is more heads: sequence b's head h is head b H + h, and groups stay aligned. All
 // sequences of a batch have the same length.
@@ -44,6 +44,9 @@ public struct LRQKCache<E: Scalar>: Sendable {
   /// How the prompt was factorised, by group; empty while collecting.
   public internal(set) var prompt: [PromptSummary<E>] = []
 
+  /// Whether a decode step leaves a prompt that has become long enough to the caller, because other
+  /// layers have a part in the ranks of its codes.
+  public var waitsForRanks = false
   /// Takes the prompt as it comes in; nil once it has been factorised.
   var factorizer: PromptFactorizer<E>?
   /// Codes, and bases or maps, of each group of query heads that shares codes.
@@ -75,7 +78,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
       window: window)
     rows = ResidentRows(
       shape, holders: parameters.rows.holders, recent: parameters.recent, room: parameters.selected,
-      form: form)
+      sharesSlots: parameters.counts == .pooled, form: form)
     coders = shape.sharing(perKeyValueHead: parameters.codeSharing == .perKeyValueHead)
     factorizer = try PromptFactorizer(
       keyHeads: (0..<coders.count).map(coders.keyValueHead(of:)), groupSize: coders.size,
@@ -115,38 +118,4 @@ public struct LRQKCache<E: Scalar>: Sendable {
 
   /// Where head or group `head` is now, for messages.
   func location(_ head: Int) -> Location { Location(layer: shape.layer, head: head, step: step) }
-
-  /// The best k candidates of every query head, with the scores of all of them; `q_hats` (G, r) are
-  /// the query codes of each group.
-  ///
-  /// Heads that share codes share a pass over them.
-  func choose(
-    _ q_hats: [Tensor<E>], candidates: Int
-  ) throws -> [(selection: Selection, scores: [E])] {
-    let passes = sharedPasses(shape.queryHeads) {
-      coders.holder(ofQueryHead: $0) == coders.holder(ofQueryHead: $1)
-    }
-    let choices = try mapConcurrently(passes.count) { n in
-      let g = coders.holder(ofQueryHead: passes[n].lowerBound)
-      let own = passes[n].lowerBound % coders.size
-      do {
-        return try LRQK.select(
-          q_hats[g].rows(own..<own + passes[n].count), from: groups[g].codes,
-          first: rows.visible.lowerBound, candidates: candidates, k: parameters.selected,
-          nan: parameters.breakdown == .stop ? .refuse : .largest)
-      } catch let error as NaNProxyScore {
-        throw LRQKError.overflow(
-          what: "a proxy score", largestBefore: groups[g].largestCode,
-          location(passes[n].lowerBound + error.row))
-      }
-    }
-    return choices.flatMap { $0 }
-  }
-
-  /// The older tokens that each query head attends to: its own set, or the union of its group's.
-  func attended(_ choices: [[Int]]) -> [[Int]] {
-    if parameters.rows.attended == .own { return choices }
-    let groups = shape.sharing(perKeyValueHead: true)
-    return groups.forQueryHeads(groups.union(of: choices))
-  }
 }

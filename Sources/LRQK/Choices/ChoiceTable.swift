@@ -45,6 +45,24 @@ extension Choice {
         try change(&p.sweeps) { $0.start = start }
       }, write: { p, _ in p.sweeps?.start.word }),
     Choice(
+      "ranks",
+      "width of a group's codes: uniform (r), by-layer, by-model (r on average, by the spectrum)",
+      .words(["uniform", "by-layer", "by-model"]), parts: .prompt, silent: "uniform",
+      decides: true,
+      read: { text, p in
+        let level = RankLevel.allCases.first { optionWord($0.rawValue) == text }
+        if level == nil && text != "uniform" { throw ChoiceError.unknownWord }
+        if p.sweeps != nil { throw ChoiceError.noEffect }
+        p.ranks = level.map { .spectrum($0, energy: p.rankEnergy ?? .absolute) } ?? .uniform
+      }, write: { p, _ in p.sweeps == nil ? p.rankWord : nil }),
+    .word(
+      "rank-energy", "what ranks by the spectrum compare: absolute, relative (to a group's own)",
+      parts: .prompt, silent: "absolute",
+      read: { (energy: RankEnergy, p) in
+        guard case .spectrum(let level, _) = p.ranks else { throw ChoiceError.noEffect }
+        p.ranks = .spectrum(level, energy: energy)
+      }, write: { $0.rankEnergy }),
+    Choice(
       "sweeps", "sweeps in prefill", .count(0...mostIterations), parts: .prompt,
       read: { text, p in
         let limit = try whole(text)
@@ -140,6 +158,9 @@ extension Choice {
     .word(
       "code-sharing", "who has codes: per-query-head, per-key-value-head", parts: .all,
       read: { $1.codeSharing = $0 }, write: { $0.codeSharing }),
+    .word(
+      "counts", "older tokens a head attends to: fixed (k), pooled (k on average over the heads)",
+      parts: .all, silent: "fixed", read: { $1.counts = $0 }, write: { $0.counts }),
     .word(
       "candidates", "tokens to choose from: all, released (one short of all)", parts: .all,
       read: { $1.candidates = $0 }, write: { $0.candidates }),

@@ -32,6 +32,22 @@ extension Initialization {
   }
 }
 
+extension Parameters {
+  /// "uniform", "by-layer" or "by-model".
+  var rankWord: String {
+    switch ranks {
+    case .uniform: "uniform"
+    case .spectrum(.byLayer, _): "by-layer"
+    case .spectrum(.byModel, _): "by-model"
+    }
+  }
+
+  /// What ranks by the spectrum compare; nil where ranks are uniform.
+  var rankEnergy: RankEnergy? {
+    if case .spectrum(_, let energy) = ranks { energy } else { nil }
+  }
+}
+
 extension BasisUpdate {
   /// "projection", "damped:0.05" or "frozen".
   public var word: String {

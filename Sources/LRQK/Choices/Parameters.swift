@@ -77,6 +77,8 @@ public struct Parameters: Sendable, Equatable {
   public var rows = RowSharing.perQueryHead
   /// Whether rows that are already on the device stay there.
   public var reuse = Reuse.hitMiss
+  /// How many of them each head chooses.
+  public var counts = Counts.fixed
   /// Which tokens can be chosen.
   public var candidates = CandidateWindow.all
   /// What happens at a vanishing pivot, a NaN or an infinity.
@@ -93,7 +95,7 @@ public struct Parameters: Sendable, Equatable {
     case .paper:
       candidates = .released
     case .recommended:
-      factors = .closedForm
+      factors = .closedForm(ranks: .uniform)
       codes = .linear(refresh: .never)
       codeSharing = .perKeyValueHead
       rows = .perKeyValueHead(attended: .own)
@@ -124,6 +126,13 @@ public struct Parameters: Sendable, Equatable {
       "support group has no effect where every key/value head serves one query head: "
         + "use support own"
     )
+    try require(
+      ranks == .uniform || hasLinearCodes,
+      "ranks by spectrum are for linear codes, whose maps stay as the prompt made them: use "
+        + "code-map linear, or ranks uniform")
+    try require(
+      counts == .fixed || breakdown == .stop,
+      "pooled counts compare weights, and NaN has none: use on-breakdown stop, or counts fixed")
   }
 }
 
@@ -132,7 +141,14 @@ extension Parameters {
   /// The sweeps over the prompt; nil with the closed form.
   public var sweeps: Sweeps? {
     get { if case .sweeps(let sweeps) = factors { sweeps } else { nil } }
-    set { factors = newValue.map { .sweeps($0) } ?? .closedForm }
+    set {
+      // As for `alternation`: nil where there is none leaves the closed form as it is.
+      if let newValue {
+        factors = .sweeps(newValue)
+      } else if sweeps != nil {
+        factors = .closedForm(ranks: .uniform)
+      }
+    }
   }
 
   /// The alternating solver of a decode step; nil with linear codes.
@@ -163,9 +179,20 @@ extension Parameters {
       switch newValue {
       case .rowwise: sweeps = (sweeps ?? Sweeps()).with(form: .rowwise)
       case .gram: sweeps = (sweeps ?? Sweeps()).with(form: .gram)
-      case .spectral: factors = .closedForm
+      case .spectral: sweeps = nil
       }
     }
+  }
+
+  /// Which rank each group's codes have; with sweeps r, whatever is set.
+  public var ranks: Ranks {
+    get { if case .closedForm(let ranks) = factors { ranks } else { .uniform } }
+    set { if case .closedForm = factors { factors = .closedForm(ranks: newValue) } }
+  }
+
+  /// Whether the ranks of a layer depend on other layers.
+  public var ranksDependOnLayers: Bool {
+    if case .spectrum(.byModel, _) = ranks { true } else { false }
   }
 
   /// True where codes of new tokens are q W_Q and k W_K.

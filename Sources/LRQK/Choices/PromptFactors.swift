@@ -8,8 +8,9 @@
 public enum PromptFactors: Sendable, Equatable {
   /// Sweeps over the prompt, as released.
   case sweeps(Sweeps)
-  /// No sweeps: the closed-form optimum of ‖QKᵀ − A_Q A_Kᵀ‖ (see ClosedForm.swift).
-  case closedForm
+  /// No sweeps: the closed-form optimum of ‖QKᵀ − A_Q A_Kᵀ‖ (see ClosedForm.swift), with a rank for
+  /// each group (see SpectrumRanks.swift).
+  case closedForm(ranks: Ranks)
 }
 
 /// The sweeps over a prompt.

@@ -14,7 +14,8 @@
 // sliding window the candidates start at the oldest token in sight.
 //
 // TieredMemory's files, from TransferLedger.swift on, bring the selected rows (stage 7) and attend
-// to them (stage 8). The next file here, PromptFactors.swift, gathers the choices seen so far.
+// to them (stage 8). The next file here, PooledCounts.swift, says how many a head takes
+// where that is not k.
 
 public import Tensors
 

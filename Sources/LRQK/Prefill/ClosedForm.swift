@@ -20,7 +20,8 @@
 // No iterations, no start, no seed. It is the optimum of the first term of the objective only; B_Q
 // and B_K are then fitted as after any sweep. The closed form was published as KQ-SVD (Lesens,
 // Rakhshan, Rabusseau, arXiv 2512.05916), which compresses caches with it. What is ours is its use:
-// codes that select among exact rows (Docs/Guides/2b-closed-form.md).
+// codes that select among exact rows (Docs/Guides/2b-closed-form.md). The next file,
+// SpectrumRanks.swift, says which rank.
 
 package import Tensors
 

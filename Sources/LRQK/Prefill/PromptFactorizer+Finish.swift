@@ -17,8 +17,10 @@ extension PromptFactorizer {
   ///
   /// `keys` are each key head's (l, d), whole. A_Q is computed only when asked for, and with
   /// `.gram` and `.spectral` only from `queries`, each group's stacked (G l, d), given again.
+  /// `ranks` are those of each group where they are known from elsewhere; nil: what was chosen,
+  /// with these groups as all there are.
   public func finish(
-    keys: [Tensor<E>], queries: [Tensor<E>]? = nil, trace: Trace? = nil
+    keys: [Tensor<E>], queries: [Tensor<E>]? = nil, ranks: [Int]? = nil, trace: Trace? = nil
   ) throws -> [PromptCodes<E>] {
     for (m, k) in keys.enumerated() {
       try requireShape(k, "K of head \(m)", [("token", tokens), ("width", width)])
@@ -26,6 +28,7 @@ extension PromptFactorizer {
     if tokens < parameters.rank {
       throw LRQKError.promptTooShort(tokens: tokens, rank: parameters.rank)
     }
+    let ranks = try ranks ?? self.ranks()
     switch parameters.solver {
     case .rowwise:
       let solved = try solve(mapConcurrently(groups.count) { try rowwiseSides($0, keys) }, trace)
@@ -39,7 +42,7 @@ extension PromptFactorizer {
     case .gram, .spectral:
       let isSwept = parameters.solver == .gram
       let solved = try solve(
-        mapConcurrently(groups.count) { try gramSides($0) },
+        mapConcurrently(groups.count) { try gramSides($0, rank: ranks[$0]) },
         closedForm: isSwept ? nil : { spectralBasis(gram: $0.gram, cross: $0.cross) }, trace)
       return try mapConcurrently(groups.count) { g in
         guard let maps = solved[g].maps(of: E.self), let newest = groups[g].newest else {
@@ -57,6 +60,24 @@ extension PromptFactorizer {
     }
   }
 
+  /// The singular values of each group's QKᵀ, largest first, (d).
+  public func spectra() throws -> [[Double]] {
+    try mapConcurrently(groups.count) { g in
+      try productSpectrum(
+        queryGram: SummedGram(queryGram(g), rows: groupSize * tokens, of: E.self),
+        keyGram: SummedGram(keyGram(g), rows: tokens, of: E.self), location(g)
+      ).singularValues
+    }
+  }
+
+  /// The rank of each group, where these groups are all there are.
+  private func ranks() throws -> [Int] {
+    guard case .spectrum(_, let energy) = parameters.ranks else {
+      return Array(repeating: parameters.rank, count: groups.count)
+    }
+    return try spectrumRanks(spectra(), rank: parameters.rank, energy: energy)
+  }
+
   private func location(_ g: Int) -> Location { Location(layer: layer, head: g, step: 0) }
 
   // MARK: 1. Sides
@@ -71,13 +92,14 @@ extension PromptFactorizer {
 
   /// Maps to start from, where the choice is a map; G_Q and G_K are asked for where it needs them.
   private func startMaps(
-    _ g: Int, _ G_Q: @autoclosure () -> Tensor<Double>, _ G_K: @autoclosure () -> Tensor<Double>
+    _ g: Int, rank: Int, _ G_Q: @autoclosure () -> Tensor<Double>,
+    _ G_K: @autoclosure () -> Tensor<Double>
   ) throws(LRQKError) -> (queries: Tensor<Double>, keys: Tensor<Double>)? {
     switch parameters.sweeps?.start {
     case nil, .spectral:
       return try spectralMaps(
         queryGram: SummedGram(G_Q(), rows: groupSize * tokens, of: E.self),
-        keyGram: SummedGram(G_K(), rows: tokens, of: E.self), rank: parameters.rank, location(g))
+        keyGram: SummedGram(G_K(), rows: tokens, of: E.self), rank: rank, location(g))
     case .gaussian, .given:
       return nil
     case .topColumns, .sharedTopColumns:
@@ -87,7 +109,7 @@ extension PromptFactorizer {
       }
       let columns = topColumns(
         queryMagnitudes: magnitudes, keyMagnitudes: keySums[keyHeads[g]].magnitudes,
-        rank: parameters.rank, shared: parameters.sweeps?.start == .sharedTopColumns)
+        rank: rank, shared: parameters.sweeps?.start == .sharedTopColumns)
       return (
         selectionMap(columns.queries, width: width), selectionMap(columns.keys, width: width)
       )
@@ -101,7 +123,7 @@ extension PromptFactorizer {
     let arithmetic = parameters.arithmetic
     let (group, K) = (groups[g], keys[keyHeads[g]])
     let Q = Tensor(joiningRows: group.heads.flatMap(\.rows))
-    if let maps = try startMaps(g, queryGram(g), keyGram(g)) {
+    if let maps = try startMaps(g, rank: parameters.rank, queryGram(g), keyGram(g)) {
       return Sides(
         queries: RowwiseSide(data: Q, map: maps.queries, arithmetic: arithmetic),
         keys: RowwiseSide(data: K, map: maps.keys, arithmetic: arithmetic))
@@ -113,10 +135,10 @@ extension PromptFactorizer {
   }
 
   /// The sides of a Gram solver: the Gram matrices of Q and K, with maps or sums to start from.
-  private func gramSides(_ g: Int) throws(LRQKError) -> Sides<GramSide> {
+  private func gramSides(_ g: Int, rank: Int) throws(LRQKError) -> Sides<GramSide> {
     let (group, G_Q, G_K) = (groups[g], queryGram(g), keyGram(g))
     let rows = tokens * groupSize
-    if let maps = try startMaps(g, G_Q, G_K) {
+    if let maps = try startMaps(g, rank: rank, G_Q, G_K) {
       return Sides(
         queries: GramSide(G_Q, rows: rows, map: maps.queries),
         keys: GramSide(G_K, rows: tokens, map: maps.keys))

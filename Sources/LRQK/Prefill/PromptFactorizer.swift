@@ -130,6 +130,12 @@ public struct PromptFactorizer<E: Scalar>: Sendable {
     tokens += n
   }
 
+  /// The newest query of every head, (H, d); nil before the first token.
+  var newestQueries: Tensor<E>? {
+    let newest = groups.compactMap(\.newest)
+    return newest.isEmpty ? nil : Tensor(joiningRows: newest)
+  }
+
   /// The seed of a start with normal codes; nil for other starts, and where nothing is swept.
   private var gaussianSeed: UInt64? {
     guard case .gaussian(let seed)? = parameters.sweeps?.start else { return nil }
