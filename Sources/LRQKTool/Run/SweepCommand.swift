@@ -98,7 +98,7 @@ struct SweepCommand: ParsableCommand {
         model, lengths: [length], methods: Array(lines.joined()))
       let picture = sweepChart(
         lines, report,
-        measured: "\(ruler.tasks), \(length) tokens, \(ruler.samples) samples each")
+        measured: "\(ruler.asked.tasks), \(length) tokens, \(ruler.asked.samples) samples each")
       show(try report.text(ruler.format))  // first: the numbers are there if the picture fails
       do {
         try writeFile(picture.utf8, to: svg)
