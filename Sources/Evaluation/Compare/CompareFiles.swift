@@ -2,7 +2,7 @@
 //
 // In:  a finished comparison.
 // Out: config.json    what decides the results, and every cell's options
-//      metrics.json   kvpress's names: a list of runs, each with press_name, compression_ratio, and
+//      metrics.json   kvpress's names: runs, each with press_name, compression_ratio, and
 //                     string_match by task
 //      results.json   the shape of lm-evaluation-harness: results, n-samples, config; a name there
 //                     is model|table budget|method|task_length
@@ -19,7 +19,7 @@ extension CompareReport {
   package func files() throws -> [(name: String, text: String)] {
     [
       ("config.json", try jsonText(Config(head: head, cells: rows.compactMap(Config.Cell.init)))),
-      ("metrics.json", try jsonText(metrics)),
+      ("metrics.json", try jsonText(["runs": metrics])),
       ("results.json", try jsonText(HarnessResults(self))),
       ("table.md", try text(.md)), ("table.csv", try text(.csv)), ("table.html", try text(.html)),
       ("picture.svg", comparePicture(self)),
