@@ -128,12 +128,14 @@ extension RulerReport {
     .joined(separator: "\n")
   }
 
-  private static func plain(_ value: Double?) -> String {
+  /// A number with every digit, whole ones without a point; nothing for nil.
+  static func plain(_ value: Double?) -> String {
     guard let value else { return "" }
     return value == value.rounded() && abs(value) < 1e15 ? String(Int(value)) : String(value)
   }
 
-  private static func quoted(_ cell: String) -> String {
+  /// A cell of a CSV line, in quotation marks where it needs them.
+  static func quoted(_ cell: String) -> String {
     cell.contains(where: { ",\"\n".contains($0) })
       ? "\"" + cell.replacing("\"", with: "\"\"") + "\"" : cell
   }

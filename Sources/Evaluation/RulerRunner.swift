@@ -138,6 +138,11 @@ package struct ModelAnswers {
     if decodesQuestions { _ = try firstQuestionToken(sample) }
   }
 
+  /// Tokens that pass through the model at once: the prompt, without a question that is decoded.
+  package func promptTokens(_ sample: RulerSample) throws -> Int {
+    decodesQuestions ? try firstQuestionToken(sample) : sample.tokens.count
+  }
+
   /// Lines 2 and 3 of the head: greedy answers, one for each method.
   package func answers(
     _ sample: RulerSample, _ methods: [any CacheMethod]
@@ -193,6 +198,7 @@ package struct ModelAnswers {
     var answer = RulerAnswer(
       prediction: tokenizer.decode(generation.tokens), tokens: generation.tokens.count,
       isEnded: generation.isEnded)
+    answer.ids = generation.tokens
     answer.steps = generation.steps
     answer.residentBytes = use.residentBytes
     answer.peakBytes = use.peakBytes

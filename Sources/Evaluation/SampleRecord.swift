@@ -15,6 +15,8 @@ package struct RulerAnswer: Sendable, Equatable {
   package var tokens: Int
   /// Whether an end-of-text token ended it.
   package var isEnded: Bool
+  /// The ids of the generated tokens; empty for an answer that is a text alone.
+  package var ids: [Int] = []
   /// Decode steps: the first token comes out of the prompt's own pass.
   package var steps = 0
   /// Bytes on the device at the end.

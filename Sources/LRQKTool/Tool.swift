@@ -53,7 +53,8 @@ struct LRQKCommand: ParsableCommand {
       CommandGroup(
         name: "Measure",
         subcommands: [
-          RulerCommand.self, SweepCommand.self, PerplexityCommand.self, MergeCommand.self,
+          RulerCommand.self, SweepCommand.self, CompareCommand.self, PerplexityCommand.self,
+          MergeCommand.self,
           BenchCommand.self,
         ]),
     ])

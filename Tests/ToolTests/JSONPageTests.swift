@@ -131,6 +131,8 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
   let runs: [[String]]
   /// Which output counts: standard output, or this many lines less of a log.
   var isLog = false
+  /// The file of the new folder that counts instead; nil for standard output.
+  var file: String?
   /// Where the page lists the keys of lines that are a list's elements.
   var rowsBehind = ""
   var testDescription: String { headings[0] + (rowsBehind.isEmpty ? "" : "l") }
@@ -155,6 +157,10 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
   private static let ruler = [
     "ruler", "-m", tiny, "--tasks", "niah_multikey_2,qa_1", "--lengths", "330", "--samples", "2",
     "--cache", "full", "--cache", "lrqk:preset=recommended,r=4,k=16,w=8",
+  ]
+  private static let compare = [
+    "compare", tiny, "--methods", "quest,factored", "--tasks", "niah_multikey_2,qa_1", "--lengths",
+    "400", "--samples", "2", "--answer-tokens", "4", "--budget", "1/4,1/400", "--output", newFile,
   ]
   private static let perplexity = [
     "perplexity", "-m", tiny, "--text",
@@ -231,6 +237,15 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
           "1", "--show-prompts", "--format", "jsonl",
         ]
       ]),
+    JSONRuns(
+      headings: ["lrqk compare --format json"],
+      runs: [compare + ["--format", "json"]]),
+    JSONRuns(
+      headings: ["predictions.jsonl of lrqk compare"], runs: [compare], file: "predictions.jsonl"),
+    JSONRuns(headings: ["trials.jsonl of lrqk compare"], runs: [compare], file: "trials.jsonl"),
+    JSONRuns(headings: ["config.json of lrqk compare"], runs: [compare], file: "config.json"),
+    JSONRuns(headings: ["metrics.json of lrqk compare"], runs: [compare], file: "metrics.json"),
+    JSONRuns(headings: ["results.json of lrqk compare"], runs: [compare], file: "results.json"),
     JSONRuns(
       headings: ["lrqk perplexity --format json"],
       runs: [
@@ -318,9 +333,11 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
       let words = arguments.map { stands[$0] ?? $0 }
       let found = try run("lrqk", words + (isLog ? ["--log", log] : []))
       #expect(found.status == (isWrong ? 1 : 0), "\(words): \(found.error)")
-      let text = isLog ? try String(contentsOfFile: log, encoding: .utf8) : found.output
-      if isLog || arguments.contains("jsonl") {
-        for line in text.split(separator: "\n").dropFirst(isLog ? 1 : 0) { try add(line) }
+      let path = isLog ? log : file.map { "\(folder.path)/new/\($0)" }
+      let text = try path.map { try String(contentsOfFile: $0, encoding: .utf8) } ?? found.output
+      let hasHead = isLog || file?.hasSuffix(".jsonl") == true
+      if hasHead || arguments.contains("jsonl") {
+        for line in text.split(separator: "\n").dropFirst(hasHead ? 1 : 0) { try add(line) }
       } else {
         try add(text)
       }
@@ -354,7 +371,7 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
     for command in LeafCommand.all where command.options.flatMap(\.spellings).contains("--json") {
       #expect(text.contains("lrqk \(command.testDescription) --json"), "\(command)")
     }
-    for command in ["ruler", "sweep", "perplexity"] {
+    for command in ["ruler", "sweep", "compare", "perplexity"] {
       #expect(text.contains("lrqk \(command) --format json"))
     }
     let tested = Set(JSONRuns.all.flatMap(\.headings))

@@ -53,7 +53,8 @@ struct RulerCommand: ParsableCommand {
       for (name, isGiven) in [
         ("--cache", !cache.isEmpty), ("--shard", ruler.part.shard != nil),
         ("--log", ruler.log != nil), ("--recall", ruler.recall),
-        ("--needle-recall", ruler.needleRecall), ("--decode-questions", ruler.decodeQuestions),
+        ("--needle-recall", ruler.needleRecall),
+        ("--decode-questions", ruler.asked.decodeQuestions),
         ("--progress", ruler.progress == true),
         ("--format \(ruler.format)", ruler.format == .csv || ruler.format == .json),
       ] where isGiven {
@@ -74,15 +75,15 @@ struct RulerCommand: ParsableCommand {
   }
 
   private func printSamples() throws {
-    let generator = try ruler.generator(model.model, try requiredTokenizer(model.model))
+    let generator = try ruler.asked.generator(model.model, try requiredTokenizer(model.model))
     let misfits = try generator.misfits(
-      try ruler.taskList(), lengths: try lengthList, samples: ruler.samples,
-      passingOver: ruler.tasks == "all")
+      try ruler.asked.taskList(), lengths: try lengthList, samples: ruler.asked.samples,
+      passingOver: ruler.asked.tasks == "all")
     for misfit in misfits { say("\(misfit.error)") }
-    for task in try ruler.taskList() {
+    for task in try ruler.asked.taskList() {
       for length in try lengthList
       where !misfits.contains(where: { $0.task == task && $0.length == length }) {
-        for index in 0..<ruler.samples {
+        for index in 0..<ruler.asked.samples {
           let sample = try generator.sample(task, length: length, index: index)
           if ruler.format == .jsonl {
             show(try sample.json(source: generator.source(task)))

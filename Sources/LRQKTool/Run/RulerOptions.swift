@@ -1,8 +1,7 @@
-// The options that name tasks, samples and what to measure: those of `ruler` and of `sweep`.
+// The options of `ruler` and `sweep`: those of samples (SampleOptions.swift), and what to measure.
 
 import ArgumentParser
 import CacheMethods
-import ChatTemplates
 import Evaluation
 import Foundation
 import Tasks
@@ -11,39 +10,7 @@ import Tokenizers
 import Transformers
 
 struct RulerOptions: ParsableArguments {
-  @Option(help: "Tasks, separated by commas, or all.", completion: .tasks)
-  var tasks = "all"
-
-  @Option(help: "Samples of every task at every length.")
-  var samples = 20
-
-  @Option(help: "Seed of the samples.", transform: seedNumber)
-  var seed: UInt64 = 0
-
-  @Option(
-    help: "A text file for the prose of the haystacks, UTF-8; - is standard input.",
-    completion: .file())
-  var haystack: String?
-
-  @Option(
-    help: "SQuAD (for qa_1) or HotpotQA (for qa_2) as JSON; may be given for both.",
-    completion: .file(extensions: ["json"]))
-  var qa: [String] = []
-
-  @Flag(help: "The task is a user's message: the checkpoint's chat template frames it.")
-  var chat = false
-
-  @Flag(help: "Leave the worked examples of vt and cwe away.")
-  var noExamples = false
-
-  @Option(help: "Most tokens of an answer. (default: the task's, 30 to 128)")
-  var answerTokens: Int?
-
-  @Flag(
-    help:
-      "The question comes as decode steps, under each method; without it the prompt's full pass takes it."
-  )
-  var decodeQuestions = false
+  @OptionGroup var asked: SampleOptions
 
   @Flag(help: "Compare the attended tokens with the exact best ones at every step (slower).")
   var recall = false
@@ -67,68 +34,15 @@ struct RulerOptions: ParsableArguments {
   var progress: Bool?
 
   func validate() throws {
-    let tasks = try taskList()
-    if !(1...100_000).contains(samples) {
-      throw ValidationError("--samples \(samples): it must be from 1 to 100000")
-    }
     try part.check(log: log)
-    do { try part.shard?.check(samples, "samples") } catch { throw ValidationError("\(error)") }
-    if let answerTokens, !(1...4096).contains(answerTokens) {
-      throw ValidationError("--answer-tokens \(answerTokens): it must be from 1 to 4096")
-    }
-    if ([haystack].compactMap { $0 } + qa).count(where: isStandardInput) > 1 {
-      throw ValidationError("standard input can be read once: name files for the other inputs")
-    }
-    let prose: Set<RulerTask> = [
-      .niahSingle2, .niahSingle3, .niahMultikey1, .niahMultivalue, .niahMultiquery,
-    ]
-    if haystack != nil && prose.isDisjoint(with: tasks) {
-      throw ValidationError("--haystack has no effect: none of the tasks hides needles in prose")
-    }
-    if noExamples && !tasks.contains(where: \.hasExample) {
-      throw ValidationError("--no-examples has no effect: none of the tasks has one")
-    }
-  }
-
-  func taskList() throws -> [RulerTask] {
-    do { return try RulerTask.list(tasks) } catch { throw ValidationError("--tasks: \(error)") }
-  }
-
-  /// The generator of the samples in the model's tokens.
-  func generator(_ folder: String, _ tokenizer: Tokenizer) throws -> RulerGenerator {
-    var form = PromptForm(tokenizer)
-    if chat {
-      guard let template = try ChatTemplate(folder: folder) else {
-        throw InputError("\(folder): the checkpoint has no chat template; leave --chat away")
-      }
-      form = PromptForm(tokenizer) { text in
-        try template.render(
-          [ChatMessage(role: "user", content: text)], addingGenerationPrompt: true)
-      }
-    }
-    let tasks = try taskList()
-    var sets: [QuestionSet] = []
-    for path in qa {
-      let set = try QuestionSet(file: path)
-      if !tasks.contains(set.task) {
-        throw ValidationError("--qa \(path) has no effect: \(set.task.rawValue) is not run")
-      }
-      if sets.contains(where: { $0.task == set.task }) {
-        throw ValidationError("--qa \(path): there is another file for \(set.task.rawValue)")
-      }
-      sets.append(set)
-    }
-    return RulerGenerator(
-      seed: seed, form: form,
-      haystack: try haystack.map { try Haystack(file: $0) } ?? Haystack(), questions: sets,
-      hasExamples: !noExamples, answerLimit: answerTokens)
+    do {
+      try part.shard?.check(asked.samples, "samples")
+    } catch { throw ValidationError("\(error)") }
   }
 
   /// The files that these options read and write.
   var files: CommandFiles {
-    var files = CommandFiles()
-    files.reads(haystack, "--haystack")
-    for path in qa { files.reads(path, "--qa") }
+    var files = asked.files
     files.writes(log, "--log")
     return files
   }
@@ -140,12 +54,12 @@ struct RulerOptions: ParsableArguments {
     let folder = model.model
     let decoder = try openDecoder(folder)
     let tokenizer = try requiredTokenizer(folder)
-    let generator = try generator(folder, tokenizer)
+    let generator = try asked.generator(folder, tokenizer)
     let head = LogHead(
-      generator, model: try modelHash(folder: folder), decodedQuestions: decodeQuestions,
+      generator, model: try modelHash(folder: folder), decodedQuestions: asked.decodeQuestions,
       recall: recall, needleRecall: needleRecall)
     var answers = ModelAnswers(decoder, tokenizer, form: generator.form)
-    answers.decodesQuestions = decodeQuestions
+    answers.decodesQuestions = asked.decodeQuestions
     answers.measuresRecall = recall
     answers.measuresNeedles = needleRecall
     var runner = RulerRunner(generator, methods: methods) { [answers] in
@@ -153,14 +67,15 @@ struct RulerOptions: ParsableArguments {
     }
     // Of all tasks, those that do not fit are told and passed over; a task that was asked for by
     // name has to fit.
-    runner.passesOverMisfits = tasks == "all"
+    runner.passesOverMisfits = asked.tasks == "all"
     runner.checkSample = { [answers] in try answers.check($0) }
     try checkCaches(methods, decoder, folder)
     runner.layers = decoder.layerShapes
     let bar = ProgressBar(label: "samples", isWanted: progress)
     runner.onSample = { bar.show($0, of: $1) }
     defer { bar.clear() }
-    let plan = try runner.plan(try taskList(), lengths: lengths, samples: samples)
+    let plan = try runner.plan(
+      try asked.taskList(), lengths: lengths, samples: asked.samples)
     var logHead = head
     logHead.part = part.shard.map {
       RulerPart($0, of: plan, modelFolder: folder, sweep: sweep)

@@ -105,7 +105,8 @@ struct SweepCommand: ParsableCommand {
       try files.check()
       let lines = try lines()
       let plan = SweepPlan(
-        lines, measured: "\(ruler.tasks), \(length) tokens, \(ruler.samples) samples each")
+        lines,
+        measured: "\(ruler.asked.tasks), \(length) tokens, \(ruler.asked.samples) samples each")
       let report = try ruler.report(
         model, lengths: [length], methods: Array(lines.joined()), sweep: plan)
       show(try report.text(ruler.format))  // first: the numbers are there if the picture fails

@@ -1,0 +1,86 @@
+// What a comparison writes: the same numbers in every form, and under others' names.
+
+import Foundation
+import Testing
+
+@testable import Evaluation
+
+@Suite struct CompareReportTests {
+  private func rows(_ csv: String) -> [[String]] {
+    csv.split(separator: "\n").map { line in
+      // No cell of these rows has a comma or a quotation mark in quotation marks' place but notes.
+      var cells: [String] = [""]
+      var isQuoted = false
+      for character in line {
+        if character == "\"" {
+          isQuoted.toggle()
+        } else if character == "," && !isQuoted {
+          cells.append("")
+        } else {
+          cells[cells.count - 1].append(character)
+        }
+      }
+      return cells
+    }
+  }
+
+  @Test func `CSV, JSON, HTML and Markdown say the same`() throws {
+    let report = try TinyComparison().report()
+    let csv = rows(try report.text(.csv))
+    let json = try #require(
+      JSONSerialization.jsonObject(with: Data(try report.text(.json).utf8)) as? [String: Any])
+    let objects = try #require(json["rows"] as? [[String: Any]])
+    #expect(csv.count == objects.count + 1)
+    for (cells, object) in zip(csv.dropFirst(), objects) {
+      #expect(cells.count == csv[0].count)
+      for (name, cell) in zip(csv[0], cells) {
+        switch object[name] {
+        case nil: #expect(cell.isEmpty, "\(name)")
+        case let list as [String]: #expect(cell == list.joined(separator: " or "), "\(name)")
+        case let text as String: #expect(cell == text, "\(name)")
+        case let number as NSNumber: #expect(Double(cell) == number.doubleValue, "\(name)")
+        default: Issue.record("\(name) is of another type")
+        }
+      }
+    }
+    let (html, markdown) = (try report.text(.html), try report.text(.md))
+    let cells = report.sections.flatMap(\.cells).map { $0.map { $0.replacing("&", with: "&amp;") } }
+    #expect(html.components(separatedBy: "<tr>").count - 1 == cells.count)
+    for line in cells {
+      #expect(markdown.contains("| " + line.joined(separator: " | ") + " |"))
+      let isHead = line[0] == "budget"
+      let tag = isHead ? "th" : "td"
+      #expect(html.contains(line.map { "<\(tag)>\($0)</\(tag)>" }.joined()))
+    }
+  }
+
+  @Test func `metrics and results hold the rows' scores under others' names`() throws {
+    let report = try TinyComparison().report()
+    func object(_ name: String) throws -> [String: Any] {
+      let text = try #require(try report.files().first { $0.name == name }?.text)
+      return try #require(JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+    }
+    let results = try #require(try object("results.json")["results"] as? [String: [String: Double]])
+    let scored = report.rows.filter { $0.tasks == nil && $0.score != nil }
+    #expect(results.count == scored.count)
+    for row in scored {
+      let name = "tiny|\(row.table.rawValue) \(row.budget)|\(row.method)|\(row.task)_400"
+      #expect(results[name]?["score,none"] == row.score)
+      #expect(results[name]?["score_stderr,none"] == row.stderr)
+    }
+    let runs = try #require(try object("metrics.json")["runs"] as? [[String: Any]])
+    #expect(runs.count == report.rows.count { $0.tasks != nil })
+    #expect(Set(runs.compactMap { $0["compression_ratio"] as? Double }) == [0, 0.5, 0.75])
+  }
+
+  @Test func `the picture has a mark for every mean with a score, and a title with a finding`()
+    throws
+  {
+    let report = try TinyComparison().report()
+    let svg = comparePicture(report)
+    for row in report.rows where row.tasks != nil && row.score != nil {
+      #expect(svg.contains("tiny, 400 tokens, \(row.method), \(row.budget): "), "\(row.method)")
+    }
+    #expect(svg.contains("With 1/4 of the bytes"))
+  }
+}
