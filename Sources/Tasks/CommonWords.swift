@@ -6,6 +6,10 @@
 //   W different words; the first ten appear 30 times, the others 3 times (below 4096 tokens: 6 and
 //   1), shuffled, "1. word 2. word ..."
 //
+// An answer to learn from begins with the word that stands last in the list, as one with several
+// values of a key does (Needles.swift): a reader that looks back meets the words in this order.
+// Scores take any order.
+//
 // A worked example of 40 words, 10 and 3 times (below 4096 tokens: 20 words, 3 times and once),
 // precedes the task, with a numbered answer.
 //
@@ -34,8 +38,8 @@ struct CommonWordsFamily: SampleFamily {
       let words = Self.words(isShort ? 20 : 40, without: [], &draws)
       let common = Array(words.prefix(Self.asked))
       example =
-        Self.text(words, common: isShort ? 3 : 10, rare: isShort ? 1 : 3, &draws) + Self.prefix
-        + Self.numbered(common) + "\n\n"
+        Self.text(Self.list(words, common: isShort ? 3 : 10, rare: isShort ? 1 : 3, &draws))
+        + Self.prefix + Self.numbered(common) + "\n\n"
       used = Set(words)
     } else {
       (example, used) = ("", [])
@@ -46,10 +50,15 @@ struct CommonWordsFamily: SampleFamily {
     var draws = stream.draws("words")
     let words = Self.words(units, without: used, &draws)
     let common = Array(words.prefix(Self.asked))
-    let text = Self.text(words, common: times.common, rare: times.rare, &draws)
+    let list = Self.list(words, common: times.common, rare: times.rare, &draws)
+    let isCommon = Set(common)
+    var met: [String] = []
+    for word in list.reversed() where isCommon.contains(word) && !met.contains(word) {
+      met.append(word)
+    }
     return Draft(
-      text: MarkedText([example + text]), prefix: Self.prefix, references: common,
-      answer: MarkedText(Self.numbered(common), marking: common))
+      text: MarkedText([example + Self.text(list)]), prefix: Self.prefix, references: common,
+      answer: MarkedText(Self.numbered(met), marking: met))
   }
 
   private static let prefix =
@@ -59,13 +68,18 @@ struct CommonWordsFamily: SampleFamily {
     words.enumerated().map { " \($0 + 1). \($1)" }.joined()
   }
 
-  private static func text(
+  /// The words, the first ten `common` times, the others `rare` times, shuffled.
+  private static func list(
     _ words: [String], common: Int, rare: Int, _ draws: inout RandomStream
-  ) -> String {
+  ) -> [String] {
     var list = words.enumerated().flatMap { n, word in
       Array(repeating: word, count: n < asked ? common : rare)
     }
     draws.shuffle(&list)
+    return list
+  }
+
+  private static func text(_ list: [String]) -> String {
     let numbered = list.enumerated().map { "\($0 + 1). \($1)" }.joined(separator: " ")
     return "Below is a numbered list of words. In these words, some appear more often than others. "
       + "Memorize the ones that appear most often.\n\(numbered)\n"

@@ -74,7 +74,7 @@ import Tokenizers
         + "\"LongestFirst\", \"stride\": 0}")
   }
 
-  @Test(arguments: ["survey", "niah_single_1", "niah_multiquery", "chain"])
+  @Test(arguments: ["survey", "niah_single_1", "niah_multiquery", "chain", "values"])
   func `a thinned lesson keeps its answer, its needles and their places`(_ name: String) throws {
     let made = try ModelTokenizer(vocabulary: 1500, samples: 3)
     let tokenizer = made.tokenizer

@@ -172,6 +172,7 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
     arguments: [
       "repeats", "pairs", "updates", "prose", "recital", "niah_single_1", "niah_multikey_2",
       "niah_multivalue", "niah_multiquery", "vt", "fwe", "survey", "chain",
+      "values",
     ])
   func `texts have the length that is asked for, and their answers are asked for`(
     _ name: String

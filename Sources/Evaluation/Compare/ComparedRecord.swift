@@ -76,6 +76,12 @@ package struct ComparedHead: LogHeading, Sendable {
     all.append(("rules of options", rules))
     return all
   }
+
+  /// Sound models, and counts of at least 1.
+  package var isSound: Bool {
+    models.allSatisfy(\.samples.isSound)
+      && (lengths + [samples]).allSatisfy { $0 >= 1 && Evaluation.isSound(count: $0) }
+  }
 }
 
 /// An answer under one method: a line of predictions.jsonl.
@@ -83,9 +89,12 @@ package struct ComparedRecord: LogRecord, Sendable, Equatable {
   /// All records of a comparison have this in common.
   package typealias Head = ComparedHead
   /// A sample of a model under a method.
-  package struct Key: Hashable {
+  package struct Key: Hashable, CustomStringConvertible {
     let model: String
     let sample: SampleRecord.Key
+
+    /// In words, for an error.
+    package var description: String { "\(model), \(sample)" }
   }
   private enum Keys: String, CodingKey { case model, answerIds }
 
@@ -147,11 +156,16 @@ package struct ComparedTrial: LogRecord, Sendable, Equatable {
   /// All trials of a comparison have this in common.
   package typealias Head = ComparedHead
   /// A method on the first sample of a task.
-  package struct Key: Hashable {
+  package struct Key: Hashable, CustomStringConvertible {
     let model: String
     let task: String
     let length: Int
     let cache: String
+
+    /// In words, for an error.
+    package var description: String {
+      "\(model), \(task), length \(length), \(briefCache(cache))"
+    }
   }
 
   /// The tables' name of the model.

@@ -88,7 +88,7 @@ package struct ComparedRow: Sendable, Equatable, Encodable {
       caches = []
       return
     }
-    let row = RulerRow(task, length, method, records.map(\.sample), layers: model.layers)
+    let row = RulerRow(task, length, method, nil, records.map(\.sample), layers: model.layers)
     (caches, options) = ([row.cache], row.options)
     (score, stderr, samples) = (row.score, row.stderr, row.samples)
     (recall, attentionMass) = (row.recall, row.attentionMass)

@@ -8,6 +8,7 @@
 //   recital                      niah_multikey_2 whose questions are the needles' own beginnings
 //   survey                       niah_multivalue whose answers look back distance by distance
 //   chain                        vt as it is scored: one chain
+//   values                       niah_multivalue as it is scored: four values of one key
 //   vt                           four hops, below 256 tokens one to four; the longer the text the
 //                                more chains, all asked for; the example from 512 on
 //   cwe, fwe, qa_1, qa_2         as they are scored
@@ -39,7 +40,7 @@ struct LessonTask: TrainingTask {
     }
   }
 
-  enum OwnLesson: String, CaseIterable { case recital, survey, chain }
+  enum OwnLesson: String, CaseIterable { case recital, survey, chain, values }
 
   let subject: Subject
   let form: PromptForm
@@ -147,6 +148,7 @@ struct LessonTask: TrainingTask {
       return needles(
         NeedleSizes(.prose, keys: keys, values: values), further: keys - 1, form: .surveyed)
     case .own(.chain): return .task(.variableTracking)
+    case .own(.values): return .task(.niahMultivalue)
     case .task(let task):
       switch task {
       case .niahSingle1:

@@ -10,6 +10,7 @@
 //   recital       needles among needles, then their beginnings once more (TaskTexts.swift)
 //   survey        several values of a key, by how far back they stand (TaskTexts.swift)
 //   chain         vt as it is scored, one chain (TaskTexts.swift)
+//   values        niah_multivalue as it is scored, four values of one key (TaskTexts.swift)
 //   niah_..., vt, cwe, fwe, qa_...
 //                 the evaluation's tasks with their answers, and further questions
 //                 (TaskTexts.swift)
