@@ -74,9 +74,8 @@ package struct CodedKeys: Sendable {
       var rows: [Float] = zeros(part.count * r)
       do {
         var out = rows.mutableSpan
-        for (i, t) in part.enumerated() {
-          code.unpack(packed.span, row: t, into: &out, from: i * r)
-        }
+        let slots = part.map(Int32.init)
+        code.unpack(packed.span, slots: slots.span, into: &out)
       }
       var products: [Float] = zeros(G * part.count)
       do {
