@@ -1,5 +1,5 @@
-// Codes of few bits: what is packed comes back, rounding is within half a step, scales fit best, and
-// a score is one chain of integers times a scale.
+// Codes of few bits: what is packed comes back, rounding is within half a step, scales fit best,
+// and a score is one chain of integers times a scale.
 
 import CacheMethods
 import LRQK

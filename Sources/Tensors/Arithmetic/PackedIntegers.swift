@@ -48,7 +48,7 @@ public struct PackedIntegers: Sendable, Equatable {
     return row
   }
 
-  /// The integers of the rows `slots` of `bytes` (rows, `bytes(width:)`), as floats: (slots, width).
+  /// The rows `slots` of `bytes` (rows, `bytes(width:)`) as floats: (slots, width), exactly.
   public func unpack(
     _ bytes: Span<UInt8>, width: Int, slots: Span<Int32>, into integers: inout MutableSpan<Float>
   ) {
