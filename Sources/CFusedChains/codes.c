@@ -40,3 +40,14 @@ void chains_unpack(ptrdiff_t n, ptrdiff_t width, int bits, ptrdiff_t group, cons
 #endif
   unpack_codes_plain(n, width, bits, group, words, row_words, slots, out);
 }
+
+void chains_integers(ptrdiff_t n, ptrdiff_t width, int bits, const uint8_t *bytes,
+                     const int32_t *slots, float *out) {
+#if HAVE_LEVELS
+  switch (chains_level()) {
+    case 2: unpack_integers_codes_avx512(n, width, bits, bytes, slots, out); return;
+    case 1: unpack_integers_codes_avx2(n, width, bits, bytes, slots, out); return;
+  }
+#endif
+  unpack_integers_codes_plain(n, width, bits, bytes, slots, out);
+}

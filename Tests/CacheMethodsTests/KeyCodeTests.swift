@@ -1,5 +1,5 @@
-// Codes of few bits: what is packed comes back, rounding is within half a step, scales fit best, and
-// a score is one chain of integers times a scale.
+// Codes of few bits: what is packed comes back, rounding is within half a step, scales fit best,
+// and a score is one chain of integers times a scale.
 
 import CacheMethods
 import LRQK
@@ -23,7 +23,8 @@ private func unpacked(_ code: KeyCode, _ rows: KeyCode.Rows) -> [Float] {
   let count = rows.bytes.count / code.packedBytes
   var numbers = [Float](repeating: -1000, count: count * code.width)
   var out = numbers.mutableSpan
-  for i in 0..<count { code.unpack(rows.bytes.span, row: i, into: &out, from: i * code.width) }
+  let slots = (0..<count).map(Int32.init)
+  code.unpack(rows.bytes.span, slots: slots.span, into: &out)
   return numbers
 }
 
@@ -43,17 +44,23 @@ private func residual(_ x: [Float], _ integers: [Int], _ scale: Float) -> Double
       let rows = numbers(6, width)
       let coded = code.encode(rows)
       #expect(coded.bytes.count == 6 * ((width * bits + 7) / 8) && coded.scales.count == 6)
-      let expected = (0..<6).flatMap { code.integers(rows.row($0)).integers }
+      let expected = (0..<6).flatMap { code.rounded(rows.row($0)).integers }
       #expect(unpacked(code, coded) == expected.map(Float.init))
     }
-    // Every integer that there is, by a row that has them all as they are.
-    let integers = Array(stride(from: -largest(bits), through: largest(bits), by: bits > 2 ? 1 : 2))
-    let row = integers.map(Float.init)
-    let code = KeyCode(bits: bits, width: row.count)
-    #expect(unpacked(code, code.encode(Tensor(rows: [row]))) == row)
+    // Every integer that there is, on every level, in rows that are read in another order.
+    let form = PackedIntegers(bits: bits)
+    let all = Array(stride(from: -form.largest, through: form.largest, by: bits > 2 ? 1 : 2))
+    #expect(all.count == (bits > 2 ? 1 << bits - 1 : 1 << bits))
+    let rows = [all, all.reversed(), all.map { _ in form.largest }]
+    let bytes = rows.flatMap(form.pack)
+    for level in ChainLevel.available {
+      var found = [Float](repeating: 0, count: 4 * all.count)
+      var out = found.mutableSpan
+      let slots: [Int32] = [2, 0, 0, 1]
+      level.run { form.unpack(bytes.span, width: all.count, slots: slots.span, into: &out) }
+      #expect(found == [2, 0, 0, 1].flatMap { rows[$0].map(Float.init) }, "\(level)")
+    }
   }
-
-  private func largest(_ bits: Int) -> Int { bits > 2 ? 1 << (bits - 1) - 1 : 2 * bits - 1 }
 
   @Test func `32 bits are the numbers, and 16 bits are their F16`() {
     let rows = numbers(9, 7)
@@ -72,21 +79,22 @@ private func residual(_ x: [Float], _ integers: [Int], _ scale: Float) -> Double
   @Test(arguments: [8, 4, 3])
   func `a number is within half a step, and the largest one has a code`(_ bits: Int) {
     let code = KeyCode(bits: bits, width: 64)
+    let largest = PackedIntegers(bits: bits).largest
     let rows = numbers(200, 64)
     for i in 0..<200 {
       let x = rows.row(i)
-      let (integers, scale) = code.integers(x)
+      let (integers, scale) = code.rounded(x)
       let half = Double(scale) / 2
       for (number, integer) in zip(x, integers) {
         // x / s is rounded once in Double before it is rounded to an integer: 2^-53 of at most 127.
         #expect(abs(Double(number) - Double(scale) * Double(integer)) <= half * (1 + 0x1p-45))
-        #expect(abs(integer) <= code.largest)
+        #expect(abs(integer) <= largest)
       }
       // The scale is the least BF16 that reaches: the next lower one would not.
       let most = Double(x.map(abs).max() ?? 0)
       let lower = SixteenBitFloat.bfloat16.value(of: SixteenBitFloat.bfloat16.bits(of: scale) - 1)
-      #expect(Double(scale) * Double(code.largest) >= most)
-      #expect(Double(lower) * Double(code.largest) < most)
+      #expect(Double(scale) * Double(largest) >= most)
+      #expect(Double(lower) * Double(largest) < most)
     }
   }
 
@@ -97,7 +105,7 @@ private func residual(_ x: [Float], _ integers: [Int], _ scale: Float) -> Double
     let rows = numbers(100, 48)
     for i in 0..<100 {
       let x = rows.row(i)
-      let (integers, scale) = code.integers(x)
+      let (integers, scale) = code.rounded(x)
       let product = zip(x, integers).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
       let squares = Double(integers.reduce(0) { $0 + $1 * $1 })
       // The gradient is 2 (s c · c - x · c): 0 but for rounding s to 8 bits, at most 2^-9 of s.
@@ -121,7 +129,7 @@ private func residual(_ x: [Float], _ integers: [Int], _ scale: Float) -> Double
     for i in 0..<50 {
       let x = rows.row(i)
       let left = [1, 2, 3, 4, 8].map { bits in
-        let (integers, scale) = KeyCode(bits: bits, width: 32).integers(x)
+        let (integers, scale) = KeyCode(bits: bits, width: 32).rounded(x)
         return residual(x, integers, scale)
       }
       #expect(left[0] > left[1] && left[1] > left[3] && left[2] > left[3] && left[3] > left[4])
@@ -131,14 +139,14 @@ private func residual(_ x: [Float], _ integers: [Int], _ scale: Float) -> Double
   @Test(arguments: [8, 4, 3, 2, 1])
   func `zeros have the scale 0, and a row that is not finite has none`(_ bits: Int) {
     let code = KeyCode(bits: bits, width: 3)
-    #expect(code.integers([0, 0, -0.0]).scale == 0)
+    #expect(code.rounded([0, 0, -0.0]).scale == 0)
     for bad in [Float.nan, .infinity, -.infinity] {
       let coded = code.encode(Tensor(rows: [[1, bad, 2]]))
       #expect(SixteenBitFloat.bfloat16.value(of: coded.scales[0]).isNaN)
     }
     // The largest and the smallest numbers of Float have scales that are neither 0 nor infinite.
     for x in [Float.greatestFiniteMagnitude, .leastNonzeroMagnitude] where bits > 2 {
-      let scale = code.integers([x, 0, -x]).scale
+      let scale = code.rounded([x, 0, -x]).scale
       #expect(scale > 0 && scale.isFinite)
     }
   }
@@ -233,7 +241,7 @@ private func residual(_ x: [Float], _ integers: [Int], _ scale: Float) -> Double
           Float(zip(P.row(i), x).reduce(0.0) { $0 + $1.0 * Double($1.1) })
         }
       }
-      let (signs, scale) = code.integers(turned(key), squaredNorm: norm)
+      let (signs, scale) = code.rounded(turned(key), squaredNorm: norm)
       return zip(turned(query), signs).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
         * Double(scale)
     }

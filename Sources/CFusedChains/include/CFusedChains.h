@@ -160,6 +160,15 @@ void chains_normals_f64(uint64_t start, uint64_t offset, ptrdiff_t count, double
 void chains_unpack(ptrdiff_t n, ptrdiff_t width, int bits, ptrdiff_t group, const uint32_t *words,
                    ptrdiff_t row_words, const int32_t *slots, float *out);
 
+// Rows of `width` integers from -largest to largest, exact as floats: gap * code - largest.
+//   bits 3, 4, 8   gap 1, largest 2^(bits - 1) - 1
+//   bits 2, 1      gap 2, largest 3 and 1: odd integers
+// A row is the least whole number of bytes that has its codes, the first one in the lowest bits.
+
+// out[i * width + j] = integer j of row slots[i], i < n, j < width.
+void chains_integers(ptrdiff_t n, ptrdiff_t width, int bits, const uint8_t *bytes,
+                     const int32_t *slots, float *out);
+
 // ---- Memory that is read, and nothing else ----
 
 // The exclusive or of words[i], i < n: what a benchmark compares other reads with.

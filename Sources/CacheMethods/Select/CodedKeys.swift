@@ -5,12 +5,11 @@
 //
 //     score_j = (q̂ · c_j) s_j       q̂ · c_j one chain of fused multiply-adds over the r integers
 //
-// Why in this order: an integer of 8 bits or fewer is exact as a Float, so the chain has r roundings
-// and nothing else happens to a product; the scale comes last, with one rounding more. No number of
-// it depends on how the codes are packed, on how many tokens are read together or on the machine:
-// a GPU thread that walks the same r integers gets the same bits, so that sets can be compared with
-// ==. Scaling the integers first would cost r products a token and as many roundings. Codes of 16
-// and 32 bits are numbers already, with no scale.
+// Why in this order: an integer of 8 bits or fewer is exact as a Float, so that the chain has r
+// roundings, and the scale comes last with one more. No bit of a score depends on how codes are
+// packed, on how many tokens are read together or on the machine: a GPU thread that walks the same
+// r integers gets the same ones, and sets can be compared with ==. Scaling the integers first would
+// cost r products a token and as many roundings. Codes of 16 and 32 bits are numbers already.
 //
 // Codes are unpacked a block of tokens at a time, once for all queries of the group, and the block
 // is scored by the chains that exact keys have (CFusedChains). What a step reads of the device is
@@ -74,9 +73,8 @@ package struct CodedKeys: Sendable {
       var rows: [Float] = zeros(part.count * r)
       do {
         var out = rows.mutableSpan
-        for (i, t) in part.enumerated() {
-          code.unpack(packed.span, row: t, into: &out, from: i * r)
-        }
+        let slots = part.map(Int32.init)
+        code.unpack(packed.span, slots: slots.span, into: &out)
       }
       var products: [Float] = zeros(G * part.count)
       do {

@@ -64,18 +64,19 @@ package struct KeyCode: Sendable, Equatable {
   /// Bytes of a token: numbers and scale.
   package var tokenBytes: Int { packedBytes + (hasScale ? MemoryLayout<UInt16>.stride : 0) }
 
-  /// The largest integer.
-  package var largest: Int { bits > 2 ? 1 << (bits - 1) - 1 : 2 * bits - 1 }
-  /// From one integer to the next: 1, or 2 where only odd ones are used.
-  private var gap: Int { bits > 2 ? 1 : 2 }
+  /// How the integers lie, where there are integers.
+  private var integers: PackedIntegers { PackedIntegers(bits: bits) }
 
   // MARK: Rounding
 
   /// The integers and the scale of x, (r).
   ///
   /// `squaredNorm` is ‖k‖² of the key before it was mapped, which RaBitQ's estimator needs.
-  package func integers(_ x: [Float], squaredNorm: Double = 0) -> (integers: [Int], scale: Float) {
+  package func rounded(
+    _ x: [Float], squaredNorm: Double = 0
+  ) -> (integers: [Int], scale: Float) {
     precondition(x.count == width && hasScale, "\(x.count) numbers, not \(width)")
+    let largest = integers.largest
     guard Float.allFinite(x.span) else { return (x.map { _ in largest }, .nan) }
     if bits > 2 {
       let wanted = x.reduce(0.0) { max($0, abs(Double($1))) } / Double(largest)
@@ -86,15 +87,15 @@ package struct KeyCode: Sendable, Equatable {
     }
     let sum = x.reduce(0.0) { $0 + abs(Double($1)) }
     let mean = sum / Double(width)
-    let integers = x.map { number in
+    let row = x.map { number in
       let size = bits == 2 && abs(Double(number)) > mean ? 3 : 1
       return number < 0 ? -size : size
     }
-    if sum == 0 { return (integers, 0) }
-    if estimator == .rabitq { return (integers, Self.scale(squaredNorm / sum)) }
-    let product = zip(x, integers).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
-    let squares = integers.reduce(0) { $0 + $1 * $1 }
-    return (integers, Self.scale(product / Double(squares)))
+    if sum == 0 { return (row, 0) }
+    if estimator == .rabitq { return (row, Self.scale(squaredNorm / sum)) }
+    let product = zip(x, row).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
+    let squares = row.reduce(0) { $0 + $1 * $1 }
+    return (row, Self.scale(product / Double(squares)))
   }
 
   /// The BF16 nearest to a number ≥ 0, or the nearest that is not below it; at most the largest.
@@ -122,59 +123,41 @@ package struct KeyCode: Sendable, Equatable {
     for i in 0..<rows.rows {
       let x = rows.row(i)
       guard hasScale else {
-        coded.bytes += packed(x.map(pattern), bits: bits)
+        coded.bytes += x.flatMap(pattern)
         continue
       }
-      let (integers, scale) = integers(
-        x, squaredNorm: estimator == .rabitq ? squaredNorms[i] : 0)
-      coded.bytes += packed(integers.map { ($0 + largest) / gap }, bits: bits)
+      let (row, scale) = rounded(x, squaredNorm: estimator == .rabitq ? squaredNorms[i] : 0)
+      coded.bytes += integers.pack(row)
       coded.scales.append(SixteenBitFloat.bfloat16.bits(of: scale))
     }
     return coded
   }
 
-  /// The bits of a number as a float of 32 or 16 bits.
-  private func pattern(_ x: Float) -> Int {
-    if bits == 32 { return Int(x.bitPattern) }
+  /// The bytes of a number as a float of 32 or 16 bits, the lowest first.
+  private func pattern(_ x: Float) -> [UInt8] {
     let held = x.isFinite ? min(max(x, -65504), 65504) : .nan
-    return Int(SixteenBitFloat.float16.bits(of: held))
+    let pattern =
+      bits == 32 ? x.bitPattern : UInt32(SixteenBitFloat.float16.bits(of: held))
+    return (0..<bits / 8).map { UInt8(truncatingIfNeeded: pattern >> UInt32(8 * $0)) }
   }
 
-  /// Writes row `row` of `bytes` (n, `packedBytes`) as numbers, from `first` on in `numbers`.
+  /// The numbers of the rows `slots` of `bytes` (rows, `packedBytes`): (slots, r).
   ///
-  /// Integers come without their scale. Eight codes of b bits are b bytes, whatever b is.
-  @inline(__always)
+  /// Integers come without their scale.
   package func unpack(
-    _ bytes: Span<UInt8>, row: Int, into numbers: inout MutableSpan<Float>, from first: Int
+    _ bytes: Span<UInt8>, slots: Span<Int32>, into numbers: inout MutableSpan<Float>
   ) {
-    var (next, place) = (row * packedBytes, first)
-    let end = first + width
-    if bits == 32 {
-      while place < end {
-        var pattern: UInt32 = 0
-        for i in 0..<4 { pattern |= UInt32(bytes[next + i]) << UInt32(8 * i) }
-        numbers[place] = Float(bitPattern: pattern)
-        (next, place) = (next + 4, place + 1)
-      }
-    } else if bits == 16 {
-      while place < end {
-        numbers[place] = Self.widened(UInt32(bytes[next]) | UInt32(bytes[next + 1]) << 8)
-        (next, place) = (next + 2, place + 1)
-      }
-    } else {
-      let (mask, shift) = (UInt64(1 << bits - 1), UInt64(bits))
-      let (gap, largest) = (Int32(self.gap), Int32(self.largest))
-      while place < end {
-        let codes = min(8, end - place)
-        var window: UInt64 = 0
-        for i in 0..<(codes * bits + 7) / 8 {
-          window |= UInt64(bytes[next]) << UInt64(8 * i)
-          next += 1
-        }
-        for _ in 0..<codes {
-          numbers[place] = Float(gap * Int32(window & mask) - largest)
-          (window, place) = (window >> shift, place + 1)
-        }
+    if hasScale { return integers.unpack(bytes, width: width, slots: slots, into: &numbers) }
+    for i in slots.indices {
+      let first = Int(slots[i]) * packedBytes
+      for j in 0..<width {
+        let place = first + j * bits / 8
+        let half = UInt32(bytes[place]) | UInt32(bytes[place + 1]) << 8
+        numbers[i * width + j] =
+          bits == 16
+          ? Self.widened(half)
+          : Float(
+            bitPattern: half | UInt32(bytes[place + 2]) << 16 | UInt32(bytes[place + 3]) << 24)
       }
     }
   }
