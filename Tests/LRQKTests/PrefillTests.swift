@@ -66,14 +66,15 @@ private func numbers<E: Scalar>(_ codes: [PromptCodes<E>]) throws -> [E] {
     if solver == .spectral && start == .given { return }  // refused: no sweep would use it
     var parameters = try choices(solver, .reference)
     parameters.sweeps?.start = start
-    let initial =
-      start != .given
-      ? nil
-      : (0..<2).map { g in
-        InitialCodes<Double>(
-          queries: .normal(shape: [2 * l, 3], seed: 4, stream: UInt64(2 * g)),
-          keys: .normal(shape: [l, 3], seed: 4, stream: UInt64(2 * g + 1)))
+    var initial: [InitialCodes<Double>]?
+    if start == .given {
+      initial = (0..<2).map { g in
+        let queries = Tensor<Double>.normal(
+          shape: [2 * l, 3], seed: 4, stream: UInt64(2 * g))
+        let keys = Tensor<Double>.normal(shape: [l, 3], seed: 4, stream: UInt64(2 * g + 1))
+        return InitialCodes(queries: queries, keys: keys)
       }
+    }
     let whole = try numbers(factorised(data, parameters, [l], initial: initial))
     for chunks in chunkings.dropFirst() {
       let found = try numbers(factorised(data, parameters, chunks, initial: initial))
