@@ -37,6 +37,11 @@ extension RecordedCall {
     // As the released code does, every query head factorises its own copy of its group's keys.
     let keys = K.matrices().flatMap { Array(repeating: $0, count: groupSize) }
     let plan = try ReplayPlan(recording, options, width: Q.columns)
+    if plan.parameters.ranks != .uniform {
+      throw LRQKError.parameter(
+        "a recorded call of prefill has one rank for all heads: choose ranks uniform, or replay a "
+          + "recording with steps")
+    }
     let initial: [InitialCodes<E>]? = try initialCodes(
       recording, plan.parameters, heads: Q.shape[0] * Q.shape[1], tokens: Q.shape[2])
     let trace = Trace()

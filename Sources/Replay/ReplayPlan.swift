@@ -63,7 +63,9 @@ package struct ReplayPlan: Sendable {
           "\(most) iterations: at most \(Self.mostIterations) are replayed")
       }
     } catch LRQKError.parameter(let sentence)
-      where !options.sets(["rank", "sweeps", "alternations", "code-map"])
+      where !options.sets([
+        "rank", "sweeps", "alternations", "code-map", "ranks", "counts", "on-breakdown",
+      ])
     {
       throw ReplayError("\(path): \(sentence) (its metadata says so)")
     }

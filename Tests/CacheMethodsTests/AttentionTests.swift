@@ -10,7 +10,9 @@ import Transformers
 /// Methods that, told so, keep and choose every one of 30 tokens.
 private let allKept = [
   "offload", "lrqk:r=3,k=40,w=4", "lrqk:r=3,k=6,w=40", "lrqk:preset=recommended,r=3,k=40,w=2",
-  "lrqk:preset=recommended,r=3,k=5,w=100,map-refresh=3", "lrqk-no-hit-miss:r=3,k=6,w=40",
+  "lrqk:preset=recommended,r=3,k=5,w=100,map-refresh=3",
+  "lrqk:preset=recommended,r=3,k=40,w=2,ranks=by-model,counts=pooled",
+  "lrqk-no-hit-miss:r=3,k=6,w=40",
   "lrqk-prefill-offload:r=3,k=6,w=40", "lrqk-prefill-offload:r=3,k=100,w=4", "topk:k=40,w=4",
   "topk:k=1,w=40", "topk:k=40,w=1,transfers=per-key-value-head", "streaming:sinks=0,w=40",
   "streaming:sinks=40,w=1", "streaming:sinks=4,w=512", "streaming:sinks=4,w=36,positions=original",
@@ -49,6 +51,7 @@ private let allKept = [
 
   @Test(arguments: [
     "lrqk:r=3,k=6,w=4,candidates=all", "lrqk:preset=recommended,r=3,k=6,w=4",
+    "lrqk:preset=recommended,r=3,k=6,w=4,ranks=by-layer,counts=pooled",
     "lrqk-no-hit-miss:r=3,k=6,w=4,candidates=all",
     "lrqk-prefill-offload:preset=recommended,r=3,k=6,w=4", "topk:k=6,w=4",
   ])

@@ -138,6 +138,9 @@ private func text(_ options: String) -> String { "lrqk:preset=recommended,r=3,k=
       "lrqk: ranks by spectrum are for linear codes, whose maps stay as the prompt made them"
     ),
     (
+      "lrqk:counts=pooled:1", "lrqk: pooled counts with a sure part of 1.0: it must be in 0 ..< 1"
+    ),
+    (
       "lrqk:preset=recommended,ranks=all",
       "lrqk: ranks=all is none of: uniform, by-layer, by-model"
     ),

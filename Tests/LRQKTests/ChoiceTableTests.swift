@@ -42,8 +42,9 @@ private func parameters(
       parameters(.recommended) { $0.codes = .alternating(Alternation(.frozen)) },
       parameters(.recommended) {
         $0.ranks = .spectrum(.byModel, energy: .relative)
-        $0.counts = .pooled
+        $0.counts = .shared(sure: 0.25)
       },
+      parameters { $0.counts = .pooled },
     ] {
       for start in Preset.allCases {
         var made = Parameters(start, .released)

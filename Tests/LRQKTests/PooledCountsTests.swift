@@ -10,11 +10,11 @@ private let (prompt, tokens, d, k, w) = (30, 60, 8, 6, 4)
 private let data = Synthetic<Float>(
   tokens: tokens, width: d, queryHeads: 4, keyValueHeads: 2, decay: 0.8, seed: 31)
 
-/// The rule as it is said: one for each head, then always the largest weight that is left, ties to
+/// The rule as it is said: so many for each head, then always the largest weight that is left, ties to
 /// the head with the fewest, then to the lower one.
-private func oneByOne(_ weights: [[Float]], pool: Int) -> [Int] {
+private func oneByOne(_ weights: [[Float]], pool: Int, sure: Int = 1) -> [Int] {
   let ranked = weights.map { $0.sorted(by: >) }
-  var counts = Array(repeating: 1, count: weights.count)
+  var counts = Array(repeating: sure, count: weights.count)
   while counts.reduce(0, +) < pool {
     let open = counts.indices.filter { counts[$0] < ranked[$0].count }
     let next = open.max { a, b in
@@ -49,9 +49,9 @@ private func cases() -> [CacheCase] {
       $0.codes = .linear(refresh: .every(5))
       $0.counts = .pooled
     },
-    .make("recommended, rows per query head, pooled", .recommended) {
+    .make("recommended, rows per query head, half of them sure", .recommended) {
       $0.rows = .perQueryHead
-      $0.counts = .pooled
+      $0.counts = .shared(sure: 0.5)
     },
   ]
 }
@@ -63,10 +63,13 @@ private func cases() -> [CacheCase] {
       for _ in 0..<60 {
         // Whole numbers, some of them 0: many ties.
         let weights = (0..<heads).map { _ in (0..<tokens).map { _ in Float(numbers.below(4)) } }
-        let pool = heads + numbers.below(heads * (tokens - 1) + 1)
-        let counts = pooledCounts(weights, pool: pool)
-        #expect(counts == oneByOne(weights, pool: pool), "\(weights), pool \(pool)")
-        #expect(counts.reduce(0, +) == pool && counts.allSatisfy { (1...tokens).contains($0) })
+        let sure = 1 + numbers.below(tokens)
+        let pool = heads * sure + numbers.below(heads * (tokens - sure) + 1)
+        let counts = pooledCounts(weights, pool: pool, sure: sure)
+        #expect(
+          counts == oneByOne(weights, pool: pool, sure: sure),
+          "\(weights), pool \(pool), sure \(sure)")
+        #expect(counts.reduce(0, +) == pool && counts.allSatisfy { (sure...tokens).contains($0) })
       }
     }
   }
@@ -100,6 +103,7 @@ private func cases() -> [CacheCase] {
     let (peaked, flat): ([Float], [Float]) = ([0.97, 0.01, 0.01, 0.01], [0.25, 0.25, 0.25, 0.25])
     #expect(pooledCounts([peaked, flat], pool: 4) == [1, 3])
     #expect(pooledCounts([peaked, flat], pool: 6) == [2, 4])
+    #expect(pooledCounts([peaked, flat], pool: 6, sure: 3) == [3, 3])
   }
 
   @Test(arguments: Preset.allCases)
@@ -107,14 +111,16 @@ private func cases() -> [CacheCase] {
     let single = Synthetic<Float>(tokens: tokens, width: d, decay: 0.8, seed: 43)
     var parameters = Parameters(preset, .small)
     let fixed = try Run(single, parameters, prompt: prompt)
-    parameters.counts = .pooled
-    let pooled = try Run(single, parameters, prompt: prompt)
-    #expect(pooled.firstSelected == fixed.firstSelected)
-    #expect(pooled.steps.map(\.attention) == fixed.steps.map(\.attention))
-    #expect(pooled.steps.map(\.selected) == fixed.steps.map(\.selected))
-    #expect(pooled.steps.map(\.gaps) == fixed.steps.map(\.gaps))
-    #expect(pooled.events == fixed.events && pooled.residentBytes == fixed.residentBytes)
-    #expect(pooled.peakBytes == fixed.peakBytes)
+    for counts in [Counts.pooled, .shared(sure: 0.5)] {
+      parameters.counts = counts
+      let pooled = try Run(single, parameters, prompt: prompt)
+      #expect(pooled.firstSelected == fixed.firstSelected)
+      #expect(pooled.steps.map(\.attention) == fixed.steps.map(\.attention))
+      #expect(pooled.steps.map(\.selected) == fixed.steps.map(\.selected))
+      #expect(pooled.steps.map(\.gaps) == fixed.steps.map(\.gaps))
+      #expect(pooled.events == fixed.events && pooled.residentBytes == fixed.residentBytes)
+      #expect(pooled.peakBytes == fixed.peakBytes)
+    }
   }
 
   @Test(arguments: cases())
@@ -125,7 +131,9 @@ private func cases() -> [CacheCase] {
     var differs = false
     for chosen in [run.firstSelected] + run.steps.map(\.chosen) {
       #expect(chosen.reduce(0) { $0 + $1.count } == 4 * k)
-      #expect(chosen.allSatisfy { !$0.isEmpty })
+      // 3 of 6 are sure where a half is.
+      let sure = choice.parameters.counts == .pooled ? 1 : 3
+      #expect(chosen.allSatisfy { $0.count >= sure })
       differs = differs || chosen.contains { $0.count != k }
     }
     #expect(differs)
@@ -160,7 +168,8 @@ private func cases() -> [CacheCase] {
         scores.append(proxies)
         weights.append(Array(softmax((proxies + exact).map { $0 * scale })[..<candidates]))
       }
-      let counts = oneByOne(weights, pool: 4 * k)
+      let sure = choice.parameters.counts == .pooled ? 1 : 3
+      let counts = oneByOne(weights, pool: 4 * k, sure: sure)
       for h in 0..<4 {
         let order = scores[h].indices.sorted { (-scores[h][$0], $0) < (-scores[h][$1], $1) }
         #expect(step.chosen[h] == order.prefix(counts[h]).sorted(), "\(choice.name), head \(h)")

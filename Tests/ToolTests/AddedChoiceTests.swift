@@ -88,7 +88,8 @@ private func golden(_ name: String) throws -> Recording {
       ("weighted-update", "jacobi"), ("weights", "2/2/1/1"), ("weights", "1/1/2/2"),
       ("weights", "1/1/1/1"), ("basis-update", "frozen"), ("basis-update", "damped:-1"),
       ("alternations", "3"), ("alternations", "0"), ("alternation-tolerance", "0"),
-      ("map-refresh", "4"), ("map-refresh", "0"), ("code-sharing", "per-key-value-head"),
+      ("map-refresh", "4"), ("map-refresh", "0"), ("ranks", "by-layer"), ("ranks", "uniform"),
+      ("rank-energy", "relative"), ("counts", "pooled"), ("code-sharing", "per-key-value-head"),
       ("candidates", "all"), ("transfers", "per-key-value-head"), ("support", "group"),
       ("support", "own"), ("ridge", "0"), ("ridge", "-1"), ("on-breakdown", "proceed"),
     ] {

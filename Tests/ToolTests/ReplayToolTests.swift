@@ -91,7 +91,9 @@ import Testing
     ["--tolerance", "nan"], ["--iterations", "-1"], ["--basis-update", "damped:0"],
     ["--initialization", "zeros"], ["--ridge", "-1"], ["--json", "--per-step"],
     ["--solver", "spectral", "--initialization", "top"],
-    ["--preset", "recommended", "--ridge", "1"],
+    ["--preset", "recommended", "--ridge", "1"], ["--ranks", "by-layer"],
+    ["--preset", "recommended", "--rank-energy", "relative"],
+    ["--preset", "recommended", "--counts", "pooled", "--on-breakdown", "proceed"],
     ["--preset", "recommended", "--tolerance", "0.1"], ["--steps", "41"],
     ["--prompt-length", "201"], ["--prompt-length", "\(Int.max)"],
   ])

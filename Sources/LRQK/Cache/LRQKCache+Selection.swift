@@ -3,7 +3,7 @@
 // In:  query codes of every group, (G, r); queries (H, d), for the ring's exact scores.
 // Out: for every query head its tokens, the gap at the cut, and the scores.
 //
-// With `Counts.fixed` each head takes its k best (Selection.swift). With `Counts.pooled` all heads
+// With `Counts.fixed` each head takes its k best (Selection.swift). With `Counts.shared` all heads
 // of the layer together take H k (PooledCounts.swift), so all scores are there before any head
 // chooses. Heads that share codes share a pass over them. The next file, LRQKCache+Prompt.swift, is
 // the prompt.
@@ -18,7 +18,7 @@ extension LRQKCache {
     _ q_hats: [Tensor<E>], _ q: Tensor<E>, candidates: Int
   ) throws -> [(selection: Selection, scores: [E])] {
     let first = rows.visible.lowerBound
-    if parameters.counts == .pooled && candidates - first > parameters.selected {
+    if parameters.counts != .fixed && candidates - first > parameters.selected {
       return try chooseTogether(q_hats, q, first..<candidates)
     }
     return try forEachPass(q_hats) { g, q_hat in
@@ -43,7 +43,9 @@ extension LRQKCache {
       if weights.contains(where: \.isNaN) { throw overflow(h) }
       return Array(weights[..<candidates.count])
     }
-    let counts = pooledCounts(weights, pool: scores.count * parameters.selected)
+    let k = parameters.selected
+    let counts = pooledCounts(
+      weights, pool: scores.count * k, sure: parameters.counts.sure(of: k))
     return try mapConcurrently(scores.count) { h in
       let best = try topK(scores[h], count: counts[h])
       let tokens = best.indices.map { candidates.lowerBound + $0 }

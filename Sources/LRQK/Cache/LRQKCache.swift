@@ -78,7 +78,7 @@ public struct LRQKCache<E: Scalar>: Sendable {
       window: window)
     rows = ResidentRows(
       shape, holders: parameters.rows.holders, recent: parameters.recent, room: parameters.selected,
-      sharesSlots: parameters.counts == .pooled, form: form)
+      sharesSlots: parameters.counts != .fixed, form: form)
     coders = shape.sharing(perKeyValueHead: parameters.codeSharing == .perKeyValueHead)
     factorizer = try PromptFactorizer(
       keyHeads: (0..<coders.count).map(coders.keyValueHead(of:)), groupSize: coders.size,

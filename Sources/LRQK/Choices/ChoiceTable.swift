@@ -158,9 +158,14 @@ extension Choice {
     .word(
       "code-sharing", "who has codes: per-query-head, per-key-value-head", parts: .all,
       read: { $1.codeSharing = $0 }, write: { $0.codeSharing }),
-    .word(
-      "counts", "older tokens a head attends to: fixed (k), pooled (k on average over the heads)",
-      parts: .all, silent: "fixed", read: { $1.counts = $0 }, write: { $0.counts }),
+    Choice(
+      "counts",
+      "tokens a head selects: fixed (k), pooled, pooled:PART (k on average, a part of it sure)",
+      .words(["fixed", "pooled", "pooled:PART"]), parts: .all, silent: "fixed",
+      read: { text, p in
+        guard let counts = try Counts(word: text) else { throw ChoiceError.unknownWord }
+        p.counts = counts
+      }, write: { p, _ in p.counts.word }),
     .word(
       "candidates", "tokens to choose from: all, released (one short of all)", parts: .all,
       read: { $1.candidates = $0 }, write: { $0.candidates }),

@@ -48,6 +48,28 @@ extension Parameters {
   }
 }
 
+extension Counts {
+  /// "fixed", "pooled" or "pooled:0.5".
+  public var word: String {
+    switch self {
+    case .fixed: "fixed"
+    case .pooled: "pooled"
+    case .shared(let sure): "pooled:\(sure.part)"
+    }
+  }
+
+  /// Reads what `word` writes; throws for a part that cannot be sure.
+  public init?(word: String) throws(LRQKError) {
+    switch word {
+    case "fixed": self = .fixed
+    case "pooled": self = .pooled
+    default:
+      guard word.hasPrefix("pooled:"), let part = Double(word.dropFirst(7)) else { return nil }
+      self = .shared(sure: try SureShare(part))
+    }
+  }
+}
+
 extension BasisUpdate {
   /// "projection", "damped:0.05" or "frozen".
   public var word: String {
