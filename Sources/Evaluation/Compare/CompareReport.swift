@@ -6,6 +6,7 @@
 // Markdown and HTML have the same cells, rounded for people; CSV and JSON have a line for every
 // task and for the mean over tasks, with every digit.
 
+import CacheMethods
 import Foundation
 import Reports
 import Tasks
@@ -64,6 +65,10 @@ package struct CompareReport: Sendable, Encodable {
           + "other samples may move more or less. Methods without k move nothing in a step: they "
           + "stand in the other table alone.")
     }
+    let conversions = weightMethods.map { $0.name }.joined(separator: ", ")
+    notes.append(
+      "Conversions of weights (\(conversions)) are checkpoints: lrqk convert writes one, and its "
+        + "folder is a further model.")
     return notes
   }
 
