@@ -4,7 +4,7 @@
 // Out: the method whose bytes do not exceed the budget; where none fits, the least that it holds.
 //
 //     B = ⌊ part · mean over layers of full's bytes after L tokens ⌋      of one layer
-//     fits:  Σ over layers of bytes(method, l) <= layers · B              for every prompt of l tokens
+//     fits:  Σ over layers of bytes(method, l) <= layers · B       for every prompt of l tokens
 //
 // L is the sample's length, prompt and answer together: what full attention needs room for. Bytes
 // are each method's closed form after the prompt, codes and scores included, so rows that come with
@@ -97,7 +97,7 @@ extension ComparedMethod {
   private func smallest(at place: FittingPlace) -> Int? {
     let texts = texts(width: place.width)
     if case .settings = sizing { return place.methods(texts).map(place.held).min() }
-    // The smallest budget of a layer that some text meets: whatever fits a budget fits a larger one.
+    // The smallest budget of a layer that some text meets; what fits a budget fits a larger one.
     var (low, high) = (1, 1 << 40)
     if place.fitting(texts, budget: high).isEmpty { return nil }
     while low < high {

@@ -7,8 +7,8 @@
 //     answers   N · ⌈m / batch⌉ · t_prompt + N · m · a · t_step           for m methods
 //     trials    rounds · t_prompt + rounds · s · a · t_step               for s searches
 //
-// a is the longest answer of the task, rounds = ⌈log2(longest prompt)⌉ + 1. Methods choose, factorise
-// and measure recall on top of full attention's step, and answers end early: an estimate.
+// a is the longest answer of the task, rounds = ⌈log2(longest prompt)⌉ + 1. Methods choose,
+// factorise and measure recall on top of full attention's step, and answers end early: an estimate.
 
 import CacheMethods
 import Foundation

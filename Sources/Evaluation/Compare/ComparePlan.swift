@@ -1,7 +1,8 @@
 // What a comparison compares, and which rows that gives.
 //
 // In:  methods, budgets, tables, tasks, lengths, samples; a model's layers, its samples.
-// Out: a cell for every table, budget and method: the method with its options, or why there is none.
+// Out: a cell for every table, budget and method: the method with its options, or why there is
+//      none.
 //
 //   device   every method with a part of full attention's bytes on the device
 //   moved    every method that chooses k rows, with a part of the bytes that `offload` moves

@@ -4,7 +4,8 @@
 // Out: k; or, where even k = 1 moves too much, what that moves.
 //
 //     low = the largest k known to fit (0: none), high = the largest that may
-//     while low < high:  k = ⌈(low + high) / 2⌉;  measure;  low = k where it fits, else high = k − 1
+//     while low < high:  k = ⌈(low + high) / 2⌉;  measure;  low = k where it fits,
+//                        high = k − 1 where it does not
 //
 // What a step moves depends on which rows happen to be there already, so no formula has it, and it
 // need not grow with k at every step. Bisection takes it as growing: the k found fits, and the next
