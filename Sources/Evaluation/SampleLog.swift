@@ -88,8 +88,8 @@ extension LogHead {
       ("lengths", plan.lengths.map(String.init).joined(separator: ",")),
       ("samples", "\(plan.samples)"), ("misfits", misfits.joined(separator: ", ")),
       ("model folder", part.modelFolder),
-      ("picture", part.sweep.map { "\($0.measured), lines of \($0.lines)" } ?? "none"),
     ] + cacheSettings(plan.caches)
+      + [("picture", part.sweep.map { "\($0.measured), lines of \($0.lines)" } ?? "none")]
   }
 
   /// Whether a part can have such a plan.

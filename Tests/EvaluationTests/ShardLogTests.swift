@@ -203,7 +203,8 @@ private func merged(_ logs: [TemporaryFile]) throws -> RulerReport {
     try refusesFile(text + "{}\n", "line \(lines.count + 1) is no record")
     for (old, new) in [
       ("\"sample\":1", "\"sample\":2"), ("\"sample\":1", "\"sample\":5"),
-      ("\"cache\":\"full", "\"cache\":\"fuel"), ("\"task\":\"vt\"", "\"task\":\"fwe\""),
+      ("\"cache\":\"full", "\"cache\":\"fuel"),
+      ("\"length\":400,\"missed", "\"length\":402,\"missed"),
     ] {
       let changed = text.replacing(old, with: new, maxReplacements: 1)
       try refusesFile(changed, "line 2 is no record")
