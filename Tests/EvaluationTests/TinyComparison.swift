@@ -21,7 +21,7 @@ struct TinyComparison {
   func plan() throws -> ComparePlan {
     ComparePlan(
       methods: try ComparePlan.methods(methods), budgets: budgets.compactMap { ByteBudget($0) },
-      tables: tables, tasks: [.niahMultikey2, .variableTracking], lengths: [400], samples: samples)
+      tables: tables, tasks: [.niahMultikey2, .variableTracking], lengths: [600], samples: samples)
   }
 
   func model() throws -> ComparedModel {

@@ -30,7 +30,7 @@ import Testing
       .split(separator: "\n")
     #expect(Set(lines).count == lines.count && (lines.count - 1).isMultiple(of: 2))
     let refused = try run("lrqk", Self.arguments + ["--output", out, "--seed", "5"])
-    #expect(refused.status == 65 && refused.error.contains("seed 0, here 5"))
+    #expect(refused.status == 65 && refused.error.contains("seed \"0\", here \"5\""))
     #expect(refused.error.filter(\.isNewline).count == 1 && refused.output.isEmpty)
   }
 

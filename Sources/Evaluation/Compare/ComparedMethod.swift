@@ -89,7 +89,10 @@ extension ComparedMethod {
     ComparedMethod("lrqk", "lrqk paper", lrqk("preset=paper,on-breakdown=proceed")),
     ComparedMethod("lrqk", "lrqk recommended", lrqk("preset=recommended")),
     ComparedMethod("lrqk-no-hit-miss", lrqk("preset=paper,on-breakdown=proceed")),
-    ComparedMethod("lrqk-prefill-offload", lrqk("preset=paper,on-breakdown=proceed")),
+    ComparedMethod(
+      "lrqk-prefill-offload",
+      .leftOut(
+        "it answers as lrqk does; its rows come back after the prompt, when a budget is met")),
     ComparedMethod("topk", rings([""])),
     ComparedMethod("top-p", rings(["p=0.95"])),
     ComparedMethod("random", rings(["seed=0"])),
@@ -98,6 +101,7 @@ extension ComparedMethod {
     ComparedMethod("shadowkv", listed([160, 128, 64, 32, 16, 8, 4].map { "rank=\($0)" })),
     ComparedMethod("quest", rings(["page=16", "page=8", "page=4"])),
     ComparedMethod("sparq", rings(["r=16"])),
+    ComparedMethod("key-bits", rings(["bits=4", "bits=2", "bits=1"])),
     ComparedMethod("double-sparsity", rings(["factor=8", "factor=16", "factor=32"])),
     ComparedMethod("streaming", listed(["sinks=4"])),
     ComparedMethod("snapkv", listed([32, 16, 8, 4].map { "window=\($0)" })),
