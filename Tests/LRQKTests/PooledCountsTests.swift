@@ -10,8 +10,8 @@ private let (prompt, tokens, d, k, w) = (30, 60, 8, 6, 4)
 private let data = Synthetic<Float>(
   tokens: tokens, width: d, queryHeads: 4, keyValueHeads: 2, decay: 0.8, seed: 31)
 
-/// The rule as it is said: so many for each head, then always the largest weight that is left, ties to
-/// the head with the fewest, then to the lower one.
+/// The rule as it is said: so many for each head, then always the largest weight that is left, ties
+/// to the head with the fewest, then to the lower one.
 private func oneByOne(_ weights: [[Float]], pool: Int, sure: Int = 1) -> [Int] {
   let ranked = weights.map { $0.sorted(by: >) }
   var counts = Array(repeating: sure, count: weights.count)

@@ -12,8 +12,9 @@
 // With s = 0 the weight that all heads together leave out is the least that H k rows can leave out,
 // as far as the proxy scores know. A head whose attention is flat takes many rows, a peaked one
 // takes few, and one that looks at the ring takes one. But a proxy score may be peaked at the wrong
-// token, and then further rows are what finds the right one: s keeps some of them. Where weights at the cut are equal, the head that has
-// taken fewest comes next, then the lower head: heads with equal scores take equally many.
+// token, and then further rows are what finds the right one: s keeps some of them. Where weights at
+// the cut are equal, the head that has taken fewest comes next, then the lower head: heads with
+// equal scores take equally many.
 //
 // The wish is the paper's, which names budgets that adapt as future work; the released code has k
 // everywhere. The pool is ours. A mass p in place of k (Twilight, arXiv 2502.02770) was the other
