@@ -95,6 +95,31 @@ public enum Budget: Sendable, Equatable, CustomStringConvertible {
   }
 }
 
+/// A part of the bytes that full attention holds, or moves from the host.
+public struct ByteBudget: Sendable, Equatable, CustomStringConvertible {
+  /// Over the line.
+  public let numerator: Int
+  /// Below the line.
+  public let denominator: Int
+
+  /// Reads "1/16"; nil where the text is no fraction over 0 and at most 1.
+  public init?(_ text: String) {
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false).map { Int($0) }
+    guard parts.count == 2, let n = parts[0], let d = parts[1], n >= 1, d >= n, d <= 1 << 20 else {
+      return nil
+    }
+    (numerator, denominator) = (n, d)
+  }
+
+  /// The text that makes it again.
+  public var description: String { "\(numerator)/\(denominator)" }
+
+  /// So much of `bytes`.
+  public func part(of bytes: Double) -> Double {
+    bytes * Double(numerator) / Double(denominator)
+  }
+}
+
 /// "25%", "12.5%".
 func percentText(_ percent: Double) -> String {
   percent == percent.rounded() ? "\(Int(percent))%" : "\(percent)%"

@@ -215,7 +215,7 @@ private let ownMethods: [any CacheMethod.Type] = [
   QuestMethod.self,
   SparQMethod.self,
   DoubleSparsityMethod.self,
-  KeyBitsMethod.self,
+  KeyBitsMethod.self, CompactMethod.self,
   StreamingMethod.self,
   SnapKVMethod.self,
   H2OMethod.self,

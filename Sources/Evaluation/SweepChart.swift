@@ -182,6 +182,7 @@ func plainName(_ method: any CacheMethod) -> String {
   let others = [
     "full": "full attention", "offload": "full attention, offloaded", "topk": "exact top k",
     "top-p": "exact top p", "random": "random rows", "factored": "full attention over factors",
+    "key-bits": "keys in few bits", "compact": "compact",
   ]
   let (name, summary) = (type(of: method).name, type(of: method).summary)
   if let variant = variants[name] {

@@ -32,6 +32,7 @@ private func message(_ text: String) -> String? {
         "sparq",
         "double-sparsity",
         "key-bits",
+        "compact",
         "streaming",
         "snapkv",
         "h2o",
@@ -229,7 +230,7 @@ private func message(_ text: String) -> String? {
 
   @Test func `a method with a paper says so, and its page does`() throws {
     let without = cacheMethods.filter { $0.paper == nil }.map { $0.name }
-    #expect(without == ["full", "offload", "topk", "top-p", "random", "key-bits"])
+    #expect(without == ["full", "offload", "topk", "top-p", "random", "key-bits", "compact"])
     for method in cacheMethods {
       guard let paper = method.paper else { continue }
       let page = try Self.lines(Self.page(of: method.name)).joined(separator: "\n")

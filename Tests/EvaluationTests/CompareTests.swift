@@ -117,9 +117,9 @@ import Transformers
     let (decoder, _) = try Tiny.load()
     var measured = 0
     for task in plan.tasks {
-      let sample = try model.generator.sample(task, length: 400, index: 0)
+      let sample = try model.generator.sample(task, length: 600, index: 0)
       let count = try model.answers.promptTokens(sample)
-      let cells = try plan.cells(.device, length: 400, promptTokens: [count], layers: model.layers)
+      let cells = try plan.cells(.device, length: 600, promptTokens: [count], layers: model.layers)
         .filter { $0.budget != nil && $0.method != nil }
       var generator = Generator(decoder, limit: 1) { n, layer in
         try #require(cells[n].method).makeCache(for: layer)
@@ -208,12 +208,12 @@ import Transformers
       do { _ = try other.report(folder.path) } catch { return "\(error)" }
       return "accepted"
     }
-    #expect(refusal { $0.seed = 9 }.contains("seed 0, here 9"))
-    #expect(refusal { $0.samples = 2 }.contains("samples 1, here 2"))
-    #expect(refusal { $0.budgets = ["1/3"] }.contains("budgets 1/2, 1/4, here 1/3"))
+    #expect(refusal { $0.seed = 9 }.contains(#"seed "0", here "9""#))
+    #expect(refusal { $0.samples = 2 }.contains(#"samples "1", here "2""#))
+    #expect(refusal { $0.budgets = ["1/3"] }.contains(#"budgets "1/2, 1/4", here "1/3""#))
     #expect(refusal { $0.methods = "loki" }.contains("methods "))
     #expect(
-      refusal { $0.tables = [.device, .moved] }.contains("tables device, here device, moved"))
+      refusal { $0.tables = [.device, .moved] }.contains(#"tables "device", here "device, moved""#))
     #expect(refusal { _ in } == "accepted")
   }
 }

@@ -101,6 +101,13 @@ public struct KeyBitsMethod: SelectingMethod {
     try checkEffects(given)
   }
 
+  /// Keys in `bits` bits, without a map, in one stage, every query head for itself.
+  init(bits: Int, budget: RowBudget) {
+    (self.bits, self.budget) = (bits, budget)
+    (mapping, rank, isCentred, estimator, seed) = (.identity, nil, false, .plain, 0)
+    (firstBits, firstTimes, group) = (nil, 4, .own)
+  }
+
   /// Throws where an option was given that these others leave without effect.
   private func checkEffects(_ given: MethodOptions) throws(MethodError) {
     if let firstBits, firstBits >= bits {

@@ -22,6 +22,8 @@ public protocol SelectingMethod: CacheMethod {
   func selectorBytes(tokens: Int, layer: LayerShape) -> Int
   /// True where the query heads of a group always choose the same rows.
   var choosesForGroups: Bool { get }
+  /// k after a prompt of `tokens` tokens.
+  func selected(tokens: Int, layer: LayerShape) throws(MethodError) -> Int
   /// The fewest and the most older rows of a head, when it may choose `k` of so many candidates.
   func olderRows(selected k: Int, candidates: Int) -> ClosedRange<Int>
 }
@@ -74,6 +76,11 @@ public struct RowBudget: Sendable, Equatable {
     count = k ?? 512
     holders = try given.choice("transfers", of: RowHolders.self) ?? transfers
     rows = try given.rowFormat()
+  }
+
+  /// w and who holds rows, for a method that finds k by itself; rows are Floats.
+  init(recent: Int, holders: RowHolders) {
+    (budget, count, self.recent, self.holders, rows) = (nil, 512, recent, holders, .exact)
   }
 
   /// k or budget, w, transfers and rows, as they are written.

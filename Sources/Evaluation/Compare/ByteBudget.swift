@@ -18,30 +18,7 @@ package import CacheMethods
 import Reports
 package import Transformers
 
-/// A part of what full attention holds, or moves from the host.
-package struct ByteBudget: Sendable, Equatable, CustomStringConvertible {
-  /// Over the line.
-  package let numerator: Int
-  /// Below the line.
-  package let denominator: Int
-
-  /// Reads "1/16"; nil where the text is no fraction over 0 and at most 1.
-  package init?(_ text: String) {
-    let parts = text.split(separator: "/", omittingEmptySubsequences: false).map { Int($0) }
-    guard parts.count == 2, let n = parts[0], let d = parts[1], n >= 1, d >= n, d <= 1 << 20 else {
-      return nil
-    }
-    (numerator, denominator) = (n, d)
-  }
-
-  /// The text that makes it again.
-  package var description: String { "\(numerator)/\(denominator)" }
-
-  /// So much of `bytes`.
-  package func part(of bytes: Double) -> Double {
-    bytes * Double(numerator) / Double(denominator)
-  }
-
+extension ByteBudget {
   /// B, bytes of one layer on the device, for samples of `length` tokens.
   package func layerBytes(length: Int, layers: [LayerShape]) throws(MethodError) -> Int {
     let full = try cacheMethod(FullMethod.name).held(tokens: length, layers: layers)

@@ -11,6 +11,7 @@
 // Source: names of kvpress at 8bb29b9 (evaluation/evaluate.py), shape of lm-evaluation-harness at
 // 4e7e0d47f ("METRIC,FILTER" beside "METRIC_stderr,FILTER").
 
+import CacheMethods
 import Foundation
 import Reports
 

@@ -5,6 +5,7 @@
 //      tells models, lengths and tables apart; the title says which method is best at the smallest
 //      budget.
 
+import CacheMethods
 import Foundation
 import Reports
 

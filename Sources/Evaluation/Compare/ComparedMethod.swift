@@ -102,6 +102,8 @@ extension ComparedMethod {
     ComparedMethod("quest", rings(["page=16", "page=8", "page=4"])),
     ComparedMethod("sparq", rings(["r=16"])),
     ComparedMethod("key-bits", rings(["bits=4", "bits=2", "bits=1"])),
+    ComparedMethod(
+      "compact", .leftOut("it is key-bits with the bits that its part asks for")),
     ComparedMethod("double-sparsity", rings(["factor=8", "factor=16", "factor=32"])),
     ComparedMethod("streaming", listed(["sinks=4"])),
     ComparedMethod("snapkv", listed([32, 16, 8, 4].map { "window=\($0)" })),

@@ -46,7 +46,7 @@ extension Choice {
       }, write: { p, _ in p.sweeps?.start.word }),
     Choice(
       "ranks",
-      "width of a group's codes: uniform (r), by-layer, by-model (r on average, by the spectrum)",
+      "numbers of a group's codes: uniform (r); by-layer, by-model (r on average)",
       .words(["uniform", "by-layer", "by-model"]), parts: .prompt, silent: "uniform",
       decides: true,
       read: { text, p in
