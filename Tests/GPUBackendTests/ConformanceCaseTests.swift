@@ -25,7 +25,8 @@
     ///
     /// That is all whose CPU routine has a written order; its sweeps and solvers go through BLAS.
     static let sameOrder: [Kernel] = [
-      .proxyScores, .topK, .plan, .gather, .sparseAttention, .denseAttention, .rope, .rmsNorm,
+      .proxyScores, .codeScores, .topK, .plan, .gather, .sparseAttention, .denseAttention, .rope,
+      .rmsNorm,
     ]
 
     @Test(arguments: Interface.here, sameOrder)
