@@ -73,6 +73,7 @@
       .map { Planted(fault: $0, kernel: .decodeStep) } + [
         Planted(fault: .wrongIndex, kernel: .topK),
         Planted(fault: .nanScore, kernel: .proxyScores),
+        Planted(fault: .nanScore, kernel: .codeScores),
         Planted(fault: .nanWeight, kernel: .sparseAttention),
         Planted(fault: .staleRow, kernel: .gather),
         Planted(fault: .missedCopy, kernel: .plan),
