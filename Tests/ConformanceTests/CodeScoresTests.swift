@@ -6,7 +6,7 @@ import Testing
 
 /// What a kernel may get wrong about packed integers and their scales.
 private enum CodeFault: String, CaseIterable, Sendable {
-  /// The first code is read from the highest bits of a byte.
+  /// Bits of a byte are read from the highest one on.
   case highestBitsFirst
   /// A code's bits in the next byte are lost.
   case oneByteOnly
@@ -24,12 +24,11 @@ private enum CodeFault: String, CaseIterable, Sendable {
   /// Whether it changes a score of codes of `b` bits, for `l` tokens.
   func shows(bits b: Int, tokens l: Int) -> Bool {
     switch self {
-    case .highestBitsFirst: b < 8
     case .oneByteOnly: b == 3
     case .stepsOfOne: b <= 2
     case .twosComplement: b > 2
     case .nextScale: l > 1
-    case .noScale, .scaleAsHalf: true
+    case .highestBitsFirst, .noScale, .scaleAsHalf: true
     }
   }
 }
