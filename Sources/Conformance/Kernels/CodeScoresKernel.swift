@@ -41,14 +41,16 @@ struct CodeScoresKernel: KernelDefinition {
 
   var cases: [KernelCase] {
     let widths = [8, 4, 3, 2, 1]
-    return widths.map { b in
-      make("bits-\(b)", "normals, \(b) bits an integer", seed: UInt64(b), bits: b)
+    let normals = widths.map { b in
+      make("bits-\(b)", "normals times integers of \(words(b))", seed: UInt64(b), bits: b)
     }
-      + widths.map { b in
-        make(
-          "integers-\(b)", "small integers, \(b) bits: every order of the sum has the same bits",
-          seed: UInt64(10 + b), bits: b, isExact: true)
-      } + [
+    let integers = widths.map { b in
+      make(
+        "integers-\(b)", "small integers times those of \(words(b)): every order is exact",
+        seed: UInt64(10 + b), bits: b, isExact: true)
+    }
+    return normals + integers
+      + [
         make("whole-bytes", "3 bits, and rows that fill their last byte", seed: 21, bits: 3, r: 16),
         make("one-token", "a single token", seed: 22, bits: 4, l: 1),
         make("zero-scales", "every third scale is 0, and so are its scores", seed: 23, bits: 2) {
@@ -56,6 +58,9 @@ struct CodeScoresKernel: KernelDefinition {
         },
       ]
   }
+
+  /// "1 bit", "2 bits".
+  private func words(_ b: Int) -> String { b == 1 ? "1 bit" : "\(b) bits" }
 
   /// Queries, random integers of `b` bits, and positive scales, each changed by `scale`.
   private func make(
