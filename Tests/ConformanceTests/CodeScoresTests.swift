@@ -1,5 +1,5 @@
-// Scores by codes of few bits: the package has the bits of one fused chain, honest kernels pass, and
-// every planted fault is caught and its first wrong score named.
+// Scores by codes of few bits: the package has the bits of one fused chain, honest kernels pass,
+// and every planted fault is caught and its first wrong score named.
 
 import Conformance
 import Testing

@@ -4,8 +4,8 @@
 //      scales (l), the 16 bits of a BF16; b = bits = 8, 4, 3, 2 or 1.
 // Out: scores (H, l):   s[h, t] = (Σ_j q_hat[h, j] c[t, j]) scales[t]
 //
-// Code j of a token is bits j b ... j b + b − 1 of its bytes, the lowest bit of the first byte first;
-// a code may lie in two bytes. It stands for the integer c = gap · code − n:
+// Code j of a token is bits j b ... j b + b − 1 of its bytes, the lowest bit of the first byte
+// first; a code may lie in two bytes. It stands for the integer c = gap · code − n:
 //
 //     b = 8, 4, 3   gap 1, n = 2^(b - 1) - 1: as many integers below zero as above it
 //     b = 2         gap 2, n = 3: -3, -1, 1, 3
