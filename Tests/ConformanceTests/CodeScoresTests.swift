@@ -108,7 +108,7 @@ private struct CodedCase {
     }
   }
 
-  // Numbers instead of integers: r products more and as many roundings, from the last one on.
+  // An integer times a BF16 is exact in Float, eight bits times eight; the sum is from the last on.
   @Test func `scales that are multiplied first pass, and are exact where all is`() throws {
     for example in kernel.cases {
       let coded = try CodedCase(example)

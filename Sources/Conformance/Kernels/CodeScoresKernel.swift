@@ -52,7 +52,10 @@ struct CodeScoresKernel: KernelDefinition {
     return normals + integers
       + [
         make("whole-bytes", "3 bits, and rows that fill their last byte", seed: 21, bits: 3, r: 16),
-        make("one-token", "a single token", seed: 22, bits: 4, l: 1),
+        // Exact: a tolerance from one score of each query would refuse honest orders.
+        make(
+          "one-token", "a single token, small integers: every order is exact", seed: 22, bits: 4,
+          l: 1, isExact: true),
         make("zero-scales", "every third scale is 0, and so are its scores", seed: 23, bits: 2) {
           $0 % 3 == 0 ? 0 : $1
         },
