@@ -183,7 +183,9 @@ let package = Package(
       exclude: ["make_chats.py"], resources: [.copy("Fixtures")], swiftSettings: strict),
     .testTarget(
       name: "CacheMethodsTests",
-      dependencies: ["CacheMethods", "Transformers", "LRQK", "Tensors", "TieredMemory"],
+      dependencies: [
+        "CacheMethods", "Transformers", "LRQK", "Tensors", "TieredMemory", "Conformance",
+      ],
       swiftSettings: strict),
     .testTarget(
       name: "TasksTests", dependencies: ["TestSupport", "Tensors", "Tasks", "Tokenizers"],

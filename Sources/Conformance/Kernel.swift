@@ -24,6 +24,7 @@ package enum Kernel: String, Sendable, CaseIterable {
   case sweepGram = "sweep-gram"
   case decodeCodes = "decode-codes"
   case proxyScores = "proxy-scores"
+  case codeScores = "code-scores"
   case topK = "top-k"
   case plan
   case gather
@@ -41,6 +42,7 @@ package enum Kernel: String, Sendable, CaseIterable {
     case .sweepGram: GramSweepKernel()
     case .decodeCodes: DecodeCodesKernel()
     case .proxyScores: ProxyScoresKernel()
+    case .codeScores: CodeScoresKernel()
     case .topK: TopKKernel()
     case .plan: PlanKernel()
     case .gather: GatherKernel()

@@ -2,7 +2,7 @@
 //
 // In:  a case. Out: what the device makes of it; `lrqk check --backend opencl` prints the verdicts.
 //
-// All thirteen kernels run, through the calls of KernelCalls.swift, KernelCalls+Codes.swift and
+// All fourteen kernels run, through the calls of KernelCalls.swift, KernelCalls+Codes.swift and
 // DeviceSweeps.swift; decode-step is the device's own prefill and its cache. The sweep over rows
 // runs in d by d space, the only form that this backend has. A device without double precision
 // skips the kernels that need it, and the verdict says so.
@@ -35,6 +35,7 @@
       case .sweepGram: try sweepGrams(x, &out)
       case .decodeCodes: try decodeCodes(x, &out)
       case .proxyScores: try proxyScores(x, &out)
+      case .codeScores: try codeScores(x, &out)
       case .topK: try topK(x, &out)
       case .plan: try plan(x, &out)
       case .gather: try gather(x, &out)
@@ -50,8 +51,8 @@
     private static func needsDoubles(_ kernel: Kernel) -> Bool {
       switch kernel {
       case .sweepRowwise, .sweepGram, .decodeCodes, .decodeStep, .rmsNorm: true
-      case .proxyScores, .topK, .plan, .gather, .sparseAttention, .denseAttention, .rope,
-        .lrkvAttention:
+      case .proxyScores, .codeScores, .topK, .plan, .gather, .sparseAttention,
+        .denseAttention, .rope, .lrkvAttention:
         false
       }
     }
@@ -102,6 +103,14 @@
     private func proxyScores(_ x: Inputs<Float>, _ out: inout Outputs) throws {
       out.write(
         "scores", try kernels.proxyScores(codes: x.tensor("A_K"), queryCodes: x.tensor("q_hat")))
+    }
+
+    private func codeScores(_ x: Inputs<Float>, _ out: inout Outputs) throws {
+      let scores = try kernels.codeScores(
+        codes: x.integers("codes").elements.map { UInt8($0) }, bits: x.count("bits"),
+        scales: x.integers("scales").elements.map { UInt16($0) },
+        queryCodes: x.tensor("q_hat"))
+      out.write("scores", scores)
     }
 
     private func topK(_ x: Inputs<Float>, _ out: inout Outputs) throws {

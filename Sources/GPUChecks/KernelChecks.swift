@@ -46,8 +46,8 @@
 
     /// Every check there is.
     package static let all: [KernelCheck] =
-      proxyScores + topK + plan + attention + codesChecks + sweepsChecks + prefillChecks
-      + model
+      proxyScores + codeScores + topK + plan + attention + codesChecks + sweepsChecks
+      + prefillChecks + model
   }
 
   func numbers(_ shape: [Int], _ stream: UInt64) -> Tensor<Float> {
@@ -94,6 +94,34 @@
       return firstDifference(
         "score", try kernels.proxyScores(codes: codes, queryCodes: q_hat),
         matmul(q_hat, transposed: codes, in: .reference))
+    }
+  }
+
+  /// More tokens than a group of items, more integers than a row's bytes, and scales at both ends.
+  private let codeScores: [KernelCheck] = PackedIntegers.widths.flatMap { bits in
+    [(1000, 64, 4), (65, 33, 3), (1, 1, 1)].map { l, r, H in
+      KernelCheck("code-scores", "\(bits) bits, l = \(l), r = \(r), H = \(H)") { kernels in
+        let (form, random) = (PackedIntegers(bits: bits), RandomNumbers(seed: 79))
+        let gap = bits > 2 ? 1 : 2
+        let integers = (0..<l * r).map {
+          gap * random.integer(below: 2 * form.largest / gap + 1, $0) - form.largest
+        }
+        let codes = (0..<l).flatMap { form.pack(Array(integers[$0 * r..<($0 + 1) * r])) }
+        // 0, denormal, 1, large, infinite and NaN among them.
+        let scales = (0..<l).map { t -> UInt16 in
+          [0, 1, 0x3F80, 0x7E00, 0x7F80, 0x7FC0, UInt16(0x3000 + t)][t * 5 % 7]
+        }
+        let q_hat = numbers([H, r], 78)
+        let rows = Tensor(shape: [l, r], elements: integers.map { Float($0) })
+        var expected = matmul(q_hat, transposed: rows, in: .reference)
+        for h in 0..<H {
+          for t in 0..<l { expected[h, t] *= SixteenBitFloat.bfloat16.value(of: scales[t]) }
+        }
+        return firstDifference(
+          "score",
+          try kernels.codeScores(codes: codes, bits: bits, scales: scales, queryCodes: q_hat),
+          expected)
+      }
     }
   }
 

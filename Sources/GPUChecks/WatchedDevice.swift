@@ -137,7 +137,7 @@
       }
       try device.launch(kernel, columns: columns, rows: rows, arguments)
       switch kernel {
-      case .proxyScores: if strikes(.nanScore) { try poison(arguments[7]) }
+      case .proxyScores, .codeScores: if strikes(.nanScore) { try poison(arguments[7]) }
       case .attentionSoftmax: if strikes(.nanWeight) { try poison(arguments[0]) }
       case .topK: try tamperWithChoice(arguments)
       default: break

@@ -25,7 +25,8 @@
     ///
     /// That is all whose CPU routine has a written order; its sweeps and solvers go through BLAS.
     static let sameOrder: [Kernel] = [
-      .proxyScores, .topK, .plan, .gather, .sparseAttention, .denseAttention, .rope, .rmsNorm,
+      .proxyScores, .codeScores, .topK, .plan, .gather, .sparseAttention, .denseAttention, .rope,
+      .rmsNorm,
     ]
 
     @Test(arguments: Interface.here, sameOrder)
@@ -72,6 +73,7 @@
       .map { Planted(fault: $0, kernel: .decodeStep) } + [
         Planted(fault: .wrongIndex, kernel: .topK),
         Planted(fault: .nanScore, kernel: .proxyScores),
+        Planted(fault: .nanScore, kernel: .codeScores),
         Planted(fault: .nanWeight, kernel: .sparseAttention),
         Planted(fault: .staleRow, kernel: .gather),
         Planted(fault: .missedCopy, kernel: .plan),

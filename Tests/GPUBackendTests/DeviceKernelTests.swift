@@ -71,6 +71,14 @@
       #expect(throws: GPUError.self) {
         try kernels.topK(scores: Tensor(shape: [1, 0], elements: []), k: 1)
       }
+      // Three integers of 3 bits are two bytes; there are none of 5 bits.
+      let q_hat = Tensor<Float>(repeating: 1, shape: [1, 3])
+      for (bytes, bits) in [(1, 3), (2, 5)] {
+        #expect(throws: GPUError.self) {
+          try kernels.codeScores(
+            codes: Array(repeating: 0, count: bytes), bits: bits, scales: [0], queryCodes: q_hat)
+        }
+      }
     }
   }
 

@@ -9,7 +9,7 @@
 // roundings, and the scale comes last with one more. No bit of a score depends on how codes are
 // packed, on how many tokens are read together or on the machine: a GPU thread that walks the same
 // r integers gets the same ones, and sets can be compared with ==. Scaling the integers first would
-// cost r products a token and as many roundings. Codes of 16 and 32 bits are numbers already.
+// cost r products a token. Codes of 16 and 32 bits are numbers already.
 //
 // Codes are unpacked a block of tokens at a time, once for all queries of the group, and the block
 // is scored by the chains that exact keys have (CFusedChains). What a step reads of the device is

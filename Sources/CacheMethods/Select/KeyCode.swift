@@ -114,6 +114,11 @@ package struct KeyCode: Sendable, Equatable {
     package var bytes: [UInt8] = []
     /// The scales as BF16; none for 16 and 32 bits.
     package var scales: [UInt16] = []
+
+    /// Rows with these codes and scales; by default none.
+    package init(bytes: [UInt8] = [], scales: [UInt16] = []) {
+      (self.bytes, self.scales) = (bytes, scales)
+    }
   }
 
   /// The codes of `rows`, (n, r); `squaredNorms` has ‖k‖² of each where it is needed.

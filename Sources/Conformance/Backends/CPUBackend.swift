@@ -25,6 +25,7 @@ package struct CPUBackend: KernelBackend {
     case .sweepGram: try sweepGrams(x, &out)
     case .decodeCodes: try decodeCodes(x, &out)
     case .proxyScores: try proxyScores(x, &out)
+    case .codeScores: codeScores(x, &out)
     case .topK: try topK(x, &out)
     case .plan: plan(x, &out)
     case .gather: try gather(x, &out)
@@ -89,6 +90,26 @@ package struct CPUBackend: KernelBackend {
     let q_hat = x.tensor("q_hat")
     let scores = codes.scores(q_hat, tokens: codes.count).elements
     out.write("scores", Tensor(shape: [q_hat.rows, codes.count], elements: scores))
+  }
+
+  // As CodedKeys of CacheMethods does, whose tests compare it with this.
+  private func codeScores(_ x: Inputs<Float>, _ out: inout Outputs) {
+    let (q_hat, codes) = (x.tensor("q_hat"), x.integers("codes"))
+    let (l, r) = (codes.shape[0], q_hat.columns)
+    let bytes = codes.elements.map { UInt8($0) }
+    let slots = (0..<l).map(Int32.init)
+    var integers = Array(repeating: Float(0), count: l * r)
+    do {
+      var rows = integers.mutableSpan
+      PackedIntegers(bits: x.count("bits")).unpack(
+        bytes.span, width: r, slots: slots.span, into: &rows)
+    }
+    var scores = matmul(
+      q_hat, transposed: Tensor(shape: [l, r], elements: integers), in: .reference)
+    for (t, scale) in x.integers("scales").elements.enumerated() {
+      for h in 0..<q_hat.rows { scores[h, t] *= SixteenBitFloat.bfloat16.value(of: UInt16(scale)) }
+    }
+    out.write("scores", scores)
   }
 
   private func topK(_ x: Inputs<Float>, _ out: inout Outputs) throws {

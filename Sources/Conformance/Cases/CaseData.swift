@@ -39,6 +39,12 @@ struct CaseData {
       name, axes, reals: (0..<count).map { Double(numbers.integer(below: 9, $0) - 4) })
   }
 
+  /// `count` integers from 0 to `bound` − 1.
+  mutating func integers(_ count: Int, below bound: Int) -> [Int] {
+    let numbers = numbers()
+    return (0..<count).map { numbers.integer(below: bound, $0) }
+  }
+
   /// A matrix (rows, columns) of rank `rank`: a product of two of small integers, times 1/4.
   mutating func lowRank(_ name: String, _ axes: [(String, Int)], rank: Int) -> NamedTensor {
     let (rows, columns) = (axes[0].1, axes[1].1)

@@ -67,7 +67,7 @@
     case control(Control)
   }
 
-  /// What device arrays hold: Float, Double, Int32.
+  /// What device arrays hold: Float, Double, Int32; packed codes as UInt8 and UInt16.
   package typealias DeviceNumber = BitwiseCopyable & Sendable & AdditiveArithmetic
 
   /// An array in a device's memory; the last reference frees it.

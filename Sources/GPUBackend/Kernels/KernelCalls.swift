@@ -69,6 +69,26 @@
       return Tensor(shape: [H, c], elements: try down(scores))
     }
 
+    /// code-scores: packed integers (l, row bytes), BF16 scales (l) and q_hat (H, r): (H, l).
+    ///
+    /// `bits` of each integer are 8, 4, 3, 2 or 1; see `PackedIntegers`.
+    package func codeScores(
+      codes: [UInt8], bits: Int, scales: [UInt16], queryCodes: Tensor<Float>
+    ) throws -> Tensor<Float> {
+      try requireSizes(PackedIntegers.widths.contains(bits), "integers of \(bits) bits")
+      let (l, r, H) = (scales.count, queryCodes.columns, queryCodes.rows)
+      let rowBytes = PackedIntegers(bits: bits).bytes(width: r)
+      try requireSizes(
+        codes.count == l * rowBytes,
+        "\(codes.count) bytes of codes, not \(l) rows of \(rowBytes)")
+      let (c, s, q) = (try up(codes), try up(scales), try up(queryCodes.elements))
+      let scores = try context.array(H * l, of: Float.self)
+      try context.launch(
+        .codeScores, items: l, rows: H, .of(c), .int(rowBytes), .int(bits), .of(s), .int(r),
+        .int(l), .of(q), .of(scores), .int(l))
+      return Tensor(shape: [H, l], elements: try down(scores))
+    }
+
     /// A selection by the device.
     package struct TopKResult: Sendable, Equatable {
       /// Chosen indices of each head, ascending.

@@ -46,6 +46,7 @@
   package enum DeviceKernel: String, Sendable, CaseIterable {
     // scores.h
     case proxyScores = "proxy_scores"
+    case codeScores = "code_scores"
     case attentionScores = "attention_scores"
     // selection.h
     case topK = "top_k"

@@ -1,4 +1,4 @@
-// Stages 3 (its products), 5 and 8: one dot product for each of many rows.
+// Stages 3 (its products), 5 and 8, and codes of few bits: one dot product for each of many rows.
 //
 // In:  rows of `width` numbers, one query of each head.
 // Out: s = (row · query) * scale, one fused chain over the width in index order.
@@ -45,6 +45,33 @@ KERNEL(GROUP) proxy_scores(GLOBAL const float *codes, int room, int rank, int sh
   float s = row_chain(codes + (size_t)(h / share) * room * rank, i < count ? first + i : -1, rank,
                       query_codes + (size_t)h * rank, tile, indices);
   if (i < count) scores[(size_t)h * stride + i] = s;
+}
+
+// Scores by codes of few bits (the method key-bits): the same chain, over packed integers. codes:
+// (count, row_bytes), 8, 4, 3, 2 or 1 `bits` for each of `rank` integers, the first one in the
+// lowest; scales (count): BF16, the upper halves of floats; query_codes: (H, r).
+// scores[h, i] = (query_codes[h] · c_i) * scale_i, rows `stride` long. An item reads its row where
+// it lies: it is a few bytes, beside its neighbour's.
+// Grid: (count / GROUP rounded up, H).
+KERNEL(GROUP) code_scores(GLOBAL const unsigned char *codes, int row_bytes, int bits,
+                          GLOBAL const unsigned short *scales, int rank, int count,
+                          GLOBAL const float *query_codes, GLOBAL float *scores, int stride) {
+  int h = GROUP_ID(1), i = GROUP_ID(0) * GROUP + LOCAL_ID;
+  if (i < count) {
+    GLOBAL const unsigned char *row = codes + (size_t)i * row_bytes;
+    GLOBAL const float *query = query_codes + (size_t)h * rank;
+    // c = gap * code - largest: steps of 1 from 3 bits on, odd integers below.
+    int gap = bits > 2 ? 1 : 2, largest = bits > 2 ? (1 << (bits - 1)) - 1 : 2 * bits - 1;
+    float sum = 0.0f;
+    for (int j = 0; j < rank; j++) {
+      int place = j * bits / 8, shift = j * bits % 8;
+      int word = row[place];
+      if (shift + bits > 8) word |= row[place + 1] << 8;
+      int code = (word >> shift) & ((1 << bits) - 1);
+      sum = FMA((float)(gap * code - largest), query[j], sum);
+    }
+    scores[(size_t)h * stride + i] = sum * BITS_TO_FLOAT((unsigned int)scales[i] << 16);
+  }
 }
 
 // Stage 8, first third, and the exact products of stage 3 (scale 1). keys: (holders, slots, d);

@@ -136,7 +136,8 @@ static Launch launch(void (*kernel)(A...)) {
 #define SINGLE(name) {#name, launch(single_program::name)}
 #define DOUBLE(name) {#name, launch(double_program::name)}
 static std::map<std::string, Launch> kernels = {
-    SINGLE(proxy_scores), SINGLE(attention_scores), SINGLE(top_k), SINGLE(count_up),
+    SINGLE(proxy_scores), SINGLE(code_scores), SINGLE(attention_scores), SINGLE(top_k),
+    SINGLE(count_up),
     SINGLE(needed_tokens), SINGLE(plan_residency), SINGLE(attended_slots), SINGLE(fill_floats),
     SINGLE(fill_ints), SINGLE(copy_floats), SINGLE(scatter_rows), SINGLE(place_prompt_rows),
     SINGLE(place_ring_rows), SINGLE(append_rows), SINGLE(collect_ring), SINGLE(attention_softmax),
