@@ -1,7 +1,7 @@
 // compact is key-bits with bits and k by its rule, within its part of full attention's bytes.
 
-import TestSupport
 import Testing
+import Transformers
 
 @testable import CacheMethods
 
