@@ -24,7 +24,7 @@ public struct CompactMethod: SelectingMethod {
   public static let name = "compact"
   /// What `lrqk methods` says of it.
   public static let summary = "key-bits by a rule: bits and k for a part of full attention's bytes"
-  /// part, w.
+  /// The options part and w.
   public static let optionList = [
     MethodOption(
       "part", "of full attention's bytes after the prompt: 1/8, 1/16", defaultValue: "1/16"),
@@ -51,7 +51,7 @@ public struct CompactMethod: SelectingMethod {
     budget = RowBudget(recent: recent, holders: .perKeyValueHead)
   }
 
-  /// part and w.
+  /// The options part and w, in effect.
   public var options: [(name: String, value: String)] {
     [("part", part.description), ("w", "\(budget.recent)")]
   }

@@ -34,7 +34,7 @@ package struct ComparedHead: LogHeading, Sendable {
   package let methods: [String]
   /// "1/8", the parts of full attention's bytes.
   package let budgets: [String]
-  /// "device", "moved".
+  /// What is equal in each table: "device", "moved".
   package let tables: [String]
   /// The tasks' names.
   package let tasks: [String]

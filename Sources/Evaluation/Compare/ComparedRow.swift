@@ -21,7 +21,7 @@ package struct ComparedRow: Sendable, Equatable, Encodable {
     package let model: String
     /// The tables' name of the method; "all" where a task does not fit.
     package let method: String
-    /// Why.
+    /// Why it is not compared, in words.
     package let reason: String
   }
 
