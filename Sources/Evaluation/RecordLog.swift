@@ -135,6 +135,26 @@ package final class RecordLog<Record: LogRecord> {
     return decoder
   }
 
+  /// Adds the records of the log at `path`, of the same run, that are not here yet.
+  ///
+  /// A last line without its line break is what a killed run leaves; it is no record.
+  package func take(from path: String, head: Head) throws {
+    let bytes = try readInput(at: path, limit: Self.fileLimit)
+    let lines = bytes.split(separator: 10, omittingEmptySubsequences: false).dropLast()
+    let found = try Self.read(lines, path) { (other) throws(EvaluationError) in
+      if other == head { return }
+      throw EvaluationError(
+        "\(path): the log is of another run (\(other.difference(to: head, "here")))")
+    }
+    guard let found else {
+      throw EvaluationError("\(path): not a log of \(Head.command), it has no whole line")
+    }
+    for (key, record) in found.records.sorted(by: { "\($0.key)" < "\($1.key)" })
+    where records[key] == nil {
+      try add(record)
+    }
+  }
+
   /// The record about `key`, if there is one.
   package func record(_ key: Record.Key) -> Record? { records[key] }
 

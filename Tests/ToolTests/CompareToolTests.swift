@@ -50,6 +50,42 @@ import Testing
     #expect(other == [both[0]] + both.filter { $0.contains(",moved,") })
   }
 
+  @Test func `shards merge to the bytes of the whole run, and a missing one is told`() throws {
+    let folder = try TemporaryFolder()
+    func compare(_ name: String, _ more: [String] = []) throws -> Outcome {
+      try run("lrqk", Self.arguments + ["--output", "\(folder.path)/\(name)"] + more)
+    }
+    let whole = try compare("whole")
+    for shard in ["1/2", "2/2"] {
+      let part = try compare("part-\(shard.prefix(1))", ["--shard", shard])
+      #expect(part.status == 0 && part.output.contains("shard \(shard), 1 of 2 samples"))
+    }
+    func merge(_ name: String, _ parts: [String], _ more: [String] = []) throws -> Outcome {
+      try compare(name, parts.flatMap { ["--merge", "\(folder.path)/\($0)"] } + more)
+    }
+    let merged = try merge("merged", ["part-2", "part-1"])
+    #expect(merged.status == 0 && merged.output == whole.output, "\(merged.error)")
+    for name in [
+      "config.json", "metrics.json", "picture.svg", "results.json", "table.csv", "table.html",
+      "table.md",
+    ] {
+      let files = try ["whole", "merged"].map {
+        try Data(contentsOf: URL(fileURLWithPath: "\(folder.path)/\($0)/\(name)"))
+      }
+      #expect(files[0] == files[1], "\(name)")
+    }
+    let lacking = try merge("lacking", ["part-1"])
+    #expect(lacking.status == 65 && lacking.error.contains("no shard has tiny, niah_multikey_2"))
+    #expect(lacking.error.contains("sample 1 under"), "\(lacking.error)")
+    let other = try merge("other", ["part-1", "part-2"], ["--seed", "5"])
+    #expect(other.status == 65 && other.error.contains("the log is of another run"))
+    let both = try merge("both", ["part-1"], ["--shard", "1/2"])
+    #expect(both.status == 64 && both.error.contains("leave --merge"))
+    for found in [lacking, other] {
+      #expect(found.error.filter(\.isNewline).count == 1 && found.output.isEmpty)
+    }
+  }
+
   @Test func `a dry run prints rows, bytes and an estimate, and writes nothing`() throws {
     let folder = try TemporaryFolder()
     let out = folder.path + "/run"

@@ -44,6 +44,10 @@ package struct CompareRun {
   private let trials: TrialLog
   /// Whether a task that does not fit a length is passed over with a row that says so.
   package var passesOverMisfits = false
+  /// The part of the samples that is answered here; nil for all.
+  package var shard: Shard?
+  /// Whether every answer and trial has to be there already, from the folders of shards.
+  package var onlyMerges = false
   /// Hears of every sample that is done: how many, of how many.
   package var onSample: (_ done: Int, _ total: Int) -> Void = { _, _ in }
   /// Sequences that one pass of a prompt serves: more take more memory.
@@ -62,7 +66,8 @@ package struct CompareRun {
   ) throws -> (rows: [ComparedRow], leftOut: [ComparedRow.LeftOut]) {
     var rows: [ComparedRow] = []
     var leftOut: [ComparedRow.LeftOut] = []
-    let total = models * plan.tasks.count * plan.lengths.count * plan.samples
+    let own = ownSamples(shard, of: plan.samples)
+    let total = models * plan.tasks.count * plan.lengths.count * own.count
     var done = 0
     for n in 0..<models {
       let model = try open(n)
@@ -79,7 +84,7 @@ package struct CompareRun {
             leftOut.append(
               ComparedRow.LeftOut(
                 model: model.name, method: "all", reason: misfit.error.description))
-            done += plan.samples
+            done += own.count
             continue
           }
           ofLength += try self.rows(model, task, length) {
@@ -87,13 +92,13 @@ package struct CompareRun {
             onSample(done, total)
           }
         }
-        rows += ComparedRow.withMeans(ofLength)
+        if shard == nil { rows += ComparedRow.withMeans(ofLength) }
       }
     }
     return (rows, leftOut)
   }
 
-  /// The rows of one task at one length.
+  /// The rows of one task at one length; a shard answers its samples and has none.
   private func rows(
     _ model: ComparedModel, _ task: RulerTask, _ length: Int, onSample: () -> Void
   ) throws -> [ComparedRow] {
@@ -105,12 +110,13 @@ package struct CompareRun {
     for cell in cells { if let method = cell.method { methods[method.description] = method } }
     let texts = methods.keys.sorted()
     var answers: [String: [ComparedRecord]] = [:]
-    for sample in samples {
+    for sample in samples where shard?.contains(sample.index) ?? true {
       for (text, record) in try self.records(model, sample, texts.compactMap { methods[$0] }) {
         answers[text, default: []].append(record)
       }
       onSample()
     }
+    if shard != nil { return [] }
     let full = answers[try cacheMethod(FullMethod.name).description] ?? []
     return try cells.map { cell in
       try ComparedRow(
@@ -191,6 +197,7 @@ package struct CompareRun {
     answers.measuresRecall = false
     var seen: Set<String> = []
     let open = methods.filter { logged($0) == nil && seen.insert($0.description).inserted }
+    try checkThatAllIsThere(open, sample, model.name)
     for batch in batches(open) {
       for (method, answer) in zip(batch, try answers.answers(sample, batch)) {
         try trials.add(
@@ -225,6 +232,7 @@ package struct CompareRun {
     var answers = model.answers
     answers.measuresRecall = true
     let open = try methods.filter { try logged($0) == nil }
+    try checkThatAllIsThere(open, sample, model.name)
     for batch in batches(open) {
       for (method, answer) in zip(batch, try answers.answers(sample, batch)) {
         try records.add(
@@ -235,6 +243,17 @@ package struct CompareRun {
     return try methods.compactMap { method in
       try logged(method).map { (method.description, $0) }
     }
+  }
+
+  /// Requires, where shards are put together, that no method is left to run on a sample.
+  private func checkThatAllIsThere(
+    _ open: [any CacheMethod], _ sample: RulerSample, _ model: String
+  ) throws {
+    guard onlyMerges, let method = open.first else { return }
+    throw EvaluationError(
+      "no shard has \(model), \(sample.task.rawValue), length \(sample.length), sample "
+        + "\(sample.index) under \(open.count) method\(open.count == 1 ? "" : "s"), first "
+        + "\(method.brief); name the folders of all shards, and run unfinished ones again")
   }
 
   /// At most `batch` methods at a time.

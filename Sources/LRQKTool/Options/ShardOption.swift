@@ -10,7 +10,7 @@ import Evaluation
 struct ShardOption: ParsableArguments {
   @Option(
     help:
-      "Run part i of n, written i/n: samples (or windows) s with s mod n + 1 = i; needs --log. lrqk merge puts the parts together.",
+      "Run part i of n, written i/n: samples (or windows) s with s mod n + 1 = i; lrqk merge puts the logs together, lrqk compare --merge the folders.",
     transform: shardOfRun)
   var shard: Shard?
 

@@ -18,7 +18,8 @@ struct CompareCommand: ParsableCommand {
       A budget is a part of the bytes that full attention holds on the device, or of those that \
       offloaded full attention moves per token; every method gets the options whose bytes do not \
       exceed it. Full attention on both tiers, exact top-k and random rows are always there. Tables, \
-      picture and every answer go into a folder; the same command goes on after a kill. \
+      picture and every answer go into a folder; the same command goes on after a kill. With \
+      --shard a machine answers its part of the samples; --merge makes the tables of all parts. \
       Docs/comparison.md says how to read the tables.
 
         lrqk compare Examples/Models/needles --tasks niah_multiquery,vt --lengths 1024 --samples 50 \
@@ -56,6 +57,13 @@ struct CompareCommand: ParsableCommand {
 
   @Option(help: "A folder for the results: a new one, or that of the same run.")
   var output: String
+
+  @OptionGroup var part: ShardOption
+
+  @Option(
+    help: "The folder of a shard of the same comparison; repeated, one for each. No method runs.",
+    completion: .directory)
+  var merge: [String] = []
 
   @Flag(help: "Print what would run, and about how long; no method runs, nothing is written.")
   var dryRun = false
@@ -98,6 +106,16 @@ struct CompareCommand: ParsableCommand {
       && ([asked.haystack].compactMap { $0 } + asked.qa).contains(where: isStandardInput)
     {
       throw ValidationError("standard input can be read once: name a file for several models")
+    }
+    do { try part.shard?.check(asked.samples, "samples") } catch {
+      throw ValidationError("\(error)")
+    }
+    if part.shard != nil && (!merge.isEmpty || dryRun || format != .md) {
+      throw ValidationError(
+        "--shard answers samples and prints no table: leave --merge, --dry-run and --format away")
+    }
+    if dryRun && !merge.isEmpty {
+      throw ValidationError("--merge has no effect with --dry-run: nothing is written")
     }
     if dryRun && (format != .md || progress == true) {
       throw ValidationError("--format and --progress have no effect with --dry-run: nothing runs")
@@ -164,7 +182,12 @@ struct CompareCommand: ParsableCommand {
     }
     let records = try ComparedLog(path: "\(output)/predictions.jsonl", head: head)
     let trials = try TrialLog(path: "\(output)/trials.jsonl", head: head)
+    for folder in merge {
+      try records.take(from: "\(folder)/predictions.jsonl", head: head)
+      try trials.take(from: "\(folder)/trials.jsonl", head: head)
+    }
     var run = CompareRun(plan, records: records, trials: trials)
+    (run.shard, run.onlyMerges) = (part.shard, !merge.isEmpty)
     run.passesOverMisfits = asked.tasks == "all"
     let bar = ProgressBar(label: "samples", isWanted: progress)
     run.onSample = { bar.show($0, of: $1) }
@@ -172,6 +195,13 @@ struct CompareCommand: ParsableCommand {
       defer { bar.clear() }
       return try run.run(models: models.count) { try open($0).0 }
     }()
+    if let shard = part.shard {
+      let own = shard.samples(of: asked.samples).count
+      show(
+        "\(output): shard \(shard), \(own) of \(asked.samples) samples of each task; the tables: "
+          + "the same command without --shard, with a new --output and --merge for each shard")
+      return
+    }
     let report = CompareReport(rows, leftOut: leftOut, head: head)
     for (name, text) in try report.files() {
       do { try writeFile(text.utf8, to: "\(output)/\(name)") } catch {
