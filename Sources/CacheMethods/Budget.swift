@@ -114,6 +114,11 @@ public struct ByteBudget: Sendable, Equatable, CustomStringConvertible {
   /// The text that makes it again.
   public var description: String { "\(numerator)/\(denominator)" }
 
+  /// Whether another fraction is the same number: 1/8 and 2/16.
+  public func isAsLarge(as other: ByteBudget) -> Bool {
+    numerator * other.denominator == other.numerator * denominator
+  }
+
   /// So much of `bytes`.
   public func part(of bytes: Double) -> Double {
     bytes * Double(numerator) / Double(denominator)

@@ -138,9 +138,13 @@ extension SampleRecord: ShardRecord {
   /// Which sample, under which method.
   package var key: Key { Key(task: task, length: length, sample: sample, cache: cache) }
 
-  /// A score from 0 to 1, counts from 0; of a part, a record of its own samples.
+  /// A score and shares from 0 to 1, these but for rounding, and counts from 0; of a part, a record
+  /// of its own samples.
   package func isSound(under head: LogHead) -> Bool {
-    (0...1).contains(score)
+    (0...1).contains(score) && promptTokens >= 1
+      && [recall, attentionMass, needleRecall].allSatisfy { share in
+        share.map { (0...1 + 1e-6).contains($0) } ?? true
+      }
       && [
         length, sample, promptTokens, units, answerTokens, steps, residentBytes, peakBytes,
         hostBytes, movedBytes, hitRows, missedRows,

@@ -86,6 +86,23 @@ import Testing
     }
   }
 
+  @Test(
+    arguments: [
+      (["--budget", "2/16,1/8"], "1/8 comes twice"),
+      (["--cache", "compact:part=1/4"], "take key-bits"),
+      ([EvaluationToolTests.tiny + "/"], "comes twice"),
+    ])
+  func `the same twice, and what sets its own bytes, is one line`(
+    _ more: [String], _ reason: String
+  ) throws {
+    let folder = try TemporaryFolder()
+    // The last --budget counts.
+    let found = try run(
+      "lrqk", Array(Self.arguments.dropLast(2)) + ["--output", folder.path + "/run"] + more)
+    #expect(found.status == 64 && found.error.contains(reason), "\(found.error)")
+    #expect(found.error.split(separator: "\n").count == 1, "\(found.error)")
+  }
+
   @Test func `a dry run prints rows, bytes and an estimate, and writes nothing`() throws {
     let folder = try TemporaryFolder()
     let out = folder.path + "/run"

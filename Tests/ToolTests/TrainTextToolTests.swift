@@ -53,7 +53,10 @@ import Testing
     #expect(try run("lrqk", arguments(folder, text + ["--stop-after", "1"])).status == 0)
     try put((0..<40).map { "line \($0) of the garden\n" }.joined(), folder.path + "/text.txt")
     let other = try run("lrqk", arguments(folder, text))
-    #expect(other.status == 65 && other.error.contains("recipe"), "\(other.error)")
+    #expect(other.status == 65 && other.error.contains("text)"), "\(other.error)")
+    // What is refused changes nothing.
+    let held = try String(contentsOfFile: folder.path + "/run/held-out.txt", encoding: .utf8)
+    #expect(held.contains("harbour") && !held.contains("garden"))
   }
 
   @Test(

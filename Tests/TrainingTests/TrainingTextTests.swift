@@ -34,6 +34,15 @@ struct TrainingTextTests {
     #expect(held.count * 20 <= count && held.count >= max(1, count / 20 - 64))
   }
 
+  @Test func `a line may end as other systems end it`() throws {
+    let lines = Self.lines(60)
+    let plain = try TrainingText(lines.joined(separator: "\n"))
+    for end in ["\r\n", "\r"] {
+      let text = try TrainingText(lines.map { $0 + end }.joined())
+      #expect(text.training == plain.training && text.heldOut == plain.heldOut)
+    }
+  }
+
   @Test func `a long text loses lines from all over, a short one its end`() throws {
     let lines = Self.lines(2560)
     let held = try TrainingText(lines.joined(separator: "\n")).heldOut

@@ -81,6 +81,10 @@ package struct ComparePlan: Sendable {
     let parts = text.split(separator: ":", maxSplits: 1).map(String.init)
     let method: any CacheMethod
     do { method = try cacheMethod(text) } catch { throw EvaluationError("\(error)") }
+    if method is CompactMethod {
+      throw EvaluationError(
+        "\(text): its bytes are its own part; take key-bits, whose bytes the comparison sets")
+    }
     let options = parts.count > 1 ? parts[1] : ""
     for name in ["budget", "k"]
     where options.split(separator: ",").contains(where: { $0.hasPrefix("\(name)=") }) {

@@ -83,7 +83,9 @@ struct CompareCommand: ParsableCommand {
       guard let budget = ByteBudget(text) else {
         throw ValidationError("--budget \(text): it is no fraction such as 1/8, at most 1/1")
       }
-      if budgets.contains(budget) { throw ValidationError("--budget: \(text) comes twice") }
+      if budgets.contains(where: { $0.isAsLarge(as: budget) }) {
+        throw ValidationError("--budget: \(text) comes twice")
+      }
       budgets.append(budget)
     }
     do {
@@ -99,7 +101,12 @@ struct CompareCommand: ParsableCommand {
   func validate() throws {
     _ = try plan()
     if output.isEmpty { throw ValidationError("--output is empty: name a folder") }
-    if let twice = models.first(where: { model in models.count(where: { $0 == model }) > 1 }) {
+    let places = models.map {
+      URL(fileURLWithPath: $0).resolvingSymlinksInPath().standardizedFileURL.path
+    }
+    if let twice = zip(models, places).first(where: { _, place in
+      places.count(where: { $0 == place }) > 1
+    })?.0 {
       throw ValidationError("the model \(twice) comes twice")
     }
     if models.count > 1

@@ -111,13 +111,12 @@ struct TrainCommand: ParsableCommand {
         "\(output): \(holder ?? "another process") trains into this folder; wait for it, stop it, or "
           + "choose another folder")
     }
-    if let heldOut = run.heldOut { try writeFile(heldOut.utf8, to: "\(output)/\(heldOutName)") }
     // Held until the last file is written.
     return try withExtendedLifetime(lock) {
       try train(
         recipe,
         TrainingCheckpoint(run: output, identity: run.identity, companions: run.companions),
-        trainer)
+        trainer, heldOut: run.heldOut)
     }
   }
 
@@ -207,12 +206,14 @@ struct TrainCommand: ParsableCommand {
   }
 
   private func train(
-    _ recipe: Recipe, _ files: TrainingCheckpoint, _ trainer: Trainer
+    _ recipe: Recipe, _ files: TrainingCheckpoint, _ trainer: Trainer, heldOut: String?
   ) throws -> Int32 {
     try files.removeLeftovers()
     var state =
       try files.load(trainer)
       ?? TrainingState(recipe.shape, seed: recipe.seed, start: recipe.start)
+    // Behind the checkpoint, which refuses another text.
+    if let heldOut { try writeFile(heldOut.utf8, to: "\(output)/\(heldOutName)") }
     let log = try TrainingLog(path: "\(output)/log.csv", after: state.step)
     var saved = (step: state.step, time: ContinuousClock.now)
     func save() throws {

@@ -1,6 +1,6 @@
 // A text of the user's to learn from, and the part of it that is never learned.
 //
-// In:  a file of UTF-8 text.
+// In:  a file of UTF-8 text; a line ends as any system ends it.
 // Out: its lines in two parts, one to train on, one to measure on; the task `text`.
 //
 //   lines      | 0 ... 1,215 | 1,216 ... 1,279 | 1,280 ... 2,495 | 2,496 ... 2,559 | ...
@@ -26,16 +26,16 @@ package struct TrainingText: Sendable {
   /// One block of so many is held out.
   static let period = 20
 
-  /// The lines to train on, with their line breaks.
+  /// The lines to train on, each with a line feed.
   package let training: String
-  /// The lines to measure on, with their line breaks.
+  /// The lines to measure on, each with a line feed.
   package let heldOut: String
 
   /// Splits a text.
   ///
   /// Throws a `TaskError` where there are fewer than 20 lines.
   package init(_ text: String) throws {
-    let lines = text.split(separator: "\n", omittingEmptySubsequences: true)
+    let lines = text.split(whereSeparator: \.isNewline)
     guard lines.count >= Self.period else {
       throw TaskError(
         "\(lines.count) lines with text; \(Self.period) or more are needed, of which "

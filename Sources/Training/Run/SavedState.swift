@@ -33,7 +33,7 @@ extension TrainingCheckpoint {
     if identity != self.identity {
       throw TrainingError.checkpoint(
         path: folder,
-        "it belongs to another run (recipe, seed, model, teacher); choose another folder, or what it "
+        "it belongs to another run (recipe, seed, model, teacher, text); choose another folder, or what it "
           + "began with")
     }
     var state = TrainingState(trainer.shape, seed: trainer.seed)
