@@ -89,23 +89,12 @@ import Testing
     ]
     let whole = try run("lrqk", arguments)
     #expect(whole.status == 0, "\(whole.error)")
-    let process = Process()
-    process.executableURL = builtProducts.appendingPathComponent("lrqk")
-    process.arguments = arguments + ["--log", log]
-    (process.standardOutput, process.standardError) = (Pipe(), Pipe())
-    try process.run()
     // Two lines a window, and one of the head: killed in the second window or later.
-    func lines() -> Int {
-      let bytes = (try? Data(contentsOf: URL(fileURLWithPath: log))) ?? Data()
-      return bytes.count(where: { $0 == 10 })
-    }
-    while process.isRunning && lines() < 3 { usleep(1000) }
-    kill(process.processIdentifier, SIGKILL)
-    process.waitUntilExit()
-    #expect(lines() >= 3)
+    try runUntilKilled(arguments + ["--log", log], log: log)
+    #expect(lineCount(log) >= 3)
     let resumed = try run("lrqk", arguments + ["--log", log])
     #expect(resumed.status == 0 && resumed.output == whole.output, "\(resumed.error)")
-    #expect(lines() == 1 + 6 * 2)
+    #expect(lineCount(log) == 1 + 6 * 2)
     let refused = try run("lrqk", arguments + ["--log", text])
     #expect(
       refused.status == 64 && refused.error.contains("this is the file of"), "\(refused.error)")

@@ -88,25 +88,14 @@ import Testing
     let command = Self.ruler.map { $0 == "all" ? "niah_multikey_2,vt" : $0 == "3" ? "16" : $0 }
     let shard = command.map { $0 == "330,500" ? "900" : $0 }
     let log = folder.path + "/2.jsonl"
-    let process = Process()
-    process.executableURL = builtProducts.appendingPathComponent("lrqk")
-    process.arguments = shard + ["--shard", "2/2", "--log", log]
-    (process.standardOutput, process.standardError) = (Pipe(), Pipe())
-    try process.run()
-    func lines() -> Int {
-      let bytes = (try? Data(contentsOf: URL(fileURLWithPath: log))) ?? Data()
-      return bytes.count(where: { $0 == 10 })
-    }
-    while process.isRunning && lines() < 3 { usleep(1000) }
-    kill(process.processIdentifier, SIGKILL)
-    process.waitUntilExit()
+    try runUntilKilled(shard + ["--shard", "2/2", "--log", log], log: log)
     let first = folder.path + "/1.jsonl"
     _ = try success(shard + ["--shard", "1/2", "--log", first])
     let refused = try run("lrqk", ["merge", first, log])
     #expect(refused.status == 65 && refused.output.isEmpty)
     #expect(refused.error.contains("\(log): shard 2/2 lacks"), "\(refused.error)")
     _ = try success(shard + ["--shard", "2/2", "--log", log])
-    #expect(lines() == 1 + 8 * 2 * 3)
+    #expect(lineCount(log) == 1 + 8 * 2 * 3)
     #expect(try success(["merge", first, log]) == success(shard))
   }
 

@@ -68,3 +68,21 @@ func firstDifference(_ found: String, _ expected: String) -> String? {
   }
   return nil
 }
+
+/// Starts lrqk and kills it when the log that it writes has three lines, or lets it end before.
+func runUntilKilled(_ arguments: [String], log: String) throws {
+  let process = Process()
+  process.executableURL = builtProducts.appendingPathComponent("lrqk")
+  process.arguments = arguments
+  (process.standardOutput, process.standardError) = (Pipe(), Pipe())
+  try process.run()
+  while process.isRunning && lineCount(log) < 3 { usleep(1000) }
+  kill(process.processIdentifier, SIGKILL)
+  process.waitUntilExit()
+}
+
+/// Whole lines of a file; 0 where there is none yet.
+func lineCount(_ path: String) -> Int {
+  let bytes = (try? Data(contentsOf: URL(fileURLWithPath: path))) ?? Data()
+  return bytes.count(where: { $0 == 10 })
+}
