@@ -6,9 +6,10 @@
 //   W different words; the first ten appear 30 times, the others 3 times (below 4096 tokens: 6 and
 //   1), shuffled, "1. word 2. word ..."
 //
-// An answer to learn from begins with the word that stands last in the list, as one with several
-// values of a key does (Needles.swift): a reader that looks back meets the words in this order.
-// Scores take any order.
+// An answer to learn from begins with the word that is first repeated last. A reader can tell that a
+// word comes for the second time, which happens once for each common word (below 4096 tokens), and
+// can note beside it which word did so before: an answer is then a chain of lookups, as that for
+// several values of a key is (Needles.swift). Scores take any order.
 //
 // A worked example of 40 words, 10 and 3 times (below 4096 tokens: 20 words, 3 times and once),
 // precedes the task, with a numbered answer.
@@ -51,14 +52,15 @@ struct CommonWordsFamily: SampleFamily {
     let words = Self.words(units, without: used, &draws)
     let common = Array(words.prefix(Self.asked))
     let list = Self.list(words, common: times.common, rare: times.rare, &draws)
-    let isCommon = Set(common)
-    var met: [String] = []
-    for word in list.reversed() where isCommon.contains(word) && !met.contains(word) {
-      met.append(word)
+    var seen = Dictionary(uniqueKeysWithValues: common.map { ($0, 0) })
+    var repeated: [String] = []
+    for word in list {
+      seen[word]? += 1
+      if seen[word] == 2 { repeated.append(word) }
     }
     return Draft(
       text: MarkedText([example + Self.text(list)]), prefix: Self.prefix, references: common,
-      answer: MarkedText(Self.numbered(met), marking: met))
+      answer: MarkedText(Self.numbered(repeated.reversed()), marking: repeated.reversed()))
   }
 
   private static let prefix =

@@ -70,10 +70,10 @@ import Testing
     let answer = try #require(sample.text.firstMatch(of: #/in the list are:(( \d+\. \S+){10})\n/#))
     let named = answer.1.split(separator: " ").map(String.init).filter { !$0.hasSuffix(".") }
     #expect(Set(named) == Set(shown.filter { $0.value == example.common }.keys))
-    // The answer to learn from has the words in the order of a reader that looks back.
-    let met = words(lists[1]).reversed().reduce(into: [String]()) { met, word in
-      if sample.references.contains(word) && !met.contains(word) { met.append(word) }
-    }
+    // The answer to learn from begins with the word that comes for its second time last.
+    let list = words(lists[1])
+    let second = sample.references.map { word in list.indices.filter { list[$0] == word }[1] }
+    let met = second.sorted(by: >).map { list[$0] }
     #expect(
       sample.answer == met.enumerated().map { " \($0 + 1). \($1)" }.joined() && met.count == 10)
   }
