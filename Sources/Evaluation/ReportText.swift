@@ -122,22 +122,13 @@ extension RulerReport {
         + [row.budget?.rows, row.budget?.share, row.budget.map { Double($0.bytes) }].map(Self.plain)
         + (isPart ? [row.shard ?? ""] : [])
     }
-    return ([head + (isPart ? ["shard"] : [])] + rows).map {
-      $0.map(Self.quoted).joined(separator: ",")
-    }
-    .joined(separator: "\n")
+    return csvText([head + (isPart ? ["shard"] : [])] + rows)
   }
 
   /// A number with every digit, whole ones without a point; nothing for nil.
   static func plain(_ value: Double?) -> String {
     guard let value else { return "" }
     return value == value.rounded() && abs(value) < 1e15 ? String(Int(value)) : String(value)
-  }
-
-  /// A cell of a CSV line, in quotation marks where it needs them.
-  static func quoted(_ cell: String) -> String {
-    cell.contains(where: { ",\"\n".contains($0) })
-      ? "\"" + cell.replacing("\"", with: "\"\"") + "\"" : cell
   }
 
   private static func bytes(_ count: Int) -> String {

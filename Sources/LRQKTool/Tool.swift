@@ -36,7 +36,8 @@ struct LRQKCommand: ParsableCommand {
       CommandGroup(
         name: "Study the method",
         subcommands: [
-          DemoCommand.self, ExplainCommand.self, ReplayCommand.self, ViewCommand.self,
+          DemoCommand.self, ExplainCommand.self, ReplayCommand.self, FrontierCommand.self,
+          ViewCommand.self,
         ]),
       CommandGroup(
         name: "Run a model",

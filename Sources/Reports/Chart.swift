@@ -5,7 +5,7 @@
 // Out: SVG text, 720 points wide.
 //
 //   title, subtitle      what was found, and what was measured
-//   panels               one below the other; they share the vertical axis
+//   panels               one below the other; their vertical axes have the same ends
 //   legend               a colour for every method, a shape for what the marks stand for
 //   caption              what does not belong into a legend: options, what the bars are
 //
@@ -18,16 +18,22 @@ package struct ChartSeries: Sendable {
   package struct Point: Sendable {
     /// Where it stands in each panel, from left to right.
     package let x: [Double]
-    /// Where it stands on the vertical axis.
-    package let y: Double
+    /// Where it stands on each panel's vertical axis.
+    package let y: [Double]
     /// Standard error of y.
     package let error: Double?
     /// What it is, in full: browsers show it under the pointer.
     package let label: String
 
-    /// A measured choice.
+    /// A measured choice that stands equally high in all panels.
     package init(x: [Double], y: Double, error: Double?, label: String) {
-      (self.x, self.y, self.error, self.label) = (x, y, error, label)
+      (self.x, self.error, self.label) = (x, error, label)
+      self.y = Array(repeating: y, count: x.count)
+    }
+
+    /// A measured choice of several heights, one for each panel.
+    package init(x: [Double], y: [Double], label: String) {
+      (self.x, self.y, self.label, error) = (x, y, label, nil)
     }
   }
 
@@ -54,23 +60,38 @@ package struct Chart: Sendable {
   package let across: [String]
   /// What the horizontal axes show.
   package let unit: Axis.Unit
-  /// The title of the vertical axis, with its unit.
-  package let up: String
-  /// The ends of the vertical axis.
+  /// The titles of the panels' vertical axes, with units.
+  package let up: [String]
+  /// The ends of the vertical axes.
   package let limits: ClosedRange<Double>
   /// All points, by series.
   package let series: [ChartSeries]
   /// Below the legend, a paragraph each.
   package let caption: [String]
 
-  /// A chart whose series have a place in each of the panels `across`.
+  /// A chart whose series have a place in each of the panels `across`, which share what is `up`.
   package init(
     title: String, subtitle: String, across: [String], unit: Axis.Unit, up: String,
     limits: ClosedRange<Double>, series: [ChartSeries], caption: [String]
   ) {
+    self.init(
+      title: title, subtitle: subtitle, across: across, unit: unit,
+      up: Array(repeating: up, count: across.count), limits: limits, series: series,
+      caption: caption)
+  }
+
+  /// A chart of panels with `across` and `up` of their own.
+  package init(
+    title: String, subtitle: String, across: [String], unit: Axis.Unit, up: [String],
+    limits: ClosedRange<Double>, series: [ChartSeries], caption: [String]
+  ) {
+    let panels = across.count
     precondition(
-      series.allSatisfy { $0.points.allSatisfy { $0.x.count == across.count } },
-      "a point has a place in each of \(across.count) panels")
+      up.count == panels
+        && series.allSatisfy {
+          $0.points.allSatisfy { $0.x.count == panels && $0.y.count == panels }
+        },
+      "a point has a place in each of \(panels) panels")
     (self.title, self.subtitle, self.across, self.unit) = (title, subtitle, across, unit)
     (self.up, self.limits, self.series, self.caption) = (up, limits, series, caption)
   }
@@ -96,9 +117,7 @@ package struct Chart: Sendable {
     let (start, text) = (16.0, Self.width - 32)
     var y = plot.lines(title, at: (start, 26), width: text, size: 15)
     y = plot.lines(subtitle, at: (start, y), width: text, colour: Plot.muted)
-    for (n, title) in across.enumerated() {
-      y = panel(n, title, below: y, on: &plot)
-    }
+    for n in across.indices { y = panel(n, below: y, on: &plot) }
     y = legend(at: (start, y), on: &plot)
     for paragraph in caption {
       y = plot.lines(paragraph, at: (start, y), width: text, size: 11, colour: Plot.muted)
@@ -107,30 +126,30 @@ package struct Chart: Sendable {
   }
 
   /// Draws panel number `n`; returns the place below it.
-  private func panel(_ n: Int, _ title: String, below top: Double, on plot: inout Plot) -> Double {
+  private func panel(_ n: Int, below top: Double, on plot: inout Plot) -> Double {
     let bottom = top + Self.height
     let frame = Frame(
       x: Axis(
-        title, series.flatMap { $0.points.map { $0.x[n] } }, unit: unit, from: Self.left,
+        across[n], series.flatMap { $0.points.map { $0.x[n] } }, unit: unit, from: Self.left,
         to: Self.right),
-      y: Axis(up, [], limits: limits, from: bottom, to: top))
+      y: Axis(up[n], [], limits: limits, from: bottom, to: top))
     frame.draw(on: &plot)
     // All lines first: no line crosses a mark.
     for line in series {
-      let places = line.points.map { frame.place($0.x[n], $0.y) }
+      let places = line.points.map { frame.place($0.x[n], $0.y[n]) }
       if places.count > 1 { plot.curve(places, colour: colour(line), width: 1.5) }
       for (point, place) in zip(line.points, places) {
         guard let error = point.error, error > 0 else { continue }
         plot.line(
-          from: (place.x, frame.y.place(point.y - error)),
-          to: (place.x, frame.y.place(point.y + error)), colour: colour(line))
+          from: (place.x, frame.y.place(point.y[n] - error)),
+          to: (place.x, frame.y.place(point.y[n] + error)), colour: colour(line))
       }
     }
     for line in series {
       let shape = marks.firstIndex(of: line.mark) ?? 0
       for point in line.points {
         plot.mark(
-          shape, at: frame.place(point.x[n], point.y), colour: colour(line), title: point.label)
+          shape, at: frame.place(point.x[n], point.y[n]), colour: colour(line), title: point.label)
       }
     }
     return bottom + 60

@@ -60,7 +60,7 @@ import Testing
       #expect(text.y >= 0 && text.y <= picture.height, "\(text)")
     }
     let shown = picture.texts.map(\.text).joined(separator: " ")
-    for title in [chart.title, chart.subtitle, chart.up] + chart.across + chart.caption {
+    for title in [chart.title, chart.subtitle] + chart.up + chart.across + chart.caption {
       #expect(shown.contains(title), "\(title)")
     }
   }

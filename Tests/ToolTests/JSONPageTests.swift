@@ -207,6 +207,14 @@ struct JSONRuns: CustomTestStringConvertible, Sendable {
         ]
       }),
     JSONRuns(
+      headings: ["lrqk frontier --format json"],
+      runs: [
+        [
+          "frontier", "\(replays)/Captures/needle-layer0.safetensors", "--steps", "4", "--format",
+          "json",
+        ]
+      ]),
+    JSONRuns(
       headings: ["lrqk replay RIVAL --json"],
       runs: ["h2o-1", "kvlatent-1", "snapkv-1"].map {
         ["replay", "\(replays)/Rivals/\($0).safetensors", "--json"]

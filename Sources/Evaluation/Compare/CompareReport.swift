@@ -214,7 +214,6 @@ package struct CompareReport: Sendable, Encodable {
       ] + numbers.map(RulerReport.plain)
         + [row.calibration ?? "", row.caches.joined(separator: " or "), row.note ?? ""]
     }
-    return ([Self.columns] + rows).map { $0.map(RulerReport.quoted).joined(separator: ",") }
-      .joined(separator: "\n")
+    return csvText([Self.columns] + rows)
   }
 }
