@@ -38,7 +38,7 @@ extension LogHeading {
 
 /// A line of a log.
 package protocol LogRecord: Codable {
-  /// What a record is about; another record of the same key replaces it.
+  /// What a record is about; a log has no two that disagree.
   associatedtype Key: Hashable, CustomStringConvertible
   /// What all records of such a log have in common.
   associatedtype Head: LogHeading
@@ -116,14 +116,19 @@ package final class RecordLog<Record: LogRecord> {
       throw EvaluationError("\(path): not a log of \(Head.command); choose another file")
     }
     try check(head)
-    var records: [Record.Key: Record] = [:]
+    var records: [Record.Key: (line: Int, record: Record)] = [:]
     for (n, line) in lines.enumerated().dropFirst() {
       guard let record = try? decoder.decode(Record.self, from: Data(line)),
         record.isSound(under: head)
       else { throw EvaluationError("\(path): line \(n + 1) is no record of \(Head.command)") }
-      records[record.key] = record
+      if let earlier = records[record.key], lines[lines.startIndex + earlier.line] != line {
+        throw EvaluationError(
+          "\(path): lines \(earlier.line + 1) and \(n + 1) are about the same, \(record.key), and "
+            + "disagree; remove one of them")
+      }
+      records[record.key] = (n, record)
     }
-    return (head, records)
+    return (head, records.mapValues(\.record))
   }
 
   /// As `jsonText` writes.

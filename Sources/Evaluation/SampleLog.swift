@@ -149,6 +149,8 @@ extension SampleRecord: ShardRecord {
         length, sample, promptTokens, units, answerTokens, steps, residentBytes, peakBytes,
         hostBytes, movedBytes, hitRows, missedRows,
       ].allSatisfy(Evaluation.isSound(count:))
+      // A step is a token of the answer, or of the question where that is decoded.
+      && steps <= promptTokens + answerTokens
       && head.part.map { $0.plan.has(key, $0.shard) } ?? true
   }
 }

@@ -278,6 +278,15 @@ private struct TinyRun {
     try refuses(TinyRun(), "was another prompt")
     try log.write(before + "{}\n")
     try refuses(TinyRun(), "is no record")
+    // Two records of one sample: the same twice is one, two that differ are none.
+    let lines = before.split(separator: "\n").map(String.init)
+    let steps = try #require(lines[1].firstMatch(of: #/"steps":(\d+)/#)).0
+    try log.write(before + lines[1].replacing(steps, with: "\"steps\":0") + "\n")
+    try refuses(TinyRun(), "lines 2 and \(lines.count + 1) are about the same, task ")
+    try log.write(before.replacing(steps, with: "\"steps\":100000"))
+    try refuses(TinyRun(), "line 2 is no record")
+    try log.write(before + lines[1] + "\n")
+    _ = try TinyRun().run(samples: 1, log: log.path)
     for text in ["hello\nthere\n", "no line break", "{}\n", "[]\n{}\n"] {
       try log.write(text)
       try refuses(TinyRun(), "not a log of lrqk ruler")

@@ -22,6 +22,12 @@ import Testing
                  "sizes": [[24, 2]], "rate": 0.002, "steps": 2}]}
     """
 
+  /// How it goes on with more heads.
+  private static let third = """
+    {"seed": 2, "shards": 1, "format": "f32", "heads": {"query": 4, "key_value": 4},
+     "stages": [{"name": "a", "tasks": {"repeats": 1}, "sizes": [[24, 2]], "rate": 0.002, "steps": 3}]}
+    """
+
   private let folder: TemporaryFolder
   private var path: String { folder.path }
 
@@ -87,6 +93,33 @@ import Testing
     try put(Self.second.replacing("\"average\": [4, 6],", with: ""), "second.json")
     try succeed(training("run/model", into: "again"))
     #expect(try bytes("again/\(weights)") != bytes("run/\(weights)"))
+  }
+
+  @Test func `a model that is given more heads says so, stops, and runs`() throws {
+    try put(Self.third, "third.json")
+    func training(_ run: String) -> [String] {
+      [
+        "train", "--recipe", "\(path)/third.json", "--from", "\(path)/wide/model", "--output",
+        "\(path)/\(run)",
+      ]
+    }
+    try succeed(training("whole"))
+    for _ in 0..<2 { try succeed(training("run") + ["--stop-after", "1"]) }
+    try succeed(training("run"))
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+      #expect(try bytes("whole/model/\(file)") == bytes("run/model/\(file)"), "\(file)")
+    }
+    func sizes(_ name: String) throws -> [String: Int] {
+      let values = try JSONSerialization.jsonObject(with: bytes("\(name)/model/config.json"))
+      return try #require(values as? [String: Any]).compactMapValues { $0 as? Int }
+    }
+    let heads = ["num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16]
+    #expect(try sizes("run") == sizes("wide").merging(heads) { $1 })
+    try succeed(
+      [
+        "generate", "--model", "\(path)/run/model", "--cache", "full", "--prompt", "one two",
+        "--max-new-tokens", "2",
+      ])
   }
 
   @Test func `what does not fit is one line, before the folder is made`() throws {

@@ -148,7 +148,7 @@ struct TrainCommand: ParsableCommand {
     let (tokenizer, companions): (Tokenizer, [(name: String, bytes: [UInt8])])
     if let from, let start {
       identity += "\nfrom \(try modelHash(folder: from))\n"
-      (tokenizer, companions) = (try requiredTokenizer(from), start.files)
+      (tokenizer, companions) = (try requiredTokenizer(from), try start.files(for: recipe.shape))
       if tokenizer.vocabularySize > recipe.shape.vocabulary {
         throw InputError(
           "\(from): its tokenizer has \(tokenizer.vocabularySize) tokens, the model "

@@ -100,12 +100,20 @@ extension ModelShape {
 package struct StartingFolder: Sendable {
   /// The model that the folder holds.
   package let model: TrainedModel<Float>
-  /// config.json and the files beside it, which the trained model keeps.
-  package let files: [(name: String, bytes: [UInt8])]
+  private let configuration: [UInt8]
+  private let companions: [(name: String, bytes: [UInt8])]
+
   /// Reads the checkpoint in `folder`.
   package init(_ folder: String) throws {
     model = try TrainedModel(folder: folder)
-    let configuration = try readFile(at: "\(folder)/config.json", limit: 4_000_000)
-    files = [("config.json", configuration)] + (try companionFiles(in: folder))
+    configuration = try readFile(at: "\(folder)/config.json", limit: 4_000_000)
+    companions = try companionFiles(in: folder)
+  }
+
+  /// config.json, which says as many heads as `shape` has, and the files beside it: the trained
+  /// model keeps them.
+  package func files(for shape: ModelShape) throws -> [(name: String, bytes: [UInt8])] {
+    if shape == model.shape { return [("config.json", configuration)] + companions }
+    return [("config.json", try shape.configuration(from: configuration))] + companions
   }
 }

@@ -58,15 +58,20 @@ extension ModelShape {
   /// Parameters before the first step; parameter n is drawn from stream n of `seed`.
   package func startingParameters<E: Scalar>(seed: UInt64) -> [Parameter<E>] {
     parameterPlans.enumerated().map { n, plan in
-      let numbers = RandomNumbers(seed: seed, stream: UInt64(n))
-      let count = plan.shape.reduce(1, *)
-      let values = (0..<count).map { i in
-        E(plan.deviation.map { $0 * numbers.normal(i) } ?? 1)
-      }
-      return Parameter(name: plan.name, shape: plan.shape, values: values)
+      Parameter(name: plan.name, shape: plan.shape, values: plan.values(seed: seed, stream: n))
     }
   }
 
   /// Numbers in all parameters.
   package var parameterCount: Int { parameterPlans.reduce(0) { $0 + $1.shape.reduce(1, *) } }
+}
+
+extension ParameterPlan {
+  /// The parameter's numbers before the first step, from stream `stream` of `seed`.
+  func values<E: Scalar>(seed: UInt64, stream: Int) -> [E] {
+    let numbers = RandomNumbers(seed: seed, stream: UInt64(stream))
+    return (0..<shape.reduce(1, *)).map { i in
+      E(deviation.map { $0 * numbers.normal(i) } ?? 1)
+    }
+  }
 }

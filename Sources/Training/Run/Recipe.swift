@@ -19,6 +19,7 @@
 // RecipeStage.swift. A key that is not known is an error.
 //
 // A recipe for a model that goes on (TrainedModel.swift) has no model, no vocabulary and no start.
+// With "heads": {"query": 8, "key_value": 4} the model is given more heads first (MoreHeads.swift).
 
 package import Tensors
 package import Tokenizers
@@ -60,7 +61,8 @@ package struct Recipe: Sendable {
     let words = String(decoding: bytes, as: UTF8.self)
     text = given.map { "\(words)\nseed \($0)\n" } ?? words
     let named = UInt64(try file.integer("seed", in: 0...(1 << 31)) ?? 0)
-    seed = given ?? named
+    let seed = given ?? named
+    self.seed = seed
     shards = try file.integer("shards", in: 1...64) ?? 2
     background = try file.share("background", upTo: 1) ?? 0.2
     let formats: [String: StorageFormat] = ["f32": .float32, "f16": .float16, "bf16": .bfloat16]
@@ -69,7 +71,8 @@ package struct Recipe: Sendable {
       throw file.fault("format", .unsupported(value: format, supported: "f32, f16 or bf16"))
     }
     self.format = format
-    (shape, start) = try from.map { try Self.model($0, &file) } ?? Self.model(&file)
+    (shape, start) =
+      try from.map { try Self.model($0, seed: seed, &file) } ?? Self.model(&file)
     optimizer = try Self.optimizer(try file.object("optimizer"))
     let list = try file.require("stages", file.value("stages")?.arrayValue)
     stages = try list.indices.map { n in
@@ -99,21 +102,28 @@ package struct Recipe: Sendable {
     try file.finish()
   }
 
-  /// The shape of a model that goes on: the recipe has nothing to say about it.
+  /// The shape and the start of a model that goes on: the recipe may give it more heads.
   private static func model(
-    _ given: TrainedModel<Float>, _ file: inout ConfigurationReader
+    _ given: TrainedModel<Float>, seed: UInt64, _ file: inout ConfigurationReader
   ) throws -> (ModelShape, ModelStart) {
     for key in ["vocabulary", "model", "start"] where file.value(key) != nil {
       throw file.fault(
         key, .inconsistent("the model is given already; take this out of the recipe"))
     }
-    return (given.shape, .given(given.parameters))
+    let model =
+      try file.object("heads").map {
+        given.with(try MoreHeads($0, for: given.shape), seed: seed)
+      } ?? given
+    return (model.shape, .given(model.parameters))
   }
 
   /// The shape and the start of a model that begins.
   private static func model(
     _ file: inout ConfigurationReader
   ) throws -> (ModelShape, ModelStart) {
+    if file.value("heads") != nil {
+      throw file.fault("heads", .inconsistent("only a model that goes on, --from, gets more heads"))
+    }
     let vocabulary = try file.require(
       "vocabulary", try file.integer("vocabulary", in: 258...(1 << 16)))
     var model = try file.require("model", try file.object("model"))
