@@ -60,6 +60,18 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
     #expect(throws: ConfigurationError.self) { try Recipe(path: path) }
   }
 
+  @Test(arguments: ["plain-g1"])
+  func `the recipe of a shipped model that went on is read with its start`(_ name: String) throws {
+    let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    let root = tests.deletingLastPathComponent().deletingLastPathComponent()
+    let models = root.appendingPathComponent("Examples/Models").path
+    let recipe = try Recipe(
+      path: "\(models)/\(name)/recipe.json", model: TrainedModel(folder: "\(models)/needles"))
+    // What the recipe makes of its start is the shape of what is shipped.
+    let shipped = try TrainedModel(folder: "\(models)/\(name)").shape
+    #expect(recipe.shape == shipped)
+  }
+
   @Test func `a recipe is read whole`() throws {
     let recipe = try read(good)
     #expect(recipe.seed == 5 && recipe.shards == 1 && recipe.background == 0.2)
