@@ -148,14 +148,22 @@ package struct CodeFrontier: Sendable, Encodable {
     files = recordings.map(\.file.path)
     let codes = try FrontierCode.all(width: sizes.width, selected: k, recent: w)
     var (rows, notes): ([FrontierRow], [String]) = ([], [])
-    for code in codes {
-      let tokenBytes = code.tokenBytes(tokens: sizes.promptTokens, layer: sizes.layer)
-      for recording in recordings {
+    let pairs = codes.flatMap { code in recordings.map { (code, $0) } }
+    // A few at a time on all cores: so progress is heard.
+    let together = 8
+    for start in stride(from: 0, to: pairs.count, by: together) {
+      let count = min(together, pairs.count - start)
+      let replayed = try mapConcurrently(count) { n in
+        let (code, recording) = pairs[start + n]
         let replay = try MethodReplay(recording, code.method, options)
-        for note in replay.notes where !notes.contains(note) { notes.append(note) }
-        rows.append(FrontierRow(code, recording, replay, tokenBytes: tokenBytes))
-        progress(rows.count, codes.count * recordings.count)
+        let bytes = code.tokenBytes(tokens: sizes.promptTokens, layer: sizes.layer)
+        return (FrontierRow(code, recording, replay, tokenBytes: bytes), replay.notes)
       }
+      for (row, said) in replayed {
+        rows.append(row)
+        for note in said where !notes.contains(note) { notes.append(note) }
+      }
+      progress(rows.count, pairs.count)
     }
     (self.rows, self.notes) = (rows, notes)
   }

@@ -3,8 +3,8 @@
 // In:  what every code finds in every layer (CodeFrontier.swift).
 // Out: Markdown for people, CSV and JSON for scripts; a picture whose title is the finding.
 //
-// The picture has means over the layers: recall above, attention mass below, both against bytes of a
-// token. A colour is a map, a shape its rank, and a line joins the bits.
+// The picture has means over the layers: recall above, attention mass below, both against bytes of
+// a token. A colour is a map, a shape its rank, and a line joins the bits.
 
 import Reports
 

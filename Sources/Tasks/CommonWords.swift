@@ -6,10 +6,10 @@
 //   W different words; the first ten appear 30 times, the others 3 times (below 4096 tokens: 6 and
 //   1), shuffled, "1. word 2. word ..."
 //
-// An answer to learn from begins with the word that is first repeated last. A reader can tell that a
-// word comes for the second time, which happens once for each common word (below 4096 tokens), and
-// can note beside it which word did so before: an answer is then a chain of lookups, as that for
-// several values of a key is (Needles.swift). Scores take any order.
+// An answer to learn from begins with the word that is first repeated last. A reader can tell that
+// a word comes for the second time, which happens once for each common word (below 4096 tokens),
+// and can note beside it which word did so before: an answer is then a chain of lookups, as that
+// for several values of a key is (Needles.swift). Scores take any order.
 //
 // A worked example of 40 words, 10 and 3 times (below 4096 tokens: 20 words, 3 times and once),
 // precedes the task, with a numbered answer.
