@@ -37,7 +37,7 @@ package enum CodeFamily: String, Sendable, CaseIterable {
 
 /// A code and the method that chooses by it.
 package struct FrontierCode: Sendable {
-  /// Its family.
+  /// The family that it belongs to.
   package let family: CodeFamily
   /// Numbers of a code.
   package let rank: Int
@@ -95,7 +95,7 @@ package struct FrontierRow: Sendable, Encodable {
   package let rank: Int, bits: Int
   /// The method, as `--cache` names it.
   package let cache: String
-  /// The recording.
+  /// The recorded layer that was replayed.
   package let file: String
   /// Bytes of a token and key/value head.
   package let tokenBytes: Double
@@ -113,7 +113,7 @@ package struct CodeFrontier: Sendable, Encodable {
   package let promptTokens: Int, steps: Int
   /// Numbers of a head, query heads and key/value heads.
   package let width: Int, queryHeads: Int, keyValueHeads: Int
-  /// The recordings.
+  /// The recorded layers, one file each.
   package let files: [String]
   /// What is said about the runs.
   package let notes: [String]

@@ -104,7 +104,7 @@ extension CodeFrontier {
       + "(\(shortest(best.row.tokenBytes)) bytes)"
   }
 
-  /// The picture.
+  /// The picture of the means; its subtitle begins with `name`.
   package func picture(name: String?) -> String {
     var lines: [String: [Mean]] = [:]
     var order: [String] = []
