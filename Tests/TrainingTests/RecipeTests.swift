@@ -32,7 +32,8 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
   }
 
   @Test(arguments: [
-    "Models/needles/recipe", "Recipes/repeats", "Recipes/words", "Recipes/variants/gqa",
+    "Models/needles/recipe", "Models/prose/recipe", "Recipes/repeats", "Recipes/words",
+    "Recipes/variants/gqa",
     "Recipes/variants/lrkv", "Recipes/variants/mha", "Recipes/variants/mla",
     "Recipes/variants/mqa",
   ])
