@@ -10,7 +10,7 @@
 //
 // Nothing changes yet: a copy is attended to as the head was, and what a new head finds is
 // multiplied by zero. Training tells them apart: copies have different queries, and a new head's
-// columns of W_O have a gradient at once. For c M' heads of keys the cache is c times as large.
+// columns of W_O have a gradient at once. A cache is c times as large.
 //
 //   G = 2:  q q   q q        c = 2, G = 1:  q  q  q  q        e = 2, G = 4:  q + q +   q + q +
 //           kv1   kv2                       kv1 kv1 kv2 kv2                  kv1       kv2
