@@ -104,19 +104,21 @@ package final class RecordLog<Record: LogRecord> {
 
   deinit { try? log?.synchronize() }
 
-  /// The head and the records of a log's whole lines; nil where there is no line.
+  /// The head, the records of a log's whole lines, and their keys in the order of the lines; nil
+  /// where there is no line.
   ///
   /// `check` throws where the head will not do.
   static func read(
     _ lines: ArraySlice<ArraySlice<UInt8>>, _ path: String,
     check: (Head) throws(EvaluationError) -> Void
-  ) throws(EvaluationError) -> (head: Head, records: [Record.Key: Record])? {
+  ) throws(EvaluationError) -> (head: Head, records: [Record.Key: Record], keys: [Record.Key])? {
     guard let first = lines.first else { return nil }
     guard let head = try? decoder.decode(Head.self, from: Data(first)), head.isSound else {
       throw EvaluationError("\(path): not a log of \(Head.command); choose another file")
     }
     try check(head)
     var records: [Record.Key: (line: Int, record: Record)] = [:]
+    var keys: [Record.Key] = []
     for (n, line) in lines.enumerated().dropFirst() {
       guard let record = try? decoder.decode(Record.self, from: Data(line)),
         record.isSound(under: head)
@@ -126,9 +128,9 @@ package final class RecordLog<Record: LogRecord> {
           "\(path): lines \(earlier.line + 1) and \(n + 1) are about the same, \(record.key), and "
             + "disagree; remove one of them")
       }
-      records[record.key] = (n, record)
+      if records.updateValue((n, record), forKey: record.key) == nil { keys.append(record.key) }
     }
-    return (head, records.mapValues(\.record))
+    return (head, records.mapValues(\.record), keys)
   }
 
   /// As `jsonText` writes.
@@ -142,7 +144,8 @@ package final class RecordLog<Record: LogRecord> {
 
   /// Adds the records of the log at `path`, of the same run, that are not here yet.
   ///
-  /// A last line without its line break is what a killed run leaves; it is no record.
+  /// They come in the order of its lines. A last line without its line break is what a killed run
+  /// leaves; it is no record.
   package func take(from path: String, head: Head) throws {
     let bytes = try readInput(at: path, limit: Self.fileLimit)
     let lines = bytes.split(separator: 10, omittingEmptySubsequences: false).dropLast()
@@ -154,9 +157,8 @@ package final class RecordLog<Record: LogRecord> {
     guard let found else {
       throw EvaluationError("\(path): not a log of \(Head.command), it has no whole line")
     }
-    for (key, record) in found.records.sorted(by: { "\($0.key)" < "\($1.key)" })
-    where records[key] == nil {
-      try add(record)
+    for key in found.keys where records[key] == nil {
+      if let record = found.records[key] { try add(record) }
     }
   }
 

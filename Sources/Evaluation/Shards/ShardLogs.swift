@@ -75,7 +75,7 @@ package struct ShardLogs<Record: ShardRecord> {
     init(_ path: String, _ bytes: [UInt8]) throws(EvaluationError) {
       let lines = bytes.split(separator: 10, omittingEmptySubsequences: false).dropLast()
       let log = try RecordLog<Record>.read(lines, path) { _ throws(EvaluationError) in }
-      guard let (head, records) = log else {
+      guard let (head, records, _) = log else {
         throw EvaluationError("\(path): not a log of \(Record.Head.command), it has no whole line")
       }
       guard let shard = head.shard else {
