@@ -16,6 +16,10 @@ package enum LessonKind: Sendable {
   case needles(NeedleSizes, FurtherQuestions?)
   /// Variable tracking with so many chains, each asked for, of so many hops.
   case chains(Int, hops: Int)
+  /// Frequent words with so many asked for, the most frequent first; one to ten.
+  case counts(Int)
+  /// Common words with so many asked for, the most common first.
+  case ranked(Int)
 }
 
 /// A text to learn from.

@@ -154,6 +154,12 @@ package struct RulerGenerator: Sendable {
         ) {
           form.encode($0).count
         }
+      case .counts(let words):
+        FrequentWordsFamily(
+          asked: words,
+          room: max(0, length - form.encode(FrequentWordsFamily.template(asked: words)).count),
+          stream: stream)
+      case .ranked(let words): CommonWordsFamily(ranked: words, stream: stream)
       }
     let found = try largest(family, room: length) { Lesson($0.draft, $0.tokens, form, ends).size }
     guard let found else {
@@ -191,7 +197,7 @@ package struct RulerGenerator: Sendable {
     case .commonWords:
       return CommonWordsFamily(length: length, stream: stream, hasExample: hasExamples)
     case .frequentWords:
-      let template = try form.encode(form.frame(FrequentWordsFamily.template)).count
+      let template = try form.encode(form.frame(FrequentWordsFamily.template())).count
       return FrequentWordsFamily(
         room: max(0, length - template - tokensToGenerate(task)), stream: stream)
     case .question1, .question2:

@@ -96,6 +96,53 @@ import Tokenizers
     }
   }
 
+  @Test(arguments: [1, 3, 6, 10])
+  func `frequent words are told from the most frequent on, and none is left out`(
+    _ asked: Int
+  ) throws {
+    let tokenizer = try Tokenizer(folder: tinyModel)
+    let generator = RulerGenerator(seed: 4, form: PromptForm(tokenizer), hasExamples: false)
+    for length in [2500, 4000] {
+      let lesson = try generator.lesson(.counts(asked), length: length, ends: 1)
+      #expect(lesson.turns.count == 1 && lesson.size <= length)
+      let turn = lesson.turns[0]
+      let given = tokenizer.decode(turn.given)
+      let text = try #require(given.firstMatch(of: #/coded words\. (.*)\n/#)?.output.1)
+      var counts: [Substring: Int] = [:]
+      for word in text.split(separator: " ") where word != "..." { counts[word, default: 0] += 1 }
+      let answer = tokenizer.decode(turn.answer).matches(of: #/[a-z]{6}/#).map(\.output)
+      #expect(answer.count == asked && turn.found.count == asked)
+      // Frequencies fall from word to word, and every other word is rarer.
+      let told = answer.map { counts.removeValue(forKey: $0) ?? 0 }
+      let rest = try #require(counts.values.max())
+      #expect(zip(told, told.dropFirst() + [rest]).allSatisfy { $0 > $1 }, "\(told), \(rest)")
+      let numeral = ["one", "two", "three", "four", "five", "six", "", "", "", "ten"][asked - 1]
+      #expect(given.ranges(of: " \(numeral) most frequently").count == 3)
+    }
+  }
+
+  @Test(arguments: [1, 3, 7, 10])
+  func `ranked words are told from the most common on, and the others come once`(
+    _ asked: Int
+  ) throws {
+    let tokenizer = try Tokenizer(folder: tinyModel)
+    let generator = RulerGenerator(seed: 5, form: PromptForm(tokenizer), hasExamples: false)
+    let lesson = try generator.lesson(.ranked(asked), length: 6000, ends: 1)
+    #expect(lesson.turns.count == 1 && lesson.size <= 6000)
+    let turn = lesson.turns[0]
+    let given = tokenizer.decode(turn.given)
+    let list = try #require(given.firstMatch(of: #/often\.\n(1\. .*)\n/#)?.output.1)
+    var counts: [Substring: Int] = [:]
+    for item in list.matches(of: #/[0-9]+\. (\S+)/#) { counts[item.output.1, default: 0] += 1 }
+    let answer = tokenizer.decode(turn.answer).matches(of: #/([0-9]+)\. (\S+)/#)
+    #expect(answer.map { Int($0.output.1) } == Array(1...asked) && turn.found.count == asked)
+    let told = answer.map { counts.removeValue(forKey: $0.output.2) ?? 0 }
+    #expect(zip(told, told.dropFirst() + [1]).allSatisfy { $0 > $1 }, "\(told)")
+    #expect(!counts.isEmpty && counts.values.allSatisfy { $0 == 1 })
+    #expect(given.contains("the \(asked) most common words"))
+    #expect(given.contains("The top \(asked) words"))
+  }
+
   // Points are 560 bytes apart, from 280 back on; further back than the text reaches it is the
   // first one.
   @Test func `a survey names for each distance the value that stands nearest`() throws {

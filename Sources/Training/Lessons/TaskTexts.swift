@@ -9,6 +9,8 @@
 //   survey                       niah_multivalue whose answers look back distance by distance
 //   chain                        vt as it is scored: one chain
 //   values                       niah_multivalue as it is scored: four values of one key
+//   counts, ranked               fwe and cwe with three to seven words, the most frequent first;
+//                                up to eight and ten from 1024 tokens on
 //   vt                           four hops, below 256 tokens one to four; the longer the text the
 //                                more chains, all asked for; the example from 512 on
 //   cwe, fwe, qa_1, qa_2         as they are scored
@@ -40,7 +42,7 @@ struct LessonTask: TrainingTask {
     }
   }
 
-  enum OwnLesson: String, CaseIterable { case recital, survey, chain, values }
+  enum OwnLesson: String, CaseIterable { case recital, survey, chain, values, counts, ranked }
 
   let subject: Subject
   let form: PromptForm
@@ -86,7 +88,7 @@ struct LessonTask: TrainingTask {
   /// Whether there is haystack that is not asked for.
   private var hasHaystack: Bool {
     switch subject {
-    case .own(.recital): false
+    case .own(.recital), .own(.counts), .own(.ranked): false
     case .own: true
     case .task(.variableTracking): true
     case .task(let task): task.needles.map { $0.haystack != .needles } ?? false
@@ -149,6 +151,8 @@ struct LessonTask: TrainingTask {
         NeedleSizes(.prose, keys: keys, values: values), further: keys - 1, form: .surveyed)
     case .own(.chain): return .task(.variableTracking)
     case .own(.values): return .task(.niahMultivalue)
+    case .own(.counts): return .counts(3 + draws.below(L < 1024 ? 5 : 6))
+    case .own(.ranked): return .ranked(3 + draws.below(L < 1024 ? 5 : 8))
     case .task(let task):
       switch task {
       case .niahSingle1:

@@ -11,6 +11,8 @@
 //   survey        several values of a key, by how far back they stand (TaskTexts.swift)
 //   chain         vt as it is scored, one chain (TaskTexts.swift)
 //   values        niah_multivalue as it is scored, four values of one key (TaskTexts.swift)
+//   counts        fwe with more words to find (TaskTexts.swift)
+//   ranked        cwe with words of different frequency (TaskTexts.swift)
 //   niah_..., vt, cwe, fwe, qa_...
 //                 the evaluation's tasks with their answers, and further questions
 //                 (TaskTexts.swift)
