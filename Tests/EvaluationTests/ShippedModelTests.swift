@@ -6,14 +6,13 @@ import Evaluation
 import Foundation
 import Tasks
 import Tensors
+import TestSupport
 import Testing
 import Tokenizers
 import Transformers
 
 @Suite struct ShippedModelTests {
-  private static let models = URL(fileURLWithPath: #filePath)
-    .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-    .appendingPathComponent("Examples/Models")
+  private static let models = packageRoot.appendingPathComponent("Examples/Models")
   private static let folder = models.appendingPathComponent("needles").path
 
   @Test func `its tokens and logits are those of the transformers library`() throws {

@@ -1,11 +1,14 @@
 // Files that several test targets use.
 
-import Foundation
+public import Foundation
+
+/// The folder of Package.swift.
+public let packageRoot = URL(fileURLWithPath: #filePath)
+  .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
 
 /// The folder of a random model with a tokenizer (Tests/EvaluationTests/make_tiny.py).
-public let tinyModel = URL(fileURLWithPath: #filePath)
-  .deletingLastPathComponent().deletingLastPathComponent()
-  .appendingPathComponent("EvaluationTests/Fixtures/tiny").path
+public let tinyModel =
+  packageRoot.appendingPathComponent("Tests/EvaluationTests/Fixtures/tiny").path
 
 /// A path in the temporary folder; what lies there is removed at the end.
 public final class TemporaryFile {

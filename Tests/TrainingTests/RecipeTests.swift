@@ -3,6 +3,7 @@
 import Tasks
 import Foundation
 import Tensors
+import TestSupport
 import Testing
 import Training
 import Tokenizers
@@ -38,17 +39,13 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
     "Recipes/variants/mqa",
   ])
   func `every shipped recipe is read`(_ name: String) throws {
-    let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    let root = tests.deletingLastPathComponent().deletingLastPathComponent()
-    let recipe = try Recipe(path: root.appendingPathComponent("Examples/\(name).json").path)
+    let recipe = try Recipe(path: packageRoot.appendingPathComponent("Examples/\(name).json").path)
     #expect(!recipe.stages.isEmpty)
   }
 
   @Test(arguments: ["narrow", "joined", "plain"])
   func `every shipped recipe for a model that goes on is read`(_ name: String) throws {
-    let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    let root = tests.deletingLastPathComponent().deletingLastPathComponent()
-    let path = root.appendingPathComponent("Examples/Recipes/\(name).json").path
+    let path = packageRoot.appendingPathComponent("Examples/Recipes/\(name).json").path
     let shape = tiny(convertedVariants[0].kind)
     let model = TrainedModel<Float>(shape, shape.startingParameters(seed: 1))
     let recipe = try Recipe(path: path, model: model)
@@ -63,9 +60,7 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
 
   @Test(arguments: ["plain-g1"])
   func `the recipe of a shipped model that went on is read with its start`(_ name: String) throws {
-    let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    let root = tests.deletingLastPathComponent().deletingLastPathComponent()
-    let models = root.appendingPathComponent("Examples/Models").path
+    let models = packageRoot.appendingPathComponent("Examples/Models").path
     let recipe = try Recipe(
       path: "\(models)/\(name)/recipe.json", model: TrainedModel(folder: "\(models)/needles"))
     // What the recipe makes of its start is the shape of what is shipped.
