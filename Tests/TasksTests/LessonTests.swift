@@ -34,10 +34,16 @@ import Tokenizers
   private func lesson(
     _ n: Int, seed: UInt64 = 3, ends: Int = 1
   ) throws -> (lesson: Lesson, tokenizer: Tokenizer) {
+    let (_, kind, length) = Self.kinds[n]
+    return try lesson(kind, length: length, seed: seed, ends: ends)
+  }
+
+  private func lesson(
+    _ kind: LessonKind, length: Int, seed: UInt64, ends: Int = 1
+  ) throws -> (lesson: Lesson, tokenizer: Tokenizer) {
     let tokenizer = try Tokenizer(folder: tinyModel)
     let generator = RulerGenerator(
       seed: seed, form: PromptForm(tokenizer), hasExamples: false)
-    let (_, kind, length) = Self.kinds[n]
     return (try generator.lesson(kind, length: length, ends: ends), tokenizer)
   }
 
@@ -100,10 +106,8 @@ import Tokenizers
   func `frequent words are told from the most frequent on, and none is left out`(
     _ asked: Int
   ) throws {
-    let tokenizer = try Tokenizer(folder: tinyModel)
-    let generator = RulerGenerator(seed: 4, form: PromptForm(tokenizer), hasExamples: false)
     for length in [2500, 4000] {
-      let lesson = try generator.lesson(.counts(asked), length: length, ends: 1)
+      let (lesson, tokenizer) = try lesson(.counts(asked), length: length, seed: 4)
       #expect(lesson.turns.count == 1 && lesson.size <= length)
       let turn = lesson.turns[0]
       let given = tokenizer.decode(turn.given)
@@ -125,9 +129,7 @@ import Tokenizers
   func `ranked words are told from the most common on, and the others come once`(
     _ asked: Int
   ) throws {
-    let tokenizer = try Tokenizer(folder: tinyModel)
-    let generator = RulerGenerator(seed: 5, form: PromptForm(tokenizer), hasExamples: false)
-    let lesson = try generator.lesson(.ranked(asked), length: 6000, ends: 1)
+    let (lesson, tokenizer) = try lesson(.ranked(asked), length: 6000, seed: 5)
     #expect(lesson.turns.count == 1 && lesson.size <= 6000)
     let turn = lesson.turns[0]
     let given = tokenizer.decode(turn.given)
