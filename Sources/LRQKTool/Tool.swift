@@ -54,9 +54,8 @@ struct LRQKCommand: ParsableCommand {
       CommandGroup(
         name: "Measure",
         subcommands: [
-          RulerCommand.self, SweepCommand.self, CompareCommand.self, PerplexityCommand.self,
-          MergeCommand.self,
-          BenchCommand.self,
+          RulerCommand.self, SweepCommand.self, CompareCommand.self, OverviewCommand.self,
+          PerplexityCommand.self, MergeCommand.self, BenchCommand.self,
         ]),
     ])
 

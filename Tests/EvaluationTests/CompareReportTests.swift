@@ -1,33 +1,16 @@
 // What a comparison writes: the same numbers in every form, and under others' names.
 
 import Foundation
+import Reports
 import Tensors
 import Testing
 
 @testable import Evaluation
 
 @Suite struct CompareReportTests {
-  private func rows(_ csv: String) -> [[String]] {
-    csv.split(separator: "\n").map { line in
-      // No cell of these rows has a comma or a quotation mark in quotation marks' place but notes.
-      var cells: [String] = [""]
-      var isQuoted = false
-      for character in line {
-        if character == "\"" {
-          isQuoted.toggle()
-        } else if character == "," && !isQuoted {
-          cells.append("")
-        } else {
-          cells[cells.count - 1].append(character)
-        }
-      }
-      return cells
-    }
-  }
-
   @Test func `CSV, JSON, HTML and Markdown say the same`() throws {
     let report = try TinyComparison().report()
-    let csv = rows(try report.text(.csv))
+    let csv = try #require(csvRows(try report.text(.csv)))
     let json = try JSONValue(parsing: Array(try report.text(.json).utf8), depthLimit: 8)
     let objects = try #require(json["rows"]?.arrayValue)
     #expect(csv.count == objects.count + 1)
@@ -78,7 +61,7 @@ import Testing
     throws
   {
     let report = try TinyComparison().report()
-    let svg = comparePicture(report)
+    let svg = comparePicture(report.rows)
     for row in report.rows where row.tasks != nil && row.score != nil {
       #expect(svg.contains("tiny, 600 tokens, \(row.method), \(row.budget): "), "\(row.method)")
     }

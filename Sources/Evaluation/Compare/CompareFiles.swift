@@ -23,7 +23,7 @@ extension CompareReport {
       ("metrics.json", try jsonText(["runs": metrics])),
       ("results.json", try jsonText(HarnessResults(self))),
       ("table.md", try text(.md)), ("table.csv", try text(.csv)), ("table.html", try text(.html)),
-      ("picture.svg", comparePicture(self)),
+      ("picture.svg", comparePicture(rows)),
     ].map { ($0.0, $0.1 + "\n") }
   }
 

@@ -1,6 +1,6 @@
 // The picture of a comparison: mean scores against bytes held and bytes moved.
 //
-// In:  a comparison's report.
+// In:  a comparison's rows.
 // Out: a chart of two panels; a line joins the budgets of a method, a colour is a method, a shape
 //      tells models, lengths and tables apart; the title says which method is best at the smallest
 //      budget.
@@ -10,40 +10,39 @@ import Foundation
 import Reports
 
 /// The picture of a comparison.
-package func comparePicture(_ report: CompareReport) -> String {
-  let means = report.rows.filter { $0.tasks != nil && $0.score != nil }
-  var lines: [String: [ComparedRow]] = [:]
-  var order: [String] = []
-  for row in means {
-    let key = "\(mark(row, report)) \(row.method)"
-    if lines[key] == nil { order.append(key) }
-    lines[key, default: []].append(row)
+package func comparePicture(_ rows: [ComparedRow]) -> String {
+  // A reference stands in both tables, with the same numbers.
+  let hasDevice = rows.contains { $0.table == .device }
+  let means = rows.filter {
+    $0.tasks != nil && $0.score != nil
+      && !(hasDevice && $0.table == .moved && $0.budget == "all")
   }
-  let series = order.compactMap { key -> ChartSeries? in
-    guard let rows = lines[key], let first = rows.first else { return nil }
-    return ChartSeries(
-      method: first.method, mark: mark(first, report), points: rows.map(point))
+  let models = Set(means.map(\.model)).count
+  let lengths = Set(means.map(\.length)).count
+  /// What a mark's shape stands for: all that differs but the method.
+  func mark(_ row: ComparedRow) -> String {
+    ((models > 1 ? [row.model] : []) + (lengths > 1 ? ["\(row.length) tokens"] : [])
+      + ["equal \(row.table.rawValue) bytes"]).joined(separator: ", ")
   }
+  let lines = means.inOrder { "\(mark($0)) \($0.method)" }
+  let tasks = rows.filter { $0.tasks == nil }.each(\.task)
+  let samples = rows.filter { $0.tasks == nil }.map(\.samples).max()
+  let budgets = rows.filter { $0.budget != "all" }.each(\.budget)
   return Chart(
-    title: compareFinding(report.rows),
-    subtitle: "\(report.head.tasks.joined(separator: ", ")), \(report.head.samples) samples each",
+    title: compareFinding(rows),
+    subtitle: samples.map { "\(tasks.joined(separator: ", ")), \($0) samples each" }
+      ?? "means over tasks",
     across: ["held on the device, bytes", "moved per token, bytes"], unit: .bytes,
-    up: "mean score, of 100", limits: 0...100, series: series,
+    up: "mean score, of 100", limits: 0...100,
+    series: lines.map {
+      ChartSeries(method: $0[0].method, mark: mark($0[0]), points: $0.map(point))
+    },
     caption: [
       "A line joins the budgets of one method, "
-        + "\(report.head.budgets.joined(separator: ", ")) of full attention's bytes. Upright bars "
+        + "\(budgets.joined(separator: ", ")) of full attention's bytes. Upright bars "
         + "are one standard error. topk reads every key for free; random chooses without looking."
     ]
   ).svg
-}
-
-/// What a mark's shape stands for: all that differs but the method.
-private func mark(_ row: ComparedRow, _ report: CompareReport) -> String {
-  let table = row.table == .device ? "equal device bytes" : "equal moved bytes"
-  return
-    ((report.head.models.count > 1 ? [row.model] : [])
-    + (report.head.lengths.count > 1 ? ["\(row.length) tokens"] : []) + [table])
-    .joined(separator: ", ")
 }
 
 private func point(_ row: ComparedRow) -> ChartSeries.Point {
@@ -79,8 +78,9 @@ func compareFinding(_ rows: [ComparedRow]) -> String {
   guard let best, let score = best.score else {
     return "Full attention finds \(decimal(full, 1)) of 100, and no method fits"
   }
-  return "With \(best.budget) of the bytes \(best.method) finds \(decimal(score, 1)) of 100, full "
-    + "attention \(decimal(full, 1))"
+  let place = rows.contains { $0.model != last.model } ? "\(last.model): with" : "With"
+  return "\(place) \(best.budget) of the bytes \(best.method) finds \(decimal(score, 1)) of 100, "
+    + "full attention \(decimal(full, 1))"
 }
 
 /// A budget as a number.

@@ -1,6 +1,6 @@
 // A row of the comparison: one method under one budget, on one task or in the mean over all.
 //
-// In:  a cell, its records, those of full attention.
+// In:  a cell, its records, those of full attention; or a line of table.csv.
 // Out: score ± standard error, where answers part from full attention's, recall and mass, bytes.
 //
 //   mean over tasks    plain means of the tasks' numbers; errors add in squares, since tasks are
@@ -10,6 +10,7 @@
 // mean over those answers that differ.
 
 import CacheMethods
+import Foundation
 import Tasks
 import Transformers
 
@@ -105,6 +106,35 @@ package struct ComparedRow: Sendable, Equatable, Encodable {
     calibration = method.calibrationUse
   }
 
+  /// The row of a line of table.csv, which has everything but `options`.
+  init(_ line: ComparedLine) throws {
+    (model, budget, method, task) = (
+      line["model"], line["budget"], line["method"], line["task"]
+    )
+    guard let table = ComparedTable(rawValue: line["table"]) else {
+      throw EvaluationError("table is \(line["table"]), and neither device nor moved")
+    }
+    self.table = table
+    if budget != "all" && ByteBudget(budget) == nil {
+      throw EvaluationError("budget is \(budget), and neither all nor a fraction such as 1/8")
+    }
+    (length, samples) = (try line.count("length") ?? 0, try line.count("samples") ?? 0)
+    tasks = try line.count("tasks")
+    (score, stderr) = (try line.number("score"), try line.number("stderr"))
+    firstDifference = try line.number("first_difference")
+    sameAnswers = try line.number("same_answers")
+    (recall, attentionMass) = (try line.number("recall"), try line.number("attention_mass"))
+    residentBytes = try line.number("resident_bytes")
+    budgetBytes = try line.number("budget_bytes")
+    movedBytesPerToken = try line.number("moved_bytes_per_token")
+    (rows, forced) = (try line.number("rows"), try line.number("forced"))
+    passes = try line.count("passes")
+    func words(_ column: String) -> String? { line[column].isEmpty ? nil : line[column] }
+    calibration = words("calibration")
+    caches = words("caches")?.components(separatedBy: " or ") ?? []
+    note = words("note")
+  }
+
   /// The mean of a method's rows over tasks; nil where none has a score.
   private init?(mean rows: [ComparedRow]) {
     let scored = rows.filter { $0.score != nil }
@@ -145,17 +175,28 @@ package struct ComparedRow: Sendable, Equatable, Encodable {
 
   /// The rows of one length, each method's mean behind those of its tasks.
   static func withMeans(_ rows: [ComparedRow]) -> [ComparedRow] {
+    rows.inOrder { "\($0.table.rawValue) \($0.budget) \($0.method)" }.flatMap { rows in
+      rows + [ComparedRow(mean: rows)].compactMap { $0 }
+    }
+  }
+}
+
+extension Sequence<ComparedRow> {
+  /// The rows by a key, each group where its first row stands.
+  func inOrder(by key: (ComparedRow) -> String) -> [[ComparedRow]] {
     var groups: [String: [ComparedRow]] = [:]
     var order: [String] = []
-    for row in rows {
-      let key = "\(row.table.rawValue) \(row.budget) \(row.method)"
+    for row in self {
+      let key = key(row)
       if groups[key] == nil { order.append(key) }
       groups[key, default: []].append(row)
     }
-    return order.flatMap { key in
-      let rows = groups[key] ?? []
-      return rows + [ComparedRow(mean: rows)].compactMap { $0 }
-    }
+    return order.compactMap { groups[$0] }
+  }
+
+  /// The values of a property, each once, where it stands first.
+  func each(_ property: (ComparedRow) -> String) -> [String] {
+    inOrder(by: property).map { property($0[0]) }
   }
 }
 
