@@ -4,7 +4,8 @@
 // Out: a line a row, without a line break at the end.
 //
 // A cell with a comma, a quotation mark or a line break stands in quotation marks, and its own
-// quotation marks twice (RFC 4180).
+// quotation marks twice (RFC 4180). All of it goes by scalars: a comma before a mark that combines
+// with it is a comma.
 
 /// `rows` as comma-separated values; cells stand in quotation marks where they need them.
 package func csvText(_ rows: [[String]]) -> String {
@@ -12,36 +13,60 @@ package func csvText(_ rows: [[String]]) -> String {
 }
 
 private func quoted(_ cell: String) -> String {
-  cell.contains(where: { ",\"\n".contains($0) })
-    ? "\"" + cell.replacing("\"", with: "\"\"") + "\"" : cell
+  if !cell.unicodeScalars.contains(where: { ",\"\n\r".unicodeScalars.contains($0) }) { return cell }
+  var text = "\""
+  for scalar in cell.unicodeScalars {
+    if scalar == "\"" { text += "\"" }
+    text.unicodeScalars.append(scalar)
+  }
+  return text + "\""
 }
 
-/// The rows of comma-separated values; nil where a quotation mark is not closed.
+/// The rows of comma-separated values; nil where a quotation mark is not closed, or stands inside of
+/// a cell that does not begin with one.
 ///
-/// A line break at the end of the text begins no row; the text may have any line breaks.
+/// A line ends with LF, CR or both; one at the end of the text begins no row.
 package func csvRows(_ text: String) -> [[String]]? {
   var rows: [[String]] = []
-  var (row, cell) = ([String](), "")
-  var isQuoted = false
-  var isStarted = false  // the row has something, if only an empty cell in quotation marks
-  var rest = Substring(text)
-  while let character = rest.popFirst() {
-    switch character {
-    case "\"" where isQuoted && rest.first == "\"": cell.append(rest.removeFirst())
-    case "\"":
-      isQuoted.toggle()
-      isStarted = true
-    case "," where !isQuoted:
-      row.append(cell)
-      (cell, isStarted) = ("", true)
-    case _ where character.isNewline && !isQuoted:
-      rows.append(row + [cell])
-      (row, cell, isStarted) = ([], "", false)
-    default:
-      cell.append(character)
-      isStarted = true
+  var row: [String] = []
+  var rest = Substring.UnicodeScalarView(text.unicodeScalars)
+  while !rest.isEmpty {
+    guard let cell = nextCell(&rest) else { return nil }
+    row.append(cell)
+    let end = rest.popFirst()
+    if end == "," {
+      // A comma at the end of the text has an empty cell behind it.
+      if rest.isEmpty { row.append("") }
+    } else if end == "\r" || end == "\n" {
+      if end == "\r" && rest.first == "\n" { rest.removeFirst() }
+      rows.append(row)
+      row = []
+    } else if end != nil {
+      return nil  // something behind a closing quotation mark
     }
   }
-  if isStarted { rows.append(row + [cell]) }
-  return isQuoted ? nil : rows
+  return row.isEmpty ? rows : rows + [row]
+}
+
+/// The cell at the start of `rest`, which then begins with what ends the cell; nil where it is none.
+private func nextCell(_ rest: inout Substring.UnicodeScalarView) -> String? {
+  var cell = ""
+  if rest.first != "\"" {
+    while let scalar = rest.first, !",\n\r".unicodeScalars.contains(scalar) {
+      if scalar == "\"" { return nil }
+      cell.unicodeScalars.append(rest.removeFirst())
+    }
+    return cell
+  }
+  rest.removeFirst()
+  while let scalar = rest.popFirst() {
+    if scalar != "\"" {
+      cell.unicodeScalars.append(scalar)
+    } else if rest.first == "\"" {
+      cell.unicodeScalars.append(rest.removeFirst())
+    } else {
+      return cell
+    }
+  }
+  return nil
 }

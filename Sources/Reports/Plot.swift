@@ -199,8 +199,19 @@ package struct Plot {
   }
 }
 
-/// Text inside of XML.
-func escapedXML(_ text: String) -> String {
-  text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
-    .replacing("\"", with: "&quot;")
+/// Text inside of XML or HTML; what steers a line stands as \u{...}, what no XML may hold as U+FFFD.
+package func escapedXML(_ text: String) -> String {
+  // By scalars: "<" and a mark that combines with it are one character, and still markup.
+  var escaped = ""
+  for scalar in visible(text).unicodeScalars {
+    switch scalar {
+    case "&": escaped += "&amp;"
+    case "<": escaped += "&lt;"
+    case ">": escaped += "&gt;"
+    case "\"": escaped += "&quot;"
+    case "\u{FFFE}", "\u{FFFF}": escaped += "\u{FFFD}"
+    default: escaped.unicodeScalars.append(scalar)
+    }
+  }
+  return escaped
 }

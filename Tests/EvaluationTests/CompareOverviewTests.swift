@@ -100,13 +100,40 @@ import Testing
     let overview = try CompareOverview([table(rows), table(rows, model: "n")])
     #expect(overview.markdown.components(separatedBy: "## ").count == 3)
     #expect(overview.picture.contains("n, equal device bytes"))
-    #expect(overview.picture.contains("m: with 1/8 of the bytes quest finds 30.0"))
+    #expect(overview.picture.contains("m, with 1/8 of the bytes quest finds 30.0"))
+    // A row that is the same in two runs is there once; with other numbers it is of another run.
+    #expect(try CompareOverview([table(rows), table(rows)]).rows.count == 2)
+    let other = rows.map { ($0.0, $0.1, $0.2.map { $0 + 1 }) }
+    let error = try #require(
+      throws: EvaluationError.self,
+      performing: { try CompareOverview([table(rows), table(other)]) })
     #expect(
-      throws: EvaluationError(
-        "m.csv, row 2: m, device, all, full, mean, 600 tokens: m.csv, row 2 has this row, too")
-    ) {
-      try CompareOverview([table(rows), table(rows)])
-    }
+      error.description
+        == "m.csv, row 2: m, 600 tokens, equal device bytes, all, full, mean: m.csv, row 2 has "
+        + "other numbers for it")
+  }
+
+  @Test func `budgets stand by their size, and equal ones are one`() throws {
+    let overview = try CompareOverview([
+      table([("full", "all", 9), ("a", "1/32", 1), ("a", "2/16", 3), ("b", "1/8", 4)])
+    ])
+    #expect(overview.markdown.contains("| equal device bytes | 1/8 | 1/32 | held, KiB |"))
+    #expect(overview.markdown.contains("| `a` | 3 ± 1 | 1 ± 1 |"))
+    #expect(overview.markdown.contains("| `b` | 4 ± 1 | - |"))
+  }
+
+  @Test(arguments: [
+    ([("full", "all", 40)], "device", "Full attention finds 40.0 of 100<"),
+    ([("full", "all", 40), ("topk", "1/8", 30)], "device", "Full attention finds 40.0 of 100<"),
+    ([("full", "all", 40), ("a", "1/8", nil)], "device", "of 100, and no method fits<"),
+    ([("a", "1/8", 30)], "device", "With 1/8 of the bytes a finds 30.0 of 100<"),
+    ([("a", "1/8", 30)], "moved", "With 1/8 of the bytes moved a finds 30.0 of 100<"),
+  ]) func `the title says no more than the rows`(
+    scores: [(String, String, Double?)], equal: String, title: String
+  ) throws {
+    let picture = try CompareOverview([table(scores, table: equal)]).picture
+    #expect(picture.contains(title))
+    #expect(picture.contains("topk reads") == scores.contains { $0.0 == "topk" })
   }
 
   /// Head and one line, whose first cells are given.
@@ -117,14 +144,22 @@ import Testing
 
   private static let bad: [(text: String, reason: String)] = [
     ("", "not a table.csv"), ("a,b\n1,2", "not a table.csv"),
-    (header, "a table without rows"), (header + "\n", "a table without rows"),
+    (header, "no row is a mean"), (header + "\n", "no row is a mean"),
+    (line("m", "device", "all", "full", "vt", "600", "40"), "no row is a mean"),
+    (line("m", "device", "all", "full", "mean", "600", "40"), "does not go with 0 tasks"),
+    (line("", "device", "all"), "row 2: model is empty"),
+    (line("m|n", "device", "all"), "model is m|n, which is no name for a table"),
+    (line("m\u{1B}", "device", "all"), "model is m\\u{1B}, which is no name"),
     (header + "\nm,device", "row 2: 2 cells for 23 columns"),
-    (line("m", "devise"), "row 2: table is devise"),
-    (line("m", "device", "9"), "row 2: budget is 9"),
+    (line("m", "devise", "all", "full", "mean"), "row 2: table is devise"),
+    (line("m", "device", "9", "full"), "row 2: budget is 9"),
     (line("m", "device", "all", "full", "mean", "x"), "row 2: length is x"),
     (line("m", "device", "all", "full", "mean", "1.5"), "length is 1.5, and no whole number"),
-    (line("m", "device", "all", "full", "mean", "1", "nan"), "row 2: score is nan"),
-    (line("m", "device", "all", "full", "mean", "1", "1e99"), "row 2: score is 1e99"),
+    (line("m", "device", "all", "full", "vt", "1", "nan"), "row 2: score is nan"),
+    (
+      line("m", "device", "all", "full", "vt", "1", "101"),
+      "row 2: score is 101, and no number from 0 to 100"
+    ),
   ]
 
   @Test(arguments: bad) func `a file that is none is refused by one line`(

@@ -5,7 +5,8 @@ import Testing
 
 @Suite struct CSVTextTests {
   @Test func `cells come back as they were, whatever is in them`() throws {
-    let parts = ["", "a", ",", "\"", "\n", " ", "\"\"", "é", "1/8"]
+    // U+0301 combines with what stands before it, were it a comma.
+    let parts = ["", "a", ",", "\"", "\n", "\r", "\"\"", "\u{301}", "\u{2028}", "1/8"]
     // All cells of two parts, in rows of every width.
     let cells = parts.flatMap { first in parts.map { first + $0 } }
     for width in 1...cells.count {
@@ -22,11 +23,13 @@ import Testing
 
   @Test func `line breaks of other systems end a row, and stay in quotation marks`() {
     #expect(csvRows("a,b\r\nc,d\r\n") == [["a", "b"], ["c", "d"]])
+    #expect(csvRows("a\rb\r") == [["a"], ["b"]] && csvRows("a\n\nb") == [["a"], [""], ["b"]])
     #expect(csvRows("\"a\r\nb\",c") == [["a\r\nb", "c"]])
     #expect(csvRows("") == [] && csvRows("a,") == [["a", ""]] && csvRows("\"\"") == [[""]])
   }
 
-  @Test func `a quotation mark that is not closed is no CSV`() {
-    #expect(csvRows("a,\"b") == nil && csvRows("\"") == nil && csvRows("\"\"\"") == nil)
+  @Test(arguments: ["a,\"b", "\"", "\"\"\"", "a\"b", "\"a\"b", "\"a\" ,b"])
+  func `a quotation mark at a wrong place is no CSV`(text: String) {
+    #expect(csvRows(text) == nil)
   }
 }

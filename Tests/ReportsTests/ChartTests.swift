@@ -6,6 +6,12 @@ import Testing
 @testable import Reports
 
 @Suite struct ChartTests {
+  @Test func `names stay text, whatever combines with their markup`() {
+    #expect(escapedXML("a<b & \"c\">") == "a&lt;b &amp; &quot;c&quot;&gt;")
+    #expect(escapedXML("<\u{301}script&\u{200D}") == "&lt;\u{301}script&amp;\u{200D}")
+    #expect(escapedXML("\u{0}\u{1B}\u{FFFE}") == "\\u{0}\\u{1B}\u{FFFD}")
+  }
+
   @Test(arguments: 0..<40)
   func `every mark, bar and line lies inside a frame`(_ seed: Int) {
     let chart = randomChart(seed)

@@ -31,11 +31,14 @@ import Testing
     let svg = folder.path + "/picture.svg"
     let words = folder.path + "/words.csv"
     try "model,\"table\n".write(toFile: words, atomically: true, encoding: .utf8)
+    let other = folder.path + "/other.csv"
+    try committed("Examples/Comparison/needles/table.csv")
+      .write(toFile: other, atomically: true, encoding: .utf8)
     for (arguments, status, part) in [
-      ([table, "--methods", "quest"], 64, "--methods: no row is of quest; there are full"),
-      ([table, "--methods", ""], 64, "no row is of"),
+      ([table, "--methods", "quest"], 64, "--methods: no row is of 'quest'; there are full"),
+      ([table, "--methods", ""], 64, "no row is of ''"),
       ([words], 65, "not a table.csv of lrqk compare"),
-      ([table, table], 65, "row 2 has this row, too"),
+      ([table, other], 65, "has other numbers for it"),
       ([folder.path + "/none.csv"], 65, "none.csv"), ([folder.path], 65, "directory"),
       ([], 64, "<files>"),
     ] {

@@ -15,21 +15,20 @@ package struct CompareOverview {
   /// All rows of the files, in their order.
   private(set) var rows: [ComparedRow] = []
 
-  /// The rows of some files.
+  /// The rows of some files; one that is the same in two files is there once.
   ///
-  /// - Throws: `EvaluationError`, one line with the file and the line of it, where a file is not a
-  ///   table.csv, or where two files have the same row.
+  /// - Throws: `EvaluationError`, one line with the file and its row, where a file is not a
+  ///   table.csv, or where two rows of one name are of different runs.
   package init(_ files: [(path: String, bytes: [UInt8])]) throws {
-    var places: [String: String] = [:]
+    var known: [String: (place: String, row: ComparedRow)] = [:]
     for (path, bytes) in files {
       for (place, row) in try comparedRows(path, bytes) {
-        let key = [
-          row.model, row.table.rawValue, row.budget, row.method, row.task, String(row.length),
-        ].joined(separator: ", ")
-        if let other = places.updateValue(place, forKey: key) {
-          throw EvaluationError("\(place): \(key) tokens: \(other) has this row, too")
+        let cell = "\(row.model), \(row.length) tokens, equal \(row.table.rawValue) bytes"
+        let key = "\(cell), \(row.budget), \(row.method), \(row.task)"
+        if let other = known[key], other.row != row {
+          throw EvaluationError("\(place): \(key): \(other.place) has other numbers for it")
         }
-        rows.append(row)
+        if known.updateValue((place, row), forKey: key) == nil { rows.append(row) }
       }
     }
   }
@@ -46,7 +45,8 @@ package struct CompareOverview {
     }
     for name in methods where !rows.contains(where: { has(name, $0) }) {
       let all = rows.each(\.method)
-      throw EvaluationError("no row is of \(name); there are \(all.joined(separator: ", "))")
+      throw EvaluationError(
+        "no row is of '\(visible(name))'; there are \(all.joined(separator: ", "))")
     }
     rows.removeAll { row in row.method != "full" && !methods.contains { has($0, row) } }
   }
@@ -65,9 +65,11 @@ package struct CompareOverview {
   /// One table of a model at a length; nil where it has no rows.
   private static func table(_ means: [ComparedRow], _ table: ComparedTable) -> String? {
     let isMoved = table == .moved
-    let rows = means.filter { $0.table == table && !(isMoved && $0.budget == "all") }
+    let all = means.filter { $0.table == table }
+    let hasBudgets = all.contains { $0.budget != "all" }
+    let rows = all.filter { !(isMoved && hasBudgets && $0.budget == "all") }
     if rows.isEmpty { return nil }
-    var budgets = rows.each(\.budget)
+    var budgets = largestFirst(rows.each(\.budget))
     if budgets != ["all"] { budgets.removeAll { $0 == "all" } }
     let lines = rows.inOrder(by: \.method).map { Line($0, budgets) }
     // A sort that keeps the order of equals.
@@ -97,7 +99,8 @@ package struct CompareOverview {
 
     init(_ rows: [ComparedRow], _ budgets: [String]) {
       method = rows[0].method
-      let reference = rows.first { $0.budget == "all" }
+      // The same at every budget, and at none else.
+      let reference = rows.allSatisfy { $0.budget == "all" } ? rows.first : nil
       let cells = reference.map { [$0] } ?? budgets.map { b in rows.first { $0.budget == b } }
       sum =
         cells.reduce(0) { $0 + ($1?.score ?? 0) }
@@ -105,7 +108,7 @@ package struct CompareOverview {
       scores = budgets.indices.map { n in
         if n >= cells.count { return "" }
         guard let row = cells[n], let score = row.score else { return "-" }
-        return decimals(score, 0) + (row.stderr.map { " ± \(decimals($0, 0))" } ?? "")
+        return decimal(score, 0) + (row.stderr.map { " ± \(decimals($0, 0))" } ?? "")
       }
       let scored = cells.map { $0?.score == nil ? nil : $0 }
       func kibibytes(_ bytes: (ComparedRow) -> Double?) -> String {

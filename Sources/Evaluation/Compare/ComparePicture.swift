@@ -26,23 +26,41 @@ package func comparePicture(_ rows: [ComparedRow]) -> String {
   }
   let lines = means.inOrder { "\(mark($0)) \($0.method)" }
   let tasks = rows.filter { $0.tasks == nil }.each(\.task)
-  let samples = rows.filter { $0.tasks == nil }.map(\.samples).max()
-  let budgets = rows.filter { $0.budget != "all" }.each(\.budget)
+  let budgets = largestFirst(rows.each(\.budget).filter { $0 != "all" })
+  var caption = ["Upright bars are one standard error."]
+  if !budgets.isEmpty {
+    caption.insert(
+      "A line joins the budgets of one method, \(budgets.joined(separator: ", ")) of full "
+        + "attention's bytes.", at: 0)
+  }
+  for (method, meaning) in [
+    ("topk", "topk reads every key for free."), ("random", "random chooses without looking."),
+  ] where means.contains(where: { $0.method == method }) { caption.append(meaning) }
   return Chart(
     title: compareFinding(rows),
-    subtitle: samples.map { "\(tasks.joined(separator: ", ")), \($0) samples each" }
-      ?? "means over tasks",
+    subtitle: tasks.isEmpty
+      ? "means over tasks" : "\(tasks.joined(separator: ", ")), \(sampleCount(rows)) samples each",
     across: ["held on the device, bytes", "moved per token, bytes"], unit: .bytes,
     up: "mean score, of 100", limits: 0...100,
-    series: lines.map {
-      ChartSeries(method: $0[0].method, mark: mark($0[0]), points: $0.map(point))
+    series: lines.map { line in
+      ChartSeries(
+        method: line[0].method, mark: mark(line[0]),
+        points: line.sorted { part($0) > part($1) }.map(point))
     },
-    caption: [
-      "A line joins the budgets of one method, "
-        + "\(budgets.joined(separator: ", ")) of full attention's bytes. Upright bars "
-        + "are one standard error. topk reads every key for free; random chooses without looking."
-    ]
+    caption: [caption.joined(separator: " ")]
   ).svg
+}
+
+/// "60", or "5 to 60": the samples of a method on a task.
+private func sampleCount(_ rows: [ComparedRow]) -> String {
+  let counts = rows.filter { $0.tasks == nil && $0.score != nil }.map(\.samples)
+  guard let least = counts.min(), let most = counts.max() else { return "0" }
+  return least == most ? "\(least)" : "\(least) to \(most)"
+}
+
+/// Budgets by size; "all" comes first.
+func largestFirst(_ budgets: [String]) -> [String] {
+  budgets.sorted { part($0) > part($1) }
 }
 
 private func point(_ row: ComparedRow) -> ChartSeries.Point {
@@ -55,33 +73,45 @@ private func point(_ row: ComparedRow) -> ChartSeries.Point {
       + "\(bytes(Int(held.rounded()))) held, \(bytes(Int(moved.rounded()))) moved per token")
 }
 
-/// What a comparison found: the best method at the smallest budget of device bytes, on the first
-/// model at its last length.
+/// What a comparison found: the best method at the smallest budget of device bytes, or of moved
+/// bytes where that is all, on the first model at its last length.
 ///
 /// Oracles, controls and references are there to compare with: they are not named.
 func compareFinding(_ rows: [ComparedRow]) -> String {
   guard let last = rows.last(where: { $0.model == rows.first?.model }) else {
     return "Nothing was compared"
   }
+  let place =
+    (rows.contains { $0.model != last.model } ? "\(last.model), " : "")
+    + (rows.contains { $0.length != last.length } ? "\(last.length) tokens, " : "")
+  let table: ComparedTable = rows.contains { $0.table == .device } ? .device : .moved
   let means = rows.filter {
-    $0.tasks != nil && $0.model == last.model && $0.length == last.length && $0.table == .device
-      && $0.score != nil
+    $0.tasks != nil && $0.model == last.model && $0.length == last.length && $0.table == table
   }
-  guard let full = means.first(where: { $0.method == "full" })?.score else {
-    return "Full attention has no score"
+  let full = means.first { $0.method == "full" }?.score.map { decimal($0, 1) }
+  let methods = means.filter { row in
+    !(ComparedMethod.always + ["top-p"]).contains(row.method) && row.budget != "all"
   }
-  let usable = means.filter { row in
-    !(ComparedMethod.always + ["top-p"]).contains(row.method) && ByteBudget(row.budget) != nil
-  }
-  let smallest = usable.min { part($0) < part($1) }.map(part)
-  let best = usable.filter { part($0) == smallest }.max { ($0.score ?? 0) < ($1.score ?? 0) }
+  let scored = methods.filter { $0.score != nil }
+  let smallest = scored.map(part).min()
+  let best = scored.filter { part($0) == smallest }.max { ($0.score ?? 0) < ($1.score ?? 0) }
   guard let best, let score = best.score else {
-    return "Full attention finds \(decimal(full, 1)) of 100, and no method fits"
+    let found = full.map { "full attention finds \($0) of 100" } ?? "full attention has no score"
+    return opened(place, found + (methods.isEmpty ? "" : ", and no method fits"))
   }
-  let place = rows.contains { $0.model != last.model } ? "\(last.model): with" : "With"
-  return "\(place) \(best.budget) of the bytes \(best.method) finds \(decimal(score, 1)) of 100, "
-    + "full attention \(decimal(full, 1))"
+  let moved = table == .moved ? " moved" : ""
+  return opened(
+    place,
+    "with \(best.budget) of the bytes\(moved) \(best.method) finds \(decimal(score, 1)) of 100"
+      + (full.map { ", full attention \($0)" } ?? ""))
 }
 
-/// A budget as a number.
-private func part(_ row: ComparedRow) -> Double { ByteBudget(row.budget)?.part(of: 1) ?? 1 }
+/// A sentence that begins with a place, or with a capital letter where there is none.
+private func opened(_ place: String, _ text: String) -> String {
+  place.isEmpty ? text.prefix(1).uppercased() + text.dropFirst() : place + text
+}
+
+/// A budget as a number; "all" is no part, and larger than any.
+private func part(_ budget: String) -> Double { ByteBudget(budget)?.part(of: 1) ?? 2 }
+
+private func part(_ row: ComparedRow) -> Double { part(row.budget) }

@@ -171,11 +171,8 @@ package struct CompareReport: Sendable, Encodable {
   }
 
   private var html: String {
-    func escaped(_ text: String) -> String {
-      text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
-    }
     func row(_ cells: [String], _ tag: String) -> String {
-      "<tr>" + cells.map { "<\(tag)>\(escaped($0))</\(tag)>" }.joined() + "</tr>"
+      "<tr>" + cells.map { "<\(tag)>\(escapedXML($0))</\(tag)>" }.joined() + "</tr>"
     }
     var lines = [
       "<!doctype html>", "<html lang=\"en\">", "<meta charset=\"utf-8\">",
@@ -183,13 +180,14 @@ package struct CompareReport: Sendable, Encodable {
       "<style>body { font: 14px sans-serif; margin: 2em } table { border-collapse: collapse }",
       "td, th { border-bottom: 1px solid #8884; padding: 2px 8px; text-align: right }",
       "td:nth-child(-n+2), th:nth-child(-n+2), td:last-child, th:last-child { text-align: left }",
-      ":root { color-scheme: light dark }</style>", "<p>\(escaped(heading))</p>",
+      ":root { color-scheme: light dark }</style>", "<p>\(escapedXML(heading))</p>",
     ]
     for section in sections {
-      lines += ["<h2>\(escaped(section.title))</h2>", "<table>", row(section.cells[0], "th")]
+      lines += ["<h2>\(escapedXML(section.title))</h2>", "<table>", row(section.cells[0], "th")]
       lines += section.cells.dropFirst().map { row($0, "td") } + ["</table>"]
     }
-    return (lines + remarks.map { "<p>\(escaped($0))</p>" } + ["</html>"]).joined(separator: "\n")
+    return (lines + remarks.map { "<p>\(escapedXML($0))</p>" } + ["</html>"]).joined(
+      separator: "\n")
   }
 
   // MARK: Tables for scripts

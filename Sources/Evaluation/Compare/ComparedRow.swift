@@ -11,6 +11,7 @@
 
 import CacheMethods
 import Foundation
+import Reports
 import Tasks
 import Transformers
 
@@ -108,31 +109,32 @@ package struct ComparedRow: Sendable, Equatable, Encodable {
 
   /// The row of a line of table.csv, which has everything but `options`.
   init(_ line: ComparedLine) throws {
-    (model, budget, method, task) = (
-      line["model"], line["budget"], line["method"], line["task"]
-    )
-    guard let table = ComparedTable(rawValue: line["table"]) else {
-      throw EvaluationError("table is \(line["table"]), and neither device nor moved")
+    (model, method) = (try line.name("model"), try line.name("method"))
+    (budget, task) = (try line.budget(), try line.name("task"))
+    guard let table = line.text("table").flatMap(ComparedTable.init) else {
+      throw EvaluationError(
+        "table is \(visible(line.text("table") ?? "empty")), and neither device nor moved")
     }
     self.table = table
-    if budget != "all" && ByteBudget(budget) == nil {
-      throw EvaluationError("budget is \(budget), and neither all nor a fraction such as 1/8")
-    }
     (length, samples) = (try line.count("length") ?? 0, try line.count("samples") ?? 0)
     tasks = try line.count("tasks")
-    (score, stderr) = (try line.number("score"), try line.number("stderr"))
+    if (task == "mean") != (tasks != nil) {
+      throw EvaluationError("task is \(task), which does not go with \(tasks ?? 0) tasks")
+    }
+    score = try line.number("score", atMost: 100)
+    stderr = try line.number("stderr", atMost: 100)
     firstDifference = try line.number("first_difference")
-    sameAnswers = try line.number("same_answers")
-    (recall, attentionMass) = (try line.number("recall"), try line.number("attention_mass"))
+    sameAnswers = try line.number("same_answers", atMost: 1)
+    recall = try line.number("recall")
+    attentionMass = try line.number("attention_mass")
     residentBytes = try line.number("resident_bytes")
     budgetBytes = try line.number("budget_bytes")
     movedBytesPerToken = try line.number("moved_bytes_per_token")
     (rows, forced) = (try line.number("rows"), try line.number("forced"))
     passes = try line.count("passes")
-    func words(_ column: String) -> String? { line[column].isEmpty ? nil : line[column] }
-    calibration = words("calibration")
-    caches = words("caches")?.components(separatedBy: " or ") ?? []
-    note = words("note")
+    calibration = line.text("calibration")
+    caches = line.text("caches")?.components(separatedBy: " or ") ?? []
+    note = line.text("note")
   }
 
   /// The mean of a method's rows over tasks; nil where none has a score.

@@ -10,7 +10,8 @@ struct OverviewCommand: ParsableCommand {
     abstract: "Show finished comparisons in short: a line a method, and a picture.",
     discussion: """
       FILES are table.csv of lrqk compare, of one model or of several. The tables have mean scores at \
-      every budget, KiB held and KiB moved a token, the best method on top; the picture has the same \
+      every budget, KiB held and KiB moved a token; methods stand in the order of the sum of their \
+      scores, and a dash says that a method does not fit for all tasks. The picture has the same \
       means. No model runs.
 
         lrqk overview Examples/Comparison/needles/table.csv --methods topk,key-bits,lrqk \
