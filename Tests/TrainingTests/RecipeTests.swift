@@ -58,7 +58,7 @@ private func occurrences(_ part: String, in text: String) -> Int { text.ranges(o
     #expect(throws: ConfigurationError.self) { try Recipe(path: path) }
   }
 
-  @Test(arguments: ["plain-g1"])
+  @Test(arguments: ["plain-g1", "plain-g4"])
   func `the recipe of a shipped model that went on is read with its start`(_ name: String) throws {
     let models = packageRoot.appendingPathComponent("Examples/Models").path
     let recipe = try Recipe(
