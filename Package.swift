@@ -194,7 +194,7 @@ let package = Package(
       name: "EvaluationTests",
       dependencies: [
         "TestSupport", "Evaluation", "Tasks", "CacheMethods", "Tokenizers", "Transformers",
-        "Tensors", "TieredMemory",
+        "Tensors", "TieredMemory", "Reports",
       ],
       exclude: ["make_needles_logits.py", "make_tiny.py"], resources: [.copy("Fixtures")],
       swiftSettings: strict),

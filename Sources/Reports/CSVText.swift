@@ -22,8 +22,8 @@ private func quoted(_ cell: String) -> String {
   return text + "\""
 }
 
-/// The rows of comma-separated values; nil where a quotation mark is not closed, or stands inside of
-/// a cell that does not begin with one.
+/// The rows of comma-separated values; nil where a quotation mark is not closed, or stands inside
+/// of a cell that does not begin with one.
 ///
 /// A line ends with LF, CR or both; one at the end of the text begins no row.
 package func csvRows(_ text: String) -> [[String]]? {
@@ -48,7 +48,8 @@ package func csvRows(_ text: String) -> [[String]]? {
   return row.isEmpty ? rows : rows + [row]
 }
 
-/// The cell at the start of `rest`, which then begins with what ends the cell; nil where it is none.
+/// The cell at the start of `rest`, which then begins with what ends the cell; nil where it is no
+/// cell.
 private func nextCell(_ rest: inout Substring.UnicodeScalarView) -> String? {
   var cell = ""
   if rest.first != "\"" {

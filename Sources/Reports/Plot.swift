@@ -199,7 +199,8 @@ package struct Plot {
   }
 }
 
-/// Text inside of XML or HTML; what steers a line stands as \u{...}, what no XML may hold as U+FFFD.
+/// Text inside of XML or HTML; what steers a line stands as \u{...}, what no XML may hold as
+/// U+FFFD.
 package func escapedXML(_ text: String) -> String {
   // By scalars: "<" and a mark that combines with it are one character, and still markup.
   var escaped = ""
