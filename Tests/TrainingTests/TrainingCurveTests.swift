@@ -22,6 +22,12 @@ import Testing
     #expect(trainingCurve([], title: "run").contains(">run: no steps yet</text>"))
   }
 
+  @Test func `a last step that is left over does not stand alone`() throws {
+    // Means over 2 steps; the last one over 3.
+    let svg = trainingCurve(try steps(481) { $0 < 480 ? 3 : 0 }, title: "run")
+    #expect(svg.contains(">run: loss 3.00 to 2.00 nats"))
+  }
+
   @Test func `a loss that falls by powers of ten stands on a logarithmic axis`() throws {
     let falls = trainingCurve(try steps(100) { $0 < 50 ? 5 : 0.005 }, title: "")
     #expect(falls.contains(">0.01</text>") && falls.contains(">0.1</text>"))

@@ -80,12 +80,12 @@ package func trainingCurve(_ steps: [LoggedStep], title: String) -> String {
 /// A mean over some steps, which begin at `step`.
 private typealias Mean = (step: Double, value: Double)
 
-/// Means over as many steps as make about 240 points.
+/// Means over as many steps as make about 240 points; the last one has what is left over, too.
 private func means(of steps: [LoggedStep], _ value: (LoggedStep) -> Double?) -> [Mean] {
   let bucket = max(1, steps.count / 240)
-  return stride(from: 0, to: steps.count, by: bucket).compactMap { first in
-    let part = steps[first..<min(first + bucket, steps.count)].compactMap(value)
-      .filter(\.isFinite)
+  return stride(from: 0, through: steps.count - bucket, by: bucket).compactMap { first in
+    let end = first + 2 * bucket > steps.count ? steps.count : first + bucket
+    let part = steps[first..<end].compactMap(value).filter(\.isFinite)
     return part.isEmpty ? nil : (Double(first), part.reduce(0, +) / Double(part.count))
   }
 }
