@@ -73,8 +73,8 @@ struct ComparedLine {
   func number(_ column: String, atMost most: Double = 1e15) throws -> Double? {
     guard let text = text(column) else { return nil }
     guard let number = Double(text), (0...most).contains(number) else {
-      let limit = most == 1e15 ? "1e15" : decimals(most, 0)
-      throw EvaluationError("\(column) is \(visible(text)), and no number from 0 to \(limit)")
+      throw EvaluationError(
+        "\(column) is \(visible(text)), and no number from 0 to \(RulerReport.plain(most))")
     }
     return number
   }
